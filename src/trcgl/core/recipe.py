@@ -1,0 +1,231 @@
+"""Everything that decides an outcome, as frozen dataclasses: one per stage, `Recipe` holds them all.
+
+A recipe is built by a function in `trcgl.recipes`, overridden by path on the command line
+(`--train.epochs 5`) and stored in the run folder as `recipe.json`.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trcgl.core.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The network (TRCGL-Net, Figure 1)."""
+
+    backbone: str = "convnextv2_base.fcmae_ft_in22k_in1k"
+    """Name of any timm model that can return a feature map."""
+    weights: str = "none"
+    """`hub` (timm's weights for that name), a path to a safetensors file, or `none`."""
+    image_size: int = 224
+    """Side of the square input, in pixels."""
+    output_stride: int | None = None
+    """Ask timm for this stride (8, 16 or 32) where the backbone can; `None` keeps its own."""
+    patch_size: int | None = None
+    """Patch of a ConvNeXt stem; 1 or 2 give larger maps on small images. `None` keeps the backbone's own."""
+    drop_path: float = 0.0
+    """Stochastic depth of the backbone."""
+    dropout: float = 0.0
+    """Dropout on the pooled features before the classifier."""
+    head: str = "trcgl"
+    """Name of a head in `trcgl.model.heads.HEADS`."""
+    reweighting_gate: float = 0.05
+    """gamma: weight of channel reweighting; the start value where `learn_gates` is set."""
+    attention_gate: float = 0.1
+    """lambda: weight of the class-aware attention logit."""
+    graph_gate: float = 0.05
+    """mu: weight of the label-graph logit."""
+    learn_gates: bool = False
+    """Train the three gates with the network and log them."""
+    reduction: int = 16
+    """Reduction r of the channel-reweighting bottleneck."""
+    attention_temperature: float = 1.0
+    """tau of the spatial softmax."""
+    label_embedding: int = 256
+    """Width of the learnable label embeddings E."""
+    graph_threshold: float = 0.02
+    """Conditional co-occurrence below this is no edge."""
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """What is minimized."""
+
+    name: str = "bce"
+    """Name of a loss in `trcgl.model.losses.LOSSES`."""
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    """Focusing exponent of `focal`."""
+    gamma_negative: float = 4.0
+    """Focusing exponent of `asl` on negatives."""
+    gamma_positive: float = 0.0
+    """Focusing exponent of `asl` on positives."""
+    clip: float = 0.05
+    """Probability shift m of `asl` on negatives."""
+    beta: float = 0.9999
+    """beta of the effective number of samples (Cui et al. 2019), for `published_margin`."""
+    weight_power: float = 0.5
+    """Power of the effective-number weights of `published_margin`."""
+    max_margin: float = 0.2
+    """Largest positive margin of `published_margin`."""
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """Random changes of a training image; every magnitude is a half-range around no change."""
+
+    rotation: float = 7.0
+    """Degrees."""
+    translation: float = 0.05
+    """Fraction of the image side."""
+    scale: float = 0.1
+    """Fraction."""
+    brightness: float = 0.1
+    """Fraction of the full range, added."""
+    contrast: float = 0.1
+    """Fraction, multiplied around the image mean."""
+    erasing: float = 0.0
+    """Probability that a rectangle of 2-10 % of the image is set to the image mean."""
+    horizontal_flip: bool = False
+    """Off by default: findings are lateralized (heart, aortic arch, gastric bubble)."""
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Optimization, selection and hardware."""
+
+    epochs: int = 30
+    """Passes over the training split; an epoch has ceil(rows / batch_size) steps whatever the sampler."""
+    batch_size: int = 32
+    """Images per optimizer step on all devices together, before accumulation."""
+    accumulate: int = 1
+    """Batches per optimizer step."""
+    head_warmup_epochs: int = 0
+    """Epochs in which the backbone is frozen."""
+    backbone_lr: float = 1e-4
+    head_lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    """Steps of linear learning-rate warm-up before the cosine."""
+    clip_gradient: float = 1.0
+    """Largest gradient norm; 0 switches clipping off."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights; 0 switches it off."""
+    sampler: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
+    repeat_threshold: float = 0.01
+    """T of repeat-factor sampling (Gupta et al. 2019)."""
+    repeat_cap: float = 10.0
+    """Largest repeat factor."""
+    patience: int = 0
+    """Epochs without a better val mAP before training stops; 0 switches early stopping off."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    workers: int = 0
+    """Processes that read the store; the memory-mapped store rarely needs any."""
+    with_none: bool = False
+    """Let rows about which the label space says nothing take part."""
+    save_steps: int = 0
+    """Save a resumable checkpoint every so many steps besides the end of each epoch; 0 switches it off."""
+
+
+@dataclass(frozen=True)
+class EvaluateRecipe:
+    """How a run is judged."""
+
+    replicates: int = 2000
+    """Patient-bootstrap replicates."""
+    bootstrap_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment: what `trcgl train` needs besides a dataset."""
+
+    name: str = "trcgl"
+    """Name of the function in `trcgl.recipes` that built it."""
+    seed: int = 0
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
+
+
+def to_json(recipe: Any) -> str:
+    """A recipe (or any of its parts) as indented JSON with a stable field order."""
+    return json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
+
+
+def from_json(text: str, kind: type = Recipe) -> Any:
+    """The inverse of `to_json`.
+
+    Raises:
+        RecipeError: a field is unknown, missing or of the wrong type; the message names its path.
+    """
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"the recipe is not valid JSON: {error}") from error
+    return _build(kind, raw, "")
+
+
+def differences(left: Recipe, right: Recipe) -> list[str]:
+    """`path: left → right` for every field in which two recipes differ."""
+    flat_left, flat_right = _flatten(dataclasses.asdict(left)), _flatten(dataclasses.asdict(right))
+    return [
+        f"{path}: {flat_left[path]} → {flat_right[path]}" for path in flat_left if flat_left[path] != flat_right[path]
+    ]
+
+
+def _build(kind: type, raw: Any, path: str) -> Any:
+    if not isinstance(raw, dict):
+        raise RecipeError(f"recipe field {path or 'at the top'}: expected an object, found {raw!r}")
+    hints = typing.get_type_hints(kind)
+    names = {one.name for one in dataclasses.fields(kind)}
+    if wrong := sorted(raw.keys() ^ names):
+        what = "unknown or missing"
+        raise RecipeError(f"recipe fields {what}: {', '.join(path + name for name in wrong)}")
+    values = {}
+    for name, value in raw.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(typing.cast(type, hint), value, f"{path}{name}.")
+        elif not _fits(value, hint):
+            raise RecipeError(f"recipe field {path}{name}: {value!r} is not {_spell(hint)}")
+        else:
+            values[name] = float(value) if hint is float else value
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _spell(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{path}{name}.")
+        else:
+            flat[path + name] = value
+    return flat

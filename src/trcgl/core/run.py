@@ -1,0 +1,134 @@
+"""Folders that stages meet in: atomic writes, digests, provenance, refusal to overwrite."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from trcgl import __version__
+from trcgl.core.errors import DataError, RecipeError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on success it replaces `path` in one step, on failure it is removed.
+
+    The file is flushed to disk before the rename, so `path` is always whole: the old file or the new one.
+
+    Raises:
+        DataError: the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with open(aside, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(aside, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another folder.") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically (UTF-8)."""
+    with atomic(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DataError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Is this the right folder, and did the earlier step finish?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}). Make the folder anew.") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(lines: Iterator[str] | list[str]) -> str:
+    """Hexadecimal SHA-256 of a set of texts, whatever their order (used for the patients of a split)."""
+    whole = hashlib.sha256()
+    for line in sorted(lines):
+        whole.update(line.encode() + b"\n")
+    return whole.hexdigest()
+
+
+def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] | None = None) -> bool:
+    """Make `folder` ours for `settings`, stored in the file `name`; return whether it was ours before.
+
+    Raises:
+        RecipeError: the folder holds other settings, or files that this project did not write.
+    """
+    folder = Path(folder)
+    stored = folder / name
+    if stored.exists():
+        if stored.read_text(encoding="utf-8") == settings:
+            return True
+        detail = explain(stored.read_text(encoding="utf-8")) if explain else ""
+        raise RecipeError(
+            f"{folder} was made with other settings{': ' + detail if detail else ''}. "
+            "Choose another --out, or remove that folder yourself if it is no longer needed."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"{folder} is a file. Choose another --out.")
+    if folder.exists() and any(folder.iterdir()):
+        raise RecipeError(f"{folder} is not empty and was not made by trcgl. Choose another --out.")
+    write_text(stored, settings)
+    return False
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for `environment.json`; no user name, host name or path."""
+    packages = {}
+    for package in ("torch", "torchvision", "timm", "lightning", "numpy", "scipy", "polars", "pillow", "pydicom"):
+        try:
+            packages[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "trcgl": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "packages": packages,
+    }
+
+
+def append_jsonl(handle: IO[str], value: dict[str, Any]) -> None:
+    """Append one line of JSON and flush it."""
+    handle.write(json.dumps(value, allow_nan=False) + "\n")
+    handle.flush()
+
+
+def command() -> str:
+    """The command that is running, as a user would type it."""
+    return " ".join(["trcgl", *sys.argv[1:]])

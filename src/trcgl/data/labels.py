@@ -1,0 +1,104 @@
+"""The label space: which findings there are, in which order, in which group, and from which raw labels."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from trcgl.core.errors import DataError
+
+Group = Literal["head", "medium", "tail"]
+GROUPS: tuple[Group, ...] = ("head", "medium", "tail")
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """Findings in the order of every label column, score column and network output.
+
+    Args:
+        name: for instance `padchest30`.
+        findings: finding names, each once.
+        groups: finding to `head`, `medium` or `tail`; empty until `with_groups` was called for the rules
+            `prevalence` and `counts`. Stored with the dataset and never recomputed from another split.
+        group_rule: `name` (given), `prevalence` (> 10 %, 1-10 %, < 1 %) or `counts` (> 1000, 100-1000, < 100 rows).
+        normal: the finding that says "nothing found", which makes every other finding a known negative.
+        normal_in_means: whether `normal` counts in mAP, mAUC and the group means.
+        raw: finding to the raw labels of the archive that mean it, matched whole.
+    """
+
+    name: str
+    findings: tuple[str, ...]
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    group_rule: Literal["name", "prevalence", "counts"] = "prevalence"
+    normal: str | None = None
+    normal_in_means: bool = True
+    raw: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.findings:
+            raise DataError(f"label space {self.name}: it names no finding.")
+        if len(set(self.findings)) != len(self.findings):
+            twice = sorted({one for one in self.findings if self.findings.count(one) > 1})
+            raise DataError(f"label space {self.name}: named twice: {', '.join(twice)}.")
+        for what, names in (("groups", self.groups), ("raw labels", self.raw), ("normal", [self.normal])):
+            if unknown := sorted(set(filter(None, names)) - set(self.findings)):
+                raise DataError(f"label space {self.name}: {what} of unknown findings: {', '.join(unknown)}.")
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The findings over which means are taken."""
+        return tuple(one for one in self.findings if one != self.normal or self.normal_in_means)
+
+    def in_group(self, group: str) -> tuple[str, ...]:
+        """The scored findings of one group, in order."""
+        return tuple(one for one in self.scored if self.groups.get(one) == group)
+
+    def index(self, finding: str) -> int:
+        """Column of a finding.
+
+        Raises:
+            DataError: the label space does not have it.
+        """
+        try:
+            return self.findings.index(finding)
+        except ValueError:
+            raise DataError(
+                f"unknown finding {finding!r}: label space {self.name} has {', '.join(self.findings)}."
+            ) from None
+
+    def of_raw(self, labels: Iterable[str]) -> set[str]:
+        """The findings that a row's raw labels mean; a raw label may mean several (a child and its parent)."""
+        labels = set(labels)
+        return {finding for finding, names in self.raw.items() if labels.intersection(names)}
+
+    def with_groups(self, positives: Mapping[str, int], rows: int) -> "LabelSpace":
+        """Fill `groups` by the rule from positives per finding among `rows` rows with at least one finding."""
+        if self.group_rule == "name":
+            return self
+        high, low = (0.10 * rows, 0.01 * rows) if self.group_rule == "prevalence" else (1000, 100)
+        groups: dict[str, Group] = {}
+        for finding in self.findings:
+            count = positives[finding]
+            groups[finding] = "head" if count > high else "medium" if count >= low else "tail"
+        return LabelSpace(**{**vars(self), "groups": groups})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON value; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "LabelSpace":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            DataError: a field is missing or unknown.
+        """
+        try:
+            return cls(
+                **{
+                    **value,
+                    "findings": tuple(value["findings"]),
+                    "raw": {one: tuple(names) for one, names in value["raw"].items()},
+                }
+            )
+        except (TypeError, KeyError) as error:
+            raise DataError(f"the stored label space cannot be read: {error}. Prepare the dataset again.") from error

@@ -1,0 +1,46 @@
+"""One file per archive. Each offers `read(root, ...) -> SourceTable`; `prepare` does the rest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import UInt8
+
+from trcgl.data.labels import LabelSpace
+
+SOURCES = {
+    "padchest": "trcgl.data.sources.padchest",
+    "nih": "trcgl.data.sources.nih",
+    "chexpert": "trcgl.data.sources.chexpert",
+    "mimic-cxr-lt": "trcgl.data.sources.mimic_cxr_lt",
+    "vindr": "trcgl.data.sources.vindr",
+    "chestmnist": "trcgl.data.sources.chestmnist",
+    "table": "trcgl.data.sources.table",
+    "phantom": "trcgl.data.sources.phantom",
+}
+"""Name on the command line to module; a module is imported only when it is asked for."""
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """What a source says about its archive, before splitting and decoding.
+
+    Args:
+        space: the label space; groups may be empty unless its rule is `name`.
+        rows: image_id, patient_id, study_id, view, label_source, age, sex, path, set_aside, weight, `split`
+            (null where the archive has no official split for that row) and one Int8 column per finding.
+        dropped: image_id and reason of every row that was left out.
+        boxes: image_id, finding, x, y, w, h in pixels of the file as distributed, or None.
+        load: draws or fetches the picture of row i where the archive has no file per image; else None.
+        counts: figures worth reporting, for instance how many labels were repeated.
+    """
+
+    space: LabelSpace
+    rows: pl.DataFrame
+    dropped: pl.DataFrame
+    boxes: pl.DataFrame | None = None
+    load: Callable[[int], UInt8[np.ndarray, "height width"]] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    root: Path | None = None
