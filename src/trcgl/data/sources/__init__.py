@@ -1,4 +1,4 @@
-"""One file per archive. Each offers `read(root, ...) -> SourceTable`; `prepare` does the rest."""
+"""One file per archive: `Options` (a frozen dataclass) and `read(root, options) -> SourceTable`; `prepare` does the rest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,8 +33,14 @@ class SourceTable:
             (null where the archive has no official split for that row) and one Int8 column per finding.
         dropped: image_id and reason of every row that was left out.
         boxes: image_id, finding, x, y, w, h in pixels of the file as distributed, or None.
-        load: draws or fetches the picture of row i where the archive has no file per image; else None.
+        load: draws or fetches the picture of row i of `rows` where the archive has no file per image; else None.
+            It is sent to worker processes, so it must pickle: a module-level function or `functools.partial` of one.
         counts: figures worth reporting, for instance how many labels were repeated.
+        root: the folder that `path` is relative to, where it is not the root that was given.
+        box_frame: (height, width) of the image that the boxes were drawn on, where the files may have been
+            resized since; None if boxes are in the pixels of each file.
+        license: one sentence on the terms of the archive.
+        notes: what a reader of the numbers must know about these labels.
     """
 
     space: LabelSpace
@@ -44,3 +50,6 @@ class SourceTable:
     load: Callable[[int], UInt8[np.ndarray, "height width"]] | None = None
     counts: dict[str, int] = field(default_factory=dict)
     root: Path | None = None
+    box_frame: tuple[int, int] | None = None
+    license: str = ""
+    notes: tuple[str, ...] = ()
