@@ -1,0 +1,123 @@
+"""Any timm model as one thing: an image in, a feature map (B, D, h, w) out."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trcgl.core.errors import CheckpointError, RecipeError
+from trcgl.core.recipe import ModelRecipe
+
+_TRIED = {"output_stride": (8, 16, 32), "patch_size": (1, 2, 4, 8, 14, 16, 32), "drop_path_rate": (0.1,)}
+
+
+class Backbone(nn.Module):
+    """Adapt timm's three layouts to one.
+
+    Convolutional models return (B, D, h, w); Swin-like ones (B, h, w, D); ViT-like ones (B, prefix + h w, D), whose
+    prefix tokens (class, registers) are dropped.
+
+    Args:
+        body: timm model without pooling and classifier.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.width: int = getattr(body, "head_hidden_size", None) or body.num_features  # type: ignore[assignment]
+        self.channels_last = str(getattr(body, "output_fmt", "")).endswith("NHWC")
+        self.prefix: int = getattr(body, "num_prefix_tokens", 0)
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features rows columns"]:
+        """The feature map."""
+        feature = self.body(image)
+        if feature.ndim == 3:                                            # (B, prefix + hw, D)
+            tokens = feature[:, self.prefix :].transpose(1, 2)           # (B, D, hw)
+            return tokens.unflatten(2, (round(tokens.shape[2] ** 0.5), -1))
+        return feature.permute(0, 3, 1, 2) if self.channels_last else feature
+
+
+def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
+    """Build the backbone of a recipe, with timm's pretrained weights where asked.
+
+    Raises:
+        RecipeError: timm has no such model, it has no feature map, or it does not have an option; the message says
+            which it has.
+        CheckpointError: the hub's weights cannot be had.
+    """
+    options = _options(recipe)
+    try:
+        known = timm.get_pretrained_cfg(recipe.backbone, allow_unregistered=False)
+    except RuntimeError as error:
+        raise RecipeError(_unknown(recipe.backbone)) from error
+    if known is None and not timm.is_model(recipe.backbone):
+        raise RecipeError(_unknown(recipe.backbone))
+    if known is not None and known.fixed_input_size:
+        options["img_size"] = recipe.image_size
+    try:
+        body = timm.create_model(recipe.backbone, num_classes=0, global_pool="", **options)
+    except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
+        raise RecipeError(_unsupported(recipe, error)) from error
+    if from_hub:
+        body = _from_hub(recipe, options)
+    return Backbone(body)
+
+
+def take_final_norm(backbone: Backbone) -> nn.Module:
+    """Move the norm that a timm head applies after pooling (ConvNeXt) out of the backbone; identity if it has none."""
+    head = getattr(backbone.body, "head", None)
+    norm = getattr(head, "norm", None)
+    if not isinstance(head, nn.Module) or not isinstance(norm, nn.Module):
+        return nn.Identity()
+    head.norm = nn.Identity()
+    return norm
+
+
+def _options(recipe: ModelRecipe) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if recipe.output_stride is not None:
+        options["output_stride"] = recipe.output_stride
+    if recipe.patch_size is not None:
+        options["patch_size"] = recipe.patch_size
+    if recipe.drop_path:
+        options["drop_path_rate"] = recipe.drop_path
+    return options
+
+
+def _from_hub(recipe: ModelRecipe, options: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(recipe.backbone, pretrained=True, num_classes=0, global_pool="", **options)
+    except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
+        raise CheckpointError(
+            f"timm's weights for {recipe.backbone} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r}. "
+            "Check the network and that the name has weights (`timm.list_models(pretrained=True)`), and that "
+            "output_stride or patch_size do not change their shape; or download the model.safetensors elsewhere and give "
+            "its path as --model.weights, or start from --model.weights none."
+        ) from error
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)
+    hint = f"Did you mean {', '.join(near)}?" if near else "`python -c 'import timm; print(timm.list_models())'` lists them."
+    return f"model.backbone: timm has no model {name!r}. {hint}"
+
+
+def _unsupported(recipe: ModelRecipe, error: Exception) -> str:
+    asked = ", ".join(f"{name} {value}" for name, value in _options(recipe).items())
+    if not asked:
+        return f"model.backbone {recipe.backbone} has no feature map that timm can return ({error}). Choose another backbone."
+    offered = {name: [one for one in values if _builds(recipe.backbone, name, one)] for name, values in _TRIED.items()}
+    text = "; ".join(f"{name} {', '.join(map(str, values)) or 'not at all'}" for name, values in offered.items())
+    return f"model.backbone {recipe.backbone} cannot be built with {asked} ({error}). It supports: {text}."
+
+
+def _builds(name: str, option: str, value: float) -> bool:
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, num_classes=0, global_pool="", **{option: value})
+    except (TypeError, AssertionError, ValueError, NotImplementedError, RuntimeError):
+        return False
+    return True

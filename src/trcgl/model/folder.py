@@ -1,0 +1,209 @@
+"""The model folder: all that inference needs, in `model.safetensors` and `model.json`. Nothing in it is a pickle."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trcgl.core import run
+from trcgl.core.errors import CheckpointError, DataError, TrcglError
+from trcgl.core.recipe import Recipe, from_json
+from trcgl.data.labels import LabelSpace
+from trcgl.model.trcgl_net import TrcglNet, build_network
+from trcgl.model.weights import read_safetensors
+
+SCHEMA = "trcgl.model/1"
+_FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
+_NETWORK, _ADJACENCY = "network.", "adjacency"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained network, ready to score.
+
+    Args:
+        network: in evaluation mode.
+        space: its label space; outputs are in the order of `space.findings`.
+        info: the content of `model.json`.
+        thresholds: finding to the threshold fitted on val, or None before `trcgl evaluate`.
+        temperature: fitted on val, or None before `trcgl evaluate`.
+        adjacency: Â (C, C), also for a head that does not use it.
+    """
+
+    network: TrcglNet
+    space: LabelSpace
+    info: dict[str, Any]
+    thresholds: dict[str, float] | None
+    temperature: float | None
+    adjacency: Tensor
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.info["preprocessing"]["image_size"]
+
+    @property
+    def fit(self) -> str:
+        """How a radiograph was made square: `letterbox` or `squash`."""
+        return self.info["preprocessing"]["fit"]
+
+    def logits(
+        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
+    ) -> Float[np.ndarray, "batch findings"]:
+        """Raw logits, float32.
+
+        Raises:
+            DataError: the images are not of the model's size.
+        """
+        if images.shape[1:] != (self.image_size, self.image_size):
+            raise DataError(
+                f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {self.image_size} x "
+                f"{self.image_size}. Prepare them with --size {self.image_size}."
+            )
+        device = self.network.mean.device
+        rows = [np.empty((0, len(self.space.findings)), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+                rows.append(self.network(batch[:, None].float() / 255).logits.float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def score(
+        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
+    ) -> Float[np.ndarray, "batch findings"]:
+        """Probabilities, calibrated where a temperature was fitted: sigmoid(logit / temperature), float32.
+
+        Raises:
+            DataError: the images are not of the model's size.
+        """
+        logits = torch.from_numpy(self.logits(images, batch_size=batch_size))
+        return torch.sigmoid(logits / (self.temperature or 1.0)).numpy()
+
+
+def save_model(
+    folder: Path,
+    network: TrcglNet,
+    *,
+    recipe: Recipe,
+    space: LabelSpace,
+    preprocessing: Mapping[str, Any],
+    adjacency: Float[Tensor, "findings findings"],
+    training_patient_digest: str,
+    license: str,
+    thresholds: Mapping[str, float] | None = None,
+    temperature: float | None = None,
+) -> None:
+    """Write a model folder; each file appears whole or not at all, `model.json` last.
+
+    Args:
+        folder: where to.
+        network: the trained network, on any device.
+        recipe: what it was trained with.
+        space: label space of its outputs.
+        preprocessing: at least `image_size` and `fit`; the input normalization is added.
+        adjacency: Â that the network was built with.
+        training_patient_digest: `run.digest` of the training patients, so that a leak can be seen later.
+        license: of the initial weights.
+        thresholds: finding to threshold.
+        temperature: of the calibration.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    tensors = {_NETWORK + name: _portable(tensor) for name, tensor in network.state_dict().items()}
+    tensors[_ADJACENCY] = _portable(adjacency)
+    with run.atomic(folder / "model.safetensors") as aside:
+        save_file(tensors, aside)
+    normalization = {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()}
+    run.write_json(
+        folder / "model.json",
+        {
+            "schema": SCHEMA,
+            "weights_sha256": run.sha256_file(folder / "model.safetensors"),
+            "recipe": dataclasses.asdict(recipe),
+            "label_space": space.to_dict(),
+            "preprocessing": {**preprocessing, "channels": "gray repeated to 3", **normalization},
+            "thresholds": dict(thresholds) if thresholds is not None else None,
+            "temperature": temperature,
+            "training_patient_digest": training_patient_digest,
+            "license": license,
+            "research_use": "Research use only: not a medical device.",
+        },
+    )
+
+
+def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
+    """Open a model folder. Nothing is unpickled and nothing is fetched.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another schema, or the two do not belong together.
+    """
+    folder = Path(folder)
+    info = _read_info(folder)
+    try:
+        recipe = from_json(json.dumps(info["recipe"]))
+        space = LabelSpace.from_dict(info["label_space"])
+    except TrcglError as error:
+        raise CheckpointError(f"{folder}/model.json: {error} Train the model again.") from error
+    path = folder / "model.safetensors"
+    tensors = read_safetensors(path)
+    if run.sha256_file(path) != info["weights_sha256"]:
+        raise CheckpointError(f"{path} is not the file that {folder}/model.json describes. Copy both again, or train again.")
+    findings = len(space.findings)
+    adjacency = tensors.pop(_ADJACENCY, None)
+    if adjacency is None or adjacency.shape != (findings, findings):
+        found = "missing" if adjacency is None else tuple(adjacency.shape)
+        raise CheckpointError(f"{path}: the label graph is {found}, not {(findings, findings)}. Train the model again.")
+    network = build_network(recipe.model, findings, adjacency, load_weights=False)
+    try:
+        network.load_state_dict({name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        lines = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise CheckpointError(f"{path} does not fit the network of model.json: {lines} Train the model again.") from error
+    network = network.to(device).eval()
+    return LoadedModel(network, space, info, info["thresholds"], info["temperature"], adjacency)
+
+
+def update_calibration(folder: Path, thresholds: Mapping[str, float], temperature: float) -> None:
+    """Write what was fitted on val into `model.json`.
+
+    Raises:
+        CheckpointError: `model.json` is missing or not ours, a finding is unknown or has no threshold, or the
+            temperature is not positive.
+    """
+    folder = Path(folder)
+    info = _read_info(folder)
+    if different := sorted(set(thresholds) ^ set(info["label_space"]["findings"])):
+        raise CheckpointError(
+            f"{folder}: thresholds and label space differ in {', '.join(different)}. Fit on predictions of this model."
+        )
+    if not temperature > 0:
+        raise CheckpointError(f"{folder}: temperature {temperature} is not positive. Fit it on val again.")
+    run.write_json(folder / "model.json", {**info, "thresholds": dict(thresholds), "temperature": temperature})
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    try:
+        info = run.read_json(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
+        found = info.get("schema") if isinstance(info, dict) else None
+        raise CheckpointError(f"{path}: schema {found!r}, expected {SCHEMA!r}. Train the model with this version.")
+    if missing := [name for name in _FIELDS if name not in info]:
+        raise CheckpointError(f"{path}: {', '.join(missing)} missing. Copy the folder again, or train the model again.")
+    return info
+
+
+def _portable(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().clone()
