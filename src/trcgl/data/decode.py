@@ -80,21 +80,26 @@ class Decoder:
         with run.atomic(self.path(part)) as aside:
             aside.write_bytes(whole.getbuffer())
 
-    def take(self, part: int) -> tuple[UInt8[np.ndarray, "rows size size"], list[dict[str, Any]]]:
-        """The readable pictures of a part in order, and a record per row: `reason`, or how it was read."""
+    def records(self, part: int) -> list[dict[str, Any]]:
+        """A record per row of a part: the `reason` that it cannot be read, or how it was read."""
         with np.load(self.path(part), allow_pickle=False) as stored:
-            return stored["pictures"], json.loads(stored["records"].tobytes())
+            return json.loads(stored["records"].tobytes())
+
+    def pictures(self, part: int) -> UInt8[np.ndarray, "rows size size"]:
+        """The readable pictures of a part, in order."""
+        with np.load(self.path(part), allow_pickle=False) as stored:
+            return stored["pictures"]
 
     def _read(self, row: int) -> tuple[np.ndarray, dict[str, Any]]:
         name = self.paths[row]
         if name is None:
             raise UnreadableImage("the table names no file for this row")
         path = self.root / name
+        if not path.is_file():
+            raise UnreadableImage(f"{name}: no such file")
         try:
             read = read_radiograph(path, size=self.size, fit=self.fit)
             digest = run.sha256_file(path)
-        except FileNotFoundError as error:
-            raise UnreadableImage(f"{name}: no such file") from error
         except OSError as error:
             raise UnreadableImage(f"{name}: {error.strerror or error}") from error
         return read.pixels, {

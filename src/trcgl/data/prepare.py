@@ -91,6 +91,10 @@ def prepare(
         raise DataError(f"{root}: not one of {table.dropped.height} rows can be used: {_reasons(table.dropped)}.")
     for path in table.rows["path"].drop_nulls():
         manifests.check_path(path, f"{source} table")
+    # What contradicts itself in the archive's own split shows now, not after hours of decoding.
+    split_patients(table.rows, table.space, fractions=options.fractions, seed=options.seed)
+    if not options.manifest_only:
+        _check_space(out, table.rows.height, options.size)
     settings = _settings(source, table, options, source_options)
     ours = run.claim(out, "prepare.json", settings, lambda stored: _differences(stored, settings))
     if ours and (out / "dataset.json").exists():
@@ -152,19 +156,13 @@ def _images(
     from trcgl.data.decode import Decoder, decode
 
     side = options.size
-    needed = 2 * table.rows.height * side * side  # the parts and the whole, side by side at the end
-    free = shutil.disk_usage(out).free + sum(one.stat().st_size for one in (out / "parts").glob("part-*"))
-    if free < needed:
-        raise DataError(
-            f"{out}: {table.rows.height} images of {side} px need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB "
-            "are free. Free some space, choose another --out, or a smaller --size."
-        )
     paths = tuple(table.rows["path"])
     decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, side, options.fit)
     decode(decoder, options.workers)
-    records = [record for part in range(decoder.parts) for record in decoder.take(part)[1]]
+    records = [record for part in range(decoder.parts) for record in decoder.records(part)]
     readable = np.array(["reason" not in record for record in records])
     if not readable.any():
+        _clear(out / "parts")
         raise DataError(
             f"{decoder.root}: not one of {len(records)} images can be read, the first because: {records[0]['reason']}. "
             "Is --root the folder of the archive? With --manifest-only the labels are prepared without images."
@@ -173,7 +171,7 @@ def _images(
         shape = (int(readable.sum()), side, side)
         np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for part in range(decoder.parts):
-            handle.write(decoder.take(part)[0].tobytes())
+            handle.write(decoder.pictures(part).tobytes())
     unreadable = table.rows.filter(~readable).select(
         "image_id", reason=pl.Series([one["reason"] for one in records if "reason" in one], dtype=pl.String)
     )
@@ -196,6 +194,17 @@ def _images(
     )
     rows = rows.with_columns(sha256=pl.Series([one["sha256"] for one in kept], dtype=pl.String))
     return rows, pl.concat([table.dropped, unreadable]), pixels
+
+
+def _check_space(out: Path, images: int, side: int) -> None:
+    needed = 2 * images * side * side  # the parts and the whole, side by side at the end
+    there = next(one for one in (out, *out.absolute().parents) if one.exists())
+    free = shutil.disk_usage(there).free + sum(one.stat().st_size for one in (out / "parts").glob("part-*"))
+    if free < needed:
+        raise DataError(
+            f"{out}: {images} images of {side} px need {needed / 2**30:.1f} GiB while they are prepared and "
+            f"{free / 2**30:.1f} GiB are free. Free some space, choose another --out, or a smaller --size."
+        )
 
 
 def _splits(manifest: pl.DataFrame) -> dict[str, dict[str, Any]]:

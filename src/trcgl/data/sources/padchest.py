@@ -115,7 +115,7 @@ def _why_dropped() -> pl.Expr:
         .when(labels.list.contains("exclude"))
         .then(pl.lit("marked 'exclude'"))
         .when(labels.list.set_difference(list(SAYS_NOTHING)).list.len() == 0)
-        .then(pl.lit("nothing but 'unchanged' or 'suboptimal study': findings unknown"))
+        .then(pl.lit("nothing but 'unchanged' or 'suboptimal study', so every finding is unknown"))
     )
 
 
