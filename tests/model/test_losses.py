@@ -1,0 +1,123 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trcgl.core.recipe import LossRecipe
+from trcgl.model.losses import LOSSES, masked_mean
+
+
+def logit(probability: float) -> torch.Tensor:
+    return torch.tensor([[probability]]).logit()
+
+
+def loss_at(name: str, probability: float, target: float, **settings) -> float:
+    loss = LOSSES[name](LossRecipe(**settings), torch.tensor([5]), 10)
+    return loss(logit(probability), torch.tensor([[target]])).item()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_loss_is_finite_for_extreme_logits_and_findings_without_positives(name, dtype):
+    loss = LOSSES[name](LossRecipe(name=name), torch.tensor([0, 7, 100_000]), 100_000)
+    logits = torch.tensor([[-200.0, 0.0, 200.0], [200.0, 0.0, -200.0]], dtype=dtype, requires_grad=True)
+    for target in (torch.zeros(2, 3), torch.ones(2, 3)):
+        value = loss(logits, target)
+        assert value.shape == (2, 3) and value.dtype == torch.float32
+        assert value.isfinite().all() and (value >= 0).all()
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_falls_as_the_logit_moves_towards_the_label(name):
+    loss = LOSSES[name](LossRecipe(name=name), torch.tensor([5]), 10)
+    logits = torch.linspace(-4, 4, 50)[:, None]
+    assert (loss(logits, torch.ones(50, 1)).diff(dim=0) < 0).all()
+    assert (loss(logits, torch.zeros(50, 1)).diff(dim=0) >= 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_relabeling_the_findings_permutes_every_loss(name):
+    positives, order = torch.tensor([3, 50, 0, 900]), torch.tensor([2, 0, 3, 1])
+    logits, target = torch.randn(6, 4), torch.randint(0, 2, (6, 4)).float()
+    straight = LOSSES[name](LossRecipe(), positives, 1000)(logits, target)
+    permuted = LOSSES[name](LossRecipe(), positives[order], 1000)(logits[:, order], target[:, order])
+    torch.testing.assert_close(permuted, straight[:, order])
+
+
+def test_cross_entropy_by_hand():
+    assert loss_at("bce", 0.8, 1) == pytest.approx(-math.log(0.8), rel=1e-5)
+    # smoothing 0.1 makes the target 1 * 0.9 + 0.05 = 0.95
+    smoothed = -0.95 * math.log(0.8) - 0.05 * math.log(0.2)
+    assert loss_at("bce", 0.8, 1, label_smoothing=0.1) == pytest.approx(smoothed, rel=1e-5)
+
+
+def test_focal_loss_by_hand():
+    assert loss_at("focal", 0.9, 1) == pytest.approx(0.1**2 * -math.log(0.9), rel=1e-4)
+    assert loss_at("focal", 0.9, 0) == pytest.approx(0.9**2 * -math.log(0.1), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"), [(0.02, 0.0), (0.1, 0.0), (0.5, 0.025), (0.8, 0.44), (0.95, 1.51)]
+)
+def test_asymmetric_loss_shifts_the_probability_of_a_negative_as_published(probability, expected):
+    # for instance p = 0.8: p_m = 0.75, 0.75^4 = 0.3164, -log(0.25) = 1.3863, product 0.4386
+    assert loss_at("asl", probability, 0) == pytest.approx(expected, abs=0.005)
+
+
+def test_asymmetric_loss_keeps_pushing_down_a_hard_negative():
+    loss = LOSSES["asl"](LossRecipe(), torch.tensor([5]), 10)
+    logits = torch.tensor([[3.0]], requires_grad=True)
+    loss(logits, torch.zeros(1, 1)).sum().backward()
+    assert logits.grad.item() > 0.1
+
+
+def test_asymmetric_loss_of_a_positive_by_hand():
+    assert loss_at("asl", 0.6, 1) == pytest.approx(-math.log(0.6), rel=1e-5)
+    assert loss_at("asl", 0.6, 1, gamma_positive=1.0) == pytest.approx(0.4 * -math.log(0.6), rel=1e-5)
+
+
+def test_published_margin_loss_by_hand():
+    # beta 0.5: 1 - 0.5^1 = 0.5 and 1 - 0.5^2 = 0.75, so e = (0.5/0.5, 0.5/0.75) = (1, 2/3), mean 5/6;
+    # weights sqrt(1 / (5/6)) = 1.095445 and sqrt((2/3) / (5/6)) = 0.894427; margins 0.2 * (1/2, 2/2) = 0.1, 0.2.
+    # Positive, logit 1: log(1 + exp(-0.9)) = 0.341154 and log(1 + exp(-0.8)) = 0.371101.
+    # Negative, logit 1: no margin, log(1 + exp(1)) = 1.313262.
+    loss = LOSSES["published_margin"](LossRecipe(beta=0.5), torch.tensor([1, 2]), 10)
+    value = loss(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    expected = [
+        [1.095445 * 0.341154, 0.894427 * 0.371101],
+        [1.095445 * 1.313262, 0.894427 * 1.313262],
+    ]
+    torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))
+def test_masked_mean_is_the_weighted_mean_over_known_labels_only(batch, findings, seed):
+    source = torch.Generator().manual_seed(seed)
+    values = torch.rand(batch, findings, generator=source)
+    known = torch.rand(batch, findings, generator=source) < 0.6
+    weight = torch.rand(batch, generator=source) + 0.1
+    values[~known] = float("nan")
+    pairs = [(values[i, j].item(), weight[i].item()) for i in range(batch) for j in range(findings) if known[i, j]]
+    expected = sum(v * w for v, w in pairs) / sum(w for _, w in pairs) if pairs else 0.0
+    assert masked_mean(values, known, weight).item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_an_unknown_label_has_no_gradient():
+    logits = torch.randn(2, 3, requires_grad=True)
+    known = torch.tensor([[True, False, True], [False, True, True]])
+    elementwise = LOSSES["bce"](LossRecipe(), torch.ones(3), 2)(logits, torch.zeros(2, 3))
+    masked_mean(elementwise, known, torch.ones(2)).backward()
+    assert torch.equal(logits.grad != 0, known)
+
+
+def test_halves_with_a_common_denominator_average_to_the_whole():
+    values, known = torch.rand(8, 3), torch.rand(8, 3) < 0.5
+    weight = torch.rand(8)
+    whole = masked_mean(values, known, weight)
+    common = (known * weight[:, None]).sum() / 2
+    halves = [masked_mean(values[s], known[s], weight[s], common) for s in (slice(0, 3), slice(3, 8))]
+    torch.testing.assert_close(sum(halves) / 2, whole)
