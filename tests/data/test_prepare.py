@@ -195,7 +195,9 @@ def test_boxes_are_the_same_with_and_without_images(tmp_path):
     prepare("nih", case.root, tmp_path / "labels", PrepareOptions(manifest_only=True))
     prepare("nih", case.root, tmp_path / "images", PrepareOptions(size=64, workers=1))
     left, right = (open_dataset(tmp_path / one).boxes.sort("image_id") for one in ("labels", "images"))
-    np.testing.assert_allclose(left.drop("image_id", "finding").to_numpy(), right.drop("image_id", "finding").to_numpy())
+    np.testing.assert_allclose(
+        left.drop("image_id", "finding").to_numpy(), right.drop("image_id", "finding").to_numpy()
+    )
 
 
 def test_the_page_needs_nothing_from_outside_and_names_the_dropped(archive, tmp_path):

@@ -134,7 +134,8 @@ def test_the_terms_of_the_archive_are_stated(table):
 def test_import_needs_no_torch():
     modules = ", ".join(f"trcgl.data.sources.{name}" for name in source_fixtures.names())
     code = f"import sys, {modules}; print('torch' in sys.modules, 'lightning' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["False", "False"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("manifest_only", [True, False])

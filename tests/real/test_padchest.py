@@ -70,7 +70,10 @@ def test_views_and_label_sources(prepared):
     _, dataset, _ = prepared
     views = dict(dataset.manifest["view"].value_counts().iter_rows())
     assert views == {"frontal": 106_151, "lateral": 47_756, "other": 616, None: 8}
-    assert dict(dataset.manifest["label_source"].value_counts().iter_rows()) == {"physician": 37_769, "network": 116_762}
+    assert dict(dataset.manifest["label_source"].value_counts().iter_rows()) == {
+        "physician": 37_769,
+        "network": 116_762,
+    }
 
 
 def test_it_takes_less_than_twenty_seconds(prepared):

@@ -1,0 +1,1 @@
+"""Where radiographs and labels come in."""

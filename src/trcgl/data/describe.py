@@ -1,6 +1,6 @@
 """`trcgl describe`: the long tail of a dataset in numbers and pictures (the paper's Figure 2).
 
-    trcgl describe padchest --out padchest-figures
+trcgl describe padchest --out padchest-figures
 """
 
 from html import escape
@@ -39,15 +39,15 @@ def describe(folder: Path, out: Path | None = None) -> dict[str, Any]:
     from trcgl.data.figures import cooccurrence_matrix, label_distribution
 
     dataset = open_dataset(folder)
+    space = dataset.space
     _check_store(dataset)
     part = taking_part(dataset.manifest)
-    seen = counts(part, dataset.space)
+    seen = counts(part, space)
     summary = _summary(dataset, part, seen)
     out = Path(out) if out else dataset.folder
-    distribution = label_distribution(
-        dataset.space, seen, f"{dataset.name}: {seen.rows_with_any:,} images with any of {len(dataset.space.findings)} findings"
-    )
-    matrix = cooccurrence_matrix(dataset.space, seen, f"{dataset.name}: which finding comes with which")
+    title = f"{dataset.name}: {seen.rows_with_any:,} images with any of {len(space.findings)} findings"
+    distribution = label_distribution(space, seen, title)
+    matrix = cooccurrence_matrix(space, seen, f"{dataset.name}: which finding comes with which")
     for name, figure in (("label_distribution", distribution), ("cooccurrence", matrix)):
         with run.atomic(out / "figures" / f"{name}.png") as aside:
             figure.savefig(aside, dpi=150, format="png", facecolor="white")
@@ -108,13 +108,13 @@ def _summary(dataset: Dataset, part: pl.DataFrame, seen: Cooccurrence) -> dict[s
 
 def _strongest(dataset: Dataset, seen: Cooccurrence, how_many: int = 12) -> list[dict[str, Any]]:
     share, names = seen.conditional(), dataset.space.findings
-    pairs = [
+    pairs: list[dict[str, Any]] = [
         {"given": given, "also": also, "share": float(share[i, j]), "images": int(seen.joint[i, j])}
         for i, given in enumerate(names)
         for j, also in enumerate(names)
         if i != j and seen.joint[i, j]
     ]
-    return sorted(pairs, key=lambda one: -one["share"])[:how_many]
+    return sorted(pairs, key=lambda one: one["share"], reverse=True)[:how_many]
 
 
 def _tally(part: pl.DataFrame, column: str) -> dict[str, int]:
@@ -131,8 +131,8 @@ def _tail_in_words(summary: dict[str, Any]) -> str:
     }[summary["group_rule"]]
     imbalance = f"{summary['imbalance']:,.0f} : 1" if summary["imbalance"] else "not defined"
     return (
-        f"{summary['images_with_any_finding']:,} images have at least one finding, {summary['findings_per_image']:.2f} on "
-        f"average. Most to least frequent finding: {imbalance}. Groups ({rule}): {groups}."
+        f"{summary['images_with_any_finding']:,} images have at least one finding, {summary['findings_per_image']:.2f} "
+        f"on average. Most to least frequent finding: {imbalance}. Groups ({rule}): {groups}."
     )
 
 

@@ -28,7 +28,7 @@ def label_distribution(space: LabelSpace, seen: Cooccurrence, title: str) -> Fig
     prevalence = seen.prevalence()[order]
     for place, value, share in zip(places, values, prevalence, strict=True):
         text = f"{value:,}  ({share:.2%})" if value else "none"
-        axes.text(max(value, 0.8) * 1.12 + 0.8, place, text, va="center", fontsize=8, color=INK)
+        axes.text(max(float(value), 0.8) * 1.12 + 0.8, float(place), text, va="center", fontsize=8, color=INK)
     axes.set_xscale("log")
     axes.set_xlim(0.8, max(values.max(initial=1), 10) * 8)
     axes.set_yticks(places, names, fontsize=9)
@@ -73,7 +73,8 @@ def cooccurrence_matrix(space: LabelSpace, seen: Cooccurrence, title: str) -> Fi
                 ink = "white" if norm(value) > 0.6 else INK
                 axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=ink)
     axes.set_xticks(range(count), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(count), [f"{name}  {seen.positives[one]:,}" for name, one in zip(names, order, strict=True)], fontsize=8)
+    counted = [f"{name}  {seen.positives[one]:,}" for name, one in zip(names, order, strict=True)]
+    axes.set_yticks(range(count), counted, fontsize=8)
     _plain(axes)
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         for label, name in zip(labels, names, strict=True):

@@ -59,7 +59,8 @@ def validate(manifest: pl.DataFrame, space: LabelSpace, *, where: str = "manifes
         raise DataError(f"{where}: image {bad['image_id'][0]!r} has split {bad['split'][0]!r}, not train, val or test.")
     for finding in space.findings:
         if (bad := manifest.filter(~pl.col(finding).is_in([0, 1]))).height:
-            raise DataError(f"{where}: image {bad['image_id'][0]!r} has {finding} = {bad[finding][0]}, not 0, 1 or null.")
+            image, value = bad["image_id"][0], bad[finding][0]
+            raise DataError(f"{where}: image {image!r} has {finding} = {value}, not 0, 1 or null.")
     check_leak(manifest, where)
     return manifest
 

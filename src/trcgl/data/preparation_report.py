@@ -70,7 +70,7 @@ def finding_counts(part: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]
     rows = []
     for place, finding in enumerate(space.findings):
         positive = part.filter(pl.col(finding) == 1)
-        row = {
+        row: dict[str, Any] = {
             "finding": finding,
             "group": space.groups.get(finding),
             "images": positive.height,
@@ -94,20 +94,25 @@ def write_page(out: Path, report: dict[str, Any], manifest: pl.DataFrame, space:
     dropped = [(one["image_id"], one["reason"]) for one in report["dropped"][:ROWS_ON_PAGE]]
     leaks = report["leaks"]
     leak = f"Patients in two splits: {leaks['patients_in_two_splits']}. Files that two patients share: "
-    leak += f"{leaks['files_of_several_patients']}, of which {leaks['of_these_in_several_splits']} lie in several splits."
+    leak += (
+        f"{leaks['files_of_several_patients']}, of which {leaks['of_these_in_several_splits']} lie in several splits."
+    )
     if len(report["dropped"]) > len(dropped):
         dropped.append((f"… and {len(report['dropped']) - len(dropped):,} more", "in report.json"))
     body = [
         table_html(("what", "number"), report["counts"].items()),
         "<h2>Why rows were dropped</h2>",
-        table_html(("reason", "rows"), report["reasons"].items()) if report["reasons"] else "<p>None was.</p>",
-        "<h2>Kept, but set aside</h2><p>They take part only where that is asked for.</p>" if report["set_aside"] else "",
-        table_html(("reason", "rows"), report["set_aside"].items()) if report["set_aside"] else "",
+        _reason_table(report["reasons"]) if report["reasons"] else "<p>None was.</p>",
+        *(
+            ("<h2>Set aside</h2><p>Kept; they take part only on request.</p>", _reason_table(report["set_aside"]))
+            if report["set_aside"]
+            else ()
+        ),
         f"<h2>Leak check</h2><p>{leak}</p>",
         "<h2>Findings</h2>",
         findings_html(report["findings"]),
-        picture_html(html, label_distribution(space, seen, "Images per finding"), "Images per finding, by group"),
-        picture_html(html, cooccurrence_matrix(space, seen, "Which finding comes with which"), "Conditional co-occurrence"),
+        picture_html(html, label_distribution(space, seen, "Images per finding"), "Images per finding"),
+        picture_html(html, cooccurrence_matrix(space, seen, "Which comes with which"), "Conditional co-occurrence"),
         "".join(f"<p>{escape(note)}</p>" for note in (*report["notes"], report["license"])),
         f"<details><summary>Dropped rows ({len(report['dropped']):,})</summary>"
         f"{table_html(('image', 'reason'), dropped)}</details>",
@@ -120,7 +125,8 @@ def table_html(header: tuple[str, ...], rows: Any) -> str:
     lines = []
     for row in rows:
         cells = [
-            f'<td class="number">{one:,}</td>' if isinstance(one, int) else f"<td>{escape(str(one))}</td>" for one in row
+            f'<td class="number">{one:,}</td>' if isinstance(one, int) else f"<td>{escape(str(one))}</td>"
+            for one in row
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in header)
@@ -148,6 +154,10 @@ def findings_html(findings: list[dict[str, Any]]) -> str:
 def picture_html(html: Any, figure: Any, words: str) -> str:
     """A figure as part of a page, with its description for those who cannot see it."""
     return f'<figure><img src="{html.figure_png(figure)}" alt="{escape(words)}"></figure>'
+
+
+def _reason_table(reasons: dict[str, int]) -> str:
+    return table_html(("reason", "rows"), reasons.items())
 
 
 def _by_reason(rows: pl.DataFrame) -> dict[str, int]:

@@ -24,7 +24,6 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.data import manifest as manifests
 from trcgl.data.boxes import to_fractions
 from trcgl.data.cooccurrence import counts
-from trcgl.data.labels import LabelSpace
 from trcgl.data.sources import SOURCES, SourceTable
 from trcgl.data.split import split_patients
 from trcgl.data.store import SCHEMA

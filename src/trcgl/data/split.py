@@ -42,7 +42,7 @@ def split_patients(
         DataError: fractions do not sum to 1, or one patient was given to two splits.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise DataError(f"--fractions {fractions}: shares of train, val and test must not be negative and must sum to 1.")
+        raise DataError(f"--fractions {fractions}: shares of train, val and test must be positive or 0 and sum to 1.")
     patients, of_row = np.unique(rows["patient_id"].to_numpy(), return_inverse=True)
     given = _given(rows, patients, of_row)
     named = set(given[given >= 0])

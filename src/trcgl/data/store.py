@@ -78,7 +78,8 @@ def open_dataset(folder: Path) -> Dataset:
         if not path.exists():
             raise DataError(f"{path} is missing. Prepare the dataset again.")
         # The store is large: its size is checked on opening, its digest by `trcgl describe`.
-        same = path.stat().st_size == known["bytes"] and (name == "images.npy" or run.sha256_file(path) == known["sha256"])
+        same_size = path.stat().st_size == known["bytes"]
+        same = same_size and (name == "images.npy" or run.sha256_file(path) == known["sha256"])
         if not same:
             raise DataError(f"{path} is not the file that `prepare` wrote. Prepare the dataset again.")
     space = LabelSpace.from_dict(info["label_space"])

@@ -5,11 +5,44 @@ from pathlib import Path
 
 from . import Case, radiograph
 
-HEADER = """,ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,ViewPosition_DICOM,Projection,\
-MethodProjection,Pediatric,Modality_DICOM,Manufacturer_DICOM,PhotometricInterpretation_DICOM,PixelRepresentation_DICOM,\
-PixelAspectRatio_DICOM,SpatialResolution_DICOM,BitsStored_DICOM,WindowCenter_DICOM,WindowWidth_DICOM,Rows_DICOM,\
-Columns_DICOM,XRayTubeCurrent_DICOM,Exposure_DICOM,ExposureInuAs_DICOM,ExposureTime,RelativeXRayExposure_DICOM,ReportID,\
-Report,MethodLabel,Labels,Localizations,LabelsLocalizationsBySentence,labelCUIS,LocalizationsCUIS""".split(",")
+HEADER = [
+    "",
+    "ImageID",
+    "ImageDir",
+    "StudyDate_DICOM",
+    "StudyID",
+    "PatientID",
+    "PatientBirth",
+    "PatientSex_DICOM",
+    "ViewPosition_DICOM",
+    "Projection",
+    "MethodProjection",
+    "Pediatric",
+    "Modality_DICOM",
+    "Manufacturer_DICOM",
+    "PhotometricInterpretation_DICOM",
+    "PixelRepresentation_DICOM",
+    "PixelAspectRatio_DICOM",
+    "SpatialResolution_DICOM",
+    "BitsStored_DICOM",
+    "WindowCenter_DICOM",
+    "WindowWidth_DICOM",
+    "Rows_DICOM",
+    "Columns_DICOM",
+    "XRayTubeCurrent_DICOM",
+    "Exposure_DICOM",
+    "ExposureInuAs_DICOM",
+    "ExposureTime",
+    "RelativeXRayExposure_DICOM",
+    "ReportID",
+    "Report",
+    "MethodLabel",
+    "Labels",
+    "Localizations",
+    "LabelsLocalizationsBySentence",
+    "labelCUIS",
+    "LocalizationsCUIS",
+]
 PATIENT = "8398604886942923316379881856814609{:05d}"
 
 # image, patient, projection, method, labels, findings (None: dropped)
@@ -19,7 +52,14 @@ ROWS = [
     ("b0", 2, "PA", "RNN_model", "['cardiomegaly', ' pleural effusion']", {"cardiomegaly", "pleural effusion"}),
     ("c0", 3, "AP_horizontal", "RNN_model", "['pseudonodule', '']", set()),
     ("d0", 4, "PA", "Physician", "['NSG tube', 'NSG tube']", {"Support Devices"}),
-    ("e0", 5, "AP", "RNN_model", "['central venous catheter via jugular vein']", {"Support Devices", "central venous catheter"}),
+    (
+        "e0",
+        5,
+        "AP",
+        "RNN_model",
+        "['central venous catheter via jugular vein']",
+        {"Support Devices", "central venous catheter"},
+    ),
     ("f0", 6, "COSTAL", "RNN_model", "['hydropneumothorax', 'unchanged']", {"Hydropneumothorax"}),
     ("g0", 7, "UNK", "RNN_model", "['abnormal foreign body']", set()),
     ("h0", 8, "EXCLUDE", "RNN_model", "['normal', ' kyphosis']", {"Normal", "Kyphosis"}),

@@ -9,7 +9,17 @@ from trcgl.data.sources import reading
 
 @pytest.mark.parametrize(
     ("text", "years"),
-    [("58", 58), ("058Y", 58), ("58.0", 58), ("18M", 1.5), ("730D", 2), ("411", None), ("", None), ("-3", None), ("old", None)],
+    [
+        ("58", 58),
+        ("058Y", 58),
+        ("58.0", 58),
+        ("18M", 1.5),
+        ("730D", 2),
+        ("411", None),
+        ("", None),
+        ("-3", None),
+        ("old", None),
+    ],
 )
 def test_ages(text, years):
     age = pl.DataFrame({"age": [text]}).select(reading.age_in_years("age")).item()

@@ -80,7 +80,10 @@ def test_rows_of_one_image_that_contradict_each_other_are_refused(tmp_path):
 
 def test_a_split_that_is_none_of_three_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"image 'a' has set = 'holdout'"):
-        read(table(tmp_path, "image,patient,A,B,set\na,1,0,1,holdout\n"), Options(finding_columns=("A", "B"), split_column="set"))
+        read(
+            table(tmp_path, "image,patient,A,B,set\na,1,0,1,holdout\n"),
+            Options(finding_columns=("A", "B"), split_column="set"),
+        )
 
 
 def test_two_tables_need_a_name(tmp_path):

@@ -1,4 +1,4 @@
-"""One file per archive: `Options` (a frozen dataclass) and `read(root, options) -> SourceTable`; `prepare` does the rest."""
+"""One file per archive: a frozen dataclass `Options` and `read(root, options) -> SourceTable`; `prepare` goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

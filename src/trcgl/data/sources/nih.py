@@ -17,7 +17,15 @@ from trcgl.data.sources import SourceTable, reading
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017_v2020.csv.gz", "Data_Entry_2017.csv", "Data_Entry_2017.csv.gz")
 BOXES = ("BBox_List_2017.csv", "BBox_List_2017.csv.gz")
-COLUMNS = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender", "View Position")
+COLUMNS = (
+    "Image Index",
+    "Finding Labels",
+    "Follow-up #",
+    "Patient ID",
+    "Patient Age",
+    "Patient Gender",
+    "View Position",
+)
 IMAGES_IN_ALL = 112_120
 NORMAL = "No Finding"
 GROUPS: dict[str, Group] = {
@@ -45,7 +53,7 @@ class Options:
     """Settings of the NIH source."""
 
     groups: Literal["auto", "prevalence", "name"] = "auto"
-    """Head, medium and tail by prevalence, or by name; `auto`: by prevalence on the whole archive, by name on a part."""
+    """Head, medium and tail by prevalence or by name; `auto`: by prevalence on the whole archive, else by name."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
@@ -135,9 +143,7 @@ def _why_dropped() -> pl.Expr:
 
 def _files(root: Path) -> dict[str, str]:
     folders = [root, root / "images", *sorted(root.glob("images_*/images"))]
-    return {
-        path.name: path.relative_to(root).as_posix() for folder in folders for path in folder.glob("*.png")
-    }
+    return {path.name: path.relative_to(root).as_posix() for folder in folders for path in folder.glob("*.png")}
 
 
 def _official(root: Path) -> pl.Expr:

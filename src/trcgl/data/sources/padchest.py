@@ -55,7 +55,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     root = Path(root)
     path = reading.find_file(root, TABLES, "PadChest label table")
     table = reading.read_table(path, needed=COLUMNS).rename({"ImageID": "image_id"})
-    table = table.with_columns(labels=_labels()).with_columns(distinct=pl.col("labels").list.unique(maintain_order=True))
+    table = table.with_columns(labels=_labels())
+    table = table.with_columns(distinct=pl.col("labels").list.unique(maintain_order=True))
     counts = {
         "rows in the table": table.height,
         "empty label tokens": int(table["Labels"].str.count_matches(r"'\s*'").sum()),
@@ -98,7 +99,8 @@ def _labels() -> pl.Expr:
     """The list of labels of a row without empty tokens; null where the cell holds no list."""
     tokens = pl.col("Labels").str.extract_all(r"""'[^']*'|"[^"]*\"""")
     cleaned = tokens.list.eval(pl.element().str.strip_chars("' ").str.to_lowercase())
-    return pl.when(pl.col("Labels").str.starts_with("[")).then(cleaned.list.eval(pl.element().filter(pl.element() != "")))
+    named = cleaned.list.eval(pl.element().filter(pl.element() != ""))
+    return pl.when(pl.col("Labels").str.starts_with("[")).then(named)
 
 
 def _why_dropped() -> pl.Expr:

@@ -1,5 +1,6 @@
 """What the sources share: finding a label table, reading it as text, and turning its columns into ours."""
 
+import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,8 +50,9 @@ def read_table(path: Path, *, needed: Sequence[str] = (), has_header: bool = Tru
             table = pl.read_csv(path, infer_schema=False, has_header=has_header, separator=_separator(path))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({_first_line(error)}). Save it as UTF-8 CSV or Parquet.") from error
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
+        why = str(error).strip().split("\n")[0]
+        raise DataError(f"{path}: cannot be read as a table ({why}). Save it as UTF-8 CSV or Parquet.") from error
     require_columns(table, needed, path)
     return table.with_columns(pl.col(pl.String).replace("", None))
 
@@ -108,7 +110,8 @@ def split_off(
 
 def repeated() -> pl.Expr:
     """The reason for every row but the first of one image_id, as an expression for `split_off`."""
-    return pl.when(~pl.col("image_id").is_first_distinct()).then(pl.lit("image_id occurs more than once; the first row is kept"))
+    reason = "image_id occurs more than once; the first row is kept"
+    return pl.when(~pl.col("image_id").is_first_distinct()).then(pl.lit(reason))
 
 
 def none_of(space: LabelSpace) -> pl.Expr:
@@ -129,13 +132,7 @@ def in_order(rows: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
 
 
 def _separator(path: Path) -> str:
-    import gzip
-
-    opened = gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else open(path, encoding="utf-8-sig")
-    with opened as handle:
+    kind = gzip.open if path.suffix == ".gz" else open
+    with kind(path, "rt", encoding="utf-8-sig") as handle:
         first = handle.readline()
     return max(",;\t", key=first.count)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

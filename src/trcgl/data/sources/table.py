@@ -138,7 +138,8 @@ def _table(root: Path, options: Options) -> Path:
     reading.find_file(root, ("*.csv", "*.csv.gz", "*.tsv", "*.parquet"), "label table")
     found = [one for pattern in ("*.csv", "*.csv.gz", "*.tsv", "*.parquet") for one in sorted(root.glob(pattern))]
     if len(found) > 1:
-        raise DataError(f"{root}: several tables: {', '.join(one.name for one in found)}. Name one with --source.table.")
+        names = ", ".join(one.name for one in found)
+        raise DataError(f"{root}: several tables: {names}. Name one with --source.table.")
     return found[0]
 
 
@@ -170,9 +171,9 @@ def _delimited(table: pl.DataFrame, options: Options) -> tuple[tuple[str, ...], 
         raise DataError(f"column {options.labels_column!r} of the table names no finding.")
     empty = pl.col("cell").is_null() | (pl.col("cell").list.len() == 0)
     nothing = pl.lit(MEANING[options.blank], pl.Int8)
+    listed = {name: pl.col("cell").list.contains(name).cast(pl.Int8) for name in names}
     labels = lists.select(
-        *(pl.when(empty).then(nothing).otherwise(pl.col("cell").list.contains(name).cast(pl.Int8)).alias(name) for name in names),
-        empty=empty,
+        *(pl.when(empty).then(nothing).otherwise(there).alias(name) for name, there in listed.items()), empty=empty
     )
     outside = pl.all_horizontal(pl.col(name).eq(0).fill_null(False) for name in names) & ~pl.col("empty")
     return names, labels.with_columns(
@@ -187,9 +188,8 @@ def _columns(table: pl.DataFrame, options: Options, path: Path) -> tuple[tuple[s
     """Findings and one Int8 column each, and set_aside, from one column per finding."""
     names = options.finding_columns
     meaning = {**MEANING, "blank": MEANING[options.blank], "uncertain": MEANING[options.uncertain]}
-    cells = table.select(
-        pl.col(name).str.strip_chars().str.to_lowercase().replace("", None).fill_null("nan").alias(name) for name in names
-    )
+    trimmed = pl.col(*names).str.strip_chars().str.to_lowercase().replace("", None)
+    cells = table.select(trimmed.fill_null("nan"))
     for name in names:
         strange = ~cells[name].is_in(list(CELLS))
         if strange.any():
