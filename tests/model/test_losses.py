@@ -15,7 +15,7 @@ def logit(probability: float) -> torch.Tensor:
 
 def loss_at(name: str, probability: float, target: float, **settings) -> float:
     loss = LOSSES[name](LossRecipe(**settings), torch.tensor([5]), 10)
-    return loss(logit(probability), torch.tensor([[target]])).item()
+    return loss(logit(probability), torch.tensor([[float(target)]])).item()
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -92,7 +92,7 @@ def _from_hub(recipe: ModelRecipe, options: dict[str, Any]) -> nn.Module:
         return timm.create_model(recipe.backbone, pretrained=True, num_classes=0, global_pool="", **options)
     except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
         raise CheckpointError(
-            f"timm's weights for {recipe.backbone} cannot be loaded: {str(error).splitlines()[0] if str(error) else error!r}. "
+            f"timm's weights for {recipe.backbone} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}. "
             "Check the network and that the name has weights (`timm.list_models(pretrained=True)`), and that "
             "output_stride or patch_size do not change their shape; or download the model.safetensors elsewhere and give "
             "its path as --model.weights, or start from --model.weights none."
@@ -114,10 +114,11 @@ def _unsupported(recipe: ModelRecipe, error: Exception) -> str:
     return f"model.backbone {recipe.backbone} cannot be built with {asked} ({error}). It supports: {text}."
 
 
-def _builds(name: str, option: str, value: float) -> bool:
+def _builds(name: str, option: str, value: int | float) -> bool:
+    options: dict[str, Any] = {option: value}
     try:
         with torch.device("meta"):
-            timm.create_model(name, num_classes=0, global_pool="", **{option: value})
+            timm.create_model(name, num_classes=0, global_pool="", **options)
     except (TypeError, AssertionError, ValueError, NotImplementedError, RuntimeError):
         return False
     return True

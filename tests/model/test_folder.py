@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from trcgl.core.errors import CheckpointError, DataError
+from trcgl.core.recipe import ModelRecipe, Recipe
+from trcgl.core.run import sha256_file
+from trcgl.data.labels import LabelSpace
+from trcgl.model.folder import load_model, save_model, update_calibration
+from trcgl.model.label_graph import adjacency
+from trcgl.model.trcgl_net import build_network
+
+SPACE = LabelSpace("three", ("Mass", "Hernia", "Edema"), {"Mass": "head", "Hernia": "tail", "Edema": "medium"})
+GRAPH = adjacency(torch.tensor([[1, 0.3, 0], [0.2, 1, 0.5], [0, 0.1, 1]]), 0.02)
+
+
+def save(folder, head="trcgl"):
+    torch.manual_seed(0)
+    recipe = Recipe(model=ModelRecipe(backbone="resnet10t", image_size=32, head=head, weights="gone.safetensors"))
+    network = build_network(recipe.model, 3, GRAPH, load_weights=False)
+    network(torch.rand(4, 1, 32, 32))  # moves the running statistics of the batch norm
+    save_model(
+        folder,
+        network.eval(),
+        recipe=recipe,
+        space=SPACE,
+        preprocessing={"image_size": 32, "fit": "letterbox"},
+        adjacency=GRAPH,
+        training_patient_digest="0" * 64,
+        license="apache-2.0",
+    )
+    return network
+
+
+def images(count=5):
+    return np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("head", ["linear", "trcgl"])
+def test_loading_gives_the_same_logits_bit_for_bit(tmp_path, head):
+    network = save(tmp_path, head)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images())[:, None].float() / 255).logits.numpy()
+    model = load_model(tmp_path)
+    assert np.array_equal(model.logits(images()), expected)
+    assert model.space == SPACE and model.image_size == 32 and model.fit == "letterbox"
+
+
+@pytest.mark.parametrize("head", ["linear", "trcgl"])
+def test_the_graph_comes_back_with_the_model(tmp_path, head):
+    save(tmp_path, head)
+    assert torch.equal(load_model(tmp_path).adjacency, GRAPH)
+    if head == "trcgl":
+        assert torch.equal(load_model(tmp_path).network.head.graph.adjacency, GRAPH)
+
+
+def test_scores_do_not_depend_on_the_batch_size(tmp_path):
+    save(tmp_path)
+    model = load_model(tmp_path)
+    np.testing.assert_allclose(model.score(images(), batch_size=2), model.score(images(), batch_size=64), rtol=1e-5)
+    assert model.score(images(0)).shape == (0, 3)
+
+
+def test_a_fitted_temperature_and_thresholds_are_kept_and_used(tmp_path):
+    save(tmp_path)
+    before = load_model(tmp_path)
+    assert before.thresholds is None and before.temperature is None
+    thresholds = {"Mass": 0.3, "Hernia": 0.05, "Edema": 0.5}
+    update_calibration(tmp_path, thresholds, 2.0)
+    after = load_model(tmp_path)
+    assert after.thresholds == thresholds
+    np.testing.assert_allclose(after.score(images()), 1 / (1 + np.exp(-before.logits(images()) / 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("thresholds", "temperature"), [({"Mass": 0.5}, 1.0), ({"Mass": 0.5, "Hernia": 0.5, "Edema": 0.5}, 0.0)])
+def test_a_calibration_that_cannot_be_is_refused(tmp_path, thresholds, temperature):
+    save(tmp_path)
+    with pytest.raises(CheckpointError):
+        update_calibration(tmp_path, thresholds, temperature)
+    assert load_model(tmp_path).thresholds is None
+
+
+def test_images_of_another_size_are_refused(tmp_path):
+    save(tmp_path)
+    with pytest.raises(DataError, match="--size 32"):
+        load_model(tmp_path).score(np.zeros((1, 64, 64), np.uint8))
+
+
+def edit(folder, **changes):
+    info = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**info, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema": "trcgl.model/9"}, "trcgl.model/9"),
+        ({"weights_sha256": "0"}, "not the file"),
+        ({"recipe": {"name": "x"}}, "unknown or missing"),
+        ({"label_space": {"name": "x"}}, "label space"),
+        ({"label_space": LabelSpace("two", ("Mass", "Hernia")).to_dict()}, "label graph"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(tmp_path, changes, words):
+    save(tmp_path)
+    edit(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=words):
+        load_model(tmp_path)
+
+
+def test_a_tensor_of_another_shape_is_refused(tmp_path):
+    save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["network.head.classifier.bias"] = torch.zeros(9)
+    save_file(tensors, path)
+    edit(tmp_path, weights_sha256=sha256_file(path))
+    with pytest.raises(CheckpointError, match=r"head\.classifier\.bias"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_missing_file_is_named(tmp_path, name):
+    save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        load_model(tmp_path)
+
+
+def test_a_pickle_in_place_of_the_weights_is_not_opened(tmp_path):
+    save(tmp_path)
+    torch.save({}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        load_model(tmp_path)
