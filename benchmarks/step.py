@@ -63,7 +63,7 @@ def main() -> int:
             if turn >= 2:
                 times[name].append(time.perf_counter() - start)
     ours, peer = (1e3 * statistics.median(times[name]) for name in ("trcgl", "timm"))
-    print(f"one training step, ConvNeXtV2-Atto, 224 px, batch {options.batch_size}, {torch.get_num_threads()} thread(s)")
+    print(f"one training step, ConvNeXtV2-Atto, 224 px, batch {options.batch_size}, {torch.get_num_threads()} threads")
     print(f"trcgl, full network     {ours:8.1f} ms")
     print(f"timm, linear head       {peer:8.1f} ms")
     print(f"ratio                   {ours / peer:8.3f}   (at most {LIMIT})")

@@ -75,7 +75,9 @@ def test_a_fitted_temperature_and_thresholds_are_kept_and_used(tmp_path):
     np.testing.assert_allclose(after.score(images()), 1 / (1 + np.exp(-before.logits(images()) / 2)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("thresholds", "temperature"), [({"Mass": 0.5}, 1.0), ({"Mass": 0.5, "Hernia": 0.5, "Edema": 0.5}, 0.0)])
+@pytest.mark.parametrize(
+    ("thresholds", "temperature"), [({"Mass": 0.5}, 1.0), ({"Mass": 0.5, "Hernia": 0.5, "Edema": 0.5}, 0.0)]
+)
 def test_a_calibration_that_cannot_be_is_refused(tmp_path, thresholds, temperature):
     save(tmp_path)
     with pytest.raises(CheckpointError):

@@ -58,7 +58,9 @@ def test_the_features_are_those_of_timm_on_the_repeated_and_normalized_image():
     torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize(("option", "grid"), [({"output_stride": 16}, 4), ({"output_stride": 8}, 8), ({"patch_size": 1}, 8)])
+@pytest.mark.parametrize(
+    ("option", "grid"), [({"output_stride": 16}, 4), ({"output_stride": 8}, 8), ({"patch_size": 1}, 8)]
+)
 def test_a_smaller_stride_or_patch_gives_larger_maps(option, grid):
     with torch.inference_mode():
         assert build(**option).eval()(torch.rand(1, 1, 64, 64)).maps.shape[-1] == grid
@@ -98,7 +100,8 @@ def test_the_published_network_builds_on_the_meta_device():
 
 def test_the_published_network_and_loss_take_a_step_on_a_small_backbone():
     torch.manual_seed(0)
-    network = build_network(dataclasses.replace(published(), backbone="convnextv2_atto", image_size=64), 30, torch.eye(30))
+    recipe = dataclasses.replace(published(), backbone="convnextv2_atto", image_size=64)
+    network = build_network(recipe, 30, torch.eye(30))
     loss = LOSSES["published_margin"](LossRecipe(), torch.arange(30) * 40, 1200)
     image, target, known = torch.rand(2, 1, 64, 64), torch.randint(0, 2, (2, 30)).float(), torch.ones(2, 30).bool()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)

@@ -94,21 +94,21 @@ def _from_hub(recipe: ModelRecipe, options: dict[str, Any]) -> nn.Module:
         raise CheckpointError(
             f"timm's weights for {recipe.backbone} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}. "
             "Check the network and that the name has weights (`timm.list_models(pretrained=True)`), and that "
-            "output_stride or patch_size do not change their shape; or download the model.safetensors elsewhere and give "
-            "its path as --model.weights, or start from --model.weights none."
+            "output_stride or patch_size do not change their shape; or download the model.safetensors elsewhere "
+            "and give its path as --model.weights, or start from --model.weights none."
         ) from error
 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)
-    hint = f"Did you mean {', '.join(near)}?" if near else "`python -c 'import timm; print(timm.list_models())'` lists them."
+    hint = f"Did you mean {', '.join(near)}?" if near else "`timm.list_models()` lists them."
     return f"model.backbone: timm has no model {name!r}. {hint}"
 
 
 def _unsupported(recipe: ModelRecipe, error: Exception) -> str:
     asked = ", ".join(f"{name} {value}" for name, value in _options(recipe).items())
     if not asked:
-        return f"model.backbone {recipe.backbone} has no feature map that timm can return ({error}). Choose another backbone."
+        return f"model.backbone {recipe.backbone} has no feature map in timm ({error}). Choose another backbone."
     offered = {name: [one for one in values if _builds(recipe.backbone, name, one)] for name, values in _TRIED.items()}
     text = "; ".join(f"{name} {', '.join(map(str, values)) or 'not at all'}" for name, values in offered.items())
     return f"model.backbone {recipe.backbone} cannot be built with {asked} ({error}). It supports: {text}."
