@@ -12,6 +12,7 @@ from trcgl.data.labels import GROUPS, LabelSpace
 
 COLORS = {"head": "#2b5c8a", "medium": "#2a9d8f", "tail": "#d1495b", None: "#8d99ae"}
 """Distinct in hue and in lightness, also to readers with color vision deficiency."""
+BACKED = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 INK, FAINT = "#22303c", "#9aa5b1"
 
 
@@ -28,7 +29,16 @@ def label_distribution(space: LabelSpace, seen: Cooccurrence, title: str) -> Fig
     prevalence = seen.prevalence()[order]
     for place, value, share in zip(places, values, prevalence, strict=True):
         text = f"{value:,}  ({share:.2%})" if value else "none"
-        axes.text(max(float(value), 0.8) * 1.12 + 0.8, float(place), text, va="center", fontsize=8, color=INK)
+        axes.text(
+            max(float(value), 0.8) * 1.12 + 0.8,
+            float(place),
+            text,
+            va="center",
+            fontsize=8,
+            color=INK,
+            zorder=4,
+            bbox=BACKED,
+        )
     axes.set_xscale("log")
     axes.set_xlim(0.8, max(values.max(initial=1), 10) * 8)
     axes.set_yticks(places, names, fontsize=9)
