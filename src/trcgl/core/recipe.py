@@ -27,7 +27,7 @@ class ModelRecipe:
     output_stride: int | None = None
     """Ask timm for this stride (8, 16 or 32) where the backbone can; `None` keeps its own."""
     patch_size: int | None = None
-    """Patch of the stem; 1 gives a ConvNeXt stride 8 (2 does not: timm then halves once more). `None` keeps the backbone's own."""
+    """Patch of the stem; 1 gives a ConvNeXt stride 8 (2 keeps 32: timm then halves once more). `None` keeps its own."""
     drop_path: float = 0.0
     """Stochastic depth of the backbone."""
     dropout: float = 0.0

@@ -157,7 +157,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
     path = folder / "model.safetensors"
     tensors = read_safetensors(path)
     if run.sha256_file(path) != info["weights_sha256"]:
-        raise CheckpointError(f"{path} is not the file that {folder}/model.json describes. Copy both again, or train again.")
+        raise CheckpointError(f"{path} is not the file that model.json describes. Copy both again, or train again.")
     findings = len(space.findings)
     adjacency = tensors.pop(_ADJACENCY, None)
     if adjacency is None or adjacency.shape != (findings, findings):
@@ -168,7 +168,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         network.load_state_dict({name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()})
     except RuntimeError as error:
         lines = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
-        raise CheckpointError(f"{path} does not fit the network of model.json: {lines} Train the model again.") from error
+        raise CheckpointError(f"{path} does not fit model.json's network: {lines} Train the model again.") from error
     network = network.to(device).eval()
     return LoadedModel(network, space, info, info["thresholds"], info["temperature"], adjacency)
 

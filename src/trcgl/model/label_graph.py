@@ -1,4 +1,4 @@
-"""The label graph: findings that occur together share what they learned (TRCGL-Net, Figure 1; ML-GCN, Chen et al. 2019)."""
+"""The label graph: findings that occur together share what they learned (TRCGL-Net, Figure 1; ML-GCN, 2019)."""
 
 import torch
 from jaxtyping import Float

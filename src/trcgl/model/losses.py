@@ -1,4 +1,4 @@
-"""Losses: logits and labels in, one number per image and finding out. Masking and averaging come after (`masked_mean`)."""
+"""Losses: logits and labels in, one number per image and finding out; `masked_mean` comes after."""
 
 from abc import ABC, abstractmethod
 

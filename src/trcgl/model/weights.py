@@ -57,8 +57,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.suffix in _PICKLED:
         raise CheckpointError(
-            f"{path} is a pickled checkpoint, which can run code when opened; only safetensors are read. Convert it where you "
-            "trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')."
+            f"{path} is a pickled checkpoint, which can run code when opened; only safetensors are read. Convert "
+            "it where you trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')."
         )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file. Give `hub`, `none` or the path of a safetensors file.")
@@ -80,4 +80,4 @@ def license_of(recipe: ModelRecipe) -> str:
 
 
 def _is_stem(own: Tensor, stored: Tensor) -> bool:
-    return own.ndim == 4 and own.shape[1] == 3 and own.shape[:1] == stored.shape[:1] and own.shape[2:] == stored.shape[2:]
+    return own.ndim == 4 and own.shape == (stored.shape[0], 3, *stored.shape[2:])
