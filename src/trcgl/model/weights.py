@@ -58,7 +58,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     if path.suffix in _PICKLED:
         raise CheckpointError(
             f"{path} is a pickled checkpoint, which can run code when opened; only safetensors are "
-            "read. Convert it where you trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')."
+            "read. Convert it where you trust it: "
+            "safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')."
         )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file. Give `hub`, `none` or the path of a safetensors file.")
