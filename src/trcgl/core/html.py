@@ -1,0 +1,180 @@
+"""The shell of every page and the house style of every figure: one file, offline, light and dark, readable by all.
+
+Text colors reach a contrast of 4.5 : 1 on their background in both schemes (WCAG 2.2, AA).
+"""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from trcgl import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from matplotlib.figure import Figure
+
+PALETTE: dict[str, tuple[str, str]] = {
+    "card": ("#ffffff", "#192027"),
+    "ink": ("#22303c", "#e6ebf0"),
+    "muted": ("#566472", "#a7b3bf"),
+    "line": ("#d5dce3", "#36424d"),
+    "grid": ("#e6ebef", "#2a343d"),
+    "head": ("#2b5c8a", "#7fb2e5"),
+    "medium": ("#1c7a6f", "#4ec5b5"),
+    "tail": ("#c0374b", "#f58a99"),
+    "plain": ("#697788", "#93a1b0"),
+}
+"""Name to (light, dark). `head`, `medium`, `tail` color the groups; `plain` what has none."""
+
+CARD, INK, MUTED, LINE, GRID = (PALETTE[name][0] for name in ("card", "ink", "muted", "line", "grid"))
+GROUP_COLORS: dict[str | None, str] = {
+    "head": PALETTE["head"][0],
+    "medium": PALETTE["medium"][0],
+    "tail": PALETTE["tail"][0],
+    None: PALETTE["plain"][0],
+}
+"""Distinct in hue and in lightness, also to readers with a color vision deficiency."""
+
+_FONT = "DejaVu Sans"
+_STYLE: dict[str, Any] = {
+    "figure.facecolor": CARD,
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "font.family": "sans-serif",
+    "font.sans-serif": [_FONT],
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "trcgl",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Figures made inside have the house style; `matplotlib.figure.Figure` needs no display."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def page(
+    title: str,
+    body: str,
+    notice: bool = True,
+    *,
+    subtitle: str = "",
+    phantom: bool = False,
+    sections: Sequence[tuple[str, str]] = (),
+    style: str = "",
+) -> str:
+    """A whole page around `body`.
+
+    Args:
+        title: plain text, escaped here; also the heading.
+        body: HTML, used as it is: whatever came from a user must be escaped already.
+        notice: say that this is for research use only.
+        subtitle: plain text below the title.
+        phantom: say that the images were drawn by a program.
+        sections: (id, name) of headings in `body`, for the list of links at the top.
+        style: CSS of this page alone.
+    """
+    from markupsafe import Markup
+
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            body=Markup(body),
+            notice=notice,
+            subtitle=subtitle,
+            phantom=phantom,
+            sections=sections,
+            style=Markup(style),
+            palette=PALETTE,
+            version=__version__,
+        )
+    )
+
+
+@cache
+def environment(package: str = "trcgl.core") -> "Environment":
+    """Jinja templates (`*.j2`) that lie in a package; every value is escaped unless it is marked safe."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def png_uri(data: bytes) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def figure_png(figure: "Figure", dpi: int = 150) -> str:
+    """A figure as the data URI of a PNG on white, for `<img src>`."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, facecolor=CARD)
+    return png_uri(stream.getvalue())
+
+
+def figure_svg(figure: "Figure", words: str) -> str:
+    """A figure as an `<svg>` element that follows the page's light or dark scheme; `words` is read aloud instead.
+
+    Colors of `PALETTE` become the page's variables, all others stay.
+    """
+    return inline_svg(svg_text(figure), words)
+
+
+def svg_text(figure: "Figure") -> str:
+    """A figure as an SVG document in the light scheme, the same bytes for the same figure."""
+    stream = io.StringIO()
+    with house_style():
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def inline_svg(document: str, words: str) -> str:
+    """An SVG document of `svg_text` as an element for a page."""
+    from markupsafe import escape
+
+    svg = document[document.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Matplotlib numbers its groups anew in each figure; on one page the ids would clash, and nothing refers to them.
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+    for name, (light, _) in PALETTE.items():
+        svg = svg.replace(f": {light}", f": var(--{name})")
+    svg = svg.replace(f"'{_FONT}'", "var(--font)")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)
