@@ -80,7 +80,7 @@ def house_style() -> Iterator[None]:
     """Figures made inside have the house style; `matplotlib.figure.Figure` needs no display."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # its stub names every key literally
         yield
 
 
