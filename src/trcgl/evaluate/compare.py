@@ -1,0 +1,202 @@
+"""`trcgl compare`: is one run better than another on the same images? Paired patient-bootstrap differences.
+
+trcgl compare runs/linear runs/trcgl
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from trcgl.core import run
+from trcgl.core.errors import DataError
+from trcgl.data.labels import GROUPS, LabelSpace
+from trcgl.evaluate.bootstrap import patient_bootstrap
+from trcgl.evaluate.intervals import FEW, LEVEL, difference_interval, effective_patients
+from trcgl.evaluate.judge import mean_of, told_of
+from trcgl.evaluate.metrics import auroc, average_precision
+from trcgl.evaluate.predictions import Predictions, read_predictions
+
+SCHEMA = "trcgl.comparison/1"
+METRICS = {"AP": average_precision, "AUC": auroc}
+
+
+def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Differences of every further run to the first, overall, per group and per finding.
+
+    Every replicate draws the same patients for all runs, so that what is hard for both cancels out.
+
+    Args:
+        runs: run folders that `trcgl evaluate` has scored; the first is the reference.
+        split: which predictions to compare.
+        replicates: patient-bootstrap replicates.
+        seed: of the bootstrap.
+
+    Returns:
+        The document of schema `trcgl.comparison/1`; a difference is run minus reference, with its 95 % interval.
+
+    Raises:
+        DataError: fewer than two runs, a run without predictions, or runs that were judged on different findings,
+            images or labels.
+    """
+    if len(runs) < 2:
+        raise DataError("compare needs two runs or more: trcgl compare RUN RUN ...")
+    spaces = [label_space_of(one) for one in runs]
+    scored = [
+        read_predictions(Path(one) / "predictions" / f"{split}.parquet", space)
+        for one, space in zip(runs, spaces, strict=True)
+    ]
+    first, *others = scored
+    aligned = [
+        first,
+        *(_aligned(first, one, Path(runs[0]), Path(path)) for one, path in zip(others, runs[1:], strict=True)),
+    ]
+    patients, owner = np.unique(first.patient_id.to_numpy(), return_inverse=True)
+    freedom = np.array([effective_patients(one, owner, first.weight) - 1 for one in first.truth.T])
+    measured = [_measure(one, owner, replicates, seed) for one in aligned]
+    names = _names(runs)
+    return {
+        "schema": SCHEMA,
+        "split": split,
+        "images": len(first),
+        "patients": len(patients),
+        "reference": names[0],
+        "comparisons": [
+            {"run": name, **_differences(first, owner, freedom, measured[0], one)}
+            for name, one in zip(names[1:], measured[1:], strict=True)
+        ],
+        "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": LEVEL, "paired": True},
+    }
+
+
+def label_space_of(folder: Path) -> LabelSpace:
+    """The label space of a run, from its `model/model.json`.
+
+    Raises:
+        DataError: the folder is no run whose training ended.
+    """
+    return LabelSpace.from_dict(run.read_json(Path(folder) / "model" / "model.json")["label_space"])
+
+
+def markdown(comparison: dict[str, Any]) -> str:
+    """The comparison as Markdown tables, aligned so that they read well in a terminal, too."""
+    parts = []
+    for one in comparison["comparisons"]:
+        rows = [("", "findings", *(f"{name} {what}" for name in ("mAP", "mAUC") for what in ("", "difference [95 %]")))]
+        for title, told in (("overall", one["overall"]), *one["groups"].items()):
+            if told["mAP"]["value"] is not None or told["mAUC"]["value"] is not None:
+                rows.append((title, str(told["mAP"]["findings"]), *_cells(told, ("mAP", "mAUC"))))
+        for finding, told in one["findings"].items():
+            n = f"n = {told['positive_patients']}" + (" (few)" if told["few"] else "")
+            rows.append((finding, n, *_cells(told, ("AP", "AUC"))))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        ]
+        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        parts.append(
+            f"**{one['run']}** against **{comparison['reference']}**, {comparison['split']}: "
+            f"{comparison['images']:,} images of {comparison['patients']:,} patients; "
+            f"an interval that leaves out 0 is marked *\n\n" + "\n".join(lines)
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(told: dict[str, Any], names: tuple[str, str]) -> list[str]:
+    cells = []
+    for name in names:
+        one = told[name]
+        if one["value"] is None:
+            cells += ["–", one["why"]]
+            continue
+        ends = one["ci"]
+        sure = ends and not ends[0] <= 0 <= ends[1]
+        text = f"{one['value']:+.4f}" + (f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else f" ({one['why']})")
+        cells += [f"{one['reference']:.4f} → {one['run']:.4f}", text + (" *" if sure else "")]
+    return cells
+
+
+def _aligned(first: Predictions, other: Predictions, reference: Path, path: Path) -> Predictions:
+    if other.space.findings != first.space.findings:
+        different = sorted(set(other.space.findings) ^ set(first.space.findings)) or ["their order"]
+        raise DataError(f"{path} and {reference} differ in findings: {different[0]}. Compare runs of one label space.")
+    here, there = first.image_id.to_list(), {one: row for row, one in enumerate(other.image_id)}
+    missing = [one for one in here if one not in there]
+    if missing or len(there) != len(here):
+        image, has, lacks = (missing[0], reference, path) if missing else (min(set(there) - set(here)), path, reference)
+        raise DataError(
+            f"image {image!r} was judged in {has} but not in {lacks}: a paired difference needs the same images. "
+            "Evaluate both runs on the same dataset and split."
+        )
+    rows = np.array([there[one] for one in here], np.int64)
+    same = (other.truth[rows] == first.truth) | (np.isnan(other.truth[rows]) & np.isnan(first.truth))
+    if not same.all():
+        row, column = np.argwhere(~same)[0]
+        raise DataError(
+            f"image {here[row]!r} has another label for {first.space.findings[column]} in {path} than in {reference}. "
+            "Evaluate both runs on the same dataset."
+        )
+    return Predictions(**{**vars(first), "score": other.score[rows], "logit": other.logit[rows]})
+
+
+def _measure(
+    predictions: Predictions, owner: Int[np.ndarray, " rows"], replicates: int, seed: int
+) -> dict[str, tuple[Float[np.ndarray, " findings"], Float[np.ndarray, "replicates findings"]]]:
+    truth, score = predictions.truth.astype(np.float64), predictions.score.astype(np.float64)
+    drawn = patient_bootstrap(truth, score, owner, predictions.weight, replicates=replicates, seed=seed)
+    samples = {"AP": drawn.ap, "AUC": drawn.auroc}
+    told = {}
+    for name, metric in METRICS.items():
+        columns = zip(truth.T, score.T, strict=True)
+        values = [metric(one, said, predictions.weight).value for one, said in columns]
+        told[name] = (np.array(values, np.float64), samples[name])
+    return told
+
+
+def _differences(
+    first: Predictions,
+    owner: Int[np.ndarray, " rows"],
+    freedom: Float[np.ndarray, " findings"],
+    reference: dict[str, Any],
+    other: dict[str, Any],
+) -> dict[str, Any]:
+    space = first.space
+
+    def mean(name: str, of: tuple[str, ...]) -> dict[str, Any]:
+        columns = [space.index(one) for one in of]
+        (before, drawn_before), (after, drawn_after) = ((one[name][0], one[name][1]) for one in (reference, other))
+        gain, drawn = (after - before)[columns], (drawn_after - drawn_before)[:, columns]
+        told = mean_of(gain, drawn, freedom[columns], difference_interval)
+        if told["value"] is not None:
+            told |= {"reference": float(np.nanmean(before[columns])), "run": float(np.nanmean(after[columns]))}
+        return told
+
+    def group(of: tuple[str, ...]) -> dict[str, Any]:
+        return {f"m{name}": mean(name, of) for name in METRICS}
+
+    findings = {}
+    for column, finding in enumerate(space.findings):
+        positive_patients = len(np.unique(owner[first.truth[:, column] == 1]))
+        told: dict[str, Any] = {"positive_patients": positive_patients, "few": positive_patients < FEW}
+        for name in METRICS:
+            (before, drawn_before), (after, drawn_after) = reference[name], other[name]
+            value = float(after[column] - before[column])
+            if np.isnan(value):
+                told[name] = {"value": None, "ci": None, "why": "undefined: no positive or no negative in this split"}
+                continue
+            samples = drawn_after[:, column] - drawn_before[:, column]
+            told[name] = told_of(value, difference_interval(value, samples, float(freedom[column])))
+            told[name] |= {"reference": float(before[column]), "run": float(after[column])}
+        findings[finding] = told
+    return {
+        "overall": group(space.scored),
+        "groups": {one: group(space.in_group(one)) for one in GROUPS},
+        "findings": findings,
+    }
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    names = [Path(one).resolve().name for one in runs]
+    return names if len(set(names)) == len(names) else [str(one) for one in runs]
