@@ -1,0 +1,58 @@
+"""A progress bar with time left on a terminal, a plain line every few seconds elsewhere; always on stderr."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+QUIET_SECONDS = 2.0
+LINE_SECONDS = 10.0
+
+
+def track(items: Iterable[Item], total: int | None = None, what: str = "") -> Iterator[Item]:
+    """Yield the items and show how far they are.
+
+    Nothing is shown for work that ends within two seconds. `total` defaults to `len(items)` where there is one.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    show = _bar if sys.stderr.isatty() else _lines
+    yield from show(items, total, what)
+
+
+def _bar(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    task = bar.add_task(what, total=total)
+    try:
+        for item in items:
+            yield item
+            bar.advance(task)
+            if not bar.live.is_started and time.monotonic() - started > QUIET_SECONDS:
+                bar.start()
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _lines(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
+    started = time.monotonic()
+    due = started + LINE_SECONDS
+    for done, item in enumerate(items, start=1):
+        yield item
+        if (now := time.monotonic()) >= due:
+            left = f", about {(now - started) / done * (total - done):.0f} s left" if total else ""
+            print(f"{what}: {done}{f' of {total}' if total else ''}{left}", file=sys.stderr, flush=True)
+            due = now + LINE_SECONDS

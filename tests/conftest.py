@@ -1,0 +1,31 @@
+"""Fixtures that every test may use. Shapes and types of `trcgl` are checked while the tests run."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from jaxtyping import install_import_hook
+
+hook = install_import_hook("trcgl", "beartype.beartype")
+
+BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real radiographs and label tables, or a skip that says why."""
+    folder = Path(os.environ.get("TRCGL_REAL_DATA", BESIDE_THE_CHECKOUT / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real radiographs at {folder}; set TRCGL_REAL_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_weights(real_data: Path) -> Path:
+    """The folder of initial weights beside the real data, or a skip that says why."""
+    folder = real_data.parent / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"no weights at {folder}")
+    return folder
