@@ -1,0 +1,71 @@
+"""Which training rows an epoch shows, in which order: pure functions of (labels, seed, epoch).
+
+An epoch shows as many rows as there are, whatever the sampler, so that epochs of two samplers cost the same.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.randomness import generator
+from trcgl.core.recipe import TrainRecipe
+
+Sampler = Callable[[int], Int[np.ndarray, " rows"]]
+"""Epoch to row numbers."""
+
+
+def natural(rows: int, seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
+    """Every row once, shuffled."""
+    return generator(seed, "sampling", epoch).permutation(rows)
+
+
+def class_balanced(labels: Float[np.ndarray, "rows findings"], seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
+    """Draw a finding uniformly among those with positives, then one of its positives uniformly.
+
+    Raises:
+        RecipeError: no row has a finding.
+    """
+    positives = [rows for rows in (np.flatnonzero(column == 1) for column in labels.T) if len(rows)]
+    if not positives:
+        raise RecipeError("train.sampler class_balanced: no training row has a finding. Choose --train.sampler natural.")
+    draw = generator(seed, "sampling", epoch)
+    finding = draw.integers(len(positives), size=len(labels))
+    place = draw.random(len(labels))
+    return np.array([positives[one][int(u * len(positives[one]))] for one, u in zip(finding, place, strict=True)])
+
+
+def repeat_factors(
+    labels: Float[np.ndarray, "rows findings"], threshold: float, cap: float
+) -> Float[np.ndarray, " rows"]:
+    """How often a row is shown on average: r_i = max over its findings c of min(cap, max(1, sqrt(T / f_c))).
+
+    Source: Gupta, Dollár & Girshick 2019 (LVIS), appendix B; f_c is the fraction of rows with finding c.
+    """
+    present = labels == 1
+    fraction = np.maximum(present.mean(0), 1 / max(len(labels), 1))
+    of_finding = np.clip(np.sqrt(threshold / fraction), 1, cap)
+    return np.where(present, of_finding, 1.0).max(1)
+
+
+def repeat_factor(
+    labels: Float[np.ndarray, "rows findings"], threshold: float, cap: float, seed: int, epoch: int
+) -> Int[np.ndarray, " rows"]:
+    """Rows repeated by `repeat_factors`, rounded at random so that the mean is exact, shuffled, cut to an epoch."""
+    factors = repeat_factors(labels, threshold, cap)
+    draw = generator(seed, "sampling", epoch)
+    repeats = np.floor(factors + draw.random(len(factors))).astype(np.int64)
+    return draw.permutation(np.repeat(np.arange(len(factors)), repeats))[: len(factors)]
+
+
+def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], seed: int) -> Sampler:
+    """The sampler of a recipe over the labels of the training rows (NaN where unknown)."""
+    makers: dict[str, Sampler] = {
+        "natural": lambda epoch: natural(len(labels), seed, epoch),
+        "class_balanced": lambda epoch: class_balanced(labels, seed, epoch),
+        "repeat_factor": lambda epoch: repeat_factor(
+            labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch
+        ),
+    }
+    return makers[recipe.sampler]

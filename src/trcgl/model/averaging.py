@@ -1,0 +1,33 @@
+"""The exponential moving average of the weights."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+
+def decay_at(updates: int, decay: float) -> float:
+    """min(decay, (1 + t) / (10 + t)) after t updates: a short run is averaged over its own length."""
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+class MovingAverage(WeightAveraging):
+    """Average weights and statistics after every optimizer step; validation and checkpoints use the average.
+
+    A checkpoint's `state_dict` holds the average and `current_model_state` the weights that are trained on.
+
+    Args:
+        decay: of the average, once the run is long enough for it.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self._decay = decay
+
+    def _average(self, averaged: Any, current: Any, updates: Tensor | int) -> None:
+        if torch.is_floating_point(averaged[0]):  # tensors come grouped by type
+            torch._foreach_lerp_(averaged, current, 1 - decay_at(int(updates), self._decay))
+        else:
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)

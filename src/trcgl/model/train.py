@@ -1,0 +1,262 @@
+"""`trcgl train DATASET --recipe NAME --out RUN`: fit a classifier on train, choose the best epoch on val."""
+
+import datetime
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from trcgl.core import run
+from trcgl.core.errors import RecipeError
+from trcgl.core.randomness import derive_seed
+from trcgl.core.recipe import Recipe, differences, from_json, to_json
+from trcgl.data.cooccurrence import counts
+from trcgl.data.datamodule import RadiographData
+from trcgl.data.store import Dataset, open_dataset
+from trcgl.model.averaging import MovingAverage
+from trcgl.model.checkpoint_io import WholeCheckpointIO
+from trcgl.model.classifier import Classifier
+from trcgl.model.folder import save_model
+from trcgl.model.keeping import BEST, LAST, Keeper
+from trcgl.model.label_graph import adjacency
+from trcgl.model.losses import LOSSES
+from trcgl.model.stop import StopRequest, stop_signals
+from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines
+from trcgl.model.trcgl_net import TrcglNet, build_network
+from trcgl.model.weights import license_of
+
+SCHEMA = "trcgl.run/1"
+
+
+def train(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
+    """Train a classifier into a run folder; the same call again resumes, and bit for bit.
+
+    Reads the train and val rows of the dataset, never test.
+
+    Args:
+        dataset: a dataset folder with images.
+        recipe: every setting of the run.
+        out: the run folder; made if it does not exist.
+
+    Returns:
+        The content of `run.json`: where the best epoch is and what val said of it.
+
+    Raises:
+        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, or training diverged.
+        DataError: the dataset is not usable, or the disk is full.
+        CheckpointError: initial weights or the checkpoint to resume from cannot be read.
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    check(recipe)
+    dataset, out = Path(dataset), Path(out)
+    opened = open_dataset(dataset)
+    info = _claim(dataset, recipe, out)
+    if "finished" in info:
+        _say(_finished(out, info))
+        return info
+    # The trainer changes handlers, threads' defaults and warning filters of the process it runs in.
+    with stop_signals() as request, _quiet():
+        return _fit(opened, recipe, out, info, request)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse settings that cannot be trained with.
+
+    Raises:
+        RecipeError: one is; the message names it.
+    """
+    train = recipe.train
+    for path, holds, wanted in (
+        ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
+        ("train.epochs", train.epochs >= 1, "at least 1"),
+        ("train.batch_size", train.batch_size >= 1, "at least 1"),
+        ("train.accumulate", train.accumulate >= 1, "at least 1"),
+        ("train.head_warmup_epochs", 0 <= train.head_warmup_epochs <= train.epochs, "between 0 and train.epochs"),
+        ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
+        ("train.patience", train.patience >= 0, "at least 0"),
+        ("train.save_steps", train.save_steps >= 0, "at least 0"),
+        ("train.clip_gradient", train.clip_gradient >= 0, "at least 0"),
+        ("train.warmup_steps", train.warmup_steps >= 0, "at least 0"),
+        ("train.workers", train.workers >= 0, "at least 0"),
+        ("model.image_size", recipe.model.image_size >= 1, "at least 1"),
+        ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
+    ):
+        if not holds:
+            value: Any = recipe
+            for name in path.split("."):
+                value = getattr(value, name)
+            raise RecipeError(f"{path} is {value}; it must be {wanted}.")
+
+
+def _claim(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
+    """`run.json`, written by the first process when the run starts."""
+
+    def explain(stored: str) -> str:
+        return "; ".join(differences(from_json(stored), recipe))
+
+    info = {
+        "schema": SCHEMA,
+        "dataset": os.path.relpath(dataset.resolve(), out.resolve()),
+        "dataset_digest": run.sha256_file(dataset / "dataset.json"),
+        "command": run.command(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if rank_zero_only.rank:
+        return info
+    run.claim(out, "recipe.json", to_json(recipe), explain)
+    if not (out / "run.json").exists():
+        run.write_json(out / "environment.json", run.environment())
+        run.write_json(out / "run.json", info)
+    stored = run.read_json(out / "run.json")
+    if stored["dataset_digest"] != info["dataset_digest"]:
+        raise RecipeError(
+            f"{out} was trained on another dataset ({stored['dataset']}) than {dataset} is now. Choose another --out."
+        )
+    return stored
+
+
+def _fit(opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest) -> dict[str, Any]:
+    data = RadiographData(opened, recipe)
+    graph = training_graph(data, opened, recipe)
+    size = opened.require_images().shape[1]
+    if size != recipe.model.image_size:
+        _say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
+    torch.manual_seed(derive_seed(recipe.seed, "network"))
+    network = build_network(recipe.model, len(opened.space.findings), graph)
+    steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
+    classifier = Classifier(network, recipe, opened.space, data.train_rows, data.val_rows, steps)
+
+    checkpoints = out / "checkpoints"
+    keeper = Keeper(checkpoints, recipe.train, request)
+    trainer = _trainer(recipe, out, keeper)
+    if trainer.is_global_zero:
+        _remove_unfinished(checkpoints)
+    last = checkpoints / LAST
+    resume = last if last.exists() else None
+    if resume:
+        _say(f"resuming {out}")
+    trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
+    if trainer.is_global_zero:
+        _load_best(network, checkpoints / BEST)
+        save_model(
+            out / "model",
+            network.eval(),
+            recipe=recipe,
+            space=opened.space,
+            preprocessing={"image_size": recipe.model.image_size, "fit": opened.info["fit"]},
+            adjacency=graph,
+            training_patient_digest=run.digest(data.train_manifest["patient_id"].unique().to_list()),
+            license=license_of(recipe.model),
+        )
+        best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
+        finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        info = {**info, "best": best, "steps": trainer.global_step, "finished": finished}
+        run.write_json(out / "run.json", info)
+        _say(_finished(out, info))
+    return info
+
+
+def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Tensor:
+    """Normalized label graph Â (C, C) of the training rows that take part."""
+    conditional = counts(data.train_manifest, opened.space).conditional()
+    return adjacency(torch.from_numpy(conditional), recipe.model.graph_threshold)
+
+
+def _trainer(recipe: Recipe, out: Path, keeper: Keeper) -> lightning.Trainer:
+    settings = recipe.train
+    terminal = sys.stderr.isatty()
+    progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
+    callbacks: list[Callback] = [GoBack(), progress, keeper]
+    if settings.ema:
+        callbacks.insert(0, MovingAverage(settings.ema))
+    plugins: list[Any] = [WholeCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
+    gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+    return lightning.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=_strategy(recipe, gpu),
+        precision=settings.precision,
+        max_epochs=settings.epochs,
+        accumulate_grad_batches=settings.accumulate,
+        callbacks=callbacks,
+        plugins=plugins,
+        logger=[MetricsLog(out / "metrics.jsonl"), TensorBoardLogger(out, name="", version="tensorboard")],
+        default_root_dir=out,
+        deterministic=gpu,  # CPU kernels are, and the switch would cost them time
+        benchmark=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=terminal,
+    )
+
+
+def _strategy(recipe: Recipe, gpu: bool) -> Any:
+    devices, nodes = recipe.train.devices, recipe.train.nodes
+    several = torch.cuda.device_count() > 1 if devices == "auto" and gpu else devices not in ("auto", 1)
+    if not several and nodes == 1:
+        return "auto"
+    # A frozen backbone takes part in the graph of no loss.
+    return DDPStrategy(find_unused_parameters=recipe.train.head_warmup_epochs > 0)
+
+
+def _finished(out: Path, info: dict[str, Any]) -> str:
+    best = info["best"]
+    return f"{out} is finished: val mAP {best['val/mAP']:.4f} after epoch {best['epoch']}. Next: trcgl evaluate {out}"
+
+
+def _load_best(network: TrcglNet, path: Path) -> None:
+    prefix = "network."
+    state = WholeCheckpointIO().load_checkpoint(path)["state_dict"]
+    network.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    )
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written beside the checkpoints."""
+    for path in folder.glob(".*.part"):
+        path.unlink()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says about settings that were chosen on purpose, and what torch says about Lightning."""
+    notes = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = notes.level
+    notes.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            r".*isinstance\(treespec, LeafSpec\).*",
+            r".*is smaller than the logging interval.*",
+            r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
+            r".*[Mm]odule\(s\) in eval mode at the start of training.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            notes.setLevel(level)
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+

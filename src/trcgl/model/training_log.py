@@ -1,0 +1,106 @@
+"""What training tells: `metrics.jsonl`, which is the truth, and lines for those who watch without a terminal."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from trcgl.core import run
+from trcgl.model.classifier import Classifier
+from trcgl.model.validation import SELECTED
+
+_EVERY = 10.0  # seconds between two lines
+
+
+class MetricsLog(Logger):
+    """One line of JSON per logged step: `step` (optimizer steps made), `epoch`, and the values.
+
+    Args:
+        path: of the file; lines are appended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """Unused by Lightning beyond file names."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Unused by Lightning beyond file names."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The recipe is stored in `recipe.json`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a line."""
+        with open(self._path, "a", encoding="utf-8") as handle:
+            run.append_jsonl(handle, {"step": step, **metrics})
+
+    @rank_zero_only
+    def go_back_to(self, step: int) -> None:
+        """Drop the lines after `step`: a resumed run writes them again."""
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            run.write_text(self._path, "".join(kept))
+
+
+class GoBack(Callback):
+    """Bring `metrics.jsonl` back to the step that training goes on from."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Drop the lines of steps that will be made again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsLog):
+                logger.go_back_to(trainer.global_step)
+
+
+class ProgressLines(Callback):
+    """A line on stderr every ten seconds and after each epoch, with the time left."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._started = self._said = time.monotonic()
+        self._before = trainer.fit_loop.total_batch_idx + 1
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Say where we are, if it has been quiet."""
+        if time.monotonic() - self._said >= _EVERY:
+            self._say(trainer, "")
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Say what val says."""
+        assert isinstance(pl_module, Classifier)
+        self._say(trainer, f", val mAP {pl_module.validated[SELECTED]:.4f}")
+
+    @rank_zero_only
+    def _say(self, trainer: lightning.Trainer, more: str) -> None:
+        self._said = time.monotonic()
+        done = trainer.fit_loop.total_batch_idx + 1
+        whole = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
+        left = (self._said - self._started) * (whole - done) / max(1, done - self._before)
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, batch {done}/{whole}{more}, {_spell(left)} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _spell(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
