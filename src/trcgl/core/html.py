@@ -39,6 +39,9 @@ GROUP_COLORS: dict[str | None, str] = {
 }
 """Distinct in hue and in lightness, also to readers with a color vision deficiency."""
 
+ON_LIGHT, ON_DARK = "#1b2733", "#fdfdfe"
+"""Ink on a color that is the same in both schemes, for instance in the cells of a heat map."""
+
 _FONT = "DejaVu Sans"
 _STYLE: dict[str, Any] = {
     "figure.facecolor": CARD,

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,7 +16,7 @@ def track(items: Iterable[Item], total: int | None = None, what: str = "") -> It
 
     Nothing is shown for work that ends within two seconds. `total` defaults to `len(items)` where there is one.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     show = _bar if sys.stderr.isatty() else _lines
     yield from show(items, total, what)
@@ -24,7 +24,14 @@ def track(items: Iterable[Item], total: int | None = None, what: str = "") -> It
 
 def _bar(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -53,6 +60,8 @@ def _lines(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item
     for done, item in enumerate(items, start=1):
         yield item
         if (now := time.monotonic()) >= due:
-            left = f", about {(now - started) / done * (total - done):.0f} s left" if total else ""
+            # The first items wait for the workers to start: an estimate from less than a hundredth would frighten.
+            known = total is not None and 100 * done > total
+            left = f", about {(now - started) / done * (total - done):.0f} s left" if total and known else ""
             print(f"{what}: {done}{f' of {total}' if total else ''}{left}", file=sys.stderr, flush=True)
             due = now + LINE_SECONDS

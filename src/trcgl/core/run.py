@@ -38,7 +38,8 @@ def atomic(path: Path) -> Iterator[Path]:
         finally:
             os.close(folder)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another folder.") from error
+        why = error.strerror or error
+        raise DataError(f"{path}: cannot be written ({why}). Free some space or choose another folder.") from error
     finally:
         aside.unlink(missing_ok=True)
 

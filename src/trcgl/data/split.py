@@ -113,10 +113,10 @@ def _deal(
             else:
                 need = np.where(allowed, wanted[:, finding] / (1.0 if rare else scale), -np.inf)
                 where = int(max(np.flatnonzero(need >= need.max() - 1e-9), key=lambda one: due[one] / scale[one]))
-            place(patient, where)
+            place(int(patient), int(where))
             holders[where] += 1
     for patient in shuffled[split[shuffled] < 0]:
-        place(patient, int(np.argmax(np.where(allowed, due / scale, -np.inf))))
+        place(int(patient), int(np.argmax(np.where(allowed, due / scale, -np.inf))))
 
 
 def _repair(

@@ -1,0 +1,8 @@
+"""`python -m trcgl` is `trcgl`."""
+
+import sys
+
+from trcgl.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
