@@ -75,7 +75,7 @@ def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0):
 
 
 def small_recipe(**train):
-    """Six batches an epoch on the default dataset; dropout and drop path are on, so that resuming has to repeat them."""
+    """Six batches an epoch on the default dataset; with dropout and drop path, which resuming has to repeat."""
     settings = {"epochs": 3, "batch_size": 8, "warmup_steps": 2, "ema": 0.99, "head_lr": 3e-3, "backbone_lr": 1e-3}
     return Recipe(
         name="small",

@@ -131,7 +131,7 @@ def _resample(image: Tensor, parameters: AugmentParameters) -> Tensor:
 
 
 def _erase(image: Tensor, parameters: AugmentParameters) -> Tensor:
-    batch, _, height, width = image.shape
+    height, width = image.shape[2:]
     x = (torch.arange(width, device=image.device) + 0.5) / width
     y = (torch.arange(height, device=image.device) + 0.5) / height
     left, top = parameters.erase_x[:, None], parameters.erase_y[:, None]

@@ -115,7 +115,7 @@ class Loader:
     def _read(self, start: int) -> Iterator[dict[str, Any]]:
         yield from data.DataLoader(
             self._dataset,
-            sampler=list(self._batches.parts(start)),  # type: ignore[arg-type]
+            sampler=list(self._batches.parts(start)),
             batch_size=None,
             num_workers=self._workers,
             pin_memory=torch.cuda.is_available(),

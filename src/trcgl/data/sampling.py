@@ -29,7 +29,7 @@ def class_balanced(labels: Float[np.ndarray, "rows findings"], seed: int, epoch:
     """
     positives = [rows for rows in (np.flatnonzero(column == 1) for column in labels.T) if len(rows)]
     if not positives:
-        raise RecipeError("train.sampler class_balanced: no training row has a finding. Choose --train.sampler natural.")
+        raise RecipeError("train.sampler class_balanced: no training row has a finding. Choose natural.")
     draw = generator(seed, "sampling", epoch)
     finding = draw.integers(len(positives), size=len(labels))
     place = draw.random(len(labels))

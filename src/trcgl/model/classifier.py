@@ -107,14 +107,19 @@ class Classifier(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Judge val as a whole, the same on every process."""
-        logits = self.all_gather(torch.cat([one for one, _ in self._scored])).reshape(-1, len(self.space.findings))
-        rows = self.all_gather(torch.cat([one for _, one in self._scored])).reshape(-1)
+        logits = self._gathered([one for one, _ in self._scored]).reshape(-1, len(self.space.findings))
+        rows = self._gathered([one for _, one in self._scored]).reshape(-1)
         self._scored.clear()
         score = self._in_order(logits[rows >= 0], rows[rows >= 0])
         val = self._val_rows
         self.validated = validation_metrics(val.labels, score, val.weights, self.space)
         self.log(SELECTED, self.validated[SELECTED], prog_bar=True, logger=False, rank_zero_only=True)
         self._record(self.validated)
+
+    def _gathered(self, parts: list[Tensor]) -> Tensor:
+        gathered = self.all_gather(torch.cat(parts))
+        assert isinstance(gathered, Tensor)
+        return gathered
 
     def _in_order(
         self, logits: Float[Tensor, "rows findings"], rows: Int[Tensor, " rows"]
@@ -123,7 +128,7 @@ class Classifier(lightning.LightningModule):
         ordered[rows] = logits
         return ordered.cpu().numpy()
 
-    def _record(self, values: dict[str, float]) -> None:
+    def _record(self, values: dict[str, Any]) -> None:
         for logger in self.loggers:
             logger.log_metrics({"epoch": self.current_epoch + 1, **values}, step=self.global_step)
 
@@ -145,8 +150,8 @@ class Classifier(lightning.LightningModule):
         names = [self._train_rows.image_ids[row] for row in rows[:_NAMED]]
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         raise RecipeError(
-            f"training diverged at step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} and the "
-            f"gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. Nothing of this "
+            f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} and "
+            f"the gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. Nothing of this "
             "step was saved. Train again into another --out with a lower --train.backbone-lr and --train.head-lr, a "
             "smaller --train.clip-gradient, or --train.precision 32-true."
         )

@@ -34,15 +34,16 @@ class Keeper(Checkpoint):
         self.best: float | None = None
         self.best_epoch = -1
         self._folder, self._recipe, self._request = folder, recipe, request
-        self._step = 0
+        self._finished_epochs = self._step = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What selection and early stopping remember."""
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        return {"best": self.best, "best_epoch": self.best_epoch, "finished_epochs": self._finished_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self._finished_epochs = state["finished_epochs"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Take the signals from Lightning, whose handler would stop within an accumulated step."""
@@ -66,7 +67,7 @@ class Keeper(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save after validation, as the best one too if it is."""
         assert isinstance(pl_module, Classifier)
-        self._step = trainer.global_step
+        self._step, self._finished_epochs = trainer.global_step, trainer.current_epoch + 1
         value = pl_module.validated[SELECTED]
         improved = self.best is None or value > self.best
         if improved:
@@ -80,9 +81,8 @@ class Keeper(Checkpoint):
             self._stop()
 
     def _stop_if_stale(self, trainer: lightning.Trainer) -> None:
-        finished = trainer.fit_loop.epoch_progress.current.processed
         if self._recipe.patience and self.best is not None:
-            trainer.should_stop = finished - 1 - self.best_epoch >= self._recipe.patience
+            trainer.should_stop = self._finished_epochs - 1 - self.best_epoch >= self._recipe.patience
 
     def _asked_to_stop(self, trainer: lightning.Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)

@@ -114,7 +114,7 @@ def _claim(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         "command": run.command(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, "rank", 0):
         return info
     run.claim(out, "recipe.json", to_json(recipe), explain)
     if not (out / "run.json").exists():

@@ -43,7 +43,7 @@ class MetricsLog(Logger):
         """The recipe is stored in `recipe.json`."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Append a line."""
         with open(self._path, "a", encoding="utf-8") as handle:
             run.append_jsonl(handle, {"step": step, **metrics})

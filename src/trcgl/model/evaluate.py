@@ -1,0 +1,212 @@
+"""`trcgl evaluate RUN`: score val and test, fit temperature and thresholds on val, judge, report."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from trcgl.core import run
+from trcgl.core.errors import DataError
+from trcgl.core.progress import track
+from trcgl.core.recipe import Recipe, from_json
+from trcgl.data.augment import at_size
+from trcgl.data.labels import LabelSpace
+from trcgl.data.store import Dataset, open_dataset
+from trcgl.evaluate.calibrate import calibrated, fit_temperature, fit_thresholds
+from trcgl.evaluate.judge import judge
+from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
+from trcgl.evaluate.report import write_report
+from trcgl.model.folder import LoadedModel, load_model, update_calibration
+
+BATCH = 64
+"""Images that are scored at once."""
+
+
+def evaluate_run(run_folder: Path, *, split: str = "test", dataset: Path | None = None) -> dict[str, Any]:
+    """Judge a finished run and write its report.
+
+    Temperature and thresholds are fitted on val of the run's own dataset, once. With `dataset`, the model is judged on
+    another dataset (external validation): on the findings that both have, after a check that no training image and no
+    training patient is among the images.
+
+    Args:
+        run_folder: written by `trcgl train`.
+        split: `test` or `val`.
+        dataset: folder of another dataset; None judges on the run's own.
+
+    Returns:
+        The evaluation (schema `trcgl.evaluation/1`), as written to `evaluation/`.
+
+    Raises:
+        DataError: the run is not finished, its dataset moved or changed, the split is empty or holds training
+            patients, or the datasets share no finding.
+        CheckpointError: the model folder is damaged.
+    """
+    run_folder = Path(run_folder)
+    own = open_own_dataset(run_folder)
+    calibrate(run_folder, own)
+    if dataset is None:
+        result = _judge(run_folder, own, split)
+        write_report(run_folder, own, split)
+    else:
+        result = _judge_external(run_folder, own, open_dataset(Path(dataset)), split)
+    return result
+
+
+def open_own_dataset(run_folder: Path) -> Dataset:
+    """The dataset that a run was trained on.
+
+    Raises:
+        DataError: it is not where it was, or no longer what it was.
+    """
+    info = run.read_json(run_folder / "run.json")
+    if "finished" not in info:
+        raise DataError(f"{run_folder} is not finished. Run the same `trcgl train` command again; it resumes.")
+    folder = Path(os.path.normpath(run_folder.resolve() / info["dataset"]))
+    if not folder.is_dir():
+        raise DataError(
+            f"{run_folder} was trained on {folder}, which is gone. Put the dataset back, or change `dataset` in "
+            f"{run_folder}/run.json to where it lies now (relative to the run)."
+        )
+    if run.sha256_file(folder / "dataset.json") != info["dataset_digest"]:
+        raise DataError(f"{folder} is no longer the dataset that {run_folder} was trained on. Train a new run on it.")
+    return open_dataset(folder)
+
+
+def calibrate(run_folder: Path, own: Dataset) -> None:
+    """Score val, fit one temperature and the thresholds on it, and write them into the model folder, once."""
+    path = run_folder / "predictions" / "val.parquet"
+    model = load_model(run_folder / "model", device=_device())
+    if path.exists() and model.temperature is not None:
+        return
+    rows = own.split("val", with_none=_recipe(run_folder).train.with_none)
+    logits = score_rows(model, own, rows["row"].to_numpy())
+    uncalibrated = Predictions.from_manifest(rows, own.space, logit=logits, score=calibrated(logits, 1.0))
+    temperature = fit_temperature(logits, uncalibrated.truth, uncalibrated.weight)
+    score = calibrated(logits, temperature)
+    thresholds, _ = fit_thresholds(score, uncalibrated.truth, own.space, uncalibrated.weight)
+    write_predictions(path, Predictions.from_manifest(rows, own.space, logit=logits, score=score))
+    update_calibration(run_folder / "model", thresholds, temperature)
+    _judge(run_folder, own, "val")
+
+
+def score_split(run_folder: Path, dataset: Dataset, split: str, path: Path) -> Predictions:
+    """Score the rows of a split that take part and write them to `path`.
+
+    Where the dataset has other findings than the model, the predictions hold those that both have, in the model's
+    order and groups.
+
+    Raises:
+        DataError: the split is empty, the images were made square otherwise than the model's, or no finding is shared.
+    """
+    model = load_model(run_folder / "model", device=_device())
+    if dataset.info["fit"] != model.fit:
+        raise DataError(
+            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
+            f"Prepare it with --fit {model.fit}."
+        )
+    space = shared_space(model.space, dataset)
+    columns = [model.space.index(one) for one in space.findings]
+    rows = dataset.split(split, with_none=_recipe(run_folder).train.with_none)
+    logits = score_rows(model, dataset, rows["row"].to_numpy())[:, columns]
+    score = calibrated(logits, model.temperature or 1.0)
+    predictions = Predictions.from_manifest(rows, space, logit=logits, score=score)
+    write_predictions(path, predictions)
+    return predictions
+
+
+def score_rows(model: LoadedModel, dataset: Dataset, rows: np.ndarray) -> Float[np.ndarray, "rows findings"]:
+    """Raw logits of rows of the store, resized to the model's size as in training."""
+    images = dataset.require_images()
+    parts = [np.empty((0, len(model.space.findings)), np.float32)]
+    for start in track(range(0, len(rows), BATCH), what="scoring"):
+        batch = torch.from_numpy(images[rows[start : start + BATCH]])
+        parts.append(model.logits(at_size(batch, model.image_size).numpy()))
+    return np.concatenate(parts)
+
+
+def shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
+    """The label space of a model, cut to the findings of a dataset.
+
+    Raises:
+        DataError: they share none.
+    """
+    findings = tuple(one for one in space.findings if one in dataset.space.findings)
+    if not findings:
+        raise DataError(
+            f"{dataset.folder} has none of the model's findings. It has {', '.join(dataset.space.findings)}; the model "
+            f"has {', '.join(space.findings)}. Map its labels to these names when preparing it."
+        )
+    return LabelSpace(
+        space.name,
+        findings,
+        {one: space.groups[one] for one in findings if one in space.groups},
+        "name",
+        normal=space.normal if space.normal in findings else None,
+        normal_in_means=space.normal_in_means,
+        raw={one: space.raw[one] for one in findings if one in space.raw},
+    )
+
+
+def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
+    """Refuse to judge a model on what it was trained on.
+
+    An image is recognized by the digest of its file, a patient by its identifier where both datasets come from the
+    same archive (elsewhere the same identifier is another person).
+
+    Raises:
+        DataError: a training or val image or patient of `own` is in the split of `other`.
+    """
+    seen = own.manifest.filter(own.manifest["split"].is_in(["train", "val"]))
+    judged = other.manifest.filter(other.manifest["split"] == split)
+    names = ["sha256"] if own.info["source"] != other.info["source"] else ["sha256", "patient_id"]
+    for name in names:
+        both = judged.filter(judged[name].is_in(seen[name].drop_nulls().unique().implode()))
+        if both.height:
+            what = "image" if name == "sha256" else "patient"
+            raise DataError(
+                f"{other.folder}: the {what} of {both['image_id'][0]!r} and {both.height - 1} more rows of {split} "
+                "were used in training or selection. Judge on patients that the model has not seen."
+            )
+
+
+def _judge(run_folder: Path, own: Dataset, split: str) -> dict[str, Any]:
+    path = run_folder / "predictions" / f"{split}.parquet"
+    predictions = read_predictions(path, own.space) if path.exists() else score_split(run_folder, own, split, path)
+    return _write_evaluation(run_folder, predictions, split, split)
+
+
+def _judge_external(run_folder: Path, own: Dataset, other: Dataset, split: str) -> dict[str, Any]:
+    refuse_overlap(own, other, split)
+    name = f"{other.name}-{split}"
+    predictions = score_split(run_folder, other, split, run_folder / "predictions" / f"{name}.parquet")
+    result = _write_evaluation(run_folder, predictions, split, name)
+    write_report(run_folder, other, name)
+    return result
+
+
+def _write_evaluation(run_folder: Path, predictions: Predictions, split: str, name: str) -> dict[str, Any]:
+    settings = _recipe(run_folder).evaluate
+    model = load_model(run_folder / "model")
+    thresholds = {one: (model.thresholds or {})[one] for one in predictions.space.findings}
+    result = judge(
+        predictions,
+        predictions.space,
+        thresholds,
+        split=split,
+        replicates=settings.replicates,
+        seed=settings.bootstrap_seed,
+    )
+    run.write_json(run_folder / "evaluation" / f"{name}.json", result)
+    return result
+
+
+def _recipe(run_folder: Path) -> Recipe:
+    return from_json((run_folder / "recipe.json").read_text(encoding="utf-8"))
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
