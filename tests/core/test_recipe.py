@@ -1,0 +1,41 @@
+"""Recipes are stored whole and read back strictly."""
+
+import dataclasses
+import json
+
+import pytest
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, to_json
+
+
+def test_what_is_stored_is_what_is_read():
+    recipe = Recipe(seed=3, train=TrainRecipe(epochs=2, devices=2))
+    assert from_json(to_json(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ("epochs", "five", r"train\.epochs: 'five' is not int"),
+        ("epochs", True, r"train\.epochs: True is not int"),
+        ("sampler", "random", r"train\.sampler: 'random' is not"),
+        ("epoch", 5, r"unknown or missing: train\.epoch"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_path(path, value, why):
+    stored = json.loads(to_json(Recipe()))
+    stored["train"][path] = value
+    with pytest.raises(RecipeError, match=why):
+        from_json(json.dumps(stored))
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(RecipeError, match="not valid JSON"):
+        from_json("{")
+
+
+def test_differences_name_the_path_and_both_values():
+    left = Recipe()
+    right = dataclasses.replace(left, train=dataclasses.replace(left.train, epochs=7))
+    assert differences(left, right) == ["train.epochs: 30 → 7"]
