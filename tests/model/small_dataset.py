@@ -20,8 +20,10 @@ SPACE = LabelSpace(
 SIDE = 32
 
 
-def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0):
-    """Write a dataset folder of random images with planted findings; returns the folder."""
+def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, findings=SPACE.findings[:3]):
+    """Write a dataset folder of random images with three planted findings and a normal one; returns the folder."""
+    other = LabelSpace("other", (*findings, "None"), dict.fromkeys((*findings, "None"), "tail"), "name")
+    space = SPACE if findings == SPACE.findings[:3] else other
     draw = np.random.default_rng(seed)
     rows = train + val + test
     labels = (draw.random((rows, 3)) < [0.5, 0.3, 0.2]).astype(np.int8)
@@ -47,10 +49,10 @@ def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0):
             "weight": [1.0] * rows,
             **{
                 finding: [None if hide else int(value) for value, hide in zip(column, hiding, strict=True)]
-                for finding, column, hiding in zip(SPACE.findings, labels.T, hidden.T, strict=True)
+                for finding, column, hiding in zip(space.findings, labels.T, hidden.T, strict=True)
             },
         },
-        schema={**SCHEMA, **{finding: pl.Int8() for finding in SPACE.findings}},
+        schema={**SCHEMA, **{finding: pl.Int8() for finding in space.findings}},
     )
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", images)
@@ -63,11 +65,11 @@ def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0):
         "schema": "trcgl.dataset/1",
         "name": f"small-{seed}",
         "source": "table",
-        "label_space": SPACE.to_dict(),
+        "label_space": space.to_dict(),
         "image_size": SIDE,
         "fit": "letterbox",
         "pixel_rule": "8-bit",
-        "cooccurrence": counts(manifest.filter(pl.col("split") == "train"), SPACE).to_dict(),
+        "cooccurrence": counts(manifest.filter(pl.col("split") == "train"), space).to_dict(),
         "files": files,
     }
     run.write_json(folder / "dataset.json", info)

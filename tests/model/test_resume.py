@@ -1,12 +1,9 @@
 """A run that was stopped, however, ends with the weights of a run that was not, bit for bit."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -90,31 +87,32 @@ def test_the_signal_handlers_of_the_program_come_back(dataset, tmp_path, monkeyp
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_a_run_killed_while_it_saves_keeps_its_checkpoint_and_ends_with_the_same_weights(dataset, whole, tmp_path):
-    """`kill -9` half-way through the bytes of every checkpoint after the first, until the run gets through."""
-    program = textwrap.dedent(f"""
-        import os, signal, sys
-        from pathlib import Path
-        import torch
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-        from tests.model.test_resume import RECIPE
-        from trcgl.model.train import train
+def in_another_process(work):
+    """Start `work` in a process of its own."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
 
+
+def test_a_run_killed_while_it_saves_keeps_its_checkpoint_and_ends_with_the_same_weights(dataset, whole, tmp_path):
+    """`kill -9` when half of the bytes of the third checkpoint are written."""
+
+    def work():
         save, saved = torch.save, []
 
         def save_half(checkpoint, handle):
             save(checkpoint, handle)
-            saved.append(1)
+            saved.append(checkpoint)
             if len(saved) == 3:
                 handle.truncate(handle.tell() // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         torch.save = save_half
-        train(Path({str(dataset)!r}), RECIPE, Path({str(tmp_path / "run")!r}))
-    """)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+        train(dataset, RECIPE, tmp_path / "run")
+
+    process = in_another_process(work)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     checkpoints = tmp_path / "run" / "checkpoints"
     assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] > 0
     assert list(checkpoints.glob(".*.part"))
@@ -123,27 +121,20 @@ def test_a_run_killed_while_it_saves_keeps_its_checkpoint_and_ends_with_the_same
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-@pytest.mark.slow
-def test_sigterm_from_outside_saves_and_the_same_command_finishes(dataset, whole, tmp_path):
-    program = textwrap.dedent(f"""
-        import sys
-        from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-        from tests.model.test_resume import RECIPE
-        from trcgl.core.errors import Interrupted
-        from trcgl.model.train import train
+def test_sigterm_from_outside_saves_and_the_same_call_finishes(dataset, whole, tmp_path):
+    def work():
         try:
-            train(Path({str(dataset)!r}), RECIPE, Path({str(tmp_path / "run")!r}))
+            train(dataset, RECIPE, tmp_path / "run")
         except Interrupted as stopped:
-            sys.exit(128 + stopped.signal)
-    """)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    running = subprocess.Popen([sys.executable, "-c", program], env=environment)
+            os._exit(128 + stopped.signal)
+
+    process = in_another_process(work)
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        assert running.poll() is None
-        time.sleep(0.02)
-    running.send_signal(signal.SIGTERM)
-    assert running.wait() == 143
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 143
     train(dataset, RECIPE, tmp_path / "run")
     assert same(whole, tmp_path / "run")
 

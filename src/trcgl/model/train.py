@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -114,7 +115,7 @@ def _claim(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         "command": run.command(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if getattr(rank_zero_only, "rank", 0):
+    if _get_rank():
         return info
     run.claim(out, "recipe.json", to_json(recipe), explain)
     if not (out / "run.json").exists():

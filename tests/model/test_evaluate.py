@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trcgl.core import run
+from trcgl.core.errors import DataError
+from trcgl.data.store import open_dataset
+from trcgl.evaluate.metrics import average_precision
+from trcgl.evaluate.predictions import read_predictions
+from trcgl.model.evaluate import evaluate_run
+from trcgl.model.folder import load_model
+from trcgl.model.train import train
+
+from .small_dataset import SPACE, small_recipe, write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "small")
+
+
+@pytest.fixture(scope="module")
+def judged(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    train(dataset, small_recipe(epochs=2), out)
+    assert load_model(out / "model").temperature is None
+    return out, evaluate_run(out)
+
+
+def test_test_is_scored_row_by_row_and_judged(dataset, judged):
+    out, result = judged
+    predictions = read_predictions(out / "predictions" / "test.parquet", SPACE)
+    rows = open_dataset(dataset).split("test")
+    assert predictions.image_id.to_list() == rows["image_id"].to_list()
+    mass = average_precision(predictions.truth[:, 0], predictions.score[:, 0], predictions.weight)
+    assert result["findings"]["Mass"]["AP"]["value"] == pytest.approx(mass.value)
+    assert result["split"] == "test" and json.loads((out / "evaluation" / "test.json").read_text()) == result
+    assert (out / "report.html").read_text().startswith("<!")
+
+
+def test_scores_are_calibrated_logits_of_the_saved_model(dataset, judged):
+    out, _ = judged
+    model, opened = load_model(out / "model"), open_dataset(dataset)
+    rows = opened.split("test")["row"].to_numpy()
+    predictions = read_predictions(out / "predictions" / "test.parquet", SPACE)
+    assert np.allclose(predictions.score, model.score(opened.images[rows]), atol=1e-6)
+    assert np.allclose(predictions.logit, model.logits(opened.images[rows]), atol=1e-5)
+
+
+def test_temperature_and_thresholds_come_from_val_alone(judged, dataset, tmp_path_factory):
+    out, _ = judged
+    info = run.read_json(out / "model" / "model.json")
+    assert info["temperature"] > 0 and set(info["thresholds"]) == set(SPACE.findings)
+    assert (out / "predictions" / "val.parquet").exists() and (out / "evaluation" / "val.json").exists()
+    (out / "predictions" / "test.parquet").unlink()
+    evaluate_run(out)
+    assert run.read_json(out / "model" / "model.json") == info
+
+
+def test_another_dataset_is_judged_on_the_findings_that_both_have(judged, tmp_path):
+    other = write_dataset(tmp_path / "other", seed=1, findings=("Hernia", "Other", "Mass"))
+    out, _ = judged
+    result = evaluate_run(out, dataset=other)
+    assert set(result["findings"]) == {"Mass", "Hernia"}
+    assert (out / "evaluation" / "small-1-test.json").exists()
+    assert (out / "predictions" / "small-1-test.parquet").exists()
+
+
+def test_another_dataset_without_a_common_finding_is_refused(judged, tmp_path):
+    other = write_dataset(tmp_path / "other", seed=1, findings=("A", "B", "C"))
+    with pytest.raises(DataError, match="none of the model's findings"):
+        evaluate_run(judged[0], dataset=other)
+
+
+def test_images_that_the_model_was_trained_on_are_refused_elsewhere(dataset, judged, tmp_path):
+    same = write_dataset(tmp_path / "same", train=24, val=24, test=44)  # the same images, split otherwise
+    with pytest.raises(DataError, match="used in training"):
+        evaluate_run(judged[0], dataset=same)
+
+
+def test_a_run_that_is_not_finished_is_refused(judged, tmp_path):
+    (tmp_path / "run").mkdir()
+    info = run.read_json(judged[0] / "run.json")
+    run.write_json(tmp_path / "run" / "run.json", {name: info[name] for name in info if name != "finished"})
+    with pytest.raises(DataError, match="not finished"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_a_dataset_that_changed_since_training_is_refused(tmp_path):
+    dataset = write_dataset(tmp_path / "data")
+    train(dataset, small_recipe(epochs=1), tmp_path / "run")
+    info = run.read_json(dataset / "dataset.json")
+    run.write_json(dataset / "dataset.json", {**info, "name": "changed"})
+    with pytest.raises(DataError, match="no longer the dataset"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_a_run_moved_with_its_dataset_still_finds_it(tmp_path):
+    write_dataset(tmp_path / "here" / "data")
+    train(tmp_path / "here" / "data", small_recipe(epochs=1), tmp_path / "here" / "run")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert evaluate_run(tmp_path / "there" / "run", split="val")["split"] == "val"
+    assert pl.read_parquet(tmp_path / "there" / "run" / "predictions" / "val.parquet").height == 24

@@ -1,0 +1,171 @@
+import dataclasses
+import json
+import os
+import socket
+from multiprocessing import get_context
+
+import pytest
+import torch
+
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.data import datamodule
+from trcgl.data.store import open_dataset
+from trcgl.model.classifier import Classifier
+from trcgl.model.folder import load_model
+from trcgl.model.train import train
+
+from .small_dataset import small_recipe, write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "small")
+
+
+def weights_of(out):
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def with_model(recipe, **settings):
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **settings))
+
+
+def log_of(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_learns_what_was_planted(dataset, tmp_path):
+    info = train(dataset, small_recipe(epochs=4), tmp_path / "run")
+    assert info["best"]["val/mAP"] > 0.9
+    best = max(line["val/mAP"] for line in log_of(tmp_path / "run") if "val/mAP" in line)
+    assert info["best"]["val/mAP"] == best
+    assert {"recipe.json", "environment.json", "metrics.jsonl", "checkpoints", "model"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+
+
+def test_the_model_folder_holds_the_average_of_the_best_epoch(dataset, tmp_path):
+    train(dataset, small_recipe(epochs=2), tmp_path / "run")
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    saved = load_model(tmp_path / "run" / "model").network.state_dict()
+    assert all(torch.equal(value, best["network." + name]) for name, value in saved.items())
+
+
+def test_two_workers_give_the_same_weights_as_none(dataset, tmp_path):
+    for workers in (0, 2):
+        train(dataset, small_recipe(epochs=1, workers=workers), tmp_path / str(workers))
+    assert weights_of(tmp_path / "0") == weights_of(tmp_path / "2")
+
+
+def test_gates_rates_and_loss_are_logged(dataset, tmp_path):
+    train(dataset, small_recipe(epochs=2), tmp_path / "run")
+    steps = [line for line in log_of(tmp_path / "run") if "train/loss" in line]
+    assert steps[0]["step"] == 10
+    assert {"gate/attention", "gate/graph", "gate/reweighting", "lr/head", "lr/backbone"} <= steps[0].keys()
+
+
+def test_images_of_another_size_are_resized_and_it_is_said(dataset, tmp_path, capsys):
+    recipe = with_model(small_recipe(epochs=1), image_size=24)
+    train(dataset, recipe, tmp_path / "run")
+    assert "from 32 to 24 pixels" in capsys.readouterr().err
+    assert load_model(tmp_path / "run" / "model").image_size == 24
+
+
+def test_test_rows_are_never_read(dataset, tmp_path, monkeypatch):
+    read = []
+    get = datamodule.SplitRows.__getitem__
+
+    def spy(self, part):
+        read.extend(self._store_rows[part.rows].tolist())
+        return get(self, part)
+
+    monkeypatch.setattr(datamodule.SplitRows, "__getitem__", spy)
+    train(dataset, small_recipe(epochs=1), tmp_path / "run")
+    test = set(open_dataset(dataset).split("test")["row"].to_list())
+    assert read and not test & set(read)
+
+
+def test_a_frozen_backbone_stays_as_it_was(dataset, tmp_path):
+    train(dataset, small_recipe(epochs=1, head_warmup_epochs=1, ema=0.0), tmp_path / "one")
+    train(dataset, small_recipe(epochs=1, head_warmup_epochs=1, ema=0.0, head_lr=1e-2), tmp_path / "two")
+    first, second = (load_model(tmp_path / name / "model").network for name in ("one", "two"))
+    assert all(map(torch.equal, first.backbone.state_dict().values(), second.backbone.state_dict().values()))
+    assert not torch.equal(first.head.classifier.weight, second.head.classifier.weight)
+
+
+def test_training_stops_when_val_no_longer_rises(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("trcgl.model.classifier.validation_metrics", lambda *_: {"val/mAP": 0.5})
+    info = train(dataset, small_recipe(epochs=20, patience=2), tmp_path / "run")
+    assert info["best"]["epoch"] == 1 and info["steps"] == 3 * 6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(dataset, tmp_path, monkeypatch):
+    step = Classifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        return step(self, batch, batch_idx) * (float("nan") if batch["number"] == 8 else 1.0)
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+    with pytest.raises(RecipeError, match=r"diverged after step 8 \(epoch 2\).*0-\d+\.png.*backbone-lr") as error:
+        train(dataset, small_recipe(), tmp_path / "run")
+    assert error.value.args[0].count(".png") == 8
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 6
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"epochs": 0}, "train.epochs"), ({"ema": 1.0}, "train.ema"), ({"accumulate": 0}, "train.accumulate")],
+)
+def test_a_setting_that_cannot_be_is_named_before_anything_is_written(dataset, tmp_path, settings, named):
+    with pytest.raises(RecipeError, match=named):
+        train(dataset, small_recipe(**settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_an_error_that_names_the_checkpoint(dataset, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DataError, match=r"best\.ckpt.*No space left.*Free some space"):
+        train(dataset, small_recipe(epochs=1), tmp_path / "run")
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_two_processes_train_as_one(dataset, tmp_path):
+    """Equal up to the order of sums: batches of 9 do not divide by 2, and some labels are unknown."""
+    recipe = small_recipe(epochs=2, head_warmup_epochs=1, batch_size=9, ema=0.9)
+    recipe = with_model(recipe, drop_path=0.0, dropout=0.0)
+    train(dataset, recipe, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    two = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, devices=2))
+
+    def work(rank):
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        train(dataset, two, tmp_path / "two")
+
+    processes = [get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    first, second = (load_model(tmp_path / name / "model").network.state_dict() for name in ("one", "two"))
+    for name, value in first.items():
+        assert torch.allclose(value, second[name], rtol=1e-3, atol=1e-4), name
+    assert [line["val/mAP"] for line in log_of(tmp_path / "one") if "val/mAP" in line] == pytest.approx(
+        [line["val/mAP"] for line in log_of(tmp_path / "two") if "val/mAP" in line]
+    )
