@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from trcgl import __version__
 
 if TYPE_CHECKING:
@@ -45,7 +47,6 @@ ON_LIGHT, ON_DARK = "#1b2733", "#fdfdfe"
 _FONT = "DejaVu Sans"
 _STYLE: dict[str, Any] = {
     "figure.facecolor": CARD,
-    "figure.constrained_layout.use": True,
     "savefig.facecolor": CARD,
     "axes.facecolor": CARD,
     "axes.edgecolor": LINE,
@@ -56,7 +57,6 @@ _STYLE: dict[str, Any] = {
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
     "axes.axisbelow": True,
-    "axes.grid": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": GRID,
@@ -108,8 +108,6 @@ def page(
         sections: (id, name) of headings in `body`, for the list of links at the top.
         style: CSS of this page alone.
     """
-    from markupsafe import Markup
-
     return (
         environment()
         .get_template("page.html.j2")
@@ -171,8 +169,6 @@ def svg_text(figure: "Figure") -> str:
 
 def inline_svg(document: str, words: str) -> str:
     """An SVG document of `svg_text` as an element for a page."""
-    from markupsafe import escape
-
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Matplotlib numbers its groups anew in each figure; on one page the ids would clash, and nothing refers to them.

@@ -7,13 +7,11 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from trcgl.core.html import CARD, GRID, GROUP_COLORS, INK, MUTED, ON_DARK, ON_LIGHT
 from trcgl.data.cooccurrence import Cooccurrence
 from trcgl.data.labels import GROUPS, LabelSpace
 
-COLORS = {"head": "#2b5c8a", "medium": "#2a9d8f", "tail": "#d1495b", None: "#8d99ae"}
-"""Distinct in hue and in lightness, also to readers with color vision deficiency."""
-BACKED = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-INK, FAINT = "#22303c", "#9aa5b1"
+BACKED = {"facecolor": CARD, "edgecolor": "none", "pad": 0.8}
 
 
 def label_distribution(space: LabelSpace, seen: Cooccurrence, title: str) -> Figure:
@@ -22,7 +20,7 @@ def label_distribution(space: LabelSpace, seen: Cooccurrence, title: str) -> Fig
     names, values = [space.findings[one] for one in order], seen.positives[order]
     figure = Figure(figsize=(8.6, 1.4 + 0.27 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    colors = [COLORS[space.groups.get(name)] for name in names]
+    colors = [GROUP_COLORS[space.groups.get(name)] for name in names]
     places = np.arange(len(names))
     # A log axis has no zero: a finding without positives keeps its row and says so.
     axes.barh(places, np.maximum(values, 0.8), left=0.8, color=colors, height=0.74)
@@ -45,15 +43,15 @@ def label_distribution(space: LabelSpace, seen: Cooccurrence, title: str) -> Fig
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("images (log scale), and share of the images with any finding", fontsize=9)
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold", pad=16)
-    axes.grid(axis="x", color="#e3e8ed", linewidth=0.8)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     if space.group_rule != "counts" and seen.rows_with_any >= 100:
         for share in (0.01, 0.1):
-            axes.axvline(share * seen.rows_with_any, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=3)
+            axes.axvline(share * seen.rows_with_any, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=3)
             axes.text(share * seen.rows_with_any, -0.75, f"{share:.0%}", ha="center", fontsize=8, color=INK)
     _plain(axes)
     groups = [group for group in GROUPS if group in space.groups.values()]
     handles = [
-        Patch(color=COLORS[group], label=f"{group} ({sum(one == group for one in space.groups.values())})")
+        Patch(color=GROUP_COLORS[group], label=f"{group} ({sum(one == group for one in space.groups.values())})")
         for group in groups
     ]
     if handles:
@@ -74,13 +72,13 @@ def cooccurrence_matrix(space: LabelSpace, seen: Cooccurrence, title: str) -> Fi
     largest = float(np.nanmax(share)) if count > 1 and np.isfinite(share).any() else 1.0
     # A square root opens up the small shares, where most of the pairs are.
     norm = PowerNorm(0.5, vmin=0, vmax=max(largest, 0.01))
-    axes.set_facecolor("#e3e8ed")
-    shown = axes.imshow(share, cmap="Blues", norm=norm, aspect="equal")
+    axes.set_facecolor(GRID)
+    shown = axes.imshow(share, cmap="Blues", norm=norm, aspect="equal", interpolation="none")
     for row in range(count):
         for column in range(count):
             value = share[row, column]
             if np.isfinite(value) and value >= 0.05:
-                ink = "white" if norm(value) > 0.6 else INK
+                ink = ON_DARK if norm(value) > 0.6 else ON_LIGHT
                 axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=ink)
     axes.set_xticks(range(count), names, rotation=90, fontsize=8)
     counted = [f"{name}  {seen.positives[one]:,}" for name, one in zip(names, order, strict=True)]
@@ -88,12 +86,12 @@ def cooccurrence_matrix(space: LabelSpace, seen: Cooccurrence, title: str) -> Fi
     _plain(axes)
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         for label, name in zip(labels, names, strict=True):
-            label.set_color(COLORS[space.groups.get(name)])
+            label.set_color(GROUP_COLORS[space.groups.get(name)])
     groups = [space.groups.get(name) for name in names]
     for place in range(1, count):
         if groups[place] != groups[place - 1]:
-            axes.axhline(place - 0.5, color="white", linewidth=2.2)
-            axes.axvline(place - 0.5, color="white", linewidth=2.2)
+            axes.axhline(place - 0.5, color=CARD, linewidth=2.2)
+            axes.axvline(place - 0.5, color=CARD, linewidth=2.2)
     axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.set_ylabel("given this finding (images)", fontsize=9)
     axes.set_xlabel("share that has this one, too (percent where at least 5)", fontsize=9)

@@ -2,7 +2,7 @@
 
 The rule was chosen by simulation (`benchmarks/coverage.py`; the measured coverage is in docs/reading-the-report.md).
 The few positive patients decide how wide an interval must be, so the standard error on the logit scale is multiplied by
-Student's t with ν degrees of freedom and by sqrt(1 + 1 / ν), where ν + 1 is the effective number of positive patients.
+Student's t with ν degrees of freedom, where ν + 1 is the effective number of positive patients.
 """
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ FEW = 20
 LEAST = 100
 """Fewer defined replicates than this give no interval."""
 METHOD = (
-    "logit(estimate) ± t(ν) · sqrt(1 + 1/ν) · standard deviation of the logits of the replicates; "
-    "ν + 1 = effective number of positive patients. Calibration error: percentiles, moved to the estimate."
+    "logit(estimate) ± t(ν) · standard deviation of the logits of the replicates; ν + 1 = effective number of "
+    "positive patients. Calibration error: percentiles, moved to the estimate."
 )
 
 
@@ -64,7 +64,7 @@ def interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom
         inside = kept[(kept > 0) & (kept < 1)]
         edges = (inside.min() / 2, 1 - (1 - inside.max()) / 2) if len(inside) else (0.25, 0.75)
         center, spread = logit(np.clip(value, *edges)), logit(np.clip(kept, *edges)).std(ddof=1)
-        reach = t.isf(tail, freedom) * np.sqrt(1 + 1 / freedom) * spread
+        reach = t.isf(tail, freedom) * spread
         ends = min(expit(center - reach), value), max(expit(center + reach), value)
     return Interval((float(ends[0]), float(ends[1])), None, len(replicates) - len(kept))
 
@@ -87,7 +87,7 @@ def difference_interval(value: float, replicates: Float[np.ndarray, " replicates
     kept, refused = _defined(replicates, freedom)
     if refused:
         return refused
-    reach = t.isf((1 - LEVEL) / 2, freedom) * np.sqrt(1 + 1 / freedom) * kept.std(ddof=1)
+    reach = t.isf((1 - LEVEL) / 2, freedom) * kept.std(ddof=1)
     return Interval((float(value - reach), float(value + reach)), None, len(replicates) - len(kept))
 
 
@@ -99,5 +99,7 @@ def _defined(
     if freedom <= 0:
         return kept, Interval(None, "fewer than two positive patients: no interval", dropped)
     if len(kept) < LEAST:
-        return kept, Interval(None, f"only {len(kept)} of {len(replicates)} replicates are defined", dropped)
+        return kept, Interval(
+            None, f"only {len(kept)} of {len(replicates)} replicates are defined: no interval", dropped
+        )
     return kept, None

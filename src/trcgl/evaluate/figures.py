@@ -1,0 +1,207 @@
+"""The figures of the report: intervals per finding, precision-recall and reliability curves, the course of training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from trcgl.core.html import GROUP_COLORS, INK, LINE, MUTED
+from trcgl.data.labels import GROUPS, LabelSpace
+from trcgl.evaluate.metrics import BINS, descending, known_rows, mass_bins
+from trcgl.evaluate.predictions import Predictions
+
+WIDTH = 10.4
+"""Inches: what a page shows at its natural size."""
+COLUMNS = 5
+POINTS = 120
+"""A drawn curve has at most so many points."""
+
+
+def in_order(space: LabelSpace, findings: Mapping[str, Any]) -> list[str]:
+    """Findings by group, the most frequent first."""
+    rank = {group: place for place, group in enumerate((*GROUPS, None))}
+    return sorted(space.findings, key=lambda one: (rank[space.groups.get(one)], -findings[one]["positives"]))
+
+
+def intervals(evaluation: dict[str, Any], space: LabelSpace) -> Figure:
+    """AP as bars and AUROC as points, each with its 95 % interval and the number of positive patients."""
+    findings = evaluation["findings"]
+    names = in_order(space, findings)
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.235 * len(names)), layout="constrained")
+    precision, area = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+    places = [float(place) for place in range(len(names))]
+    low = min([0.5, *(one["AUC"]["ci"][0] for one in findings.values() if one["AUC"]["ci"])])
+    for place, name in zip(places, names, strict=True):
+        color = GROUP_COLORS[space.groups.get(name)]
+        told = findings[name]
+        if told["AP"]["value"] is not None:
+            precision.barh(place, told["AP"]["value"], height=0.66, color=color, alpha=0.85)
+            share = told["positives"] / told["known"]
+            precision.plot([share, share], [place - 0.4, place + 0.4], color=INK, linewidth=1, linestyle=":")
+        if told["AUC"]["value"] is not None:
+            area.plot(told["AUC"]["value"], place, "o", color=color, markersize=5)
+        for axes, one, shade in ((precision, told["AP"], INK), (area, told["AUC"], color)):
+            _interval(axes, place, one, shade)
+    for axes, title in ((precision, "Average precision"), (area, "AUROC")):
+        axes.set_title(title)
+        axes.grid(axis="x")
+        axes.tick_params(length=0)
+        axes.spines["left"].set_visible(False)
+    precision.set_xlim(0, 1)
+    area.set_xlim(np.floor(low * 20) / 20 - 0.01, 1.0)
+    area.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
+    few = {name: " †" if findings[name]["few"] else "" for name in names}
+    precision.set_yticks(places, [f"{name} · {findings[name]['positive_patients']:,}{few[name]}" for name in names])
+    precision.set_ylim(len(names) - 0.4, -0.6)
+    handles: list[Any] = _group_handles(space)
+    handles += [
+        Line2D([], [], color=INK, linewidth=1.4, label="95 % interval"),
+        Line2D([], [], color=INK, linewidth=1, linestyle=":", label="random scores"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def precision_recall(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
+    """Precision against recall, one small panel per finding; the dot is the threshold fitted on val."""
+
+    def draw(axes: Axes, name: str, column: int, color: str) -> None:
+        told = evaluation["findings"][name]
+        positive, score, weight = _rows(predictions, column)
+        order, ends = descending(score)
+        hits = np.cumsum(weight[order] * positive[order])[ends]
+        precision, recall = hits / np.cumsum(weight[order])[ends], hits / hits[-1]
+        kept = np.unique(np.searchsorted(recall, np.linspace(recall[0], 1, POINTS)))
+        axes.step(np.append(0, recall[kept]), np.append(precision[kept[0]], precision[kept]), where="post", color=color)
+        called = np.flatnonzero(score[order][ends] >= told["threshold"])
+        if len(called):
+            axes.plot(recall[called[-1]], precision[called[-1]], "o", color=INK, markersize=4)
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(0, 1.04)
+        axes.set_xticks([0, 0.5, 1], ["0", "", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
+
+    return _panels(predictions.space, evaluation, "AP", draw, "recall", "precision")
+
+
+def reliability(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
+    """Observed share against mean score in bins of equal mass, one small panel per finding, each on its own scale."""
+
+    def draw(axes: Axes, name: str, column: int, color: str) -> None:
+        positive, score, weight = _rows(predictions, column)
+        place = mass_bins(score, weight)
+        mass = np.bincount(place, weight, minlength=BINS)
+        filled = mass > 0
+        said = np.bincount(place, weight * score, minlength=BINS)[filled] / mass[filled]
+        seen = np.bincount(place, weight * positive, minlength=BINS)[filled] / mass[filled]
+        top = min(1.0, 1.08 * max(said.max(), seen.max(), 1e-6))
+        axes.plot([0, top], [0, top], color=MUTED, linewidth=1, linestyle=":")
+        axes.plot(said, seen, "-o", color=color, markersize=3, linewidth=1.2)
+        axes.set_xlim(0, top * 1.02)
+        axes.set_ylim(0, top * 1.02)
+        axes.set_xticks([0, top], ["0", f"{top:.2g}"])
+        axes.set_yticks([0, top], ["0", f"{top:.2g}"])
+
+    return _panels(predictions.space, evaluation, "ECE", draw, "mean score", "share that has it")
+
+
+def training_curve(lines: Sequence[dict[str, Any]]) -> Figure | None:
+    """Training loss and val mAP over optimizer steps, or None where neither was logged."""
+    loss = [(one["step"], one["train/loss"]) for one in lines if "train/loss" in one]
+    val = {
+        name: [(one["step"], one[name]) for one in lines if name in one]
+        for name in ("val/mAP", *(f"val/mAP_{group}" for group in GROUPS))
+    }
+    if not loss and not any(val.values()):
+        return None
+    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if loss:
+        step, value = np.array(loss, np.float64).T
+        left.plot(step, value, color=LINE, linewidth=1)
+        width = max(1, len(value) // 25)
+        smooth = np.convolve(value, np.ones(width) / width, mode="valid")
+        left.plot(step[width - 1 :], smooth, color=INK)
+    left.set_title("Training loss")
+    left.set_xlabel("optimizer steps")
+    for name, points in val.items():
+        if points:
+            group = name.partition("_")[2] or None
+            step, value = np.array(points, np.float64).T
+            color = GROUP_COLORS[group] if group else INK
+            right.plot(step, value, "-o", color=color, markersize=3, label=group or "all")
+    right.set_title("mAP on val")
+    right.set_xlabel("optimizer steps")
+    right.set_ylim(0, 1.2 * right.get_ylim()[1])  # room for the legend
+    left.grid()
+    right.grid()
+    if right.get_legend_handles_labels()[0]:
+        right.legend(loc="upper left", ncols=4)
+    return figure
+
+
+def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, draw: Any, across: str, upwards: str) -> Figure:
+    findings = evaluation["findings"]
+    names = in_order(space, findings)
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.72 * rows))
+    grid = figure.subplots(rows, COLUMNS, squeeze=False)
+    height = figure.get_figheight()
+    figure.subplots_adjust(left=0.055, right=0.98, top=1 - 0.35 / height, bottom=0.45 / height, wspace=0.3, hspace=0.55)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(names):
+            axes.set_visible(False)
+            continue
+        name = names[place]
+        told = findings[name]
+        value = "–" if told[metric]["value"] is None else f"{told[metric]['value']:.3f}"
+        axes.set_title(_short(name), fontsize=8.5, pad=13)
+        few = " †" if told["few"] else ""
+        axes.text(
+            0, 1.04, f"{metric} {value} · n {told['positive_patients']:,}{few}",
+            transform=axes.transAxes, fontsize=8, color=MUTED,
+        )  # fmt: skip
+        axes.tick_params(length=0, labelsize=7.5, pad=2)
+        axes.grid()
+        if told["AP"]["value"] is None:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, told["AP"]["why"], transform=axes.transAxes, ha="center", fontsize=8, color=MUTED)
+        else:
+            draw(axes, name, space.index(name), GROUP_COLORS[space.groups.get(name)])
+    figure.supxlabel(across, fontsize=9, color=INK, y=0.06 / height)
+    figure.supylabel(upwards, fontsize=9, color=INK, x=0.005)
+    return figure
+
+
+def _rows(
+    predictions: Predictions, column: int
+) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+    return known_rows(
+        predictions.truth[:, column].astype(np.float64),
+        predictions.score[:, column].astype(np.float64),
+        predictions.weight,
+    )
+
+
+def _interval(axes: Axes, place: float, told: dict[str, Any], color: str) -> None:
+    right = axes.get_yaxis_transform()
+    if told["value"] is None:
+        axes.text(0.01, place, told["why"], transform=right, va="center", fontsize=8, color=MUTED)
+        return
+    if told["ci"]:
+        axes.plot(told["ci"], [place, place], color=color, linewidth=1.4, solid_capstyle="butt")
+    axes.text(1.01, place, f"{told['value']:.3f}", transform=right, va="center", fontsize=8, color=INK)
+
+
+def _group_handles(space: LabelSpace) -> list[Patch]:
+    return [Patch(color=GROUP_COLORS[one], label=one, alpha=0.85) for one in GROUPS if one in space.groups.values()]
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,97 @@
+"""The most confident mistakes of a split: false alarms and misses, to look at."""
+
+import io
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from jaxtyping import UInt8
+from scipy.special import logit
+
+from trcgl.core.html import png_uri
+from trcgl.data.store import Dataset
+from trcgl.evaluate.predictions import Predictions
+
+SIDE = 224
+"""Pixels of a picture on the page."""
+PER_FINDING = 2
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image, and what the model got most wrong about it.
+
+    Args:
+        kind: `false alarm` or `miss`.
+        finding: that was called and is absent, or was not called and is present.
+        image_id: of the image.
+        score: calibrated probability.
+        threshold: fitted on val.
+        present: findings that the image has.
+    """
+
+    kind: Literal["false alarm", "miss"]
+    finding: str
+    image_id: str
+    score: float
+    threshold: float
+    present: tuple[str, ...]
+
+
+def most_confident(predictions: Predictions, evaluation: dict[str, Any], most: int = 12) -> list[Mistake]:
+    """The mistakes whose score lies farthest beyond the threshold on the logit scale, false alarms first.
+
+    At most two of a finding and kind, and no image twice: one bad finding would fill the page.
+
+    Args:
+        predictions: of the split.
+        evaluation: its `trcgl.evaluation/1`, for the thresholds.
+        most: of each kind.
+    """
+    space = predictions.space
+    cuts = np.array([evaluation["findings"][one]["threshold"] for one in space.findings])
+    scored = np.isin(space.findings, space.scored)
+    beyond = _logit(predictions.score) - _logit(cuts)
+    chosen, seen = [], set()
+    kinds: tuple[tuple[Literal["false alarm", "miss"], float, float], ...] = (("false alarm", 0, 1), ("miss", 1, -1))
+    for kind, truth, sign in kinds:
+        wrong = np.where((predictions.truth == truth) & scored & (sign * beyond > 0), sign * beyond, -np.inf)
+        count, of_finding = 0, np.zeros(len(cuts), int)
+        for place in np.argsort(-wrong, axis=None, kind="stable"):
+            row, column = divmod(int(place), len(cuts))
+            if count == most or wrong[row, column] == -np.inf:
+                break
+            if row in seen or of_finding[column] == PER_FINDING:
+                continue
+            seen.add(row)
+            of_finding[column] += 1
+            count += 1
+            present = tuple(np.array(space.findings)[predictions.truth[row] == 1].tolist())
+            score, cut = float(predictions.score[row, column]), float(cuts[column])
+            chosen.append(Mistake(kind, space.findings[column], predictions.image_id[row], score, cut, present))
+    return chosen
+
+
+def pictures(mistakes: list[Mistake], dataset: Dataset) -> dict[str, str]:
+    """Image id to the data URI of its picture; images that the dataset does not hold are left out."""
+    if dataset.images is None:
+        return {}
+    wanted = [one.image_id for one in mistakes]
+    held = dataset.manifest.filter(pl.col("image_id").is_in(wanted), pl.col("row").is_not_null())
+    rows = dict(held.select("image_id", "row").iter_rows())
+    return {image: _picture(np.asarray(dataset.images[row])) for image, row in rows.items()}
+
+
+def _picture(pixels: UInt8[np.ndarray, "height width"]) -> str:
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return png_uri(stream.getvalue())
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    return logit(np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7))

@@ -1,0 +1,206 @@
+"""The report of a run: one self-contained page with every number of the evaluation and the pictures behind it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from trcgl.core import html, run
+from trcgl.core.errors import DataError
+from trcgl.data.cooccurrence import Cooccurrence, counts
+from trcgl.data.labels import LabelSpace
+from trcgl.data.store import Dataset
+from trcgl.evaluate.predictions import Predictions, read_predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEADLINE = (
+    ("mAP", "mAP", "average precision"),
+    ("mAUC", "mAUC", "area under the ROC curve; 0.5 is chance"),
+    ("mF1", "mF1", "at thresholds fitted on val"),
+    ("mECE", "mECE", "calibration error; 0 is perfect"),
+)
+SECTIONS = (
+    ("headline", "Headline"),
+    ("findings", "Every finding"),
+    ("curves", "Precision and recall"),
+    ("calibration", "Calibration"),
+    ("mistakes", "Mistakes"),
+    ("subsets", "Subsets"),
+    ("tail", "The long tail"),
+    ("training", "Training"),
+    ("numbers", "All numbers"),
+    ("again", "Commands"),
+)
+STYLE = """
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .9rem; margin: .9rem 0; }
+.tile { margin: 0; } .tile .name { font-weight: 600; } .tile .muted { font-size: .88rem; }
+.tile .big { font-size: 2.1rem; line-height: 1.25; font-weight: 650; letter-spacing: -.02em;
+  font-variant-numeric: tabular-nums; }
+.ci, .why { color: var(--muted); } .tile .ci { color: var(--ink); font-variant-numeric: tabular-nums; }
+td .ci { margin-left: .25rem; } .together { white-space: nowrap; } td .why { white-space: normal; }
+#all { font-size: .84rem; } #all th, #all td { padding: .32rem .55rem; } #all td:nth-child(2) { white-space: nowrap; }
+tbody th { white-space: nowrap; }
+caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
+tbody th { font-weight: 500; } .few { color: var(--tail); font-weight: 700; }
+.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
+.swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
+.swatch.tail { background: var(--tail); } .swatch.plain { background: var(--plain); }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: .9rem; }
+.pictures figure { margin: 0; padding: .6rem; } .pictures img { width: 100%; border-radius: 5px; background: #000; }
+.pictures figcaption { font-size: .82rem; margin-top: .5rem; overflow-wrap: anywhere; }
+th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
+  text-decoration: underline dotted; text-underline-offset: .2em; }
+th[aria-sort=descending] button::after { content: " ▾"; } th[aria-sort=ascending] button::after { content: " ▴"; }
+"""
+
+
+def write_report(folder: Path, dataset: Dataset | None = None, split: str = "test") -> Path:
+    """Write `report.html` of a run, and its figures as `figures/<split>_<name>.svg`.
+
+    Args:
+        folder: a run whose `split` was judged.
+        dataset: that was judged, for the pictures and the label distribution in training; both are left out where None.
+        split: a report on another split than test is `report-<split>.html`, so that it does not replace that on test.
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: the evaluation, the predictions or the model are missing or damaged.
+    """
+    folder = Path(folder)
+    evaluation = run.read_json(folder / "evaluation" / f"{split}.json")
+    try:
+        space = LabelSpace.from_dict(evaluation["label_space"])
+    except KeyError:
+        raise DataError(f"{folder}/evaluation/{split}.json is no evaluation. Run `trcgl evaluate` again.") from None
+    predictions = read_predictions(folder / "predictions" / f"{split}.parquet", space)
+    log = _log(folder / "metrics.jsonl")
+    figures = _figures(folder / "figures", split, evaluation, predictions, dataset, log)
+    phantom = bool(dataset and dataset.info["source"] == "phantom")
+    mistakes, pictures = _mistakes(predictions, evaluation, dataset)
+    content = {
+        "evaluation": evaluation,
+        "names": _ordered(space, evaluation),
+        "headline": HEADLINE,
+        "figures": figures,
+        "calibration": _calibration(folder),
+        "mistakes": mistakes,
+        "pictures": pictures,
+        "counted_on": "in training" if dataset else f"in {split}",
+        "gates": _gates(log),
+        "commands": _commands(folder, split),
+        "notes": [*dataset.info.get("notes", ()), dataset.info.get("license", "")] if dataset else [],
+    }
+    body = _template().render(content)
+    name = dataset.name if dataset else space.name
+    page = html.page(
+        f"{folder.resolve().name} on {name}, {split}",
+        body,
+        subtitle=f"{evaluation['images']:,} images of {evaluation['patients']:,} patients; "
+        f"{len(space.scored)} findings in the means.",
+        phantom=phantom,
+        sections=[(key, title) for key, title in SECTIONS if f'id="{key}"' in body],
+        style=STYLE,
+    )
+    path = folder / ("report.html" if split == "test" else f"report-{split}.html")
+    run.write_text(path, page)
+    return path
+
+
+def _figures(
+    folder: Path,
+    split: str,
+    evaluation: dict[str, Any],
+    predictions: Predictions,
+    dataset: Dataset | None,
+    log: list[dict[str, Any]],
+) -> dict[str, Any]:
+    from trcgl.data.figures import cooccurrence_matrix, label_distribution
+    from trcgl.evaluate import figures
+
+    space = predictions.space
+    seen = _cooccurrence(predictions, dataset)
+    with html.house_style():
+        made: dict[str, tuple[Figure | None, str]] = {
+            "findings": (figures.intervals(evaluation, space), "Average precision and AUROC of every finding"),
+            "precision_recall": (figures.precision_recall(predictions, evaluation), "Precision-recall curves"),
+            "reliability": (figures.reliability(predictions, evaluation), "Reliability curves"),
+            "label_distribution": (label_distribution(space, seen, ""), "Images per finding"),
+            "cooccurrence": (cooccurrence_matrix(space, seen, ""), "Which finding comes with which"),
+            "training": (figures.training_curve(log), "Training loss and mAP on val"),
+        }
+    drawn: dict[str, Any] = {}
+    for name, (figure, words) in made.items():
+        drawn[name] = None
+        if figure:
+            document = html.svg_text(figure)
+            run.write_text(folder / f"{split}_{name}.svg", document)
+            drawn[name] = {"svg": Markup(html.inline_svg(document, words)), "words": words}
+    return drawn
+
+
+def _cooccurrence(predictions: Predictions, dataset: Dataset | None) -> Cooccurrence:
+    if dataset and dataset.space.findings == predictions.space.findings:
+        return Cooccurrence.from_dict(dataset.info["cooccurrence"])
+    truth = pl.DataFrame(predictions.truth, schema=list(predictions.space.findings))
+    return counts(truth, predictions.space)
+
+
+def _mistakes(
+    predictions: Predictions, evaluation: dict[str, Any], dataset: Dataset | None
+) -> tuple[list[Any], dict[str, str]]:
+    from trcgl.evaluate.mistakes import most_confident, pictures
+
+    if dataset is None:
+        return [], {}
+    chosen = most_confident(predictions, evaluation)
+    shown = pictures(chosen, dataset)
+    return [one for one in chosen if one.image_id in shown], shown
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _gates(log: list[dict[str, Any]]) -> dict[str, float]:
+    """The last logged value of every gate that training could have moved."""
+    logged = [{key: value for key, value in line.items() if key.startswith("gate/")} for line in log]
+    values = [line for line in logged if line]
+    return {key.removeprefix("gate/"): value for key, value in values[-1].items()} if values else {}
+
+
+def _calibration(folder: Path) -> str:
+    words = (
+        "Each finding in 15 bins of equal mass, each on its own scale; on the dotted line, scores mean what they say. "
+        "ECE: mean distance from that line."
+    )
+    temperature = run.read_json(folder / "model" / "model.json").get("temperature")
+    return words + (f" Temperature fitted on val: {temperature:.3f}." if temperature else "")
+
+
+def _commands(folder: Path, split: str) -> list[str]:
+    told = run.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    trained = [told["command"]] if told.get("command") else []
+    return [*trained, f"trcgl evaluate {folder.resolve().name}" + ("" if split == "test" else f" --split {split}")]
+
+
+def _ordered(space: LabelSpace, evaluation: dict[str, Any]) -> list[str]:
+    from trcgl.evaluate.figures import in_order
+
+    return in_order(space, evaluation["findings"])
+
+
+def _template() -> Any:
+    environment = html.environment("trcgl.evaluate")
+    environment.filters["number"] = lambda value, digits: f"{value:.{digits}f}"
+    environment.filters["significant"] = lambda value: np.format_float_positional(value, 3, fractional=False, trim="-")
+    environment.filters["probability"] = lambda value: "below 0.001" if value < 0.001 else f"{value:.3f}"
+    return environment.get_template("report.html.j2")
