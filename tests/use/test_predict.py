@@ -1,0 +1,155 @@
+"""Scores for files and folders, as a person with a folder of radiographs asks for them."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from tests.model.small_dataset import SPACE, small_recipe
+from trcgl.core.errors import CheckpointError, DataError
+from trcgl.model.folder import save_model, update_calibration
+from trcgl.model.trcgl_net import build_network
+from trcgl.use.predict import as_text, find_files, predict, write_scores
+
+THRESHOLDS = dict(zip(SPACE.findings, (0.4, 0.5, 0.6, 0.7), strict=True))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder with an untrained, calibrated model."""
+    recipe, graph = small_recipe(), torch.eye(4)
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    save_model(
+        folder / "model",
+        build_network(recipe.model, 4, graph).eval(),
+        recipe=recipe,
+        space=SPACE,
+        preprocessing={"image_size": 32, "fit": "letterbox"},
+        adjacency=graph,
+        training_patient_digest="0",
+        license="none",
+    )
+    update_calibration(folder / "model", THRESHOLDS, 1.5)
+    return folder
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Five radiographs in two folders, a broken one, a text file and a hidden file."""
+    folder = tmp_path / "scans"
+    draw = np.random.default_rng(0)
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.jpg", "3.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 255, (40, 36), dtype=np.uint8)).save(folder / name)
+    (folder / "a" / "broken.png").write_bytes((folder / "a" / "1.png").read_bytes()[:200])
+    (folder / "notes.txt").write_text("not a radiograph")
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    return folder
+
+
+def test_a_folder_is_searched_in_depth_and_ids_are_paths_below_it(run, scans):
+    assert predict(run, [scans]).table["image_id"].to_list() == ["3.png", "a/1.png", "a/2.png", "b/1.png", "b/2.jpg"]
+
+
+def test_unreadable_files_are_listed_with_a_reason_and_the_rest_is_done(run, scans):
+    scores = predict(run, [scans])
+    assert scores.table.height == 5
+    reasons = dict(scores.unreadable.iter_rows())
+    assert set(reasons) == {"a/broken.png", "notes.txt"}
+    assert reasons["notes.txt"].startswith("not a PNG, JPEG or DICOM file")
+    assert not any(str(scans) in one for one in reasons.values())
+
+
+def test_ids_stay_apart_where_several_folders_hold_the_same_names(scans):
+    assert list(find_files([scans / "a", scans / "b" / "1.png"])) == ["a/1.png", "a/2.png", "a/broken.png", "b/1.png"]
+
+
+def test_a_file_that_is_named_twice_is_scored_once(scans):
+    assert list(find_files([scans / "a" / "1.png", scans / "a", scans / "a" / ".." / "a" / "1.png"])) == [
+        "1.png",
+        "2.png",
+        "broken.png",
+    ]
+
+
+def test_scores_depend_neither_on_batches_nor_on_workers(run, scans):
+    whole = predict(run, [scans]).table.select(pl.col("^score/.*$")).to_numpy()
+    for settings in ({"batch_size": 1}, {"batch_size": 2, "workers": 1}):
+        parts = predict(run, [scans], **settings).table.select(pl.col("^score/.*$")).to_numpy()
+        np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+def test_a_finding_is_positive_where_its_score_reaches_the_threshold(run, scans):
+    table = predict(run / "model", [scans]).table
+    for finding, threshold in THRESHOLDS.items():
+        assert (table[f"positive/{finding}"] == (table[f"score/{finding}"] >= threshold)).all()
+
+
+def test_a_model_without_calibration_calls_nothing_positive(run, scans, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    info = json.loads((run / "model" / "model.json").read_text())
+    (bare / "model.json").write_text(json.dumps({**info, "thresholds": None, "temperature": None}))
+    (bare / "model.safetensors").write_bytes((run / "model" / "model.safetensors").read_bytes())
+    scores = predict(bare, [scans])
+    assert not scores.calibrated
+    assert scores.table["positive/Hernia"].null_count() == 5
+    assert scores.to_dict()["images"][0]["positive"] is None
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".json"])
+def test_the_ending_of_out_decides_the_format(ending, run, scans, tmp_path):
+    scores = predict(run, [scans])
+    out = tmp_path / f"scores{ending}"
+    written = write_scores(scores, out)
+    if ending == ".json":
+        told = json.loads(out.read_text())
+        assert told["schema"] == "trcgl.scores/1"
+        assert [one["image_id"] for one in told["images"]] == scores.table["image_id"].to_list()
+        assert len(told["unreadable"]) == 2
+        assert written == [out]
+    else:
+        table = pl.read_csv(out) if ending == ".csv" else pl.read_parquet(out)
+        assert table.columns == scores.table.columns
+        np.testing.assert_allclose(table["score/Mass"], scores.table["score/Mass"], atol=1e-6)
+        assert pl.read_csv(tmp_path / "scores.unreadable.csv")["image_id"].to_list() == ["a/broken.png", "notes.txt"]
+
+
+def test_csv_goes_to_the_screen_with_one_line_per_image(run, scans):
+    lines = as_text(predict(run, [scans]), "csv").splitlines()
+    assert lines[0].startswith("image_id,score/Mass")
+    assert len(lines) == 6
+
+
+def test_a_table_that_is_there_already_is_never_overwritten(run, scans, tmp_path):
+    out = tmp_path / "scores.csv"
+    out.write_text("mine")
+    with pytest.raises(DataError, match="is there already"):
+        write_scores(predict(run, [scans]), out)
+    assert out.read_text() == "mine"
+
+
+def test_an_ending_that_names_no_format_is_refused(run, scans, tmp_path):
+    with pytest.raises(DataError, match=r"Use \.csv, \.parquet, \.json"):
+        write_scores(predict(run, [scans]), tmp_path / "scores.xlsx")
+
+
+@pytest.mark.parametrize(("path", "message"), [("gone.png", "no such file or folder"), ("empty", "holds no file")])
+def test_a_path_with_nothing_behind_it_is_refused(path, message, run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        predict(run, [tmp_path / path])
+
+
+def test_files_of_which_none_can_be_read_are_an_error_that_says_why(run, scans):
+    with pytest.raises(DataError, match="not one of 1 files can be read, the first because: not a PNG"):
+        predict(run, [scans / "notes.txt"])
+
+
+def test_a_folder_without_a_model_is_refused(scans):
+    with pytest.raises(CheckpointError, match=r"model\.json"):
+        predict(scans, [scans])
