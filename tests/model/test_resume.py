@@ -1,6 +1,5 @@
 """A run that was stopped, however, ends with the weights of a run that was not, bit for bit."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from trcgl.core.errors import CheckpointError, Interrupted, RecipeError
 from trcgl.model.classifier import Classifier
 from trcgl.model.train import train
 
+from . import processes
 from .small_dataset import small_recipe, write_dataset
 
 RECIPE = small_recipe(accumulate=2, head_warmup_epochs=1, save_steps=2, sampler="repeat_factor", repeat_threshold=0.5)
@@ -87,30 +87,8 @@ def test_the_signal_handlers_of_the_program_come_back(dataset, tmp_path, monkeyp
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def in_another_process(work):
-    """Start `work` in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    return process
-
-
 def test_a_run_killed_while_it_saves_keeps_its_checkpoint_and_ends_with_the_same_weights(dataset, whole, tmp_path):
-    """`kill -9` when half of the bytes of the third checkpoint are written."""
-
-    def work():
-        save, saved = torch.save, []
-
-        def save_half(checkpoint, handle):
-            save(checkpoint, handle)
-            saved.append(checkpoint)
-            if len(saved) == 3:
-                handle.truncate(handle.tell() // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        torch.save = save_half
-        train(dataset, RECIPE, tmp_path / "run")
-
-    process = in_another_process(work)
+    process = processes.start(processes.train_and_be_killed_while_saving, dataset, RECIPE, tmp_path / "run")
     process.join()
     assert process.exitcode == -signal.SIGKILL
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -122,13 +100,7 @@ def test_a_run_killed_while_it_saves_keeps_its_checkpoint_and_ends_with_the_same
 
 
 def test_sigterm_from_outside_saves_and_the_same_call_finishes(dataset, whole, tmp_path):
-    def work():
-        try:
-            train(dataset, RECIPE, tmp_path / "run")
-        except Interrupted as stopped:
-            os._exit(128 + stopped.signal)
-
-    process = in_another_process(work)
+    process = processes.start(processes.train_and_exit_like_the_command_line, dataset, RECIPE, tmp_path / "run")
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
         assert process.is_alive()
         time.sleep(0.01)

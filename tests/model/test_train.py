@@ -1,8 +1,6 @@
 import dataclasses
 import json
-import os
 import socket
-from multiprocessing import get_context
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from trcgl.model.classifier import Classifier
 from trcgl.model.folder import load_model
 from trcgl.model.train import train
 
+from . import processes
 from .small_dataset import small_recipe, write_dataset
 
 
@@ -65,10 +64,10 @@ def test_gates_rates_and_loss_are_logged(dataset, tmp_path):
 
 
 def test_images_of_another_size_are_resized_and_it_is_said(dataset, tmp_path, capsys):
-    recipe = with_model(small_recipe(epochs=1), image_size=24)
+    recipe = with_model(small_recipe(epochs=1), image_size=64)
     train(dataset, recipe, tmp_path / "run")
-    assert "from 32 to 24 pixels" in capsys.readouterr().err
-    assert load_model(tmp_path / "run" / "model").image_size == 24
+    assert "from 32 to 64 pixels" in capsys.readouterr().err
+    assert load_model(tmp_path / "run" / "model").image_size == 64
 
 
 def test_test_rows_are_never_read(dataset, tmp_path, monkeypatch):
@@ -144,25 +143,12 @@ def test_two_processes_train_as_one(dataset, tmp_path):
         port = free.getsockname()[1]
     two = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, devices=2))
 
-    def work(rank):
-        os.environ |= {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "GROUP_RANK": "0",
-            "TORCHELASTIC_RUN_ID": "test",
-        }
-        train(dataset, two, tmp_path / "two")
-
-    processes = [get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
+    ranks = [
+        processes.start(processes.train_as_one_of_two, dataset, two, tmp_path / "two", rank, port) for rank in range(2)
+    ]
+    for process in ranks:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in ranks] == [0, 0]
     first, second = (load_model(tmp_path / name / "model").network.state_dict() for name in ("one", "two"))
     for name, value in first.items():
         assert torch.allclose(value, second[name], rtol=1e-3, atol=1e-4), name

@@ -150,8 +150,8 @@ class Classifier(lightning.LightningModule):
         names = [self._train_rows.image_ids[row] for row in rows[:_NAMED]]
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         raise RecipeError(
-            f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} and "
-            f"the gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. Nothing of this "
-            "step was saved. Train again into another --out with a lower --train.backbone-lr and --train.head-lr, a "
-            "smaller --train.clip-gradient, or --train.precision 32-true."
+            f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} "
+            f"and the gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. "
+            "Nothing of this step was saved. Train again into another --out with a lower --train.backbone-lr and "
+            "--train.head-lr, a smaller --train.clip-gradient, or --train.precision 32-true."
         )
