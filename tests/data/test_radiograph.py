@@ -1,13 +1,16 @@
 """Files as archives and cameras really write them, and files that are none."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageFile
 
 from trcgl.core.errors import UnreadableImage
 from trcgl.data.radiograph import Limits, fit_square, read_bytes, read_radiograph, to_uint8
@@ -54,6 +57,52 @@ def test_a_16_bit_png_is_stretched_over_its_own_range_and_not_saturated():
     assert (read.pixels == 255).mean() < 0.02
 
 
+def deep_png(channels: np.ndarray, color_type: int) -> bytes:
+    """A 16-bit PNG of any color type; Pillow writes gray ones only."""
+    rows, columns = channels.shape[:2]
+    header = struct.pack(">IIBBBBB", columns, rows, 16, color_type, 0, 0, 0)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in channels)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_16_bits_stay_16_bits_with_color_or_alpha(color_type, channels):
+    ramp = np.arange(1000, 1000 + 64 * 64, dtype=np.uint16).reshape(64, 64)
+    stack = np.repeat(ramp[..., None], channels, 2)
+    if channels in (2, 4):
+        stack[..., -1] = 65535
+    read = read_bytes(deep_png(stack, color_type), "deep.png")
+    assert read.pixel_range == pytest.approx(tuple(np.percentile(ramp, (0.5, 99.5))))
+    assert len(np.unique(read.pixels)) == 256
+
+
+def test_a_16_bit_color_png_becomes_luminance():
+    stack = np.zeros((64, 64, 3), np.uint16)
+    stack[:32, :, 0], stack[32:, :, 1] = 10_000, 10_000
+    assert read_bytes(deep_png(stack, 2), "rgb.png").pixel_range == (2990.0, 5870.0)
+
+
+def test_a_cut_off_file_is_refused_even_where_pillow_was_told_to_fill_it_up(monkeypatch, gray):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for kind in ("PNG", "JPEG"):
+        with pytest.raises(UnreadableImage, match="cut off"):
+            read_bytes(encoded(gray, kind=kind)[:-200], "short")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_the_range_of_a_deep_picture_is_numpys_percentile(stored):
+    low, high = np.percentile(stored, (0.5, 99.5))
+    _, pixel_range = to_uint8(stored)
+    assert pixel_range == pytest.approx((low, high) if high > low else (stored.min(), stored.max()))
+    np.testing.assert_array_equal(to_uint8(stored)[0], to_uint8(stored.astype(np.int32))[0])
+
+
 def test_a_jpeg_named_png_is_read_by_its_content(tmp_path, gray):
     path = tmp_path / "wrong.png"
     path.write_bytes(encoded(np.full_like(gray, 77), kind="JPEG"))
@@ -81,8 +130,6 @@ def test_what_is_no_radiograph_is_refused_with_its_name_and_the_reason(content, 
 def test_a_picture_that_announces_too_many_pixels_is_refused_before_it_is_decoded():
     bomb = bytearray(encoded(np.zeros((8, 8), np.uint8)))
     bomb[16:24] = (12_000).to_bytes(4, "big") + (12_000).to_bytes(4, "big")
-    import zlib
-
     bomb[29:33] = zlib.crc32(bytes(bomb[12:29])).to_bytes(4, "big")
     with pytest.raises(UnreadableImage, match="12000 x 12000 pixels, more than the limit"):
         read_bytes(bytes(bomb), "bomb.png")

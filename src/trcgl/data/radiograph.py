@@ -5,20 +5,22 @@ own pixels, because archives differ in how many of the bits they use; the range 
 once, after the VOI LUT. Alpha is dropped, color becomes luminance.
 
 Time and memory are bounded for any file: its size in bytes and its announced size in pixels are checked before any
-pixel is decoded.
+pixel is decoded. What a file is follows from its content, never from its name.
 """
 
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Num, Shaped, UInt8
-from PIL import Image
+from jaxtyping import Bool, Num, UInt8
+from PIL import Image, ImageFile
 
 from trcgl.core.errors import UnreadableImage
 
@@ -32,6 +34,7 @@ PIXEL_RULE = (
 )
 
 _PNG, _JPEG, _DICOM = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"DICM"
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, Pillow's weights
 
 
 @dataclass(frozen=True)
@@ -107,17 +110,18 @@ def read_bytes(
     limits = limits or Limits()
     if not content:
         raise UnreadableImage(f"{name}: the file is empty. Copy it again from the archive.")
+    padding, inverted = None, False
     if content.startswith((_PNG, _JPEG)):
         kind = "png" if content.startswith(_PNG) else "jpeg"
-        stored, padding = _read_picture(content, name, limits), None
+        stored = _read_picture(content, name, limits)
     elif content[128:132] == _DICOM:
         from trcgl.data.dicom import read_dicom
 
         kind = "dicom"
-        stored, padding = read_dicom(content, name, limits)
+        stored, padding, inverted = read_dicom(content, name, limits)
     else:
         raise UnreadableImage(f"{name}: not a PNG, JPEG or DICOM file. Convert it, or leave it out of the table.")
-    pixels, pixel_range = to_uint8(stored, padding)
+    pixels, pixel_range = to_uint8(stored, padding, inverted=inverted)
     rows, columns = pixels.shape
     placement = Placement(1.0, 1.0, 0.0, 0.0)
     if size is not None:
@@ -126,25 +130,50 @@ def read_bytes(
 
 
 def to_uint8(
-    stored: Num[np.ndarray, "height width"], padding: Shaped[np.ndarray, "height width"] | None = None
+    stored: Num[np.ndarray, "height width"],
+    padding: Bool[np.ndarray, "height width"] | None = None,
+    *,
+    inverted: bool = False,
 ) -> tuple[UInt8[np.ndarray, "height width"], tuple[float, float]]:
     """Stored values to 0-255 by the pixel rule, and the stored values that became 0 and 255.
 
     Args:
         stored: what the file holds.
         padding: true where a pixel is filling; it takes no part in the range and becomes 0.
+        inverted: whether a small stored value is bright.
     """
-    if stored.dtype == np.uint8 and padding is None:
-        return stored, (0.0, 255.0)
-    seen = stored if padding is None or padding.all() else stored[~padding]
-    low, high = (float(one) for one in np.percentile(seen, PERCENTILES))
-    if high <= low:
-        low, high = float(seen.min()), float(seen.max())
-    scale = 255.0 / (high - low) if high > low else 0.0
-    pixels = np.clip((stored.astype(np.float32) - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    if stored.dtype == np.uint8:
+        low, high = 0.0, 255.0
+        pixels = 255 - stored if inverted else stored
+    else:
+        low, high = _range(stored if padding is None or padding.all() else stored[~padding])
+        ends = (high, low) if inverted else (low, high)
+        pixels = _stretched(stored, *ends)
     if padding is not None:
-        pixels[padding] = 0
-    return pixels, (low, high)
+        pixels = np.where(padding, np.uint8(0), pixels)
+    return pixels, (high, low) if inverted else (low, high)
+
+
+def _range(seen: Num[np.ndarray, "*pixels"]) -> tuple[float, float]:
+    """The percentiles of the pixel rule, or the extremes of a picture in which the percentiles are equal."""
+    if seen.dtype == np.uint16:
+        # A histogram of 65,536 bins gives np.percentile's value several times faster than sorting millions of pixels.
+        rank = np.cumsum(np.bincount(seen.ravel()))
+        place = np.multiply(PERCENTILES, (seen.size - 1) / 100)
+        below, above = (np.searchsorted(rank, one(place), side="right") for one in (np.floor, np.ceil))
+        low, high = (float(one) for one in below + (above - below) * (place - np.floor(place)))
+    else:
+        low, high = (float(one) for one in np.percentile(seen, PERCENTILES))
+    return (low, high) if high > low else (float(seen.min()), float(seen.max()))
+
+
+def _stretched(
+    stored: Num[np.ndarray, "height width"], black: float, white: float
+) -> UInt8[np.ndarray, "height width"]:
+    if stored.dtype == np.uint16:
+        return _stretched(np.arange(65536, dtype=np.float32)[None], black, white)[0][stored]
+    scale = 255.0 / (white - black) if white != black else 0.0
+    return np.clip((stored.astype(np.float32) - black) * scale + 0.5, 0, 255).astype(np.uint8)
 
 
 def fit_square(
@@ -172,18 +201,30 @@ def fit_square(
 
 def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, "height width"]:
     try:
-        with warnings.catch_warnings():
+        with _strict_pillow(), warnings.catch_warnings():
             # Pillow's own limit is lower than ours and only warns; ours is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        check_pixels(picture.height, picture.width, name, limits)
-        if picture.mode.startswith("I"):
-            return np.asarray(picture)
-        return np.asarray(picture if picture.mode == "L" else _gray(picture))
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(f"{name}: announces more pixels than the limit of {limits.pixels}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+            check_pixels(picture.height, picture.width, name, limits)
+            if picture.format == "PNG" and content[24] == 16 and content[25] != 0:
+                return _deep_color(picture, content)
+            if picture.mode.startswith("I"):
+                return np.asarray(picture).astype(np.uint16, copy=False)
+            return np.asarray(picture if picture.mode == "L" else _gray(picture))
+    except (
+        OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
+    ) as error:  # fmt: skip
         raise UnreadableImage(f"{name}: damaged or cut off ({error}). Copy it again from the archive.") from error
+
+
+@contextmanager
+def _strict_pillow() -> Iterator[None]:
+    """Refuse cut-off files even where other code told Pillow to fill the missing part with gray."""
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def _gray(picture: Image.Image) -> Image.Image:
@@ -191,6 +232,29 @@ def _gray(picture: Image.Image) -> Image.Image:
     if picture.mode == "LA":
         return picture.getchannel(0)
     return (picture if picture.mode in ("1", "RGB") else picture.convert("RGB")).convert("L")
+
+
+def _deep_color(picture: Image.Image, content: bytes) -> Num[np.ndarray, "height width"]:
+    """A 16-bit PNG with color or alpha, of which Pillow keeps the upper byte of each sample.
+
+    PNG has big-endian samples. Told that they are little-endian, Pillow keeps their lower bytes; gray with alpha it can
+    be told to read as four bytes a pixel.
+    """
+    if content[25] == 4:
+        halves = _decoded(content, "RGBA")
+        return halves[..., 0].astype(np.uint16) << 8 | halves[..., 1]
+    upper, lower = (_decoded(content, f"{picture.mode};16{order}")[..., :3] for order in "BL")
+    color = upper.astype(np.uint16) << 8 | lower
+    if (color == color[..., :1]).all():
+        return color[..., 0]
+    return (color @ np.array(_LUMINANCE, np.float32)).round().astype(np.uint16)
+
+
+def _decoded(content: bytes, layout: str) -> UInt8[np.ndarray, "height width channels"]:
+    picture = Image.open(io.BytesIO(content), formats=("PNG",))
+    assert isinstance(picture, ImageFile.ImageFile)
+    picture.tile = [tile._replace(args=layout) for tile in picture.tile]
+    return np.asarray(picture)
 
 
 def check_pixels(rows: int, columns: int, name: str, limits: Limits) -> None:
