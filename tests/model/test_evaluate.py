@@ -36,7 +36,8 @@ def test_test_is_scored_row_by_row_and_judged(dataset, judged):
     assert predictions.image_id.to_list() == rows["image_id"].to_list()
     mass = average_precision(predictions.truth[:, 0], predictions.score[:, 0], predictions.weight)
     assert result["findings"]["Mass"]["AP"]["value"] == pytest.approx(mass.value)
-    assert result["split"] == "test" and json.loads(json.dumps(result)) == run.read_json(out / "evaluation" / "test.json")
+    assert result["split"] == "test"
+    assert json.loads(json.dumps(result)) == run.read_json(out / "evaluation" / "test.json")
     assert (out / "report.html").read_text().startswith("<!")
 
 
