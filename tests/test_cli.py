@@ -77,6 +77,8 @@ def test_json_prints_one_object_that_a_program_can_read(monkeypatch, capsys):
 def test_a_recipe_field_is_overridden_by_its_path(monkeypatch):
     import trcgl.model.train as stage
 
-    monkeypatch.setattr(stage, "train", lambda dataset, recipe, out: {"epochs": recipe.train.epochs, "name": recipe.name})
+    monkeypatch.setattr(
+        stage, "train", lambda dataset, recipe, out: {"epochs": recipe.train.epochs, "name": recipe.name}
+    )
     given = ["d", "--recipe", "nih_mini", "--out", "r", "--train.epochs", "5"]
     assert cli.VERBS["train"].run(given, "train") == {"epochs": 5, "name": "nih_mini"}

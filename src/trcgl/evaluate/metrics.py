@@ -34,7 +34,7 @@ def average_precision(
     """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as scikit-learn defines it.
 
     Raises:
-        DataError: the arrays differ in length, a score is not finite, or a weight is negative.
+        DataError: a score is not finite, or a weight is negative.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if why := _undefined(positive, weight, negatives=False):
@@ -55,7 +55,7 @@ def auroc(
     """Area under the ROC curve: P(a positive scores higher than a negative), ties counting one half.
 
     Raises:
-        DataError: the arrays differ in length, a score is not finite, or a weight is negative.
+        DataError: a score is not finite, or a weight is negative.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if why := _undefined(positive, weight, negatives=True):
@@ -76,7 +76,7 @@ def f1_at(
     """F1 = 2 TP / (2 TP + FP + FN) when a score of at least `threshold` says present.
 
     Raises:
-        DataError: the arrays differ in length, a score is not finite, or a weight is negative.
+        DataError: a score is not finite, or a weight is negative.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if why := _undefined(positive, weight, negatives=False):
@@ -95,7 +95,7 @@ def expected_calibration_error(
     """Σ_b (W_b / W) |mean truth − mean score| over bins of equal mass (Nguyen & O'Connor 2015).
 
     Raises:
-        DataError: the arrays differ in length, a score is not finite, or a weight is negative.
+        DataError: a score is not finite, or a weight is negative.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if not weight.sum() > 0:
@@ -132,10 +132,8 @@ def known_rows(
     """Truth, score and weight of the rows whose label is known, in float64.
 
     Raises:
-        DataError: the arrays differ in length, a score is not finite, or a weight is negative.
+        DataError: a score is not finite, or a weight is negative.
     """
-    if len(truth) != len(score) or (weight is not None and len(weight) != len(truth)):
-        raise DataError(f"{len(truth)} labels, {len(score)} scores and their weights must be equally many.")
     known = ~np.isnan(truth)
     weight = np.ones(len(truth)) if weight is None else weight
     truth, score, weight = (np.asarray(one[known], np.float64) for one in (truth, score, weight))

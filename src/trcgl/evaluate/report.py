@@ -64,8 +64,9 @@ def write_report(folder: Path, dataset: Dataset | None = None, split: str = "tes
 
     Args:
         folder: a run whose `split` was judged.
-        dataset: that was judged, for the pictures and the label distribution in training; both are left out where None.
-        split: a report on another split than test is `report-<split>.html`, so that it does not replace that on test.
+        dataset: that was judged, for the pictures and the label distribution in training; None leaves out the pictures.
+        split: name of the evaluation: `test`, `val`, or `<dataset>-<split>` of external validation. A report on
+            another one than test is `report-<split>.html`, so that it does not replace that on test.
 
     Returns:
         The page.
@@ -81,7 +82,9 @@ def write_report(folder: Path, dataset: Dataset | None = None, split: str = "tes
         raise DataError(f"{folder}/evaluation/{split}.json is no evaluation. Run `trcgl evaluate` again.") from None
     predictions = read_predictions(folder / "predictions" / f"{split}.parquet", space)
     log = _log(folder / "metrics.jsonl")
-    figures = _figures(folder / "figures", split, evaluation, predictions, dataset, log)
+    own = dataset is not None and split == evaluation["split"]
+    seen = Cooccurrence.from_dict(dataset.info["cooccurrence"]) if dataset and own else _seen(predictions)
+    figures = _figures(folder / "figures", split, evaluation, predictions, seen, log)
     phantom = bool(dataset and dataset.info["source"] == "phantom")
     mistakes, pictures = _mistakes(predictions, evaluation, dataset)
     content = {
@@ -92,9 +95,9 @@ def write_report(folder: Path, dataset: Dataset | None = None, split: str = "tes
         "calibration": _calibration(folder),
         "mistakes": mistakes,
         "pictures": pictures,
-        "counted_on": "in training" if dataset else f"in {split}",
+        "counted_on": "in training" if own else f"in {evaluation['split']}",
         "gates": _gates(log),
-        "commands": _commands(folder, split),
+        "commands": _commands(folder, evaluation["split"], None if own else dataset),
         "notes": [*dataset.info.get("notes", ()), dataset.info.get("license", "")] if dataset else [],
     }
     body = _template().render(content)
@@ -118,14 +121,13 @@ def _figures(
     split: str,
     evaluation: dict[str, Any],
     predictions: Predictions,
-    dataset: Dataset | None,
+    seen: Cooccurrence,
     log: list[dict[str, Any]],
 ) -> dict[str, Any]:
     from trcgl.data.figures import cooccurrence_matrix, label_distribution
     from trcgl.evaluate import figures
 
     space = predictions.space
-    seen = _cooccurrence(predictions, dataset)
     with html.house_style():
         made: dict[str, tuple[Figure | None, str]] = {
             "findings": (figures.intervals(evaluation, space), "Average precision and AUROC of every finding"),
@@ -145,11 +147,8 @@ def _figures(
     return drawn
 
 
-def _cooccurrence(predictions: Predictions, dataset: Dataset | None) -> Cooccurrence:
-    if dataset and dataset.space.findings == predictions.space.findings:
-        return Cooccurrence.from_dict(dataset.info["cooccurrence"])
-    truth = pl.DataFrame(predictions.truth, schema=list(predictions.space.findings))
-    return counts(truth, predictions.space)
+def _seen(predictions: Predictions) -> Cooccurrence:
+    return counts(pl.DataFrame(predictions.truth, schema=list(predictions.space.findings)), predictions.space)
 
 
 def _mistakes(
@@ -186,10 +185,12 @@ def _calibration(folder: Path) -> str:
     return words + (f" Temperature fitted on val: {temperature:.3f}." if temperature else "")
 
 
-def _commands(folder: Path, split: str) -> list[str]:
+def _commands(folder: Path, split: str, other: Dataset | None) -> list[str]:
     told = run.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    trained = [told["command"]] if told.get("command") else []
-    return [*trained, f"trcgl evaluate {folder.resolve().name}" + ("" if split == "test" else f" --split {split}")]
+    words = ["trcgl evaluate", folder.resolve().name]
+    words += [f"--dataset {other.folder.resolve().name}"] if other else []
+    words += [f"--split {split}"] if split != "test" else []
+    return [*([told["command"]] if told.get("command") else []), " ".join(words)]
 
 
 def _ordered(space: LabelSpace, evaluation: dict[str, Any]) -> list[str]:
@@ -201,6 +202,6 @@ def _ordered(space: LabelSpace, evaluation: dict[str, Any]) -> list[str]:
 def _template() -> Any:
     environment = html.environment("trcgl.evaluate")
     environment.filters["number"] = lambda value, digits: f"{value:.{digits}f}"
-    environment.filters["significant"] = lambda value: np.format_float_positional(value, 3, fractional=False, trim="-")
+    environment.filters["significant"] = lambda value: np.format_float_positional(value, 3, fractional=False, trim="k")
     environment.filters["probability"] = lambda value: "below 0.001" if value < 0.001 else f"{value:.3f}"
     return environment.get_template("report.html.j2")

@@ -101,9 +101,9 @@ def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:
     build = float(np.clip(rng.normal(), -2, 2))
     male = sex == "M"
     chest = 0.385 + 0.012 * male + 0.008 * build + rng.normal(0, 0.008)
-    right = 0.745 + rng.normal(0, 0.018) + 0.006 * build
+    right = 0.745 + rng.normal(0, 0.021) + 0.006 * build
     left = right + 0.018 + rng.normal(0, 0.008)
-    ratio = np.clip(rng.normal(0.425 + 0.02 * old + 0.008 * build, 0.022), 0.36, 0.49)
+    ratio = np.clip(rng.normal(0.425 + 0.02 * old + 0.008 * build, 0.026), 0.35, 0.495)
     share = rng.uniform(0.30, 0.36)
     width = 2 * chest * ratio
     return Anatomy(
@@ -115,20 +115,20 @@ def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:
         curve=(rng.uniform(0.07, 0.10), rng.uniform(0.07, 0.10)),
         heart=(width * share, width * (1 - share)),
         heart_height=rng.uniform(0.94, 1.06),
-        knob=0.038 + 0.005 * old + rng.normal(0, 0.002),
-        unfolding=max(0.0, 0.006 * old + rng.normal(0, 0.002)),
+        knob=0.038 + 0.005 * old + rng.normal(0, 0.003),
+        unfolding=max(0.0, 0.006 * old + rng.normal(0, 0.004)),
         hilum=(rng.uniform(0.85, 1.12), rng.uniform(0.85, 1.12)),
         vessels=rng.uniform(0.85, 1.15),
-        air=1 + rng.normal(0, 0.025),
+        air=1 + rng.normal(0, 0.035),
         wall=0.066 + 0.016 * build + rng.uniform(0, 0.01),
         bulk=1 + 0.07 * build + 0.04 * male,
         breast=0.0 if male else float(np.clip(rng.normal(0.8 + 0.25 * build, 0.3), 0.2, 1.5)),
         bone=1 - 0.15 * max(old, 0) * (1.3 - 0.6 * male) + rng.normal(0, 0.05),
         rib_spacing=0.072 + rng.normal(0, 0.002),
-        rib_slope=0.78 + rng.normal(0, 0.08) + 0.08 * old,
+        rib_slope=0.78 + rng.normal(0, 0.10) + 0.08 * old,
         clavicle=0.165 + rng.normal(0, 0.012),
         scoliosis=rng.normal(0, 0.008) * (1 + 0.7 * max(old, 0)),
-        chin=max(0.0, rng.normal(0, 0.12)),
+        chin=max(0.0, rng.normal(0, 0.25)),
         vertebra=0.060 + rng.normal(0, 0.002),
         bubble=rng.uniform(0, 0.06),
     )
@@ -146,8 +146,8 @@ def exposure(rng: np.random.Generator, *, noise: float) -> Exposure:
             shift=(float(rng.normal(0, 0.015 * sloppy)), float(rng.normal(0.0, 0.015 * sloppy))),
         ),
         turn=float(rng.normal(0, 0.35 * sloppy)),
-        expiration=float(rng.normal(0, 0.010)) + 0.02 * bedside,
-        dose=float(rng.normal(1.0, 0.06)),
+        expiration=float(rng.normal(0, 0.013)) + 0.02 * bedside,
+        dose=float(np.clip(rng.normal(1.0, 0.08), 0.75, 1.25)),
         contrast=float(np.clip(rng.normal(1.0, 0.07), 0.8, 1.2)),
         noise=float(noise * rng.uniform(0.7, 1.5)),
         bedside=bool(bedside),

@@ -5,7 +5,7 @@ from jaxtyping import Bool
 from scipy.ndimage import binary_dilation, find_objects, label
 
 JOINED = 0.03
-"""Parts of a mask closer than this (in sides of the image) share a box: the dots of one cluster, the wires of one row."""
+"""Parts of a mask closer than this (in sides of the image) share a box: dots of one cluster, wires of one row."""
 
 
 def boxes(mask: Bool[np.ndarray, "size size"]) -> list[tuple[int, int, int, int]]:
@@ -16,7 +16,7 @@ def boxes(mask: Bool[np.ndarray, "size size"]) -> list[tuple[int, int, int, int]
         return []
     top, left = max(rows[0] - reach, 0), max(columns[0] - reach, 0)
     window = mask[top : rows[-1] + reach + 1, left : columns[-1] + reach + 1]
-    parts, count = label(binary_dilation(window, np.ones((2 * reach + 1,) * 2, bool)))
+    parts, _ = label(binary_dilation(window, np.ones((2 * reach + 1,) * 2, bool)))
     found = []
     for part, area in enumerate(find_objects(parts), start=1):
         inside = window[area] & (parts[area] == part)

@@ -81,7 +81,7 @@ class Canvas:
         self,
         paths: Float[np.ndarray, "paths points 2"],
         width: float,
-        weight: Float[np.ndarray, "paths points"] | float = 1.0,
+        weight: Float[np.ndarray, "#paths points"] | float = 1.0,
     ) -> Layer:
         """Curves of one width, each a row of (x, y) points in body coordinates.
 

@@ -125,7 +125,9 @@ class Chest:
         out = np.maximum(c.aside - DOME, 0) * np.float32(1 / (self.anatomy.chest - DOME))
         into = np.maximum(DOME - c.aside, 0) * np.float32(1 / DOME)
         out *= out
-        return dome + curve * (np.float32(0.4) * out + np.float32(0.6) * out * out + np.float32(0.25) * into * into) - c.y
+        return (
+            dome + curve * (np.float32(0.4) * out + np.float32(0.6) * out * out + np.float32(0.25) * into * into) - c.y
+        )
 
     @cached_property
     def lung(self) -> Layer:
@@ -260,7 +262,9 @@ class Chest:
         paths = []
         for left, reach, drop in ((False, 0.055, 0.07), (True, 0.075, 0.065)):
             sign = 1 if left else -1
-            paths.append([start, (start[0] + sign * reach * 0.55, carina + drop * 0.5), (start[0] + sign * reach, carina + drop)])
+            paths.append(
+                [start, (start[0] + sign * reach * 0.55, carina + drop * 0.5), (start[0] + sign * reach, carina + drop)]
+            )
         return np.minimum(trachea + c.strokes(np.array(paths), 0.024), 1)
 
     @cached_property
@@ -274,7 +278,9 @@ class Chest:
         pedicles = np.clip(1 - np.abs(np.abs(x) - np.float32(0.026)) * np.float32(1 / 0.009), 0, 1)
         process = np.clip(1 - np.abs(x) * np.float32(1 / 0.008), 0, 1)
         return column * (
-            np.float32(0.72) + np.float32(0.20) * endplates - np.float32(0.22) * endplates * pedicles
+            np.float32(0.72)
+            + np.float32(0.20) * endplates
+            - np.float32(0.22) * endplates * pedicles
             + np.float32(0.16) * process * (1 - endplates)
         )
 
@@ -316,7 +322,7 @@ class Chest:
         return edge * (posterior + np.float32(0.48) * anterior)
 
     def clavicle_line(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x (unsigned) and y of the clavicle's axis, `along` from 0 at the sternum to 1 at the shoulder."""
+        """X (unsigned) and y of the clavicle's axis, `along` from 0 at the sternum to 1 at the shoulder."""
         x = 0.035 + 0.32 * along
         bow = 0.018 * np.sin(along * 2 * np.pi)
         return x, self.anatomy.clavicle + bow - 0.085 * along
@@ -348,13 +354,19 @@ class Chest:
             x = sign * c.x + np.float32(inward)
             border = np.float32(0.325) + np.float32(0.22) * (c.y - np.float32(0.14))
             blade = c.inside(border - x, 0.004) * c.inside(x - border - np.float32(0.10), 0.05)
-            blade = blade * c.inside(np.float32(0.12) - c.y, 0.02) * c.inside(c.y - np.float32(0.43) + 0.3 * (x - border), 0.01)
+            blade = (
+                blade
+                * c.inside(np.float32(0.12) - c.y, 0.02)
+                * c.inside(c.y - np.float32(0.43) + 0.3 * (x - border), 0.01)
+            )
             rim = np.clip(1 - np.abs(x - border - np.float32(0.004)) * np.float32(1 / (0.006 + c.pixel)), 0, 1)
             layer += blade * (np.float32(0.35) + np.float32(0.5) * rim)
             head = c.disk((sign * (0.475 - inward), 0.135), (0.052, 0.055), 0.0, 0.012)
             shaft = c.disk((sign * (0.520 - inward), 0.32), (0.027, 0.20), sign * -0.10, 0.010)
             layer = np.maximum(layer, np.float32(0.6) * np.maximum(head, shaft))
-            layer = np.maximum(layer, np.float32(0.8) * c.disk((sign * (0.40 - inward), 0.075), (0.05, 0.016), sign * 0.25, 0.006))
+            layer = np.maximum(
+                layer, np.float32(0.8) * c.disk((sign * (0.40 - inward), 0.075), (0.05, 0.016), sign * 0.25, 0.006)
+            )
         return layer
 
     @cached_property

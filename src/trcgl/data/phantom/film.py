@@ -34,7 +34,7 @@ def expose(
     total = np.maximum(total + noise * grain, 0)
     gray = 1 - np.exp(-np.float32(0.80 / taken.dose) * total)
     gray = np.clip((gray - np.float32(0.5)) * np.float32(1.22 * taken.contrast) + np.float32(0.52), 0, 1)
-    left, right, top, bottom = (int(round(border * canvas.size)) for border in taken.shutter)
+    left, right, top, bottom = (round(float(border) * canvas.size) for border in taken.shutter)
     gray[:, :left] = gray[:, canvas.size - right :] = 0
     gray[:top] = gray[canvas.size - bottom :] = 0
     return (gray * np.float32(255) + np.float32(0.5)).astype(np.uint8)

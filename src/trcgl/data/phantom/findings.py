@@ -47,9 +47,7 @@ FINDINGS: dict[str, Finding] = {
     "pleural thickening": Finding(draw=findings_pleura.pleural_thickening),
     "vertebral degenerative changes": Finding(draw=findings_mediastinum.vertebral_degenerative_changes),
     "fracture": Finding(draw=findings_mediastinum.fracture),
-    "vascular hilar enlargement": Finding(
-        findings_shape.vascular_hilar_enlargement, where=findings_shape.where_hila
-    ),
+    "vascular hilar enlargement": Finding(findings_shape.vascular_hilar_enlargement, where=findings_shape.where_hila),
     "Nodule": Finding(draw=findings_lung.nodule),
     "sternotomy": Finding(draw=findings_devices.sternotomy),
     "bronchiectasis": Finding(draw=findings_lung.bronchiectasis),

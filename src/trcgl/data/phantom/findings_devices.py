@@ -35,7 +35,11 @@ def sternotomy(chest: Chest, rng: np.random.Generator) -> Change:
     for y in heights:
         lean = rng.normal(0, 0.25)
         across, along = wide * np.cos(turn), tall * np.sin(turn)
-        loops.append(np.stack([x + across * np.cos(lean) - along * np.sin(lean), y + across * np.sin(lean) + along * np.cos(lean)], -1))
+        loops.append(
+            np.stack(
+                [x + across * np.cos(lean) - along * np.sin(lean), y + across * np.sin(lean) + along * np.cos(lean)], -1
+            )
+        )
     wires = np.minimum(c.strokes(np.array(loops), 0.0042), 1.0)
     drawn = np.float32(1.5 * chest.contrast * rng.uniform(0.8, 1.2)) * wires
     return Change(drawn, wires > 0.2, facts={"wires": [(float(x), float(y)) for y in heights]})
@@ -52,9 +56,23 @@ def central_venous_catheter(chest: Chest, rng: np.random.Generator) -> Change:
     if kind == "jugular":
         points: Points = [(-0.075, -0.03), (-0.066, 0.06), (-0.052, body.apex + 0.05), upper, tip]
     elif kind == "right subclavian":
-        points = [(-0.36, 0.20), (-0.26, body.clavicle - 0.02), (-0.13, body.clavicle - 0.005), (-0.06, body.apex + 0.08), upper, tip]
+        points = [
+            (-0.36, 0.20),
+            (-0.26, body.clavicle - 0.02),
+            (-0.13, body.clavicle - 0.005),
+            (-0.06, body.apex + 0.08),
+            upper,
+            tip,
+        ]
     elif kind == "left subclavian":
-        points = [(0.34, 0.20), (0.22, body.clavicle - 0.02), (0.08, body.apex + 0.065), (-0.02, body.apex + 0.11), upper, tip]
+        points = [
+            (0.34, 0.20),
+            (0.22, body.clavicle - 0.02),
+            (0.08, body.apex + 0.065),
+            (-0.02, body.apex + 0.11),
+            upper,
+            tip,
+        ]
     else:
         port = (-rng.uniform(0.20, 0.26), body.apex + rng.uniform(0.13, 0.18))
         points = [port, (-0.20, body.clavicle), (-0.12, body.clavicle - 0.035), (-0.06, body.apex + 0.07), upper, tip]
@@ -93,9 +111,19 @@ def _pacemaker(chest: Chest, rng: np.random.Generator) -> Layer:
     header = c.disk((x, y - 0.036), (0.030, 0.013), 0.0, 0.003)
     layer = np.maximum(np.float32(1.25) * can, np.float32(0.7) * header)
     top = (x, y - 0.045)
-    vein = [(sign * 0.19, body.clavicle - 0.025), (sign * 0.08, body.apex + 0.06), (-0.035 + chest.shift, body.apex + 0.13)]
+    vein = [
+        (sign * 0.19, body.clavicle - 0.025),
+        (sign * 0.08, body.apex + 0.06),
+        (-0.035 + chest.shift, body.apex + 0.13),
+    ]
     middle, right = chest.heart_center, body.heart[0]
-    atrial: Points = [top, *vein, (-0.05, middle - 0.06), (-0.55 * right, middle + 0.03), (-0.75 * right, middle - 0.03)]
+    atrial: Points = [
+        top,
+        *vein,
+        (-0.05, middle - 0.06),
+        (-0.55 * right, middle + 0.03),
+        (-0.75 * right, middle - 0.03),
+    ]
     apical: Points = [top, *vein, (-0.055, middle - 0.02), (0.0, middle + 0.075), (0.5 * body.heart[1], middle + 0.07)]
     leads = [apical] if rng.random() < 0.35 else [atrial, apical]
     for lead in leads:
@@ -114,7 +142,13 @@ def _endotracheal_tube(chest: Chest, rng: np.random.Generator) -> Layer:
 def _feeding_tube(chest: Chest, rng: np.random.Generator) -> Layer:
     c, body = chest.canvas, chest.anatomy
     x = 0.8 * chest.shift + 0.008
-    points: Points = [(x - 0.004, -0.08), (x, 0.2), (x + 0.006, 0.5), (x + 0.02, body.dome[1]), (0.10, body.dome[1] + 0.08)]
+    points: Points = [
+        (x - 0.004, -0.08),
+        (x, 0.2),
+        (x + 0.006, 0.5),
+        (x + 0.02, body.dome[1]),
+        (0.10, body.dome[1] + 0.08),
+    ]
     points.append((0.17, body.dome[1] + rng.uniform(0.08, 0.13)))
     return np.float32(0.80) * np.minimum(c.strokes(_smooth(points, 60), 0.0065), 1)
 
@@ -125,7 +159,12 @@ def _chest_drain(chest: Chest, rng: np.random.Generator) -> Layer:
     entry = rng.uniform(0.50, 0.62)
     wall = float(chest.lateral(np.array(entry)))
     end = (sign * rng.uniform(0.12, 0.18), body.apex + rng.uniform(0.04, 0.12))
-    points: Points = [(sign * (wall + 0.09), entry + 0.06), (sign * wall, entry), (sign * (wall - 0.07), entry - 0.13), end]
+    points: Points = [
+        (sign * (wall + 0.09), entry + 0.06),
+        (sign * wall, entry),
+        (sign * (wall - 0.07), entry - 0.13),
+        end,
+    ]
     course = _smooth(points, 50)[0]
     ahead = np.gradient(course, axis=0)
     aside = np.stack([-ahead[:, 1], ahead[:, 0]], -1) / np.linalg.norm(ahead, axis=1, keepdims=True) * 0.008

@@ -133,7 +133,9 @@ def alveolar_pattern(chest: Chest, rng: np.random.Generator) -> Change:
     bronchi = np.minimum(c.strokes(np.array(hilum) * (1 - t) + ends[:, None] * t, 0.008), 1) * patch
     dense = np.float32(0.50 * AIR * min(chest.contrast * rng.uniform(0.7, 1.25), 1.6))
     drawn = dense * patch * (np.float32(0.35) + np.float32(0.65) * chest.air) - np.float32(0.18) * bronchi
-    return Change(drawn, patch > 0.4, vessels=1 - 0.85 * patch, facts={"patches": [(*spot, wide) for spot, wide in spots]})
+    return Change(
+        drawn, patch > 0.4, vessels=1 - 0.85 * patch, facts={"patches": [(*spot, wide) for spot, wide in spots]}
+    )
 
 
 def bronchiectasis(chest: Chest, rng: np.random.Generator) -> Change:
@@ -172,7 +174,7 @@ def emphysema(chest: Chest, rng: np.random.Generator) -> Change:
     c, body = chest.canvas, chest.anatomy
     fall = np.clip(np.float32(1.25) - (c.y - np.float32(body.apex)) * np.float32(1.2), 0.35, 1)
     where = chest.open_lung * fall
-    loss = np.float32(0.16 * chest.contrast * rng.uniform(0.7, 1.3))
+    loss = np.float32(0.12 * chest.contrast * rng.uniform(0.7, 1.3))
     drawn = -loss * where * chest.air
     bullae = []
     for _ in range(int(rng.integers(1, 4))):
@@ -206,7 +208,10 @@ def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
     radii = rng.uniform(0.0055, 0.0115, count) * chest.extent**0.5
     dots = c.dots(centers, radii)
     drawn = np.float32(0.85 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
-    facts = {"place": str(place), "dots": [(*one, radius) for one, radius in zip(centers.tolist(), radii.tolist(), strict=True)]}
+    facts = {
+        "place": str(place),
+        "dots": [(*one, radius) for one, radius in zip(centers.tolist(), radii.tolist(), strict=True)],
+    }
     return Change(drawn, dots > 0.3, facts=facts)
 
 

@@ -110,7 +110,9 @@ def vertebral_degenerative_changes(chest: Chest, rng: np.random.Generator) -> Ch
                     middle = (axis + sign * 0.047, y + lift * 0.010)
                     paths.append([root, middle, (axis + sign * (0.043 + reach), y + lift * 0.002)])
         for lift in (-1, 1):
-            plates.append([(axis - 0.040, y + lift * 0.010), (axis, y + lift * 0.0085), (axis + 0.040, y + lift * 0.010)])
+            plates.append(
+                [(axis - 0.040, y + lift * 0.010), (axis, y + lift * 0.0085), (axis + 0.040, y + lift * 0.010)]
+            )
     beaks = np.minimum(c.strokes(np.array(paths), 0.0095), 1.4) if paths else np.zeros_like(c.x)
     dense = np.minimum(c.strokes(np.array(plates), 0.0060), 1.0)
     strength = np.float32(chest.contrast * rng.uniform(0.75, 1.25))

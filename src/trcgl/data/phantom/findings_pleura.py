@@ -26,7 +26,9 @@ def pleural_effusion(chest: Chest, rng: np.random.Generator) -> Change:
         fluid = np.maximum(fluid, here * np.clip((c.aside - 0.05) * np.float32(60), 0, 1))
     depth = np.float32(min(0.92 * chest.contrast * rng.uniform(0.85, 1.1), 1.0))
     drawn = fluid * (depth * AIR * chest.air + np.float32(0.08))
-    return Change(drawn, (fluid * (chest.above_diaphragm > -0.01)) > 0.5, vessels=1 - fluid, facts={"sides": len(sides)})
+    return Change(
+        drawn, (fluid * (chest.above_diaphragm > -0.01)) > 0.5, vessels=1 - fluid, facts={"sides": len(sides)}
+    )
 
 
 def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
@@ -43,7 +45,9 @@ def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
     else:
         depth = chest.wall_distance
         high = rng.uniform(0.30, 0.50)
-        reach = c.inside(np.float32(high) - c.y, 0.04) * c.inside(c.y - np.float32(high + rng.uniform(0.18, 0.35)), 0.04)
+        reach = c.inside(np.float32(high) - c.y, 0.04) * c.inside(
+            c.y - np.float32(high + rng.uniform(0.18, 0.35)), 0.04
+        )
     band = c.inside(depth - np.float32(thick) * wavy, 0.003) * chest.lung * here * reach
     drawn = np.float32(0.40 * chest.contrast * rng.uniform(0.75, 1.25)) * band
     if not apical and rng.random() < 0.3:
@@ -107,7 +111,7 @@ def hydropneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
 
 def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
     """Free air: a dark crescent between liver or stomach and the thin line of the diaphragm."""
-    c, body = chest.canvas, chest.anatomy
+    c = chest.canvas
     sides = {0: (False,), 1: (True,), 2: (False, True)}[int(rng.choice(3, p=[0.55, 0.15, 0.30]))]
     thick = rng.uniform(0.022, 0.050) * chest.extent**0.7
     layer = np.zeros_like(c.x)
@@ -119,7 +123,9 @@ def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
         arch = np.clip(1 - across * across, 0, 1)
         below = -chest.above_diaphragm
         rind = 0.007
-        here = c.inside(np.float32(rind) - below) * c.inside(below - np.float32(rind) - np.float32(thick) * np.sqrt(arch))
+        here = c.inside(np.float32(rind) - below) * c.inside(
+            below - np.float32(rind) - np.float32(thick) * np.sqrt(arch)
+        )
         layer = np.maximum(layer, here * (arch > 0) * chest.side(left))
         rim = np.clip(1 - np.abs(below - np.float32(rind / 2)) * np.float32(1 / (rind / 2 + 0.5 * c.pixel)), 0, 1)
         line = np.maximum(line, rim * arch * chest.side(left))
@@ -129,7 +135,7 @@ def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
 
 
 def subcutaneous_emphysema(chest: Chest, rng: np.random.Generator) -> Change:
-    """Dark streaks in the soft tissue along the muscle fibers: up the flank, fanned out to the axilla, into the neck."""
+    """Dark streaks in the soft tissue along the muscle fibers: up the flank, fanned to the axilla, into the neck."""
     c, body = chest.canvas, chest.anatomy
     sides = (False, True) if rng.random() < 0.35 else (bool(rng.random() < 0.5),)
     layer = np.zeros_like(c.x)
@@ -140,13 +146,20 @@ def subcutaneous_emphysema(chest: Chest, rng: np.random.Generator) -> Change:
         count = int(rng.integers(11, 20))
         y = rng.uniform(0.24, 0.66, count)
         wall = chest.lateral(y)
-        x = wall + rng.uniform(0.006, max(body.wall, 0.03), count) + np.clip(0.45 - y, 0, 1) * rng.uniform(0, 0.30, count)
+        x = (
+            wall
+            + rng.uniform(0.006, max(body.wall, 0.03), count)
+            + np.clip(0.45 - y, 0, 1) * rng.uniform(0, 0.30, count)
+        )
         x = np.minimum(x, 0.45)
         length = rng.uniform(0.07, 0.15, count) * chest.extent**0.5
         # Fibers run along the flank and turn towards the axilla higher up.
         lean = 0.25 + 0.9 * np.clip((0.45 - y) / 0.2, 0, 1) + rng.normal(0, 0.07, count)
         paths = np.stack(
-            [sign * (x[:, None] + length[:, None] * t * np.sin(lean)[:, None]), y[:, None] - length[:, None] * t * np.cos(lean)[:, None]],
+            [
+                sign * (x[:, None] + length[:, None] * t * np.sin(lean)[:, None]),
+                y[:, None] - length[:, None] * t * np.cos(lean)[:, None],
+            ],
             -1,
         )
         fade = np.clip(4 * t * (1 - t) + 0.15, 0, 1)[None]

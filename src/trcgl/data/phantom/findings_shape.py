@@ -17,7 +17,7 @@ Mask = Bool[np.ndarray, "size size"]
 
 def cardiomegaly(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """A heart wider than half of the rib cage."""
-    ratio = 0.505 + rng.uniform(0.02, 0.16) * extent
+    ratio = 0.50 + rng.uniform(0.01, 0.14) * extent
     grown = max(ratio * 2 * anatomy.chest / sum(anatomy.heart), 1.05)
     return replace(
         anatomy,
@@ -28,8 +28,8 @@ def cardiomegaly(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> A
 
 def aortic_elongation(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """A large knob, and an ascending and descending aorta that bulge into the lungs."""
-    more = rng.uniform(0.5, 1.2) * extent
-    return replace(anatomy, knob=anatomy.knob * (1 + 0.28 * more), unfolding=anatomy.unfolding + 0.022 * more)
+    more = rng.uniform(0.4, 1.1) * extent
+    return replace(anatomy, knob=anatomy.knob * (1 + 0.24 * more), unfolding=anatomy.unfolding + 0.020 * more)
 
 
 def kyphosis(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
@@ -37,8 +37,8 @@ def kyphosis(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anato
     more = rng.uniform(0.55, 1.25) * extent
     return replace(
         anatomy,
-        apex=anatomy.apex + 0.035 * more,
-        chin=anatomy.chin + 0.75 * more,
+        apex=anatomy.apex + 0.028 * more,
+        chin=anatomy.chin + 0.45 * more,
         rib_slope=anatomy.rib_slope * (1 + 0.45 * more),
         rib_spacing=anatomy.rib_spacing * (1 - 0.12 * more),
         vertebra=anatomy.vertebra * (1 - 0.20 * more),
@@ -72,9 +72,9 @@ def hypoexpansion(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> 
 def hyperinflated_lung(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """Long lungs over flat, low domes; a narrow, hanging heart."""
     more = rng.uniform(0.6, 1.3) * extent
-    drop = 0.060 * more
+    drop = 0.034 * more
     flat = max(1 - 0.65 * more, 0.1)
-    narrow = 1 - 0.14 * more
+    narrow = 1 - 0.12 * more
     return replace(
         anatomy,
         dome=(anatomy.dome[0] + drop, anatomy.dome[1] + drop),

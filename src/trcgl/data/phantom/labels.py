@@ -63,9 +63,7 @@ def evaluation(share: Float[np.ndarray, " sets"]) -> Float[np.ndarray, " sets"]:
     return _tilted(share, members, np.full(members.shape[1], FLOOR), at_least=True)
 
 
-def draw_evenly(
-    share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator
-) -> Int[np.ndarray, " images"]:
+def draw_evenly(share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator) -> Int[np.ndarray, " images"]:
     """Label sets of so many images, drawn systematically: each finding is as frequent as it should be, to a few.
 
     Sets lie on a line, those with the same rarest finding side by side, each as long as its share, and every image

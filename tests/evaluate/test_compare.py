@@ -1,0 +1,122 @@
+import dataclasses
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trcgl.core import run
+from trcgl.core.errors import DataError
+from trcgl.evaluate.compare import compare, markdown
+from trcgl.evaluate.predictions import write_predictions
+
+from .examples import SPACE, predictions
+
+
+def finished(folder, scored, space=SPACE):
+    run.write_json(folder / "model" / "model.json", {"label_space": space.to_dict()})
+    write_predictions(folder / "predictions" / "test.parquet", scored)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    weak, strong = predictions(seed=1, signal=1.0), predictions(seed=1, signal=2.5)
+    return [finished(tmp_path / "weak", weak), finished(tmp_path / "strong", strong)]
+
+
+def test_a_better_run_is_found_better_with_an_interval_above_zero(runs):
+    told = compare(runs, "test", replicates=300)
+    assert told["reference"] == "weak" and told["comparisons"][0]["run"] == "strong"
+    for name in ("mAP", "mAUC"):
+        one = told["comparisons"][0]["overall"][name]
+        assert one["value"] == pytest.approx(one["run"] - one["reference"])
+        assert 0 < one["ci"][0] < one["value"] < one["ci"][1]
+    assert set(told["comparisons"][0]["groups"]) == {"head", "medium", "tail"}
+    assert set(told["comparisons"][0]["findings"]) == set(SPACE.findings)
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_run_does_not_differ_from_itself(runs, tmp_path):
+    twin = finished(tmp_path / "twin", predictions(seed=1, signal=1.0))
+    one = compare([runs[0], twin], "test", replicates=200)["comparisons"][0]["overall"]["mAP"]
+    assert one["value"] == 0 and one["ci"] == [0, 0]
+
+
+def test_pairing_makes_the_interval_shorter_than_two_unpaired_ones(tmp_path):
+    close = finished(tmp_path / "a", predictions(seed=1)), finished(tmp_path / "b", predictions(seed=1, signal=2.02))
+    apart = finished(tmp_path / "c", predictions(seed=1)), finished(tmp_path / "d", predictions(seed=1, signal=3.0))
+
+    def length(two):
+        low, high = compare(two, "test", replicates=300)["comparisons"][0]["overall"]["mAP"]["ci"]
+        return high - low
+
+    assert length(close) < length(apart) / 3
+
+
+def test_the_order_of_rows_does_not_matter(runs, tmp_path):
+    table = pl.read_parquet(runs[1] / "predictions" / "test.parquet").reverse()
+    shuffled = finished(tmp_path / "shuffled", predictions(seed=1))
+    table.write_parquet(shuffled / "predictions" / "test.parquet")
+    one, other = (compare([runs[0], two], "test", replicates=120) for two in (runs[1], shuffled))
+    assert one["comparisons"][0]["overall"] == other["comparisons"][0]["overall"]
+
+
+def test_several_runs_are_compared_with_the_first(runs, tmp_path):
+    third = finished(tmp_path / "third", predictions(seed=1, signal=4.0))
+    told = compare([*runs, third], "test", replicates=120)
+    assert [one["run"] for one in told["comparisons"]] == ["strong", "third"]
+
+
+def test_a_finding_that_is_undefined_in_both_says_so(tmp_path):
+    scored = []
+    for signal in (1.0, 2.0):
+        one = predictions(seed=1, signal=signal)
+        truth = one.truth.copy()
+        truth[:, 3] = 0
+        scored.append(dataclasses.replace(one, truth=truth))
+    told = compare([finished(tmp_path / f"{at}", one) for at, one in enumerate(scored)], "test", replicates=120)
+    hernia = told["comparisons"][0]["findings"]["Hernia"]["AP"]
+    assert hernia["value"] is None and "no positive" in hernia["why"]
+    assert told["comparisons"][0]["overall"]["mAP"]["findings"] == 2
+    assert "| Hernia" in markdown(told)
+
+
+def test_other_images_are_refused_and_the_first_named(runs, tmp_path):
+    fewer = predictions(seed=1).select(np.arange(600) != 4)
+    with pytest.raises(DataError, match="'image-4' was judged in .*weak but not in .*fewer"):
+        compare([runs[0], finished(tmp_path / "fewer", fewer)], "test")
+    with pytest.raises(DataError, match="'image-4' was judged in .*weak but not in .*fewer"):
+        compare([tmp_path / "fewer", runs[0]], "test")
+
+
+def test_other_labels_or_findings_are_refused(runs, tmp_path):
+    one = predictions(seed=1)
+    truth = one.truth.copy()
+    row = int(np.flatnonzero(truth[:, 2] == 0)[0])
+    truth[row, 2] = 1
+    relabeled = finished(tmp_path / "relabeled", dataclasses.replace(one, truth=truth))
+    with pytest.raises(DataError, match=f"'image-{row}' has another label for Nodule"):
+        compare([runs[0], relabeled], "test")
+    fewer = dataclasses.replace(SPACE, findings=SPACE.findings[:3], groups={})
+    columns = {name: getattr(one, name)[:, :3] for name in ("score", "truth", "logit")}
+    other = finished(tmp_path / "other", dataclasses.replace(one, space=fewer, **columns), fewer)
+    with pytest.raises(DataError, match="differ in findings: Hernia"):
+        compare([runs[0], other], "test")
+
+
+def test_one_run_alone_or_one_that_was_not_evaluated_is_refused(runs, tmp_path):
+    with pytest.raises(DataError, match="two runs"):
+        compare(runs[:1], "test")
+    with pytest.raises(DataError, match="trcgl evaluate"):
+        compare(runs, "val")
+    with pytest.raises(DataError, match=r"model\.json"):
+        compare([runs[0], tmp_path / "nothing"], "test")
+
+
+def test_the_table_is_markdown_with_columns_that_line_up(runs):
+    text = markdown(compare(runs, "test", replicates=120))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in rows}) == 1 and len(rows) == 2 + 1 + 3 + 4
+    assert "**strong** against **weak**" in text and "600 images of 300 patients" in text
+    assert " *" in next(line for line in rows if line.startswith("| overall"))
