@@ -37,9 +37,7 @@ def test_ap_and_auroc_equal_scikit_learns_with_ties_unknowns_and_weights(seed):
                 assert why and (positives == 0 or (ours is metrics.auroc and positives == heavy.sum()))
             else:
                 with config_context(skip_parameter_validation=True):
-                    expected = peer(
-                        truth[known], score[known], sample_weight=None if weight is None else weight[known]
-                    )
+                    expected = peer(truth[known], score[known], sample_weight=None if weight is None else weight[known])
                 assert abs(value - expected) <= 1e-12
 
 
