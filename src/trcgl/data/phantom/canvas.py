@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
 Layer = Float[np.ndarray, "size size"]
@@ -55,7 +55,7 @@ class Canvas:
         return np.abs(self.x)
 
     @cached_property
-    def patients_left(self) -> Float[np.ndarray, "size size"]:
+    def patients_left(self) -> Bool[np.ndarray, "size size"]:
         """True in the patient's left half."""
         return self.x > 0
 
@@ -125,7 +125,13 @@ class Canvas:
             layer += self._interpolate(values) * np.float32(0.6**octave)
         return layer
 
-    def to_pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def row_of(self, x: float, y: float) -> float:
+        """Row (pixel centers are integers) of one point in body coordinates."""
+        return float(self.to_pixels(np.full(1, x), np.full(1, y))[1][0])
+
+    def to_pixels(
+        self, x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"]
+    ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
         """Column and row (pixel centers are integers) of points in body coordinates."""
         pose = self.pose
         cos, sin = np.cos(pose.tilt), np.sin(pose.tilt)

@@ -7,7 +7,7 @@ and air takes away what tissue gave. The film turns the sum into gray once, at t
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from trcgl.data.phantom.anatomy import Anatomy, Exposure, breathed
 from trcgl.data.phantom.canvas import Canvas, Layer
@@ -50,11 +50,11 @@ class Chest:
 
     # Points and lines
 
-    def side(self, left: bool) -> Float[np.ndarray, "size size"]:
+    def side(self, left: bool) -> Bool[np.ndarray, "size size"]:
         """True on one side of the midline."""
         return self.canvas.patients_left if left else ~self.canvas.patients_left
 
-    def lateral(self, y: np.ndarray) -> np.ndarray:
+    def lateral(self, y: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Half-width of the rib cage at a height."""
         body = self.anatomy
         rise = np.clip((WIDEST - y) * (1 / (WIDEST - body.apex)), 0, 1)
@@ -62,13 +62,9 @@ class Chest:
         below = np.maximum(y - WIDEST, 0)
         return inner + (body.chest - inner) * np.sqrt(1 - rise * rise * rise) - 0.5 * below * below
 
-    def diaphragm(self, x: np.ndarray, left: bool) -> np.ndarray:
-        """Height of the diaphragm of one side at a distance x from the midline."""
-        body = self.anatomy
-        out = np.maximum(x - DOME, 0) * (1 / (body.chest - DOME))
-        into = np.maximum(DOME - x, 0) * (1 / DOME)
-        out = out * out
-        return body.dome[left] + body.curve[left] * (0.4 * out + 0.6 * out * out + 0.25 * into * into)
+    def half_width(self, y: float) -> float:
+        """`lateral` at one height."""
+        return float(self.lateral(np.full(1, y))[0])
 
     def hilum(self, left: bool) -> tuple[float, float]:
         """Center of the hilum of one side; the left one is higher."""
@@ -101,7 +97,7 @@ class Chest:
         body = self.anatomy
         top, bottom = body.apex + margin, body.dome[left] - margin
         y = float(top + (bottom - top) * rng.uniform(high, low))
-        outer = float(self.lateral(np.array(y))) - margin
+        outer = self.half_width(y) - margin
         inner = min(0.10 + margin / 2, outer - 0.02)
         if y > self.heart_center - 0.12:
             reach = body.heart[left] * (0.95 if left else 1.0)
@@ -331,7 +327,7 @@ class Chest:
         """Both clavicles; `displaced` maps a side to where its outer part is broken off, and how far it sank."""
         c = self.canvas
         along = (c.aside - np.float32(0.035) - np.sign(c.x) * np.float32(0.6 * self.shift)) * np.float32(1 / 0.32)
-        _, axis = self.clavicle_line(along)
+        axis = self.clavicle_height(along)
         for left, (place, drop) in (displaced or {}).items():
             axis = axis + np.where(self.side(left) & (along > place), np.float32(drop), np.float32(0))
         half = np.float32(0.0095) + np.float32(0.005) * np.abs(along - 0.5)

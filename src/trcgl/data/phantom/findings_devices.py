@@ -157,7 +157,7 @@ def _chest_drain(chest: Chest, rng: np.random.Generator) -> Layer:
     c, body = chest.canvas, chest.anatomy
     sign = 1 if rng.random() < 0.5 else -1
     entry = rng.uniform(0.50, 0.62)
-    wall = float(chest.lateral(np.array(entry)))
+    wall = chest.half_width(entry)
     end = (sign * rng.uniform(0.12, 0.18), body.apex + rng.uniform(0.04, 0.12))
     points: Points = [
         (sign * (wall + 0.09), entry + 0.06),

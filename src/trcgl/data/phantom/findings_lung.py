@@ -201,7 +201,7 @@ def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
         center = (x + sign * 0.02, y)
     else:
         y = rng.uniform(0.28, 0.6)
-        center = (sign * (float(chest.lateral(np.array(y))) + 0.03), y)
+        center = (sign * (chest.half_width(y) + 0.03), y)
     count = int(rng.integers(3, 8))
     spread = np.array([0.028, 0.032]) if place != "wall" else np.array([0.012, 0.05])
     centers = np.array(center) + rng.normal(0, 1, (count, 2)) * spread

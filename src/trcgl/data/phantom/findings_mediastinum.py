@@ -28,7 +28,7 @@ def hernia(chest: Chest, rng: np.random.Generator) -> Change:
     distance = c.radius(center, (radius * rng.uniform(1.0, 1.25), radius), rng.uniform(-0.2, 0.2))
     sac = c.inside((distance - 1) * np.float32(radius), 0.003)
     wall = np.clip(1 - np.abs(distance - 0.97) * np.float32(radius / (0.004 + 0.5 * c.pixel)), 0, 1)
-    _, row = c.to_pixels(np.array(center[0]), np.array(center[1] + rng.uniform(-0.25, 0.25) * radius))
+    row = c.row_of(center[0], center[1] + rng.uniform(-0.25, 0.25) * radius)
     rows = np.arange(c.size, dtype=np.float32)[:, None]
     above = np.clip(np.float32(row) + np.float32(0.5) - rows, 0, 1)
     strength = np.float32(chest.contrast * rng.uniform(0.75, 1.25))
@@ -85,8 +85,8 @@ def _broken_clavicle(chest: Chest, rng: np.random.Generator) -> Change:
     place = rng.uniform(0.42, 0.68)
     drop = rng.uniform(0.012, 0.026) * chest.extent**0.5
     changed = chest.clavicles({left: (place, drop)}) - chest.clavicles()
-    x, y = chest.clavicle_line(np.array(place))
-    center = (float(x) if left else -float(x), float(y) + drop / 2)
+    x = 0.035 + 0.32 * place
+    center = (x if left else -x, float(chest.clavicle_height(np.full(1, place))[0]) + drop / 2)
     mask = c.radius(center, (0.045, 0.038)) < 1
     strength = np.float32(0.30 * chest.anatomy.bone * min(1.0 + 0.5 * chest.contrast, 2))
     return Change(strength * changed, mask, facts={"kind": "clavicle", "breaks": [center]})

@@ -93,8 +93,7 @@ def hydropneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
     width = rng.uniform(0.06, 0.13) * chest.extent**0.5
     air, line, lung = _collapse(chest, rng, left, width)
     height = body.dome[left] - rng.uniform(0.02, 0.20) * chest.extent**0.5
-    x = 0.22 if left else -0.22
-    _, row = c.to_pixels(np.array(x), np.array(height))
+    row = c.row_of(0.22 if left else -0.22, height)
     rows = np.arange(c.size, dtype=np.float32)[:, None]
     below = np.clip(rows - np.float32(row) + np.float32(0.5), 0, 1)
     cavity = chest.side(left) * c.inside(-chest.wall_distance) * np.clip((c.aside - 0.055) * np.float32(60), 0, 1)
