@@ -5,8 +5,9 @@
 Patients bring one image and some bring more; a diseased patient shows the finding on four images out of five; the
 scores of one patient's images correlate (.5). The truth is the population's: AUROC in closed form, AP at the
 population's prevalence from three million patients. `fixed` data sets have exactly so many positive patients, as a
-split made by rule has; `free` ones have them on average, and those with fewer than twenty are drawn anew.
-Exits with 1 if a coverage lies outside 92-98 %.
+split made by rule may have; `free` ones have them on average, and those with fewer than twenty are drawn anew. The
+bootstrap takes the number of positive patients for chance, so it errs on the safe side where that number is fixed.
+Exits with 1 if a coverage of free data sets lies outside 92-98 %, or one of fixed data sets below 92 %.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def main() -> int:
             cells = []
             for name in ("AP", "AUC"):
                 share = float(np.mean([one[name][0] for one in told]))
-                bad += not 0.92 <= share <= 0.98
+                bad += not 0.92 <= share <= (1 if fixed else 0.98)
                 cells.append(f"{share:.1%} | {np.mean([one[name][1] for one in told]):.2f}")
             kind = "fixed" if fixed else "free"
             print(
