@@ -317,11 +317,10 @@ class Chest:
         anterior = bands(before, 0.21, 6.6) * cartilage
         return edge * (posterior + np.float32(0.48) * anterior)
 
-    def clavicle_line(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """X (unsigned) and y of the clavicle's axis, `along` from 0 at the sternum to 1 at the shoulder."""
-        x = 0.035 + 0.32 * along
-        bow = 0.018 * np.sin(along * 2 * np.pi)
-        return x, self.anatomy.clavicle + bow - 0.085 * along
+    def clavicle_height(self, along: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Height of the clavicle's axis, `along` from 0 at the sternum to 1 at the shoulder."""
+        bow = np.sin(along * np.float32(2 * np.pi)) * np.float32(0.018)
+        return bow - np.float32(0.085) * along + np.float32(self.anatomy.clavicle)
 
     def clavicles(self, displaced: dict[bool, tuple[float, float]] | None = None) -> Layer:
         """Both clavicles; `displaced` maps a side to where its outer part is broken off, and how far it sank."""
