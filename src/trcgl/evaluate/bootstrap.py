@@ -17,7 +17,7 @@ from scipy import sparse
 from trcgl.core.randomness import generator
 from trcgl.evaluate.metrics import BINS, known_rows, mass_bins
 
-CHUNK = 64
+CHUNK = 32
 """Replicates worked on together: their counts stay in the processor's cache."""
 
 
@@ -124,18 +124,19 @@ class _Ranking:
     def __call__(self, counts: Float[np.ndarray, "patients replicates"]) -> Float[np.ndarray, "2 replicates"]:
         if not self.cuts:
             return np.full((2, counts.shape[1]), np.nan)
-        total = self.segments @ counts.astype(self.segments.dtype, copy=False)
-        positives = total[: self.cuts]
-        hits = np.cumsum(positives, axis=0, dtype=np.float64)
-        false = np.cumsum(total[self.cuts : 2 * self.cuts + 1], axis=0, dtype=np.float64)
-        called, negatives = hits + false[:-1], false[-1]
-        precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-        beaten = negatives - false[:-1]
+        # Replicates become rows: sums along a contiguous axis are several times faster.
+        total = (self.segments @ counts.astype(self.segments.dtype, copy=False)).T.astype(np.float64, order="C")
+        positives = total[:, : self.cuts]
+        hits = np.cumsum(positives, axis=1)
+        false = np.cumsum(total[:, self.cuts : 2 * self.cuts + 1], axis=1)
+        negatives, false = false[:, -1:], false[:, :-1]
+        beaten = negatives - false
         if self.ties:
-            beaten += total[2 * self.cuts + 1 :] / 2
+            beaten += total[:, 2 * self.cuts + 1 :] / 2
+        precision = hits / np.maximum(hits + false, np.finfo(np.float64).tiny)  # 0 where nothing was called
         with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the metric undefined
-            ap = np.einsum("kb,kb->b", positives, precision) / hits[-1]
-            return np.stack([ap, np.einsum("kb,kb->b", positives, beaten) / (hits[-1] * negatives)])
+            ap = np.einsum("bk,bk->b", positives, precision) / hits[:, -1]
+            return np.stack([ap, np.einsum("bk,bk->b", positives, beaten) / (hits[:, -1] * negatives[:, 0])])
 
 
 class _Calls:
