@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.ndimage import binary_dilation, find_objects, label
 
-JOINED = 0.03
+JOINED = 0.05
 """Parts of a mask closer than this (in sides of the image) share a box: dots of one cluster, wires of one row."""
 
 

@@ -390,9 +390,10 @@ class Chest:
             layer += np.float32(0.80) * c.disk((x, y), (0.030 * grown, 0.046 * grown), sign * -0.35, 0.028)
             tail = c.disk((x + sign * 0.012, y + 0.055), (0.017 * grown, 0.050), sign * -0.30, 0.016)
             layer += np.float32(0.75) * tail
-        fade = np.linspace(1, 0.22, large[0].shape[1])
+        fade = np.linspace(1, 0.22, large[0].shape[1])[None]
         layer += np.float32(1.15) * c.strokes(np.concatenate(large), 0.0115, fade)
-        layer += np.float32(1.0) * c.strokes(np.concatenate(small), 0.0062, np.linspace(1, 0.3, small[0].shape[1]))
+        thin = np.linspace(1, 0.3, small[0].shape[1])[None]
+        layer += c.strokes(np.concatenate(small), 0.0062, thin)
         return layer * self.lung * np.float32(0.24 * body.vessels)
 
     def _tree(self, rng: np.random.Generator, left: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,9 @@ def fracture(chest: Chest, rng: np.random.Generator) -> Change:
         place = float(np.clip(outward + rng.normal(0, 0.03), 0.5, 0.92)) * chest.anatomy.chest
         step = rng.choice([-1, 1]) * rng.uniform(0.30, 0.48) * min(chest.extent, 1.3)
         here = chest.side(left) & (number == rib)
-        moved = moved + np.where(here & (c.aside > place), np.float32(step), np.float32(0))
+        beyond = c.aside - np.float32(place)
+        slipped = np.clip(1 - beyond * np.float32(1 / 0.07), 0, 1) * (here & (beyond > 0))
+        moved = moved + np.float32(step) * slipped
         height = _rib_height(chest, rib, place)
         callus = np.maximum(callus, c.disk((sign * place, height), (0.020, 0.017), 0.0, 0.010))
         mask |= c.radius((sign * place, height), (0.038, 0.034)) < 1
@@ -69,7 +71,7 @@ def fracture(chest: Chest, rng: np.random.Generator) -> Change:
     healed = rng.uniform(0.2, 1.0)
     strength = np.float32(chest.contrast * rng.uniform(0.8, 1.25))
     drawn = stepped + strength * (np.float32(0.30 * healed) * callus - np.float32(0.22 * (1.2 - healed)) * gap)
-    return Change(drawn, mask, facts={"kind": "ribs", "breaks": breaks})
+    return Change(drawn, mask | (np.abs(stepped) > 0.05), facts={"kind": "ribs", "breaks": breaks})
 
 
 def _rib_height(chest: Chest, rib: int, aside: float) -> float:
@@ -87,7 +89,7 @@ def _broken_clavicle(chest: Chest, rng: np.random.Generator) -> Change:
     changed = chest.clavicles({left: (place, drop)}) - chest.clavicles()
     x = 0.035 + 0.32 * place
     center = (x if left else -x, float(chest.clavicle_height(np.full(1, place))[0]) + drop / 2)
-    mask = c.radius(center, (0.045, 0.038)) < 1
+    mask = (c.radius(center, (0.045, 0.038)) < 1) | (np.abs(changed) > 0.1)
     strength = np.float32(0.30 * chest.anatomy.bone * min(1.0 + 0.5 * chest.contrast, 2))
     return Change(strength * changed, mask, facts={"kind": "clavicle", "breaks": [center]})
 

@@ -125,10 +125,10 @@ def where_aorta(chest: Chest, before: Chest) -> Mask:
 
 
 def where_bent(chest: Chest, before: Chest) -> Mask:
-    """Thoracic spine and the apices below the chin."""
+    """Thoracic spine, and neck and apices below the chin."""
     c = chest.canvas
     spine = (np.abs(chest.from_spine) < 0.045) & (c.y < chest.anatomy.dome[0])
-    return spine | ((c.y < chest.anatomy.apex + 0.06) & (c.aside < 0.17))
+    return spine | ((c.y < chest.anatomy.apex + 0.09) & (c.aside < 0.24))
 
 
 def where_raised(chest: Chest, before: Chest) -> Mask:
