@@ -27,7 +27,7 @@ class Chest:
         anatomy: the patient, with whatever anatomical findings change.
         exposure: how the radiograph is taken.
         size: side in pixels.
-        rng: of what has no name: the course of vessels, bowel gas.
+        rng: of bowel gas.
         contrast: factor on what lesions add to the attenuation.
         extent: factor on the size of lesions.
     """
@@ -46,7 +46,7 @@ class Chest:
         self.anatomy, self.exposure = breathed(anatomy, exposure), exposure
         self.canvas = Canvas(size, exposure.pose)
         self.shift = 0.012 * exposure.turn
-        self._vessel_rng, self._gas_rng = rng.spawn(2)
+        self._rng = rng
 
     # Points and lines
 
@@ -264,175 +264,16 @@ class Chest:
         return np.minimum(trachea + c.strokes(np.array(paths), 0.024), 1)
 
     @cached_property
-    def spine(self) -> Layer:
-        """Vertebral bodies with their discs, and spinous processes."""
-        c, body = self.canvas, self.anatomy
-        x = self.from_spine
-        column = c.inside(np.abs(x) - np.float32(0.042), 0.008)
-        phase = c.y * np.float32(2 * np.pi / body.vertebra)
-        endplates = np.cos(phase)
-        pedicles = np.clip(1 - np.abs(np.abs(x) - np.float32(0.026)) * np.float32(1 / 0.009), 0, 1)
-        process = np.clip(1 - np.abs(x) * np.float32(1 / 0.008), 0, 1)
-        return column * (
-            np.float32(0.72)
-            + np.float32(0.20) * endplates
-            - np.float32(0.22) * endplates * pedicles
-            + np.float32(0.16) * process * (1 - endplates)
-        )
-
-    @cached_property
     def from_spine(self) -> Layer:
         """Distance x from the axis of the spine."""
         c = self.canvas
         bend = np.float32(self.anatomy.scoliosis) * np.sin(c.y * np.float32(2 * np.pi * 0.9))
         return c.x - np.float32(0.25 * self.shift) - bend
 
-    def rib_phase(self) -> tuple[Layer, Layer]:
-        """Number of the posterior and the anterior rib at each pixel, as real numbers: whole on a rib's midline."""
-        body, c = self.anatomy, self.canvas
-        outward = c.aside * np.float32(1 / body.chest)
-        arch = outward * outward * np.float32(0.14 * body.rib_slope) - np.float32(0.035) * outward * (1 - outward)
-        behind = (c.y - np.float32(body.apex - 0.005) - arch) * np.float32(1 / body.rib_spacing)
-        gap = np.maximum(1 - outward, 0)
-        before = (c.y - np.float32(body.apex + 0.10) - np.float32(0.20 * body.rib_slope + 0.06) * gap) * np.float32(
-            1 / (body.rib_spacing * 1.12)
-        )
-        return behind, before
-
-    def ribs(self, behind: Layer, before: Layer) -> Layer:
-        """The ribs for given rib numbers."""
-        c = self.canvas
-        soft = np.float32(self.anatomy.rib_spacing / (c.pixel + 0.004))
-        edge = np.clip((self.wall_distance + np.float32(0.014)) * np.float32(1 / 0.012), 0, 1)
-
-        def bands(phase: Layer, half: float, last: float) -> Layer:
-            away = np.abs(phase - np.rint(phase))
-            band = np.clip(0.5 - (away - np.float32(half)) * soft, 0, 1)
-            rim = np.clip(1 - np.abs(away - np.float32(half - 0.05)) * np.float32(1 / 0.09), 0, 1)
-            there = np.clip(phase + 0.5, 0, 1) * np.clip(np.float32(last) - phase, 0, 1)
-            return band * (np.float32(0.7) + np.float32(0.5) * rim) * there
-
-        posterior = bands(behind, 0.20, 10.6) * np.clip((c.aside - np.float32(0.035)) * np.float32(1 / 0.02), 0, 1)
-        cartilage = np.clip((c.aside - np.float32(0.17)) * np.float32(1 / 0.10), 0, 1)
-        anterior = bands(before, 0.21, 6.6) * cartilage
-        return edge * (posterior + np.float32(0.48) * anterior)
-
-    def clavicle_height(self, along: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """Height of the clavicle's axis, `along` from 0 at the sternum to 1 at the shoulder."""
-        bow = np.sin(along * np.float32(2 * np.pi)) * np.float32(0.018)
-        return bow - np.float32(0.085) * along + np.float32(self.anatomy.clavicle)
-
-    def clavicles(self, displaced: dict[bool, tuple[float, float]] | None = None) -> Layer:
-        """Both clavicles; `displaced` maps a side to where its outer part is broken off, and how far it sank."""
-        c = self.canvas
-        along = (c.aside - np.float32(0.035) - np.sign(c.x) * np.float32(0.6 * self.shift)) * np.float32(1 / 0.32)
-        axis = self.clavicle_height(along)
-        for left, (place, drop) in (displaced or {}).items():
-            axis = axis + np.where(self.side(left) & (along > place), np.float32(drop), np.float32(0))
-        half = np.float32(0.0095) + np.float32(0.005) * np.abs(along - 0.5)
-        away = np.abs(c.y - axis) - half
-        shaft = c.inside(away, 0.003)
-        cortex = np.clip(1 - np.abs(away + np.float32(0.003)) * np.float32(1 / (0.004 + c.pixel)), 0, 1)
-        ends = c.inside(-along * 0.32, 0.004) * c.inside((along - 1) * 0.32, 0.01)
-        for left, (place, _) in (displaced or {}).items():
-            gap = np.abs(along - np.float32(place)) * np.float32(0.32)
-            ends = ends * np.where(self.side(left), np.clip(gap / np.float32(0.8 * c.pixel + 0.003), 0, 1), 1)
-        return ends * (np.float32(0.7) * shaft + np.float32(0.45) * cortex)
-
-    @cached_property
-    def shoulders(self) -> Layer:
-        """Scapulae and humeral heads."""
-        c, bedside = self.canvas, self.exposure.bedside
-        inward = 0.045 if bedside else 0.0
-        layer = np.zeros_like(c.x)
-        for sign in (-1, 1):
-            x = sign * c.x + np.float32(inward)
-            border = np.float32(0.325) + np.float32(0.22) * (c.y - np.float32(0.14))
-            blade = c.inside(border - x, 0.004) * c.inside(x - border - np.float32(0.10), 0.05)
-            blade = (
-                blade
-                * c.inside(np.float32(0.12) - c.y, 0.02)
-                * c.inside(c.y - np.float32(0.43) + 0.3 * (x - border), 0.01)
-            )
-            rim = np.clip(1 - np.abs(x - border - np.float32(0.004)) * np.float32(1 / (0.006 + c.pixel)), 0, 1)
-            layer += blade * (np.float32(0.35) + np.float32(0.5) * rim)
-            head = c.disk((sign * (0.475 - inward), 0.135), (0.052, 0.055), 0.0, 0.012)
-            shaft = c.disk((sign * (0.520 - inward), 0.32), (0.027, 0.20), sign * -0.10, 0.010)
-            layer = np.maximum(layer, np.float32(0.6) * np.maximum(head, shaft))
-            layer = np.maximum(
-                layer, np.float32(0.8) * c.disk((sign * (0.40 - inward), 0.075), (0.05, 0.016), sign * 0.25, 0.006)
-            )
-        return layer
-
-    @cached_property
-    def bones(self) -> Layer:
-        """Attenuation of the skeleton."""
-        bone = np.float32(0.26) * self.ribs(*self.rib_phase())
-        bone += np.float32(0.27) * self.spine
-        bone += np.float32(0.30) * self.clavicles()
-        bone += np.float32(0.26) * self.shoulders * self.body
-        return bone * np.float32(self.anatomy.bone)
-
-    @cached_property
-    def vessels(self) -> Layer:
-        """Hila and pulmonary vessels over open lung."""
-        c, body = self.canvas, self.anatomy
-        layer = np.zeros_like(c.x)
-        large, small = [], []
-        for left in (False, True):
-            rng = self._vessel_rng
-            paths, twigs = self._tree(rng, left)
-            large.append(paths)
-            small.append(twigs)
-            x, y = self.hilum(left)
-            grown = body.hilum[left]
-            sign = 1 if left else -1
-            layer += np.float32(0.80) * c.disk((x, y), (0.030 * grown, 0.046 * grown), sign * -0.35, 0.028)
-            tail = c.disk((x + sign * 0.012, y + 0.055), (0.017 * grown, 0.050), sign * -0.30, 0.016)
-            layer += np.float32(0.75) * tail
-        fade = np.linspace(1, 0.22, large[0].shape[1])[None]
-        layer += np.float32(1.15) * c.strokes(np.concatenate(large), 0.0115, fade)
-        thin = np.linspace(1, 0.3, small[0].shape[1])[None]
-        layer += c.strokes(np.concatenate(small), 0.0062, thin)
-        return layer * self.lung * np.float32(0.24 * body.vessels)
-
-    def _tree(self, rng: np.random.Generator, left: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Branches (B, n, 2) from the hilum to the pleura and twigs (T, m, 2) off them."""
-        x, y = self.hilum(left)
-        sign = 1 if left else -1
-        count = 10
-        body = self.anatomy
-        angle = np.linspace(-1.45, 1.42, count) + rng.uniform(-0.12, 0.12, count)
-        bend = rng.uniform(-0.35, 0.35, count) + 0.15 * np.sign(angle)
-        reach = np.where(angle < 0, y - body.apex, body.dome[left] - y)[:, None] * np.abs(np.sin(angle))[:, None]
-        across = (body.chest - 0.09) * np.abs(np.cos(angle))[:, None]
-        length = np.sqrt(reach**2 + across**2) * rng.uniform(0.72, 0.92, (count, 1))
-        t = np.linspace(0, 1, 9)[None]
-        heading = angle[:, None] + bend[:, None] * t
-        start_x = x + sign * 0.012 * np.cos(angle)[:, None]
-        start_y = y + 0.035 * np.sin(angle)[:, None]
-        paths = np.stack([start_x + sign * length * t * np.cos(heading), start_y + length * t * np.sin(heading)], -1)
-        twigs_per = 4
-        where = rng.integers(2, 7, (count, twigs_per))
-        origin = paths[np.arange(count)[:, None], where]
-        off = np.where(rng.random((count, twigs_per)) < 0.5, -1, 1) * rng.uniform(0.4, 0.9, (count, twigs_per))
-        course = heading[np.arange(count)[:, None], where] + off
-        span = length * rng.uniform(0.22, 0.45, (count, twigs_per))
-        s = np.linspace(0, 1, 5)
-        curve = course[..., None] - 0.4 * np.sign(off)[..., None] * s
-        twigs = np.stack(
-            [
-                origin[..., 0, None] + sign * span[..., None] * s * np.cos(curve),
-                origin[..., 1, None] + span[..., None] * s * np.sin(curve),
-            ],
-            -1,
-        )
-        return paths, twigs.reshape(count * twigs_per, 5, 2)
-
     @cached_property
     def bowel_gas(self) -> Layer:
         """The gastric bubble with its level, and gas of the colon."""
-        c, body, rng = self.canvas, self.anatomy, self._gas_rng
+        c, body, rng = self.canvas, self.anatomy, self._rng
         layer = np.zeros_like(c.x)
         if body.bubble > 0.012:
             center = (0.165 + rng.uniform(-0.03, 0.03), body.dome[1] + 0.030 + body.bubble * 0.75)
@@ -446,9 +287,8 @@ class Chest:
             layer += np.float32(0.3) * c.disk(place, axes, rng.uniform(-1, 1), 0.01)
         return layer * c.inside(self.above_diaphragm + np.float32(0.012))
 
-    def without_vessels(self) -> Layer:
-        """Attenuation of the healthy thorax, but for the vessels of the lungs."""
-        total = self.soft_tissue + self.bones
-        total -= np.float32(AIR * self.anatomy.air) * self.air
-        total -= np.float32(0.42) * self.airways * self.body + self.bowel_gas
-        return total
+    @cached_property
+    def gas(self) -> Layer:
+        """Attenuation that the air of lungs, airways and bowel takes away."""
+        lungs = np.float32(AIR * self.anatomy.air) * self.air
+        return lungs + np.float32(0.42) * self.airways * self.body + self.bowel_gas

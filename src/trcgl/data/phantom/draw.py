@@ -18,6 +18,8 @@ from trcgl.data.phantom.change import Change
 from trcgl.data.phantom.chest import Chest
 from trcgl.data.phantom.film import expose
 from trcgl.data.phantom.findings import FINDINGS
+from trcgl.data.phantom.skeleton import bones
+from trcgl.data.phantom.vasculature import pulmonary_vessels
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,13 @@ class Phantom:
 def draw(spec: PhantomSpec) -> Phantom:
     """Draw one phantom; the same specification always gives the same pixels."""
     chest, changes = _findings(spec)
-    vessels = chest.vessels
+    vessels = pulmonary_vessels(chest, generator(spec.seed, "phantom vessels", spec.patient))
     added = np.zeros_like(vessels)
     for change in changes.values():
         added += change.attenuation
         if change.vessels is not None:
             vessels = vessels * change.vessels
-    total = chest.without_vessels() + vessels + added
+    total = chest.soft_tissue + bones(chest) - chest.gas + vessels + added
     noise = generator(spec.seed, "phantom noise", spec.image)
     pixels = expose(total, chest.canvas, chest.exposure, noise)
     body = chest.anatomy
@@ -121,8 +123,8 @@ def _findings(spec: PhantomSpec) -> tuple[Chest, dict[str, Change]]:
             shape = reshape(shape, generator(spec.seed, "phantom shape", spec.image, name), spec.extent)
 
     def chest_of(anatomy: Anatomy) -> Chest:
-        vessels = generator(spec.seed, "phantom vessels", spec.patient)
-        return Chest(anatomy, taken, spec.size, vessels, contrast=spec.contrast, extent=spec.extent)
+        bowel = generator(spec.seed, "phantom bowel", spec.patient)
+        return Chest(anatomy, taken, spec.size, bowel, contrast=spec.contrast, extent=spec.extent)
 
     chest = chest_of(shape)
     changes = {}

@@ -4,6 +4,7 @@ import numpy as np
 
 from trcgl.data.phantom.change import Change
 from trcgl.data.phantom.chest import Chest
+from trcgl.data.phantom.skeleton import clavicle_height, clavicles, rib_phase, ribs
 
 
 def aortic_atheromatosis(chest: Chest, rng: np.random.Generator) -> Change:
@@ -44,7 +45,7 @@ def fracture(chest: Chest, rng: np.random.Generator) -> Change:
     c = chest.canvas
     left = bool(rng.random() < 0.5)
     sign = 1 if left else -1
-    behind, before = chest.rib_phase()
+    behind, before = rib_phase(chest)
     first = int(rng.integers(3, 7))
     number = np.rint(behind)
     moved = behind
@@ -66,8 +67,7 @@ def fracture(chest: Chest, rng: np.random.Generator) -> Change:
     gap = np.zeros_like(c.x)
     for x, y in breaks:
         gap = np.maximum(gap, c.disk((x, y), (0.0050, 0.018), rng.uniform(-0.4, 0.4), 0.004))
-    ribs = chest.ribs(behind, before)
-    stepped = np.float32(0.26 * chest.anatomy.bone) * (chest.ribs(moved, before) - ribs)
+    stepped = np.float32(0.26 * chest.anatomy.bone) * (ribs(chest, moved, before) - ribs(chest, behind, before))
     healed = rng.uniform(0.2, 1.0)
     strength = np.float32(chest.contrast * rng.uniform(0.8, 1.25))
     drawn = stepped + strength * (np.float32(0.30 * healed) * callus - np.float32(0.22 * (1.2 - healed)) * gap)
@@ -86,9 +86,9 @@ def _broken_clavicle(chest: Chest, rng: np.random.Generator) -> Change:
     left = bool(rng.random() < 0.5)
     place = rng.uniform(0.42, 0.68)
     drop = rng.uniform(0.012, 0.026) * chest.extent**0.5
-    changed = chest.clavicles({left: (place, drop)}) - chest.clavicles()
+    changed = clavicles(chest, {left: (place, drop)}) - clavicles(chest)
     x = 0.035 + 0.32 * place
-    center = (x if left else -x, float(chest.clavicle_height(np.full(1, place))[0]) + drop / 2)
+    center = (x if left else -x, float(clavicle_height(chest, np.full(1, place))[0]) + drop / 2)
     mask = (c.radius(center, (0.045, 0.038)) < 1) | (np.abs(changed) > 0.1)
     strength = np.float32(0.30 * chest.anatomy.bone * min(1.0 + 0.5 * chest.contrast, 2))
     return Change(strength * changed, mask, facts={"kind": "clavicle", "breaks": [center]})
