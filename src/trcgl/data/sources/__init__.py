@@ -13,6 +13,10 @@ from trcgl.data.labels import LabelSpace
 SOURCES = {
     "padchest": "trcgl.data.sources.padchest",
     "nih": "trcgl.data.sources.nih",
+    "chexpert": "trcgl.data.sources.chexpert",
+    "mimic-cxr-lt": "trcgl.data.sources.mimic_cxr_lt",
+    "vindr": "trcgl.data.sources.vindr",
+    "chestmnist": "trcgl.data.sources.chestmnist",
     "table": "trcgl.data.sources.table",
     "phantom": "trcgl.data.sources.phantom",
 }

@@ -114,6 +114,31 @@ def repeated() -> pl.Expr:
     return pl.when(~pl.col("image_id").is_first_distinct()).then(pl.lit(reason))
 
 
+def marked(table: pl.DataFrame, findings: Sequence[str], meaning: Mapping[str, int | None], path: Path) -> pl.DataFrame:
+    """The finding columns of a table as Int8.
+
+    Args:
+        table: image_id and one text column per finding.
+        findings: which columns.
+        meaning: cell to 1, 0 or None (unknown); a blank cell is the key `""`.
+        path: of the table, for messages.
+
+    Raises:
+        DataError: a cell is not in `meaning`; the message names its image.
+    """
+    cells = table.select(pl.col(*findings).str.strip_chars().fill_null(""))
+    for finding in findings:
+        strange = ~cells[finding].is_in(list(meaning))
+        if strange.any():
+            place = strange.arg_max() or 0
+            known = ", ".join(name or "blank" for name in meaning)
+            raise DataError(
+                f"{path}: image {table['image_id'][place]!r} has {finding} = {cells[finding][place]!r}, which is none "
+                f"of {known}. Correct that row."
+            )
+    return cells.select(pl.col(name).replace_strict(dict(meaning), return_dtype=pl.Int8) for name in findings)
+
+
 def none_of(space: LabelSpace) -> pl.Expr:
     """`set_aside` of a row in which no finding of the label space is present or unknown."""
     says = pl.any_horizontal(*(pl.col(finding).eq(1).fill_null(False) for finding in space.findings))
