@@ -3,9 +3,19 @@
 from collections.abc import Callable
 
 from trcgl.core.recipe import Recipe
+from trcgl.recipes.chestmnist import chestmnist
+from trcgl.recipes.chexpert import chexpert
+from trcgl.recipes.mimic_cxr_lt import mimic_cxr_lt
+from trcgl.recipes.nih import nih
 from trcgl.recipes.nih_mini import nih_mini
+from trcgl.recipes.padchest import padchest
+from trcgl.recipes.phantom import phantom
 from trcgl.recipes.trcgl import trcgl
 from trcgl.recipes.trcgl_paper import trcgl_paper
+from trcgl.recipes.vindr import vindr
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"trcgl": trcgl, "trcgl_paper": trcgl_paper, "nih_mini": nih_mini}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    one.__name__: one
+    for one in (trcgl, trcgl_paper, padchest, nih, nih_mini, chexpert, mimic_cxr_lt, vindr, chestmnist, phantom)
+}
 """Name on the command line (`--recipe NAME`) to the function that builds it."""
