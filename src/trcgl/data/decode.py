@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from trcgl.core import run
 from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.core.progress import track
-from trcgl.data.radiograph import fit_square, read_radiograph
+from trcgl.data.radiograph import fit_square, load_file, read_bytes
 
 ROWS_PER_PART = 128
 
@@ -97,13 +97,10 @@ class Decoder:
         path = self.root / name
         if not path.is_file():
             raise UnreadableImage(f"{name}: no such file")
-        try:
-            read = read_radiograph(path, size=self.size, fit=self.fit)
-            digest = run.sha256_file(path)
-        except OSError as error:
-            raise UnreadableImage(f"{name}: {error.strerror or error}") from error
+        content = load_file(path)
+        read = read_bytes(content, str(path), size=self.size, fit=self.fit)
         return read.pixels, {
-            "sha256": digest,
+            "sha256": hashlib.sha256(content).hexdigest(),
             "size": [int(one) for one in read.original_size],
             "placement": [float(one) for one in read.placement],
             "range": [float(one) for one in read.pixel_range],
