@@ -216,8 +216,8 @@ def _predict(
         raise DataError("Parquet cannot be printed. Name a file with --out.")
     if out is not None:
         check_out(out, format)
-    print(NOTICE, file=sys.stderr)
     scores = predict(run, paths, batch_size=batch_size, workers=workers)
+    print(NOTICE, file=sys.stderr)
     if not scores.calibrated:
         print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
     for image, reason in scores.unreadable.iter_rows():
