@@ -24,7 +24,7 @@ def test_a_recipe_says_on_what_and_how_it_runs(name):
         assert word in text
 
 
-@pytest.mark.parametrize("name", set(RECIPES) - {"trcgl_paper"})
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "trcgl_paper"])
 def test_findings_are_lateralized_so_only_the_paper_flips(name):
     assert not RECIPES[name]().augment.horizontal_flip
 

@@ -6,7 +6,8 @@ from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, Tr
 def phantom() -> Recipe:
     """TRCGL-Net over a RegNetX-200MF from scratch, on phantoms.
 
-    Data: `trcgl prepare phantom --out phantom --size 96`. Hardware: 2 CPU cores.
+    Data: `trcgl prepare phantom --out phantom --size 96`. Hardware: 2 CPU cores. Hours and
+    numbers: not measured here yet.
 
         trcgl train phantom --recipe phantom --out phantom-run
     """
