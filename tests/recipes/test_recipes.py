@@ -1,32 +1,118 @@
 """What every recipe promises."""
 
+import dataclasses
+import inspect
+import shlex
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from trcgl.core.recipe import from_json, to_json
+from trcgl import cli
+from trcgl.core.recipe import ModelRecipe, from_json, to_json
+from trcgl.model.losses import LOSSES
+from trcgl.model.train import check
+from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import RECIPES
 
+FINDINGS = 30
+every_recipe = pytest.mark.parametrize("name", RECIPES)
 
-@pytest.mark.parametrize("name", RECIPES)
+
+def command(name):
+    """The command in the recipe's docstring."""
+    lines = [line.strip() for line in inspect.getdoc(RECIPES[name]).splitlines()]
+    (found,) = [line for line in lines if line.startswith("trcgl train ")]
+    return found
+
+
+@every_recipe
 def test_a_recipe_carries_its_own_name_and_survives_storage(name):
     recipe = RECIPES[name]()
     assert recipe.name == name
     assert from_json(to_json(recipe)) == recipe
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@every_recipe
 def test_a_recipe_says_on_what_and_how_it_runs(name):
     text = RECIPES[name].__doc__
-    assert f"--recipe {name}" in text
     for word in ("Data:", "Hardware:", "numbers"):
         assert word in text
+
+
+@every_recipe
+def test_the_command_in_a_recipe_runs_that_recipe(name, monkeypatch):
+    import trcgl.model.train as stage
+
+    asked = []
+    monkeypatch.setattr(stage, "train", lambda dataset, recipe, out: asked.append(recipe) or {})
+    assert cli.main(shlex.split(command(name))[1:]) == 0
+    (recipe,) = asked
+    stated = RECIPES[name]()
+    assert dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, weights=stated.model.weights)) == stated
+
+
+@every_recipe
+def test_the_settings_of_a_recipe_can_be_trained_with(name):
+    check(RECIPES[name]())
+
+
+@every_recipe
+def test_the_network_of_a_recipe_can_be_built_and_takes_its_image_size(name):
+    recipe = RECIPES[name]().model
+    with torch.device("meta"):
+        network = build_network(recipe, FINDINGS, torch.eye(FINDINGS), load_weights=False)
+        output = network(torch.empty(2, 1, recipe.image_size, recipe.image_size))
+    assert output.logits.shape == (2, FINDINGS)
+    assert min(output.maps.shape[2:]) >= 4  # smaller maps cannot say where a finding is
+
+
+@every_recipe
+def test_weights_with_terms_of_their_own_are_announced(name):
+    recipe = RECIPES[name]
+    if recipe().model.weights == "hub":
+        assert "CC-BY-NC 4.0" in inspect.getdoc(recipe)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "trcgl_paper"])
 def test_findings_are_lateralized_so_only_the_paper_flips(name):
     assert not RECIPES[name]().augment.horizontal_flip
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "trcgl_paper"])
+def test_outside_the_paper_every_module_has_to_earn_its_place(name):
+    recipe = RECIPES[name]().model
+    assert recipe.learn_gates
+    assert (recipe.reweighting_gate, recipe.attention_gate, recipe.graph_gate) == (0.0, 0.0, 0.0)
+
+
+def test_the_paper_is_built_as_published():
+    recipe = RECIPES["trcgl_paper"]()
+    assert (recipe.model.reweighting_gate, recipe.model.attention_gate, recipe.model.graph_gate) == (0.05, 0.1, 0.05)
+    assert not recipe.model.learn_gates
+    assert (recipe.model.reduction, recipe.model.label_embedding, recipe.model.graph_threshold) == (16, 256, 0.02)
+    assert recipe.model.backbone.startswith("convnextv2_base")
+    assert recipe.loss.name == "published_margin"
+    assert (recipe.train.backbone_lr, recipe.train.head_lr, recipe.train.ema) == (1.5e-5, 1.5e-4, 0.9999)
+    assert (recipe.train.head_warmup_epochs, recipe.train.epochs) == (10, 60)
+    assert (recipe.train.sampler, recipe.train.repeat_threshold, recipe.train.repeat_cap) == ("repeat_factor", 0.01, 10)
+
+
+def test_the_paper_learns_for_a_step_with_a_small_backbone():
+    paper = RECIPES["trcgl_paper"]()
+    settings: ModelRecipe = dataclasses.replace(paper.model, backbone="convnextv2_atto", weights="none", image_size=64)
+    torch.manual_seed(0)
+    network = build_network(settings, FINDINGS, torch.eye(FINDINGS)).train()
+    loss = LOSSES[paper.loss.name](paper.loss, torch.arange(FINDINGS, dtype=torch.float32) * 10, 500)
+    image, target = torch.rand(4, 1, 64, 64), (torch.rand(4, FINDINGS) < 0.2).float()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    before = loss(network(image).logits, target).mean()
+    before.backward()
+    assert all(one.grad is not None for one in network.head.parameters() if one.requires_grad)
+    optimizer.step()
+    after = loss(network(image).logits, target).mean()
+    assert after < before
 
 
 def test_reading_recipes_imports_no_network_library():
