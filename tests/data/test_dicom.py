@@ -112,6 +112,21 @@ def test_lossless_jpeg_and_jpeg_ls_give_the_same_pixels(ramp, tmp_path, code, sy
     np.testing.assert_array_equal(read_bytes(content, "packed.dcm").pixels, read_bytes(dicom(ramp), "plain.dcm").pixels)
 
 
+@pytest.mark.parametrize("code", [gdcm.TransferSyntax.JPEGLosslessProcess14_1, gdcm.TransferSyntax.JPEGLSLossless])
+def test_a_file_that_would_kill_the_decoder_is_refused_and_the_next_one_is_read(ramp, tmp_path, code):
+    """Gdcm aborts its process on many damaged files; which ones differs between its versions."""
+    content = packed(dicom(ramp), code, tmp_path)
+    start = content.index(b"\xff\xd8\xff")
+    for place in range(start + 2, start + 60, 3):
+        damaged = bytearray(content)
+        damaged[place : place + 2] = b"\xff\xff"
+        try:
+            read_bytes(bytes(damaged), "damaged.dcm")
+        except UnreadableImage as error:
+            assert "damaged.dcm" in str(error)
+    assert read_bytes(content, "whole.dcm").pixels.max() == 255
+
+
 def jpeg(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95)

@@ -9,13 +9,24 @@ import numpy as np
 from jaxtyping import Bool, Num
 
 from trcgl.core.errors import UnreadableImage
-from trcgl.data.radiograph import Limits, check_pixels
+from trcgl.data.gdcm_process import GdcmProcess
+from trcgl.data.radiograph import Limits, check_pixels, strict_pillow
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
 _RLE = "1.2.840.10008.1.2.5"
+_DECODERS = {
+    _RLE: "pydicom",
+    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline
+    **dict.fromkeys(("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"), "pylibjpeg"),  # JPEG 2000
+    **dict.fromkeys(("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"), "pylibjpeg"),
+    "1.2.840.10008.1.2.4.203": "pylibjpeg",  # and high-throughput JPEG 2000
+}
+"""Transfer syntax to the decoder of pydicom that survives damaged files; other compressed ones are left to gdcm."""
+
+_gdcm = GdcmProcess()
 
 
 class DicomPixels(NamedTuple):
@@ -54,7 +65,9 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
                 )
             dataset = pydicom.dcmread(io.BytesIO(content))
             _check(dataset, name, limits)
-            stored = dataset.pixel_array
+            stored = _stored(dataset, content)
+            if stored.ndim != 2:
+                raise ValueError(f"its pixels have the shape {stored.shape}")
             values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset))
             inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
             return DicomPixels(values, _padding(stored, dataset), inverted)
@@ -103,6 +116,17 @@ def _check(dataset: "Dataset", name: str, limits: Limits) -> None:
         )
     if announced[2] != 1:
         raise UnreadableImage(color)
+
+
+def _stored(dataset: "Dataset", content: bytes) -> Num[np.ndarray, "height width"]:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return dataset.pixel_array
+    if syntax not in _DECODERS:
+        return _gdcm.pixels(content)
+    dataset.pixel_array_options(decoding_plugin=_DECODERS[syntax])
+    with strict_pillow():
+        return dataset.pixel_array
 
 
 def _codestream(frame: bytes) -> tuple[int, int, int]:

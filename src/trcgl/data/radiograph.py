@@ -209,7 +209,7 @@ def fit_square(
 
 def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, "height width"]:
     try:
-        with _strict_pillow(), warnings.catch_warnings():
+        with strict_pillow(), warnings.catch_warnings():
             # Pillow's own limit is lower than ours and only warns; ours is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
@@ -226,7 +226,7 @@ def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, 
 
 
 @contextmanager
-def _strict_pillow() -> Iterator[None]:
+def strict_pillow() -> Iterator[None]:
     """Refuse cut-off files even where other code told Pillow to fill the missing part with gray."""
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
