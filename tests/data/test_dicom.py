@@ -253,6 +253,7 @@ def test_padding_is_black_and_takes_no_part_in_the_range(ramp, photometric):
     [
         ({"NumberOfFrames": 2}, "several frames"),
         ({"SamplesPerPixel": 3}, "color"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "color"),
         ({"Rows": 60_000, "Columns": 60_000}, "more than the limit"),
         ({"Rows": 65}, "cannot be decoded"),
     ],

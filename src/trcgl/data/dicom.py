@@ -97,7 +97,8 @@ def _check(dataset: "Dataset", name: str, limits: Limits) -> None:
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise UnreadableImage(f"{name}: has several frames; a radiograph has one. Extract the frame first.")
     color = f"{name}: is in color; a radiograph is MONOCHROME1 or MONOCHROME2. Convert it to gray first."
-    if int(dataset.get("SamplesPerPixel") or 1) != 1:
+    gray = dataset.get("PhotometricInterpretation", "MONOCHROME2") in ("MONOCHROME1", "MONOCHROME2")
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or not gray:
         raise UnreadableImage(color)
     if not dataset.file_meta.TransferSyntaxUID.is_compressed:
         return

@@ -24,15 +24,12 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.data import manifest as manifests
 from trcgl.data.boxes import to_fractions
 from trcgl.data.cooccurrence import counts
+from trcgl.data.radiograph import PIXEL_RULE
 from trcgl.data.sources import SOURCES, SourceTable
 from trcgl.data.split import split_patients
 from trcgl.data.store import SCHEMA
 
 SETTINGS_SCHEMA = "trcgl.prepare/1"
-PIXEL_RULE = (
-    "uint8, one channel; 8-bit files as they are, deeper ones stretched from the range in pixels.parquet "
-    "(0.5-99.5 percentile, or the DICOM window); MONOCHROME1 inverted; squared by the fit"
-)
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
         "label_space": space.to_dict(),
         "image_size": options.size,
         "fit": options.fit,
-        "pixel_rule": PIXEL_RULE,
+        "pixel_rule": f"{PIXEL_RULE}; made square by {options.fit}",
         "counts": report["counts"],
         "splits": _splits(manifest),
         "cooccurrence": train.to_dict(),
