@@ -120,7 +120,7 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
 
     name = _value_of("--recipe", arguments) or "trcgl"
     if name in RECIPES:
-        base, about = RECIPES[name](), inspect.cleandoc(RECIPES[name].__doc__ or "")
+        base, about = RECIPES[name](), inspect.getdoc(RECIPES[name]) or ""
     elif Path(name).is_file():
         base, about = from_json(Path(name).read_text(encoding="utf-8")), f"The recipe in {name}."
     else:
@@ -135,6 +135,7 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
         chosen = f"best epoch: {best['epoch']} (val mAP {best['val/mAP']:.4f})\n" if best else ""
         return Done(info, f"{chosen}next: trcgl evaluate {out}")
 
+    about, _, example = about.partition("\n\n    ")
     command.__doc__ = f"""Train a classifier with the recipe {name}; every setting is overridden by its path.
 
     {about.replace(chr(10), chr(10) + "    ")}
@@ -144,8 +145,7 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
         out: The run folder to write; new, or an interrupted one of the same recipe.
         recipe: One of {", ".join(RECIPES)}, or the path of a recipe.json.
     """
-    example = next((one.strip() for one in about.splitlines() if one.strip().startswith("trcgl train")), None)
-    return command, arguments, example
+    return command, arguments, example.strip() or None
 
 
 def _evaluate(run: Path, /, *, split: Literal["test", "val"] = "test", dataset: Path | None = None) -> Done:

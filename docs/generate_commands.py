@@ -1,0 +1,48 @@
+"""Write docs/commands.md from the help of the command line: `make docs`. A test fails where the two differ."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+from trcgl import cli
+from trcgl.data.sources import SOURCES
+from trcgl.verbs import VERBS
+
+PAGE = Path(__file__).parent / "commands.md"
+WIDTH = 100
+
+
+def page() -> str:
+    """The page, the same on every terminal."""
+    parts = [
+        "# Commands",
+        "Made from `trcgl VERB --help` by `make docs`.",
+        _block("trcgl --help"),
+    ]
+    for verb in VERBS:
+        parts.append(f"## {verb}")
+        parts += [_block(f"trcgl {line} --help") for line in _variants(verb)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _variants(verb: str) -> Iterator[str]:
+    yield verb
+    if verb == "prepare":
+        yield from (f"prepare {source}" for source in SOURCES)
+
+
+def _block(command: str) -> str:
+    said = io.StringIO()
+    terminal = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    with mock.patch.dict(os.environ, terminal), contextlib.redirect_stdout(said):
+        code = cli.main(command.split()[1:])
+    assert code == 0, command
+    lines = [line.rstrip() for line in said.getvalue().rstrip().splitlines()]
+    return "\n".join(["```console", f"$ {command}", *lines, "```"])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

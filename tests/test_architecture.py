@@ -1,0 +1,36 @@
+"""Rules of the house that no linter checks."""
+
+import pkgutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import trcgl
+
+PACKAGE = Path(trcgl.__file__).parent
+NEEDS_TORCH = ("trcgl.model", "trcgl.use", "trcgl.data.augment", "trcgl.data.datamodule")
+
+
+def test_a_file_holds_one_idea_in_fewer_than_400_lines():
+    long = [path.name for path in PACKAGE.rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) >= 400]
+    assert not long
+
+
+def test_what_needs_no_network_imports_no_torch():
+    names = [
+        one.name for one in pkgutil.walk_packages([str(PACKAGE)], "trcgl.") if not one.name.startswith(NEEDS_TORCH)
+    ]
+    names.remove("trcgl.__main__")
+    assert len(names) > 50
+    code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    code += "    if 'torch' in sys.modules or 'lightning' in sys.modules:\n        sys.exit(name)"
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_warning_raised_in_trcgl_fails_a_test():
+    with pytest.raises(UserWarning, match="odd"):
+        warnings.warn_explicit("odd", UserWarning, "train.py", 1, module="trcgl.model.train")

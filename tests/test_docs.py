@@ -1,0 +1,73 @@
+"""What the documentation promises."""
+
+import functools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trcgl import cli
+from trcgl.verbs import VERBS, Done, Verb
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page):
+    """The trcgl commands in a page's code blocks, as typed; those of the reference are not typed by anybody."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```(?:console|sh)?\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.DOTALL | re.MULTILINE)
+    for line in "\n".join(fenced or indented for fenced, indented in blocks).splitlines():
+        typed = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+        if typed.startswith("trcgl ") and page.name != "commands.md":
+            yield typed
+
+
+DOCUMENTED = [(page.name, typed) for page in PAGES for typed in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "typed"), DOCUMENTED, ids=[f"{page}: {typed}" for page, typed in DOCUMENTED])
+def test_a_documented_command_is_understood(page, typed, monkeypatch):
+    reached = []
+
+    def instead(choose):
+        def chosen(arguments):
+            command, rest, example = choose(arguments)
+
+            @functools.wraps(command)
+            def reach(*args, **settings):
+                reached.append(typed)
+                return Done({}, "")
+
+            return reach, rest, example
+
+        return chosen
+
+    for name, verb in VERBS.items():
+        monkeypatch.setitem(VERBS, name, Verb(verb.what, verb.example, instead(verb.choose)))
+    assert cli.main(shlex.split(typed.split(" > ")[0], comments=True)[1:]) == 0
+    assert reached == [typed]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_page_of_its_name_that_the_index_links(verb):
+    assert (ROOT / "docs" / f"{verb}.md").exists()
+    assert f"({verb}.md)" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+
+
+def test_the_command_reference_is_what_the_command_line_says():
+    code = "import sys; import generate_commands; sys.stdout.buffer.write(generate_commands.page().encode())"
+    terminal = {"COLUMNS": "60", "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT / "docs")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | terminal)
+    stored = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert done.stdout.decode() == stored, "run `make docs`"
