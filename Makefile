@@ -4,9 +4,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup test test-slow lint
+.PHONY: help setup demo test test-slow lint docs
 help:
-	@echo "make test | make test-slow | make lint"
+	@echo "make demo | make test | make test-slow | make lint | make docs"
 
 setup: $(READY)
 
@@ -18,6 +18,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dicom,dev]'
 	@touch $(READY)
 
+demo: $(READY)
+	$(BIN)/trcgl demo
+
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
@@ -25,6 +28,10 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python docs/generate_commands.py

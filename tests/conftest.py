@@ -6,9 +6,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("trcgl", "beartype.beartype")
+install_import_hook("trcgl", "beartype.beartype")
+
+# Machines differ in speed; how long an example takes says nothing about its truth.
+settings.register_profile("trcgl", deadline=None)
+settings.load_profile("trcgl")
 
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"
 
@@ -29,9 +34,3 @@ def shared_weights(real_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no weights at {folder}")
     return folder
-
-from hypothesis import settings
-
-# Machines differ in speed; how long an example takes says nothing about its truth.
-settings.register_profile("trcgl", deadline=None)
-settings.load_profile("trcgl")

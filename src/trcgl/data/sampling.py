@@ -64,8 +64,6 @@ def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], see
     makers: dict[str, Sampler] = {
         "natural": lambda epoch: natural(len(labels), seed, epoch),
         "class_balanced": lambda epoch: class_balanced(labels, seed, epoch),
-        "repeat_factor": lambda epoch: repeat_factor(
-            labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch
-        ),
+        "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
     }
     return makers[recipe.sampler]

@@ -30,9 +30,7 @@ class WholeCheckpointIO(CheckpointIO):
             except RuntimeError as error:  # what torch makes of a failed write
                 raise OSError(errno.EIO, f"the checkpoint was not written whole: {error}") from error
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Load tensors and plain values.
 
         Raises:

@@ -259,5 +259,3 @@ def _quiet() -> Iterator[None]:
 @rank_zero_only
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
