@@ -66,6 +66,13 @@ def test_a_perfect_score_on_five_patients_is_not_certain():
     assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 5))
 
 
+def test_sums_that_miss_one_by_rounding_count_as_one():
+    almost = np.nextafter(1.0, 0.0)
+    drawn = np.random.default_rng(0).choice([0.8, almost, 1.0], 500)
+    assert interval(almost, drawn, 3.0).ends == pytest.approx(interval(1.0, drawn.round(3), 3.0).ends)
+    assert interval(almost, drawn.clip(almost), 3.0).ends == pytest.approx(interval(1.0, np.ones(500), 3.0).ends)
+
+
 def test_undefined_replicates_are_dropped_and_counted():
     samples = np.random.default_rng(0).uniform(0.6, 0.8, 500)
     samples[:100] = np.nan

@@ -17,6 +17,8 @@ FEW = 20
 """A finding with fewer positive patients than this is marked: its interval is not to be relied on."""
 LEAST = 100
 """Fewer defined replicates than this give no interval."""
+DECIMALS = 12
+"""A sum of floats that misses 1 by less than this is 1: it has no logit."""
 METHOD = (
     "logit(estimate) ± t(ν) · standard deviation of the logits of the replicates; ν + 1 = effective number of "
     "positive patients. Calibration error: percentiles, moved to the estimate."
@@ -55,10 +57,11 @@ def interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom
     if refused:
         return refused
     tail = (1 - LEVEL) / 2
-    if kept.min() == kept.max() and value in (0, 1):
+    rounded, kept = round(value, DECIMALS), kept.round(DECIMALS)
+    if kept.min() == kept.max() and rounded in (0, 1):
         # No replicate differs: the exact binomial bound for as many successes (or failures) as there are patients.
         exact = tail ** (1 / (freedom + 1))
-        ends = (exact, 1.0) if value == 1 else (0.0, 1 - exact)
+        ends = (exact, 1.0) if rounded == 1 else (0.0, 1 - exact)
     else:
         # A replicate at 0 or 1 has no logit: it counts as half way to the nearest that has one.
         inside = kept[(kept > 0) & (kept < 1)]
