@@ -101,7 +101,7 @@ def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:
     build = float(np.clip(rng.normal(), -2, 2))
     male = sex == "M"
     chest = 0.385 + 0.012 * male + 0.008 * build + rng.normal(0, 0.008)
-    right = 0.745 + rng.normal(0, 0.021) + 0.006 * build
+    right = 0.745 + rng.normal(0, 0.024) + 0.006 * build
     left = right + 0.018 + rng.normal(0, 0.008)
     ratio = np.clip(rng.normal(0.425 + 0.02 * old + 0.008 * build, 0.026), 0.35, 0.495)
     share = rng.uniform(0.30, 0.36)
@@ -112,7 +112,7 @@ def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:
         chest=chest,
         apex=0.125 + rng.normal(0, 0.01),
         dome=(right, left),
-        curve=(rng.uniform(0.07, 0.10), rng.uniform(0.07, 0.10)),
+        curve=(rng.uniform(0.06, 0.10), rng.uniform(0.06, 0.10)),
         heart=(width * share, width * (1 - share)),
         heart_height=rng.uniform(0.94, 1.06),
         knob=0.038 + 0.005 * old + rng.normal(0, 0.003),

@@ -205,9 +205,9 @@ def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
     count = int(rng.integers(3, 8))
     spread = np.array([0.028, 0.032]) if place != "wall" else np.array([0.012, 0.05])
     centers = np.array(center) + rng.normal(0, 1, (count, 2)) * spread
-    radii = rng.uniform(0.0055, 0.0115, count) * chest.extent**0.5
+    radii = rng.uniform(0.0065, 0.0130, count) * chest.extent**0.5
     dots = c.dots(centers, radii)
-    drawn = np.float32(0.85 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
+    drawn = np.float32(1.05 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
     facts = {
         "place": str(place),
         "dots": [(*one, radius) for one, radius in zip(centers.tolist(), radii.tolist(), strict=True)],
@@ -223,10 +223,10 @@ def azygos_lobe(chest: Chest, rng: np.random.Generator) -> Change:
     bow = np.array([-rng.uniform(0.225, 0.275), body.apex + rng.uniform(0.09, 0.13)])
     t = np.linspace(0, 1, 21)[:, None]
     path = start * (1 - t) ** 2 + 2 * bow * t * (1 - t) + end * t**2
-    line = np.minimum(c.strokes(path[None], 0.0065), 1)
+    line = np.minimum(c.strokes(path[None], 0.0080), 1)
     drop = c.disk((end[0], end[1]), (0.011, 0.019), 0.35, 0.004)
     both = np.maximum(line, 1.3 * drop)
-    drawn = np.float32(0.42 * chest.contrast * rng.uniform(0.75, 1.3)) * both
+    drawn = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.3)) * both
     lobe = (c.y < end[1]) & (c.y > body.apex) & (c.x < -0.06) & (chest.lung > 0.5)
     medial = np.interp(c.y, path[:, 1], path[:, 0])
     haze = np.where(lobe & (c.x > medial), np.float32(0.05 * chest.contrast), np.float32(0))

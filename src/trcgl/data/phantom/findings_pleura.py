@@ -81,8 +81,8 @@ def pneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
     width = rng.uniform(0.028, 0.085) * chest.extent
     air, line, lung = _collapse(chest, rng, left, width)
     strength = chest.contrast * rng.uniform(0.75, 1.25)
-    drawn = np.float32(0.28 * strength) * line * (1 - 0.3 * air) - np.float32(0.19 * strength) * air
-    drawn = drawn + np.float32(0.9 * width * strength) * lung * chest.air
+    drawn = np.float32(0.36 * strength) * line * (1 - 0.3 * air) - np.float32(0.12 * strength) * air
+    drawn = drawn + np.float32(0.5 * width * strength) * lung * chest.air
     return Change(drawn, air > 0.5, vessels=1 - air, facts={"left": left, "width": width})
 
 
@@ -101,8 +101,8 @@ def hydropneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
     strength = chest.contrast * rng.uniform(0.8, 1.2)
     depth = np.float32(min(0.80 * strength, 1.0))
     drawn = fluid * (depth * AIR * chest.air + np.float32(0.10))
-    drawn += (1 - below) * (np.float32(0.28 * strength) * line - np.float32(0.19 * strength) * air)
-    drawn += (1 - below) * np.float32(1.2 * width * strength) * lung * chest.air
+    drawn += (1 - below) * (np.float32(0.36 * strength) * line - np.float32(0.13 * strength) * air)
+    drawn += (1 - below) * np.float32(0.6 * width * strength) * lung * chest.air
     mask = (air * (1 - below) > 0.5) | (fluid * (chest.above_diaphragm > -0.01) > 0.5)
     facts = {"left": left, "level": float((row + 0.5) / c.size), "width": width}
     return Change(drawn, mask, vessels=(1 - air) * (1 - fluid), facts=facts)
@@ -112,7 +112,7 @@ def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
     """Free air: a dark crescent between liver or stomach and the thin line of the diaphragm."""
     c = chest.canvas
     sides = {0: (False,), 1: (True,), 2: (False, True)}[int(rng.choice(3, p=[0.55, 0.15, 0.30]))]
-    thick = rng.uniform(0.022, 0.050) * chest.extent**0.7
+    thick = rng.uniform(0.024, 0.052) * chest.extent**0.7
     layer = np.zeros_like(c.x)
     line = np.zeros_like(c.x)
     for left in sides:
@@ -129,7 +129,7 @@ def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
         rim = np.clip(1 - np.abs(below - np.float32(rind / 2)) * np.float32(1 / (rind / 2 + 0.5 * c.pixel)), 0, 1)
         line = np.maximum(line, rim * arch * chest.side(left))
     strength = chest.contrast * rng.uniform(0.75, 1.25)
-    drawn = np.float32(0.12 * strength) * line - np.float32(0.62 * strength) * layer
+    drawn = np.float32(0.12 * strength) * line - np.float32(0.72 * strength) * layer
     return Change(drawn, layer > 0.4, facts={"sides": len(sides), "thickness": thick})
 
 

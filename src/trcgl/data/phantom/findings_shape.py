@@ -72,9 +72,9 @@ def hypoexpansion(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> 
 def hyperinflated_lung(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """Long lungs over flat, low domes; a narrow, hanging heart."""
     more = rng.uniform(0.6, 1.3) * extent
-    drop = 0.034 * more
+    drop = 0.030 * more
     flat = max(1 - 0.65 * more, 0.1)
-    narrow = 1 - 0.12 * more
+    narrow = 1 - 0.11 * more
     return replace(
         anatomy,
         dome=(anatomy.dome[0] + drop, anatomy.dome[1] + drop),
