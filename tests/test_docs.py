@@ -21,8 +21,8 @@ def commands(page):
     """The trcgl commands in a page's code blocks, as typed; those of the reference are not typed by anybody."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     blocks = re.findall(r"^```(?:console|sh)?\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.DOTALL | re.MULTILINE)
-    for line in "\n".join(fenced or indented for fenced, indented in blocks).splitlines():
-        typed = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+    for part in re.split(r"\n| && ", "\n".join(fenced or indented for fenced, indented in blocks)):
+        typed = part.strip().removeprefix("$ ").removeprefix(".venv/bin/")
         if typed.startswith("trcgl ") and page.name != "commands.md":
             yield typed
 
