@@ -80,16 +80,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--difficulty", type=float, default=1.0)
     parser.add_argument("--train-images", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0, help="of the phantoms")
     parser.add_argument("--keep", type=Path, help="folder for dataset and run; a temporary one without")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.keep or Path(temporary)
-        options = Options(train_images=asked.train_images, difficulty=asked.difficulty, boxes=False)
+        options = Options(train_images=asked.train_images, difficulty=asked.difficulty, seed=asked.seed, boxes=False)
         prepare("phantom", None, work / "phantom", PrepareOptions(size=options.size), options)
         dataset = open_dataset(work / "phantom")
         by_linear, by_network = linear(dataset), network(dataset, work / "run")
     space = dataset.space
-    print(f"phantoms, difficulty {asked.difficulty:g}, {asked.train_images} for training; AP on test")
+    print(
+        f"phantoms of seed {asked.seed}, difficulty {asked.difficulty:g}, {asked.train_images} for training; AP on test"
+    )
     print(f"{'':32} {'linear':>7} {'network':>7} {'ratio':>6}")
     groups = {f"{group} mAP": space.in_group(group) for group in GROUPS}
     for name, findings in {**{one: (one,) for one in space.findings}, **groups}.items():

@@ -6,13 +6,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 install_import_hook("trcgl", "beartype.beartype")
 
 # Machines differ in speed; how long an example takes says nothing about its truth.
-settings.register_profile("trcgl", deadline=None)
+settings.register_profile("trcgl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("trcgl")
 
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"

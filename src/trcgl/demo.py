@@ -27,8 +27,8 @@ class DemoSize:
 
     train_images: int = 3000
     positives_per_finding: int = 30
-    pixels: int = 64
-    epochs: int = 8
+    pixels: int = 96
+    epochs: int = 5
 
 
 def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:

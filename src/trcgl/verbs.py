@@ -68,12 +68,13 @@ def _prepare(arguments: list[str]) -> tuple[Command, list[str], str | None]:
     module = importlib.import_module(SOURCES[source])
     shared = Annotated[PrepareOptions, tyro.conf.arg(name="")]
     special = Annotated[module.Options, tyro.conf.arg(name="source")]
+    own_size = {"size": module.Options().size} if source == "phantom" else {}  # drawn, so never enlarged unasked
 
     def command(
         *,
         out: Path,
         root: Path | None = None,
-        options: shared = PrepareOptions(),  # noqa: B008
+        options: shared = PrepareOptions(**own_size),  # noqa: B008
         source_options: special = module.Options(),  # noqa: B008
     ) -> Done:
         if root is None and source != "phantom":

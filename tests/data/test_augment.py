@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from trcgl.core.recipe import AugmentRecipe
-from trcgl.data.augment import at_size, augment, draw_parameters, to_unit
+from trcgl.data.augment import at_size, augment, draw_parameters, draw_shares, mixup, to_unit
 
 NONE = AugmentRecipe(rotation=0.0, translation=0.0, scale=0.0, brightness=0.0, contrast=0.0)
 
@@ -98,3 +98,21 @@ def test_images_of_the_right_size_are_not_touched_and_others_are_resized_without
 def test_stored_images_become_one_channel_between_0_and_1():
     unit = to_unit(torch.tensor([[[0, 255], [51, 102]]], dtype=torch.uint8))
     assert unit.shape == (1, 1, 2, 2) and torch.equal(unit[0, 0], torch.tensor([[0.0, 1.0], [0.2, 0.4]]))
+
+
+def test_mixup_mixes_images_and_labels_by_the_same_share():
+    image, label = picture(3), torch.tensor([[1.0, 0.0], [0.0, float("nan")], [1.0, 1.0]])
+    share = torch.tensor([0.75, 0.5, 1.0])
+    mixed, target = mixup(image, label, torch.tensor([1, 2, 0]), share)
+    assert torch.allclose(mixed[0], 0.75 * image[0] + 0.25 * image[1])
+    assert torch.equal(mixed[2], image[2])
+    assert target[0, 0] == 0.75 and target[1, 0] == 0.5
+    assert target[:, 1].isnan().tolist() == [True, True, False]
+
+
+def test_shares_of_mixup_depend_on_seed_and_batch_only():
+    assert torch.equal(draw_shares(0.4, 64, 1, 5), draw_shares(0.4, 64, 1, 5))
+    assert not torch.equal(draw_shares(0.4, 64, 1, 5), draw_shares(0.4, 64, 1, 6))
+    shares = draw_shares(0.4, 4000, 0, 0)
+    assert shares.min() >= 0 and shares.max() <= 1
+    assert shares.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.1)  # of Beta(a, a)

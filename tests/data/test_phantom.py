@@ -49,7 +49,7 @@ def test_images_of_one_patient_share_the_anatomy_and_not_the_exposure():
     assert min(abs(ratio - one) for one in (1, bedside, 1 / bedside)) < 1e-6 < apart
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     size=st.integers(16, 140),
     findings=st.sets(st.sampled_from(DRAWN), max_size=4),

@@ -94,7 +94,6 @@ def test_a_cut_off_file_is_refused_even_where_pillow_was_told_to_fill_it_up(monk
     assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_the_range_of_a_deep_picture_is_numpys_percentile(stored):
     low, high = np.percentile(stored, (0.5, 99.5))
@@ -174,7 +173,7 @@ def test_a_constant_deep_picture_is_black_rather_than_a_division_by_zero():
     assert pixel_range == (900.0, 900.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\0" * 128 + b"DICM"]))
 def test_no_bytes_whatever_raise_anything_but_unreadable_image(content, start):
     with pytest.raises(UnreadableImage):

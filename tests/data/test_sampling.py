@@ -19,7 +19,7 @@ def epoch(name, number=0, seed=0, labels=LABELS, **settings):
 
 @pytest.mark.parametrize("name", ["natural", "class_balanced", "repeat_factor"])
 @given(seed=st.integers(0, 2**31), number=st.integers(0, 1000), rows=st.integers(1, 50))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_epoch_is_a_function_of_seed_and_number_and_has_as_many_rows_as_there_are(name, seed, number, rows):
     labels = np.ones((rows, 2), np.float32)
     shown = epoch(name, number, seed, labels)

@@ -21,7 +21,7 @@ label = st.sampled_from([0, 1, None])
 tables = st.lists(st.tuples(st.integers(0, 30), st.tuples(label, label, label)), min_size=1, max_size=120)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tables, st.integers(0, 5))
 def test_a_patient_is_always_in_one_split(table, seed):
     rows = rows_of([one for one, _ in table], [labels for _, labels in table])
@@ -30,7 +30,7 @@ def test_a_patient_is_always_in_one_split(table, seed):
     assert rows.with_columns(split).group_by("patient_id").agg(pl.col("split").n_unique())["split"].max() == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=40), st.integers(0, 5))
 def test_a_finding_of_three_patients_or_more_reaches_every_split(images, seed):
     """Whatever number of images each patient has, when patients have the finding and nothing else."""

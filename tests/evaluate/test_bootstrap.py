@@ -26,7 +26,7 @@ def resampled(truth, score, owner, weight, replicate, seed):
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from([1, 12]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_replicate_equals_the_metric_of_the_resampled_rows(seed, weighted, decimals):
     truth, score, owner, weight = data(seed, weighted=weighted, decimals=decimals)
     drawn = patient_bootstrap(truth, score, owner, weight, replicates=6, seed=seed)

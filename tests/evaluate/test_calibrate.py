@@ -45,7 +45,7 @@ def test_calibration_keeps_the_order_of_scores():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_threshold_has_a_better_f1(seed):
     rng = np.random.default_rng(seed)
     truth, score = (rng.random(40) < 0.3).astype(np.float64), np.round(rng.random(40), 2)

@@ -24,7 +24,7 @@ def case(seed):
 
 
 @given(SEEDS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_ap_and_auroc_equal_scikit_learns_with_ties_unknowns_and_weights(seed):
     for part in range(4):
         truth, score, weight = case((seed, part))
@@ -42,7 +42,7 @@ def test_ap_and_auroc_equal_scikit_learns_with_ties_unknowns_and_weights(seed):
 
 
 @given(SEEDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_f1_equals_scikit_learns(seed):
     truth, score, weight = case(seed)
     known = ~np.isnan(truth)
@@ -93,7 +93,7 @@ def test_scores_that_are_shares_have_no_calibration_error():
 
 
 @given(SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_calibration_error_does_not_hang_on_the_order_of_rows(seed):
     truth, score, weight = case(seed)
     order = np.random.default_rng(seed).permutation(len(truth))

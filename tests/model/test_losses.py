@@ -19,6 +19,16 @@ def loss_at(name: str, probability: float, target: float, **settings) -> float:
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("share", [0.25, 0.9])
+def test_a_mixed_label_has_the_mixture_of_both_losses(name, share):
+    loss = LOSSES[name](LossRecipe(max_margin=0.0), torch.tensor([30, 3]), 100)
+    logits = torch.tensor([[-1.5, 0.7]])
+    mixed = loss(logits, torch.full((1, 2), share))
+    wanted = share * loss(logits, torch.ones(1, 2)) + (1 - share) * loss(logits, torch.zeros(1, 2))
+    assert torch.allclose(mixed, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_loss_is_finite_for_extreme_logits_and_findings_without_positives(name, dtype):
     loss = LOSSES[name](LossRecipe(name=name), torch.tensor([0, 7, 100_000]), 100_000)

@@ -92,6 +92,23 @@ def test_a_frozen_backbone_stays_as_it_was(dataset, tmp_path):
     assert not torch.equal(first.head.classifier.weight, second.head.classifier.weight)
 
 
+def test_frozen_stages_stay_as_they_were_and_the_others_learn(dataset, tmp_path):
+    train(dataset, small_recipe(epochs=1, frozen_stages=1, ema=0.0), tmp_path / "one")
+    train(dataset, small_recipe(epochs=1, frozen_stages=1, ema=0.0, backbone_lr=1e-2), tmp_path / "two")
+    first, second = (load_model(tmp_path / name / "model").network.backbone.body for name in ("one", "two"))
+    changed = {
+        name.split(".")[1] if name.startswith("stages") else "stem"
+        for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True)
+        if not torch.equal(one, two)
+    }
+    assert changed == {"1", "2", "3"}
+
+
+def test_more_frozen_stages_than_there_are_is_an_error(dataset, tmp_path):
+    with pytest.raises(RecipeError, match="frozen_stages is 9, but the backbone has 4 stages"):
+        train(dataset, small_recipe(frozen_stages=9), tmp_path / "run")
+
+
 def test_training_stops_when_val_no_longer_rises(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("trcgl.model.classifier.validation_metrics", lambda *_: {"val/mAP": 0.5})
     info = train(dataset, small_recipe(epochs=20, patience=2), tmp_path / "run")
@@ -137,6 +154,7 @@ def test_two_processes_train_as_one(dataset, tmp_path):
     """Equal up to the order of sums: batches of 9 do not divide by 2, and some labels are unknown."""
     recipe = small_recipe(epochs=2, head_warmup_epochs=1, batch_size=9, ema=0.9)
     recipe = with_model(recipe, drop_path=0.0, dropout=0.0)
+    recipe = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4))
     train(dataset, recipe, tmp_path / "one")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -76,7 +76,6 @@ def test_views_and_label_sources(prepared):
     }
 
 
-@pytest.mark.slow
 def test_it_takes_less_than_twenty_seconds(prepared):
     assert prepared[2] < 20
 

@@ -91,6 +91,8 @@ class AugmentRecipe:
     """Fraction, multiplied around the image mean."""
     erasing: float = 0.0
     """Probability that a rectangle of 2-10 % of the image is set to the image mean."""
+    mixup: float = 0.0
+    """alpha of the Beta distribution by which two images and their labels are mixed (Zhang et al. 2018); 0: not."""
     horizontal_flip: bool = False
     """Off by default: findings are lateralized (heart, aortic arch, gastric bubble)."""
 
@@ -107,6 +109,8 @@ class TrainRecipe:
     """Batches per optimizer step."""
     head_warmup_epochs: int = 0
     """Epochs in which the backbone is frozen."""
+    frozen_stages: int | None = None
+    """The stem and this many stages of the backbone keep their initial weights throughout; `None` trains them all."""
     backbone_lr: float = 1e-4
     head_lr: float = 1e-3
     weight_decay: float = 0.05

@@ -100,6 +100,31 @@ def augment(
     return _erase(image.clamp(0, 1), parameters)
 
 
+def mixup(
+    image: Float[Tensor, "batch 1 height width"],
+    label: Float[Tensor, "batch findings"],
+    partner: Int[Tensor, " batch"],
+    share: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch findings"]]:
+    """Mix each image, and its labels, with another image of the batch (mixup; Zhang et al. 2018, equation 1).
+
+    Args:
+        image: images.
+        label: labels in [0, 1], NaN where unknown; a finding that either image does not know is unknown in the mixture.
+        partner: which image each is mixed with.
+        share: what each image keeps of itself, in [0, 1].
+    """
+    image = torch.lerp(image[partner], image, _per_image(share))
+    label = share[:, None] * label + (1 - share[:, None]) * label[partner]
+    return image, label
+
+
+def draw_shares(alpha: float, size: int, seed: int, number: int) -> Float[Tensor, " batch"]:
+    """Shares of `mixup` from Beta(alpha, alpha) for the `size` images of batch `number` of a run."""
+    draw = generator(seed, "mixup", number)
+    return torch.from_numpy(draw.beta(alpha, alpha, size).astype(np.float32))
+
+
 def at_size(images: UInt8[Tensor, "batch height width"], size: int) -> UInt8[Tensor, "batch size size"]:
     """Square images at the network's size: antialiased bilinear, rounded to 8 bits; untouched if they have it."""
     if images.shape[1:] == (size, size):

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch.utils import data
 
 from trcgl.core.recipe import Recipe
-from trcgl.data.augment import at_size, augment, draw_parameters, to_unit
+from trcgl.data.augment import at_size, augment, draw_parameters, draw_shares, mixup, to_unit
 from trcgl.data.manifest import label_array
 from trcgl.data.sampling import Sampler, sampler
 from trcgl.data.store import Dataset
@@ -77,8 +77,9 @@ class SplitRows(data.Dataset[dict[str, Any]]):
 class Batches:
     """The batches of an epoch for one of several processes.
 
-    A batch is dealt to the processes like cards. Every process gets equally many rows; where they do not divide, a
-    process fills up with a row that is not `real` and is left out of the loss and of every metric.
+    A batch is dealt to the processes in pairs, so that `mixup` finds the other image of a pair on the same process.
+    Every process gets equally many rows; where they do not divide, a process fills up with a row that is not `real`
+    and is left out of the loss and of every metric.
     """
 
     def __init__(self, rows_of_epoch: Sampler, rows: int, batch_size: int, rank: int, processes: int) -> None:
@@ -94,7 +95,10 @@ class Batches:
         rows = self._rows_of_epoch(self.epoch)
         for number in range(start, len(self)):
             batch = rows[number * self._batch_size : (number + 1) * self._batch_size]
-            slots = self._rank + self._processes * np.arange(-(-len(batch) // self._processes))
+            pairs = self._rank + self._processes * np.arange(-(-len(batch) // (2 * self._processes)))
+            slots = (2 * pairs[:, None] + np.arange(2)).ravel()
+            if self._processes == 1:
+                slots = slots[: len(batch)]
             real = slots < len(batch)
             slots = np.where(real, slots, 0)
             yield Part(batch[slots], slots, real, self.epoch * len(self) + number, len(batch))
@@ -201,6 +205,10 @@ class RadiographData(lightning.LightningDataModule):
         if self.trainer and self.trainer.training:
             parameters = draw_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
             image = augment(image, parameters.take(batch["slot"], image.device))
+            if alpha := self.recipe.augment.mixup:
+                shares = draw_shares(alpha, batch["of"], self.recipe.seed, batch["number"])[batch["slot"].cpu()]
+                image, label = mixup(image, batch["label"], other_of_pair(batch["real"]), shares.to(image.device))
+                return {**batch, "image": image, "label": label}
         return {**batch, "image": image}
 
     def _batches(self, rows: SplitRows, order: Sampler) -> Batches:
@@ -208,9 +216,16 @@ class RadiographData(lightning.LightningDataModule):
         return Batches(order, len(rows), self.recipe.train.batch_size, rank, processes)
 
 
+def other_of_pair(real: torch.Tensor) -> torch.Tensor:
+    """Place of the other row of each pair (0 and 1, 2 and 3, ...) in a part; its own where the other is not `real`."""
+    own = torch.arange(len(real), device=real.device)
+    other = (own ^ 1).clamp(max=len(real) - 1)
+    return torch.where(real[other], other, own)
+
+
 def known_labels(
     label: Float[torch.Tensor, "batch findings"], real: torch.Tensor
 ) -> tuple[Float[torch.Tensor, "batch findings"], torch.Tensor]:
-    """Targets in {0, 1} with 0 where unknown, and which are known; a filling row knows nothing."""
+    """Targets in [0, 1] with 0 where unknown, and which are known; a filling row knows nothing."""
     known = ~label.isnan() & real[:, None]
     return torch.where(known, label, 0.0), known

@@ -6,6 +6,7 @@ from typing import Any
 import timm
 import torch
 from jaxtyping import Float
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from trcgl.core.errors import CheckpointError, RecipeError
@@ -74,6 +75,30 @@ def take_final_norm(backbone: Backbone) -> nn.Module:
         return nn.Identity()
     head.norm = nn.Identity()
     return norm
+
+
+def freeze_stages(backbone: Backbone, stages: int) -> None:
+    """Let the stem and the first `stages` stages keep their weights, and their norms the running statistics.
+
+    What a stage is, timm says: the coarse groups of a model's `group_matcher`. The classifier is none.
+
+    Raises:
+        RecipeError: the backbone has fewer stages, or timm does not say what they are.
+    """
+    body: Any = backbone.body
+    if not hasattr(body, "group_matcher"):
+        raise RecipeError("train.frozen_stages: timm names no stages in this backbone. Leave it unset.")
+    groups = list(group_parameters(body, body.group_matcher(coarse=True)).values())
+    if stages > len(groups) - 1:
+        raise RecipeError(f"train.frozen_stages is {stages}, but the backbone has {len(groups) - 1} stages.")
+    frozen = {name for group in groups[: stages + 1] for name in group}
+    for name, parameter in body.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    for name, module in body.named_modules():
+        held = [f"{name}.{one}" for one, _ in module.named_parameters()]
+        if held and frozen.issuperset(held):
+            module.eval()
 
 
 def _options(recipe: ModelRecipe) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe
 from trcgl.data.datamodule import SplitRows, known_labels
 from trcgl.data.labels import LabelSpace
+from trcgl.model.backbone import freeze_stages
 from trcgl.model.losses import LOSSES, masked_mean
 from trcgl.model.optimizer import build_optimizer, schedule
 from trcgl.model.trcgl_net import TrcglNet
@@ -41,6 +42,8 @@ class Classifier(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        if recipe.train.frozen_stages is not None:
+            freeze_stages(network.backbone, recipe.train.frozen_stages)
         self.recipe, self.space = recipe, space
         self._train_rows, self._val_rows, self._steps = train, val, steps
         positives = torch.from_numpy((train.labels == 1).sum(0))
@@ -144,6 +147,8 @@ class Classifier(lightning.LightningModule):
         for module in (self.network.backbone, self.network.norm):
             module.train(not frozen)  # a frozen backbone also keeps its running statistics
             module.requires_grad_(not frozen)
+        if self.recipe.train.frozen_stages is not None:
+            freeze_stages(self.network.backbone, self.recipe.train.frozen_stages)
 
     def _diverged(self, loss: float) -> None:
         rows = torch.cat([rows for _, rows in self._since_step]).tolist()

@@ -31,7 +31,10 @@ class Loss(nn.Module, ABC):
     def forward(
         self, logits: Float[Tensor, "batch findings"], target: Float[Tensor, "batch findings"]
     ) -> Float[Tensor, "batch findings"]:
-        """Loss of each element; `target` is 0 or 1 (anything finite where the label is unknown: it is masked later)."""
+        """Loss of each element; `target` is 0 or 1, or between them where images were mixed.
+
+        Where the label is unknown it is anything finite: it is masked later.
+        """
 
 
 class BinaryCrossEntropy(Loss):
@@ -50,7 +53,10 @@ class BinaryCrossEntropy(Loss):
 
 
 class FocalLoss(Loss):
-    """-(1 - p_t)^γ log p_t, with p_t = p for a positive and 1 - p for a negative (Lin et al. 2017, equation 4)."""
+    """-(1 - p_t)^γ log p_t, with p_t = p for a positive and 1 - p for a negative (Lin et al. 2017, equation 4).
+
+    A target between 0 and 1 gets that share of the positive and the rest of the negative loss.
+    """
 
     def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
         super().__init__(recipe, positives, rows)
@@ -60,9 +66,12 @@ class FocalLoss(Loss):
         self, logits: Float[Tensor, "batch findings"], target: Float[Tensor, "batch findings"]
     ) -> Float[Tensor, "batch findings"]:
         """Loss of each element."""
-        signed = logits.float() * (2 * target.float() - 1)
-        missed = torch.sigmoid(-signed).clamp(min=_SMALLEST)
-        return -(missed**self.gamma) * functional.logsigmoid(signed)
+        logits, target = logits.float(), target.float()
+        return target * self._when_present(logits) + (1 - target) * self._when_present(-logits)
+
+    def _when_present(self, logits: Tensor) -> Tensor:
+        missed = torch.sigmoid(-logits).clamp(min=_SMALLEST)
+        return -(missed**self.gamma) * functional.logsigmoid(logits)
 
 
 class AsymmetricLoss(Loss):

@@ -86,6 +86,7 @@ def check(recipe: Recipe) -> None:
         ("train.batch_size", train.batch_size >= 1, "at least 1"),
         ("train.accumulate", train.accumulate >= 1, "at least 1"),
         ("train.head_warmup_epochs", 0 <= train.head_warmup_epochs <= train.epochs, "between 0 and train.epochs"),
+        ("train.frozen_stages", (train.frozen_stages or 0) >= 0, "at least 0"),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
         ("train.patience", train.patience >= 0, "at least 0"),
         ("train.save_steps", train.save_steps >= 0, "at least 0"),
@@ -93,6 +94,7 @@ def check(recipe: Recipe) -> None:
         ("train.warmup_steps", train.warmup_steps >= 0, "at least 0"),
         ("train.workers", train.workers >= 0, "at least 0"),
         ("model.image_size", recipe.model.image_size >= 1, "at least 1"),
+        ("augment.mixup", recipe.augment.mixup >= 0, "at least 0"),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
     ):
         if not holds:

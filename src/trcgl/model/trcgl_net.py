@@ -54,6 +54,7 @@ class TrcglNet(nn.Module):
         config: dict[str, Any] = self.backbone.body.pretrained_cfg  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None])
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None])
+        self.to(memory_format=torch.channels_last)  # 1.1 to 1.6 times as fast on CPUs; ConvNeXt alike
 
     def forward(self, image: Float[Tensor, "batch 1 height width"]) -> HeadOutput:
         """Logits and attention maps of gray images in [0, 1]."""

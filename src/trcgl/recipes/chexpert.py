@@ -1,6 +1,9 @@
 """CheXpert's fourteen findings, uncertain labels masked."""
 
-from trcgl.core.recipe import LossRecipe, ModelRecipe, Recipe, TrainRecipe
+from dataclasses import replace
+
+from trcgl.core.recipe import Recipe
+from trcgl.recipes.trcgl import trcgl
 
 
 def chexpert() -> Recipe:
@@ -13,27 +16,22 @@ def chexpert() -> Recipe:
 
         trcgl train chexpert --recipe chexpert --out chexpert-run
     """
-    return Recipe(
+    base = trcgl()
+    return replace(
+        base,
         name="chexpert",
-        model=ModelRecipe(
-            backbone="convnextv2_tiny.fcmae_ft_in22k_in1k",
-            weights="hub",
+        model=replace(
+            base.model,
             image_size=320,
-            drop_path=0.1,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
         ),
-        loss=LossRecipe(name="bce"),
-        train=TrainRecipe(
+        train=replace(
+            base.train,
             epochs=8,
             batch_size=64,
             backbone_lr=1e-4,
             head_lr=1e-3,
             warmup_steps=1000,
             ema=0.9998,
-            precision="bf16-mixed",
             save_steps=500,
         ),
     )

@@ -1,6 +1,9 @@
 """The label sets of CXR-LT 2023 and 2024 over MIMIC-CXR."""
 
-from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, TrainRecipe
+from dataclasses import replace
+
+from trcgl.core.recipe import AugmentRecipe, Recipe
+from trcgl.recipes.trcgl import trcgl
 
 
 def mimic_cxr_lt() -> Recipe:
@@ -14,28 +17,23 @@ def mimic_cxr_lt() -> Recipe:
 
         trcgl train mimic-cxr-lt --recipe mimic_cxr_lt --out mimic-cxr-lt-run
     """
-    return Recipe(
+    base = trcgl()
+    return replace(
+        base,
         name="mimic_cxr_lt",
-        model=ModelRecipe(
-            backbone="convnextv2_tiny.fcmae_ft_in22k_in1k",
-            weights="hub",
+        model=replace(
+            base.model,
             image_size=512,
-            drop_path=0.1,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
         ),
-        loss=LossRecipe(name="bce"),
         augment=AugmentRecipe(erasing=0.2),
-        train=TrainRecipe(
+        train=replace(
+            base.train,
             epochs=8,
             batch_size=64,
             backbone_lr=1e-4,
             head_lr=1e-3,
             warmup_steps=1000,
             ema=0.9998,
-            precision="bf16-mixed",
             save_steps=500,
         ),
     )

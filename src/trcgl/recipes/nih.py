@@ -1,6 +1,9 @@
 """The whole of NIH ChestX-ray14 on one GPU."""
 
-from trcgl.core.recipe import LossRecipe, ModelRecipe, Recipe, TrainRecipe
+from dataclasses import replace
+
+from trcgl.core.recipe import Recipe
+from trcgl.recipes.trcgl import trcgl
 
 
 def nih() -> Recipe:
@@ -14,19 +17,12 @@ def nih() -> Recipe:
 
         trcgl train nih --recipe nih --out nih-run
     """
-    return Recipe(
+    base = trcgl()
+    return replace(
+        base,
         name="nih",
-        model=ModelRecipe(
-            backbone="convnextv2_tiny.fcmae_ft_in22k_in1k",
-            weights="hub",
-            drop_path=0.1,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
-        ),
-        loss=LossRecipe(name="bce"),
-        train=TrainRecipe(
+        train=replace(
+            base.train,
             epochs=15,
             batch_size=64,
             backbone_lr=1e-4,
@@ -34,7 +30,6 @@ def nih() -> Recipe:
             warmup_steps=500,
             ema=0.9995,
             patience=4,
-            precision="bf16-mixed",
             save_steps=500,
         ),
     )

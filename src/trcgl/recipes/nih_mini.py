@@ -6,9 +6,9 @@ from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, Tr
 def nih_mini() -> Recipe:
     """TRCGL-Net over EfficientNet-Lite0 on a few thousand radiographs of NIH ChestX-ray14.
 
-    Data: about 2,300 radiographs at 224 px (`trcgl prepare nih`). Hardware: 2 CPU cores. The initial weights
-    (ImageNet, TensorFlow padding) are given on the command line as a safetensors file. Hours and numbers: not measured
-    here yet.
+    Data: about 2,300 radiographs at 224 px (`trcgl prepare nih`). Hardware: 2 CPU cores, 10 minutes. The
+    initial weights (ImageNet, TensorFlow padding) are given on the command line as a safetensors file. On 371 patients
+    of test: mAUC .736 [.711, .760], mAP .347 [.308, .388], tail mAP .209 [.084, .433].
 
         trcgl train nih-mini --recipe nih_mini --model.weights efficientnet_lite0_imagenet.safetensors --out RUN
     """
@@ -26,8 +26,15 @@ def nih_mini() -> Recipe:
             dropout=0.3,
         ),
         loss=LossRecipe(name="bce"),
-        augment=AugmentRecipe(rotation=7.0, translation=0.05, scale=0.08, brightness=0.07, contrast=0.15),
+        augment=AugmentRecipe(rotation=7.0, translation=0.05, scale=0.08, brightness=0.07, contrast=0.15, mixup=0.4),
         train=TrainRecipe(
-            epochs=9, batch_size=32, backbone_lr=5e-4, head_lr=1e-3, warmup_steps=45, clip_gradient=2.0, ema=0.99
+            epochs=9,
+            frozen_stages=2,
+            batch_size=32,
+            backbone_lr=5e-4,
+            head_lr=1e-3,
+            warmup_steps=45,
+            clip_gradient=2.0,
+            ema=0.99,
         ),
     )

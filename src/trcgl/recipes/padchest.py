@@ -1,6 +1,9 @@
 """PadChest's thirty findings on one large GPU."""
 
-from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, TrainRecipe
+from dataclasses import replace
+
+from trcgl.core.recipe import AugmentRecipe, Recipe
+from trcgl.recipes.trcgl import trcgl
 
 
 def padchest() -> Recipe:
@@ -14,21 +17,19 @@ def padchest() -> Recipe:
 
         trcgl train padchest --recipe padchest --out padchest-run
     """
-    return Recipe(
+    base = trcgl()
+    return replace(
+        base,
         name="padchest",
-        model=ModelRecipe(
+        model=replace(
+            base.model,
             backbone="convnextv2_base.fcmae_ft_in22k_in1k_384",
-            weights="hub",
             image_size=512,
             drop_path=0.2,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
         ),
-        loss=LossRecipe(name="bce"),
         augment=AugmentRecipe(erasing=0.2),
-        train=TrainRecipe(
+        train=replace(
+            base.train,
             epochs=15,
             batch_size=64,
             backbone_lr=5e-5,
@@ -36,7 +37,6 @@ def padchest() -> Recipe:
             warmup_steps=1000,
             ema=0.9998,
             patience=4,
-            precision="bf16-mixed",
             save_steps=500,
         ),
     )

@@ -4,17 +4,18 @@ from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, Tr
 
 
 def phantom() -> Recipe:
-    """TRCGL-Net over a RegNetX-200MF from scratch, on phantoms.
+    """TRCGL-Net over a ten-layer ResNet from scratch, on phantoms.
 
-    Data: `trcgl prepare phantom --out phantom --size 96`. Hardware: 2 CPU cores. Hours and
-    numbers: not measured here yet.
+    Data: 4,000 training phantoms of 96 px (`trcgl prepare phantom --out phantom`). Hardware: 2 CPU cores,
+    5 minutes. On test, weighted to the benchmark: mAP .583 [.567, .598], tail .484 [.434, .533]; on a benchmark drawn
+    with another seed .546 [.531, .562], tail .482 [.436, .529].
 
         trcgl train phantom --recipe phantom --out phantom-run
     """
     return Recipe(
         name="phantom",
         model=ModelRecipe(
-            backbone="regnetx_002",
+            backbone="resnet10t",
             image_size=96,
             output_stride=16,
             reweighting_gate=0.0,
@@ -23,8 +24,14 @@ def phantom() -> Recipe:
             learn_gates=True,
         ),
         loss=LossRecipe(name="bce"),
-        augment=AugmentRecipe(rotation=4.0, translation=0.04, scale=0.05),
+        augment=AugmentRecipe(rotation=2.0, translation=0.016, scale=0.03, brightness=0.03, contrast=0.06),
         train=TrainRecipe(
-            epochs=10, batch_size=32, backbone_lr=2e-3, head_lr=2e-3, warmup_steps=100, ema=0.99, workers=0
+            epochs=5,
+            batch_size=16,
+            backbone_lr=4e-3,
+            head_lr=4e-3,
+            warmup_steps=180,
+            sampler="repeat_factor",
+            repeat_threshold=0.1,
         ),
     )

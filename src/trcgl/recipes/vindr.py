@@ -1,6 +1,9 @@
 """VinDr-CXR: 15,000 radiographs that radiologists read."""
 
-from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, TrainRecipe
+from dataclasses import replace
+
+from trcgl.core.recipe import AugmentRecipe, Recipe
+from trcgl.recipes.trcgl import trcgl
 
 
 def vindr() -> Recipe:
@@ -13,22 +16,19 @@ def vindr() -> Recipe:
 
         trcgl train vindr --recipe vindr --out vindr-run
     """
-    return Recipe(
+    base = trcgl()
+    return replace(
+        base,
         name="vindr",
-        model=ModelRecipe(
-            backbone="convnextv2_tiny.fcmae_ft_in22k_in1k",
-            weights="hub",
+        model=replace(
+            base.model,
             image_size=512,
             drop_path=0.2,
             dropout=0.2,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
         ),
-        loss=LossRecipe(name="bce"),
         augment=AugmentRecipe(erasing=0.2),
-        train=TrainRecipe(
+        train=replace(
+            base.train,
             epochs=30,
             batch_size=32,
             backbone_lr=1e-4,
@@ -36,6 +36,5 @@ def vindr() -> Recipe:
             warmup_steps=300,
             ema=0.999,
             patience=6,
-            precision="bf16-mixed",
         ),
     )

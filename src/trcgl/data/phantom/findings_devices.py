@@ -41,7 +41,7 @@ def sternotomy(chest: Chest, rng: np.random.Generator) -> Change:
             )
         )
     wires = np.minimum(c.strokes(np.array(loops), 0.0042), 1.0)
-    drawn = np.float32(1.5 * chest.contrast * rng.uniform(0.8, 1.2)) * wires
+    drawn = np.float32(2.6 * chest.contrast * rng.uniform(0.8, 1.2)) * wires
     return Change(drawn, wires > 0.2, facts={"wires": [(float(x), float(y)) for y in heights]})
 
 

@@ -14,11 +14,11 @@ def nodule(chest: Chest, rng: np.random.Generator) -> Change:
     mask = np.zeros(layer.shape, bool)
     centers = []
     for _ in range(count):
-        radius = rng.uniform(0.015, 0.034) * chest.extent
+        radius = rng.uniform(0.017, 0.036) * chest.extent
         center = chest.random_lung_point(rng, rng.random() < 0.5, margin=0.03 + radius)
         distance = c.radius(center, (radius, radius * rng.uniform(0.85, 1.15)), rng.uniform(0, 3))
         sphere = np.sqrt(np.clip(1.15 - distance * distance, 0, 1))
-        layer = np.maximum(layer, np.float32(0.36 * chest.contrast * rng.uniform(0.7, 1.3)) * sphere)
+        layer = np.maximum(layer, np.float32(0.48 * chest.contrast * rng.uniform(0.7, 1.3)) * sphere)
         mask |= distance < 1.1
         centers.append((*center, radius))
     return Change(layer, mask, facts={"centers": centers})
@@ -40,7 +40,7 @@ def mass(chest: Chest, rng: np.random.Generator) -> Change:
     distance = c.radius(center, (radius, radius * rng.uniform(0.75, 1.1)), rng.uniform(0, 3)) / edge
     inside = c.inside((distance - 1) * np.float32(radius), 0.006)
     body = inside * (np.float32(0.55) + np.float32(0.45) * np.sqrt(np.clip(1 - distance * distance, 0, 1)))
-    here = np.float32(0.55 * chest.contrast * rng.uniform(0.75, 1.2)) * body * chest.body * (c.y > 0)
+    here = np.float32(0.68 * chest.contrast * rng.uniform(0.75, 1.2)) * body * chest.body * (c.y > 0)
     here = here * (1 - np.float32(0.45) * chest.mediastinum)
     return Change(here, inside > 0.5, vessels=1 - 0.6 * inside, facts={"center": center, "radius": radius})
 
@@ -65,7 +65,7 @@ def _bands(chest: Chest, rng: np.random.Generator) -> Change:
         layer = layer + c.strokes(path[None], width, np.sqrt(np.clip(1 - 3.5 * t * t, 0.05, 1))[None])
         left = left if rng.random() < 0.6 else not left
     layer = np.minimum(layer, 1.2) * chest.lung
-    drawn = np.float32(0.40 * chest.contrast * rng.uniform(0.75, 1.3)) * layer
+    drawn = np.float32(0.48 * chest.contrast * rng.uniform(0.75, 1.3)) * layer
     return Change(drawn, layer > 0.25, facts={"kind": "bands"})
 
 
@@ -165,7 +165,7 @@ def bronchiectasis(chest: Chest, rng: np.random.Generator) -> Change:
         layer = np.maximum(layer, trams)
         mask |= trams > 0.3
     layer = layer * chest.lung
-    drawn = np.float32(0.27 * chest.contrast * rng.uniform(0.75, 1.25)) * layer
+    drawn = np.float32(0.34 * chest.contrast * rng.uniform(0.75, 1.25)) * layer
     return Change(drawn, mask & (chest.lung > 0.3), facts={"rings": rings})
 
 
@@ -207,7 +207,7 @@ def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
     centers = np.array(center) + rng.normal(0, 1, (count, 2)) * spread
     radii = rng.uniform(0.0065, 0.0130, count) * chest.extent**0.5
     dots = c.dots(centers, radii)
-    drawn = np.float32(1.05 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
+    drawn = np.float32(1.45 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
     facts = {
         "place": str(place),
         "dots": [(*one, radius) for one, radius in zip(centers.tolist(), radii.tolist(), strict=True)],

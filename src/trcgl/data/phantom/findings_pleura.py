@@ -49,7 +49,7 @@ def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
             c.y - np.float32(high + rng.uniform(0.18, 0.35)), 0.04
         )
     band = c.inside(depth - np.float32(thick) * wavy, 0.003) * chest.lung * here * reach
-    drawn = np.float32(0.40 * chest.contrast * rng.uniform(0.75, 1.25)) * band
+    drawn = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.25)) * band
     if not apical and rng.random() < 0.3:
         plaque = np.clip(1 - np.abs(depth - np.float32(thick)) * np.float32(1 / (0.004 + 0.5 * c.pixel)), 0, 1)
         drawn = drawn + np.float32(0.35 * chest.contrast) * plaque * band
@@ -129,7 +129,7 @@ def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
         rim = np.clip(1 - np.abs(below - np.float32(rind / 2)) * np.float32(1 / (rind / 2 + 0.5 * c.pixel)), 0, 1)
         line = np.maximum(line, rim * arch * chest.side(left))
     strength = chest.contrast * rng.uniform(0.75, 1.25)
-    drawn = np.float32(0.12 * strength) * line - np.float32(0.72 * strength) * layer
+    drawn = np.float32(0.12 * strength) * line - np.float32(0.85 * strength) * layer
     return Change(drawn, layer > 0.4, facts={"sides": len(sides), "thickness": thick})
 
 
