@@ -6,9 +6,9 @@ from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, Tr
 def phantom() -> Recipe:
     """TRCGL-Net over a ten-layer ResNet from scratch, on phantoms.
 
-    Data: 4,000 training phantoms of 96 px (`trcgl prepare phantom --out phantom`). Hardware: 2 CPU cores,
-    5 minutes. On test, weighted to the benchmark: mAP .583 [.567, .598], tail .484 [.434, .533]; on a benchmark drawn
-    with another seed .546 [.531, .562], tail .482 [.436, .529].
+    Data: 4,000 training phantoms of 96 px (`trcgl prepare phantom --out phantom`). Hardware: 2 CPU cores.
+    Hours and numbers: 5 minutes; on test, weighted to the benchmark, mAP .583 [.567, .598] and tail mAP .484 [.434,
+    .533]; on a benchmark drawn with another seed .546 [.531, .562] and .482 [.436, .529].
 
         trcgl train phantom --recipe phantom --out phantom-run
     """
