@@ -67,7 +67,7 @@ def overview() -> str:
             "",
             "Train and judge classifiers for long-tailed multi-label chest radiographs (TRCGL-Net, arXiv 2607.00975).",
             "",
-            *(f"  trcgl {name:<10} {verb.what}" for name, verb in VERBS.items()),
+            *(f"  trcgl {name:<15} {verb.what}" for name, verb in VERBS.items()),
             "",
             "Every verb takes --help, and --json for one machine-readable object on stdout. The same command again",
             "resumes. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect of trcgl.",

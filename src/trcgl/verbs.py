@@ -116,16 +116,10 @@ def _describe(dataset: Path, /, *, out: Path | None = None) -> Done:
 def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
     import tyro
 
-    from trcgl.core.recipe import Recipe, from_json
+    from trcgl.core.recipe import Recipe
     from trcgl.recipes import RECIPES
 
-    name = _value_of("--recipe", arguments) or "trcgl"
-    if name in RECIPES:
-        base, about = RECIPES[name](), inspect.getdoc(RECIPES[name]) or ""
-    elif Path(name).is_file():
-        base, about = from_json(Path(name).read_text(encoding="utf-8")), f"The recipe in {name}."
-    else:
-        raise RecipeError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}, or the path of a recipe.json.")
+    name, base, about, example = _chosen_recipe(arguments, "trcgl", RECIPES, Recipe)
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
 
     def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: settings_of = base) -> Done:
@@ -136,17 +130,85 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
         chosen = f"best epoch: {best['epoch']} (val mAP {best['val/mAP']:.4f})\n" if best else ""
         return Done(info, f"{chosen}next: trcgl evaluate {out}")
 
-    about, _, example = about.partition("\n\n    ")
     command.__doc__ = f"""Train a classifier with the recipe {name}; every setting is overridden by its path.
 
-    {about.replace(chr(10), chr(10) + "    ")}
+    {about}
 
     Args:
         dataset: A dataset folder with images.
         out: The run folder to write; new, or an interrupted one of the same recipe.
         recipe: One of {", ".join(RECIPES)}, or the path of a recipe.json.
     """
-    return command, arguments, example.strip() or None
+    return command, arguments, example
+
+
+def _train_generator(arguments: list[str]) -> tuple[Command, list[str], str | None]:
+    import tyro
+
+    from trcgl.core.generator_recipe import GeneratorRecipe
+    from trcgl.recipes import GENERATORS
+
+    name, base, about, example = _chosen_recipe(arguments, "generator_phantom", GENERATORS, GeneratorRecipe)
+    settings_of = Annotated[GeneratorRecipe, tyro.conf.arg(name="")]
+
+    def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: settings_of = base) -> Done:
+        from trcgl.generate.train_generator import train_generator
+
+        info = train_generator(dataset, settings, out)
+        following = f"next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC"
+        return Done(info, f"generator: {out} ({info['digest'][:12]})\n{following}" if info else following)
+
+    command.__doc__ = f"""Train a generator with the recipe {name}; every setting is overridden by its path.
+
+    {about}
+
+    Args:
+        dataset: A dataset folder with images; only its train patients are shown.
+        out: The generator folder to write; new, or an interrupted one of the same recipe.
+        recipe: One of {", ".join(GENERATORS)}, or the path of a recipe.json.
+    """
+    return command, arguments, example
+
+
+def _synthesize(arguments: list[str]) -> tuple[Command, list[str], str | None]:
+    import tyro
+
+    from trcgl.generate.synthesize import SynthesizeOptions, synthesize
+
+    shared = Annotated[SynthesizeOptions, tyro.conf.arg(name="")]
+    default = SynthesizeOptions()
+
+    def command(
+        generator: Path, /, *, dataset: Path, out: Path, screener: Path | None = None, options: shared = default
+    ) -> Done:
+        told = synthesize(generator, dataset, screener, out, options)
+        lines = [f"{name}: {count:,}" for name, count in told["counts"].items()] if told else []
+        return Done(told, "\n".join([*lines, f"report: {out / 'report.html'}"]))
+
+    command.__doc__ = """Draw radiographs of rare findings, and screen them.
+
+    Args:
+        generator: A generator folder that was trained on the dataset.
+        dataset: The real dataset.
+        out: The synthetic folder to write; new, or an interrupted one of the same settings.
+        screener: A run trained on the dataset's real rows alone, whose classifier screens what is drawn.
+    """
+    return command, arguments, None
+
+
+def _chosen_recipe(
+    arguments: list[str], default: str, recipes: dict[str, Any], kind: type
+) -> tuple[str, Any, str, str | None]:
+    """Name, settings, description and example of the recipe that `--recipe` names."""
+    from trcgl.core.recipe import from_json
+
+    name = _value_of("--recipe", arguments) or default
+    if name in recipes:
+        about, _, example = (inspect.getdoc(recipes[name]) or "").partition("\n\n    ")
+        return name, recipes[name](), about.replace("\n", "\n    "), example.strip() or None
+    if Path(name).is_file():
+        return name, from_json(Path(name).read_text(encoding="utf-8"), kind), f"The recipe in {name}.", None
+    raise RecipeError(f"unknown recipe {name!r}; there are {', '.join(recipes)}, or the path of a recipe.json.")
 
 
 def _evaluate(run: Path, /, *, split: Literal["test", "val"] = "test", dataset: Path | None = None) -> Done:
@@ -296,6 +358,16 @@ VERBS: dict[str, Verb] = {
         "Train a classifier into a run folder.",
         "trcgl train nih --recipe nih_mini --model.weights efficientnet_lite0_imagenet.safetensors --out run",
         _train,
+    ),
+    "train-generator": Verb(
+        "Train a diffusion model that draws radiographs of the findings it is asked for.",
+        "trcgl train-generator phantom --recipe generator_phantom --out generator",
+        _train_generator,
+    ),
+    "synthesize": Verb(
+        "Draw radiographs of rare findings with a generator, and screen them.",
+        "trcgl synthesize generator --dataset phantom --screener run --out synthetic",
+        _synthesize,
     ),
     "evaluate": Verb(
         "Judge a finished run, with patient-level intervals and a report.",

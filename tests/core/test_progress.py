@@ -55,6 +55,24 @@ def test_work_of_unknown_length_is_counted(clock, capsys):
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["reading", "reading"]
 
 
+def test_a_unit_adds_how_many_there_are_in_a_second(clock, capsys):
+    clock.step = 0.25
+    list(track(clock.work(range(100)), total=100, what="drawing", unit="images"))
+    assert capsys.readouterr().err.splitlines()[0] == "drawing: 40 of 100, 4 images/s, about 15 s left"
+
+
+def test_a_bar_shows_the_rate_too(clock, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock.step = 0.5
+    list(track(clock.work(range(10)), total=10, what="drawing", unit="images"))
+    assert "2 images/s" in terminal.getvalue()
+
+
 def test_a_terminal_gets_a_bar(clock, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

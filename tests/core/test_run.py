@@ -25,6 +25,12 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_within_a_file_is_said_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"x\.json: cannot be written"):
+        run.write_json(tmp_path / "file" / "x.json", {})
+
+
 def test_json_that_is_not_a_number_is_refused_rather_than_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.write_json(tmp_path / "e.json", {"AP": float("nan")})

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from trcgl import cli
+from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.recipe import ModelRecipe, from_json, to_json
 from trcgl.model.losses import LOSSES
 from trcgl.model.train import check
 from trcgl.model.trcgl_net import build_network
-from trcgl.recipes import RECIPES
+from trcgl.recipes import GENERATORS, RECIPES
 
 FINDINGS = 30
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -118,3 +119,19 @@ def test_the_paper_learns_for_a_step_with_a_small_backbone():
 def test_reading_recipes_imports_no_network_library():
     code = "import sys, trcgl.recipes; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'polars')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_recipe_of_a_generator_keeps_the_same_promises(name, monkeypatch):
+    import trcgl.generate.train_generator as stage
+
+    recipe, text = GENERATORS[name](), inspect.getdoc(GENERATORS[name])
+    assert recipe.name == name
+    assert from_json(to_json(recipe), GeneratorRecipe) == recipe
+    assert all(word in text for word in ("Data:", "Hardware:", "numbers"))
+    stage.check(recipe)
+    asked = []
+    monkeypatch.setattr(stage, "train_generator", lambda dataset, recipe, out: asked.append(recipe) or {})
+    (typed,) = [line.strip() for line in text.splitlines() if line.strip().startswith("trcgl train-generator ")]
+    assert cli.main(shlex.split(typed)[1:]) == 0
+    assert asked == [recipe]

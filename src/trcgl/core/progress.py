@@ -11,18 +11,19 @@ QUIET_SECONDS = 2.0
 LINE_SECONDS = 10.0
 
 
-def track(items: Iterable[Item], total: int | None = None, what: str = "") -> Iterator[Item]:
+def track(items: Iterable[Item], total: int | None = None, what: str = "", unit: str = "") -> Iterator[Item]:
     """Yield the items and show how far they are.
 
-    Nothing is shown for work that ends within two seconds. `total` defaults to `len(items)` where there is one.
+    Nothing is shown for work that ends within two seconds. `total` defaults to `len(items)` where there is one. With a
+    `unit`, for instance "images", it is also shown how many there are per second.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     show = _bar if sys.stderr.isatty() else _lines
-    yield from show(items, total, what)
+    yield from show(items, total, what, unit)
 
 
-def _bar(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
+def _bar(items: Iterable[Item], total: int | None, what: str, unit: str) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -39,22 +40,24 @@ def _bar(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        *([TextColumn("{task.fields[rate]}")] if unit else []),
     )
     started = time.monotonic()
     bar = Progress(*columns, console=Console(stderr=True), transient=False)
-    task = bar.add_task(what, total=total)
+    task = bar.add_task(what, total=total, rate="")
     try:
-        for item in items:
+        for done, item in enumerate(items, start=1):
             yield item
-            bar.advance(task)
-            if not bar.live.is_started and time.monotonic() - started > QUIET_SECONDS:
+            passed = time.monotonic() - started
+            bar.update(task, advance=1, rate=_rate(done, passed, unit))
+            if not bar.live.is_started and passed > QUIET_SECONDS:
                 bar.start()
     finally:
         if bar.live.is_started:
             bar.stop()
 
 
-def _lines(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
+def _lines(items: Iterable[Item], total: int | None, what: str, unit: str) -> Iterator[Item]:
     started = time.monotonic()
     due = started + LINE_SECONDS
     for done, item in enumerate(items, start=1):
@@ -63,5 +66,10 @@ def _lines(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item
             # The first items wait for the workers to start: an estimate from less than a hundredth would frighten.
             known = total is not None and 100 * done > total
             left = f", about {(now - started) / done * (total - done):.0f} s left" if total and known else ""
-            print(f"{what}: {done}{f' of {total}' if total else ''}{left}", file=sys.stderr, flush=True)
+            rate = f", {_rate(done, now - started, unit)}" if unit else ""
+            print(f"{what}: {done}{f' of {total}' if total else ''}{rate}{left}", file=sys.stderr, flush=True)
             due = now + LINE_SECONDS
+
+
+def _rate(done: int, seconds: float, unit: str) -> str:
+    return f"{done / max(seconds, 1e-9):.3g} {unit}/s"

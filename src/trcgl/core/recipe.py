@@ -180,7 +180,7 @@ def from_json(text: str, kind: type = Recipe) -> Any:
     return _build(kind, raw, "")
 
 
-def differences(left: Recipe, right: Recipe) -> list[str]:
+def differences(left: Any, right: Any) -> list[str]:
     """`path: left → right` for every field in which two recipes differ."""
     flat_left, flat_right = _flatten(dataclasses.asdict(left)), _flatten(dataclasses.asdict(right))
     return [
@@ -199,6 +199,8 @@ def _build(kind: type, raw: Any, path: str) -> Any:
     values = {}
     for name, value in raw.items():
         hint = hints[name]
+        if typing.get_origin(hint) is tuple and isinstance(value, list):  # JSON has no tuples
+            value = tuple(value)
         if dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), value, f"{path}{name}.")
         elif not _fits(value, hint):
@@ -214,6 +216,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in typing.get_args(hint))
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

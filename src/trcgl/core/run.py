@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +41,8 @@ def atomic(path: Path) -> Iterator[Path]:
         why = error.strerror or error
         raise DataError(f"{path}: cannot be written ({why}). Free some space or choose another folder.") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong with the folder above is what counts
+            aside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from trcgl.data.cooccurrence import counts
 from trcgl.data.radiograph import PIXEL_RULE
 from trcgl.data.sources import SOURCES, SourceTable
 from trcgl.data.split import split_patients
-from trcgl.data.store import SCHEMA
+from trcgl.data.store import SCHEMA, check_space, write_images
 
 SETTINGS_SCHEMA = "trcgl.prepare/1"
 
@@ -90,7 +89,7 @@ def prepare(
     # What contradicts itself in the archive's own split shows now, not after hours of decoding.
     split_patients(table.rows, table.space, fractions=options.fractions, seed=options.seed)
     if not options.manifest_only:
-        _check_space(out, table.rows.height, options.size)
+        check_space(out, table.rows.height, options.size, "a smaller --size")
     settings = _settings(source, table, options, source_options)
     ours = run.claim(out, "prepare.json", settings, lambda stored: _differences(stored, settings))
     if ours and (out / "dataset.json").exists():
@@ -163,11 +162,7 @@ def _images(
             f"{decoder.root}: not one of {len(records)} images can be read, the first because: {records[0]['reason']}. "
             "Is --root the folder of the archive? With --manifest-only the labels are prepared without images."
         )
-    with run.atomic(out / "images.npy") as aside, open(aside, "wb") as handle:
-        shape = (int(readable.sum()), side, side)
-        np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for part in range(decoder.parts):
-            handle.write(decoder.pictures(part).tobytes())
+    write_images(out / "images.npy", map(decoder.pictures, range(decoder.parts)), int(readable.sum()), side)
     unreadable = table.rows.filter(~readable).select(
         "image_id", reason=pl.Series([one["reason"] for one in records if "reason" in one], dtype=pl.String)
     )
@@ -190,17 +185,6 @@ def _images(
     )
     rows = rows.with_columns(sha256=pl.Series([one["sha256"] for one in kept], dtype=pl.String))
     return rows, pl.concat([table.dropped, unreadable]), pixels
-
-
-def _check_space(out: Path, images: int, side: int) -> None:
-    needed = 2 * images * side * side  # the parts and the whole, side by side at the end
-    there = next(one for one in (out, *out.absolute().parents) if one.exists())
-    free = shutil.disk_usage(there).free + sum(one.stat().st_size for one in (out / "parts").glob("part-*"))
-    if free < needed:
-        raise DataError(
-            f"{out}: {images} images of {side} px need {needed / 2**30:.1f} GiB while they are prepared and "
-            f"{free / 2**30:.1f} GiB are free. Free some space, choose another --out, or a smaller --size."
-        )
 
 
 def _splits(manifest: pl.DataFrame) -> dict[str, dict[str, Any]]:

@@ -219,9 +219,9 @@ def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, 
             if picture.mode.startswith("I"):
                 return np.asarray(picture).astype(np.uint16, copy=False)
             return np.asarray(picture if picture.mode == "L" else _gray(picture))
-    except (
-        OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError
-    ) as error:  # fmt: skip
+    except Image.DecompressionBombError as error:  # far above our own limit, which it then does not come to
+        raise UnreadableImage(f"{name}: too large to be a radiograph ({error}). It was not decoded.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise UnreadableImage(f"{name}: damaged or cut off ({error}). Copy it again from the archive.") from error
 
 

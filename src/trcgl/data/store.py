@@ -1,5 +1,7 @@
 """The dataset folder, opened: label space, manifest, and every image decoded once into a memory-mapped array."""
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,47 @@ def open_dataset(folder: Path) -> Dataset:
         raise DataError(f"{folder}: the rows of manifest.parquet are not those of images.npy. Prepare it again.")
     boxes = _read(folder / "boxes.parquet") if "boxes.parquet" in info["files"] else None
     return Dataset(folder, info, space, manifest, images, boxes)
+
+
+def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]], count: int, side: int) -> None:
+    """Write `images.npy` from its parts, one after the other and whole or not at all.
+
+    Args:
+        path: the file.
+        parts: `count` square images in all.
+        count: of images.
+        side: of each, in pixels.
+
+    Raises:
+        DataError: the disk is full or the folder cannot be written to.
+    """
+    with run.atomic(path) as aside, open(aside, "wb") as handle:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side)}
+        np.lib.format.write_array_header_1_0(handle, header)
+        for part in parts:
+            handle.write(part.tobytes())
+
+
+def check_space(out: Path, count: int, side: int, advice: str) -> None:
+    """Refuse to begin what the disk cannot hold: the parts of a store and the store, side by side at the end.
+
+    Args:
+        out: the folder to write, which may hold some of the parts already, in `parts/`.
+        count: of images.
+        side: of each, in pixels.
+        advice: what else to change, for the message.
+
+    Raises:
+        DataError: there is too little space.
+    """
+    needed = 2 * count * side * side
+    there = next(one for one in (out, *out.absolute().parents) if one.exists())
+    free = shutil.disk_usage(there).free + sum(one.stat().st_size for one in (out / "parts").glob("part-*"))
+    if free < needed:
+        raise DataError(
+            f"{out}: {count} images of {side} px need {needed / 2**30:.1f} GiB while they are made and "
+            f"{free / 2**30:.1f} GiB are free. Free some space, choose another --out, or {advice}."
+        )
 
 
 def _read(path: Path) -> pl.DataFrame:

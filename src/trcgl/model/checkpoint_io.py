@@ -44,7 +44,7 @@ class WholeCheckpointIO(CheckpointIO):
         except FileNotFoundError as error:
             raise CheckpointError(f"{path}: no such checkpoint. Choose another --out and train anew.") from error
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
+            reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
             raise CheckpointError(
                 f"{path} is not a checkpoint that trcgl wrote, or it is damaged ({reason}). "
                 "Choose another --out and train anew, or put the right file back."

@@ -94,13 +94,14 @@ class ProgressLines(Callback):
         whole = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
         left = (self._said - self._started) * (whole - done) / max(1, done - self._before)
         print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, batch {done}/{whole}{more}, {_spell(left)} left",
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, batch {done}/{whole}{more}, {spell(left)} left",
             file=sys.stderr,
             flush=True,
         )
 
 
-def _spell(seconds: float) -> str:
+def spell(seconds: float) -> str:
+    """A duration in words, to the second."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

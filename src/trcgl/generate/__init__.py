@@ -1,0 +1,1 @@
+"""The diffusion half of TRCGL-Net: draw radiographs of rare findings."""

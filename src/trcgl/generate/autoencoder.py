@@ -1,0 +1,112 @@
+"""From images to latents and back: lossless space-to-depth, or a small variational autoencoder."""
+
+from typing import Any, TypeAlias
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.generator_recipe import AutoencoderRecipe
+
+
+class Exactly:
+    """A distribution without spread, where a pipeline expects a posterior."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = value
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Its one value."""
+        return self._value
+
+    def mode(self) -> Tensor:
+        """Its one value."""
+        return self._value
+
+
+class SpaceToDepth(ModelMixin, ConfigMixin):
+    """Fold blocks of factor x factor pixels into channels and back; the interface of `AutoencoderKL`, and no loss.
+
+    A small VAE smooths away small findings (calcifications, lines); what is folded is all there.
+
+    Args:
+        factor: side of a block; a power of two, so that pipelines know the size of the latents.
+        in_channels: channels of the images.
+        scaling_factor: latents are multiplied by it; measured by `measure_scale`.
+        block_out_channels: made up so that pipelines compute the factor as 2 ** (len - 1).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        factor: int = 4,
+        in_channels: int = 1,
+        scaling_factor: float = 1.0,
+        block_out_channels: tuple[int, ...] | list[int] = (1, 1, 1),
+        latent_channels: int = 16,
+        force_upcast: bool = False,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("unit", torch.ones(()))  # knows device and type; pipelines expect a file of weights
+
+    def encode(self, image: Tensor) -> AutoencoderKLOutput:
+        """(B, c, H, W) to latents (B, c f², H / f, W / f)."""
+        return AutoencoderKLOutput(latent_dist=Exactly(functional.pixel_unshuffle(image, self.config["factor"])))
+
+    def decode(self, latent: Tensor, return_dict: bool = True, generator: torch.Generator | None = None) -> Any:
+        """The inverse of `encode`: a `DecoderOutput`, or a tuple."""
+        image = functional.pixel_shuffle(latent, self.config["factor"])
+        return DecoderOutput(sample=image) if return_dict else (image,)
+
+
+Autoencoder: TypeAlias = SpaceToDepth | AutoencoderKL
+
+
+def build_autoencoder(recipe: AutoencoderRecipe) -> Autoencoder:
+    """The autoencoder of a recipe, on one channel, with random weights where it has any.
+
+    Raises:
+        RecipeError: the factor is not a power of two.
+    """
+    levels = recipe.factor.bit_length()
+    if recipe.factor != 1 << (levels - 1):
+        raise RecipeError(f"autoencoder.factor is {recipe.factor}; it must be a power of two.")
+    if recipe.kind == "space_to_depth":
+        return SpaceToDepth(recipe.factor, 1, 1.0, (1,) * levels, recipe.factor**2)
+    widths = tuple(recipe.width * 2**level for level in range(levels))
+    return AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=widths,
+        latent_channels=recipe.latent_channels,
+        norm_num_groups=min(16, recipe.width),
+        layers_per_block=1,
+        mid_block_add_attention=False,
+        force_upcast=False,
+    )
+
+
+@torch.inference_mode()
+def measure_scale(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 height width"]) -> float:
+    """Set `scaling_factor` so that latents of these images have standard deviation 1, and return it.
+
+    The 0.18215 of Stable Diffusion is its own autoencoder's on its own photographs.
+
+    Args:
+        autoencoder: as it will be used.
+        images: gray, in [-1, 1].
+    """
+    seen = images.expand(-1, autoencoder.config["in_channels"], -1, -1)
+    latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in seen.split(32)])
+    scale = float(1 / latents.std())
+    autoencoder.register_to_config(scaling_factor=scale)
+    return scale

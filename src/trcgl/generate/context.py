@@ -1,0 +1,118 @@
+"""Learnable context tokens (TRCGL-Net, Figure 1b): vectors that say to the network what words do not."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trcgl.core.generator_recipe import ContextRecipe
+
+
+class ContextTokens(nn.Module):
+    """Tokens of every prompt, and tokens of each finding.
+
+    With the placement `input` they stand within the text encoder: the shared ones first, those of a finding before its
+    name, because the encoder's attention is causal and the name can only see what comes before it. With `output` they
+    are appended to the encoded text of both the conditional and the empty prompt: the shared ones, then the mean over
+    the prompt's findings of their tokens, or over all findings where it names none. All prompts are equally long then.
+
+    Args:
+        recipe: placement and how many.
+        findings: number of findings C.
+        width: D of the text encoder.
+    """
+
+    def __init__(self, recipe: ContextRecipe, findings: int, width: int) -> None:
+        super().__init__()
+        self.placement = recipe.placement
+        self.enabled = recipe.placement != "none"
+        self.shared = nn.Parameter(0.02 * torch.randn(recipe.shared, width))
+        self.of_finding = nn.Parameter(0.02 * torch.randn(findings, recipe.per_finding, width))
+
+    @property
+    def within(self) -> bool:
+        """Tokens stand within the text encoder."""
+        return self.enabled and self.placement == "input"
+
+    @property
+    def after(self) -> bool:
+        """Tokens are appended to the encoded text."""
+        return self.enabled and self.placement == "output"
+
+    def shared_ids(self, vocabulary: int) -> list[int]:
+        """Ids of the shared tokens: placeholders behind the vocabulary."""
+        return list(range(vocabulary, vocabulary + len(self.shared)))
+
+    def finding_ids(self, finding: int, vocabulary: int) -> list[int]:
+        """Ids of the tokens of a finding, given by its index."""
+        _, each, _ = self.of_finding.shape
+        start = vocabulary + len(self.shared) + finding * each
+        return list(range(start, start + each))
+
+    def append(
+        self, text: Float[Tensor, "batch tokens width"], present: Float[Tensor, "batch findings"]
+    ) -> Float[Tensor, "batch more width"]:
+        """Encoded text with the tokens behind it.
+
+        Args:
+            text: encoded prompts.
+            present: 1 for the findings that each names.
+        """
+        present = torch.where(present.sum(1, keepdim=True) > 0, present, 1.0)
+        mean = torch.einsum("bc,cpd->bpd", present / present.sum(1, keepdim=True), self.of_finding)
+        return torch.cat([text, self.shared.expand(len(text), -1, -1), mean], dim=1)
+
+    @contextmanager
+    def embedded(self, embedding: nn.Module, vocabulary: int) -> Iterator[None]:
+        """Within the block, `embedding` looks placeholders up here; gradients flow to the tokens.
+
+        The text encoder takes ids alone, so the lookup itself is the one place where vectors can enter.
+        """
+        asked: list[Int[Tensor, "batch tokens"]] = []
+
+        def before(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            asked.append(arguments[0])
+            return (arguments[0].clamp(max=vocabulary - 1), *arguments[1:])
+
+        def after(_: nn.Module, __: tuple[Any, ...], found: Tensor) -> Tensor:
+            ids = asked.pop()
+            table = torch.cat([self.shared, self.of_finding.flatten(0, 1)]).to(found.dtype)
+            ours = table[(ids - vocabulary).clamp(min=0)]
+            return torch.where((ids >= vocabulary)[..., None], ours, found)
+
+        handles = [embedding.register_forward_pre_hook(before), embedding.register_forward_hook(after)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.no_grad()
+    def start_from(self, shared: Float[Tensor, " width"], of_finding: Float[Tensor, "findings width"]) -> None:
+        """Begin at given vectors, each token a little off so that they can part.
+
+        Args:
+            shared: where the shared tokens begin.
+            of_finding: where those of each finding begin.
+        """
+        spread = 0.1 * of_finding.std()
+        self.shared.copy_(shared + spread * torch.randn_like(self.shared))
+        self.of_finding.copy_(of_finding[:, None] + spread * torch.randn_like(self.of_finding))
+
+
+def nearest(
+    tokens: Float[Tensor, "tokens width"],
+    vectors: Float[Tensor, "words width"],
+    words: Sequence[str],
+    count: int = 5,
+) -> list[list[tuple[str, float]]]:
+    """The words whose vectors point most nearly where each token does, with the cosine."""
+    cosine = nn.functional.normalize(tokens, dim=1) @ nn.functional.normalize(vectors, dim=1).T
+    values, places = cosine.topk(min(count, len(words)))
+    return [
+        [(words[place], round(value, 4)) for value, place in zip(row, where, strict=True)]
+        for row, where in zip(values.tolist(), places.tolist(), strict=True)
+    ]

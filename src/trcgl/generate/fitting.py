@@ -1,0 +1,170 @@
+"""One stage of the generator's training: Lightning's loop, whole checkpoints, signals, resume."""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from trcgl.core.errors import Interrupted
+from trcgl.core.generator_recipe import FitRecipe
+from trcgl.model.averaging import MovingAverage
+from trcgl.model.checkpoint_io import WholeCheckpointIO
+from trcgl.model.stop import StopRequest
+from trcgl.model.trainer import hardware, quiet
+from trcgl.model.training_log import GoBack, MetricsLog, spell
+
+LAST = "last.ckpt"
+_EVERY = 10.0  # seconds between two lines
+
+
+class LastCheckpoint(Checkpoint):
+    """Save every so many steps, at the end, and when a signal asks to stop.
+
+    Args:
+        path: of the checkpoint.
+        every: steps; 0 saves at the end alone.
+        request: filled when a signal arrives.
+    """
+
+    def __init__(self, path: Path, every: int, request: StopRequest) -> None:
+        self._path, self._every, self._request = path, every, request
+        self._due = self._stop = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the signals from Lightning, whose handler knows nothing of our checkpoints."""
+        self._request.listen()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Save where it is due; the end of the stage is saved when Lightning has counted it."""
+        self._stop = trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)
+        self._due |= self._stop or bool(self._every and trainer.global_step % self._every == 0)
+        self._due |= trainer.is_last_batch
+        if not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the end."""
+        self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        if self._due:
+            trainer.save_checkpoint(self._path, weights_only=False)
+            self._due = False
+        if self._stop:
+            number = self._request.signal or 15  # where another process received it
+            raise Interrupted(number, f"stopped after step {trainer.global_step}; the same command goes on from there.")
+
+
+class StepLines(Callback):
+    """A line on stderr every ten seconds, with the loss and the time left.
+
+    Args:
+        stage: what is being trained.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._started = self._said = time.monotonic()
+        self._before = trainer.global_step
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any, **__: Any
+    ) -> None:
+        """Say where we are, if it has been quiet or is over."""
+        done, whole = trainer.global_step, trainer.max_steps
+        if time.monotonic() - self._said < _EVERY and done < whole:
+            return
+        self._said = time.monotonic()
+        left = (self._said - self._started) * (whole - done) / max(1, done - self._before)
+        loss = float(outputs["loss"])
+        print(f"{self._stage}: step {done}/{whole}, loss {loss:.4f}, {spell(left)} left", file=sys.stderr, flush=True)
+
+
+def fit_stage(
+    module: lightning.LightningModule,
+    *,
+    stage: str,
+    folder: Path,
+    steps: int,
+    settings: FitRecipe,
+    request: StopRequest,
+) -> None:
+    """Train a stage to its last step, or go on with it; `module` holds the result, averaged where `ema` is set.
+
+    Args:
+        module: brings its own loaders; its parameters are what is trained and saved.
+        stage: name, for messages.
+        folder: of the stage's checkpoint, log and TensorBoard events.
+        steps: optimizer steps of the stage.
+        settings: of the recipe.
+        request: filled when a signal arrives.
+
+    Raises:
+        Interrupted: a signal asked to stop; the state is saved.
+        RecipeError: training diverged.
+        DataError: the disk is full.
+    """
+    last = folder / LAST
+    checkpoints = WholeCheckpointIO()
+    if not (last.exists() and checkpoints.load_checkpoint(last)["global_step"] >= steps):
+        _fit(module, stage, folder, steps, settings, request)
+    module.load_state_dict(checkpoints.load_checkpoint(last)["state_dict"])
+
+
+def _fit(
+    module: lightning.LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
+) -> None:
+    terminal = sys.stderr.isatty()
+    progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else StepLines(stage)
+    callbacks: list[Callback] = [GoBack(), progress, LastCheckpoint(folder / LAST, settings.save_steps, request)]
+    if settings.ema:
+        callbacks.insert(0, MovingAverage(settings.ema))
+    grid = settings.grid_every if settings.grid_every and settings.grid_every <= steps else None
+    with quiet():
+        trainer = lightning.Trainer(
+            **hardware(settings),
+            max_steps=steps,
+            max_epochs=1,
+            val_check_interval=grid,
+            check_val_every_n_epoch=None,
+            limit_val_batches=None if grid else 0,
+            callbacks=callbacks,
+            logger=[MetricsLog(folder / "metrics.jsonl"), TensorBoardLogger(folder, name="", version="tensorboard")],
+            default_root_dir=folder,
+            benchmark=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=terminal,
+        )
+        resume = folder / LAST if (folder / LAST).exists() else None
+        trainer.fit(module, ckpt_path=resume, weights_only=True)
+
+
+def warmed_up(step: int, warmup: int, steps: int) -> float:
+    """Factor of the learning rate: linear warm-up, constant for the first half, then half a cosine to 0.
+
+    A generator gains from a long constant phase; the decay at the end sharpens what it draws.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    late = max(0.0, step - steps / 2) / max(1.0, steps / 2)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, late)))
+
+
+def clip(module: lightning.LightningModule, largest: float) -> torch.Tensor:
+    """Clip the gradient norm and return it as it was."""
+    return torch.nn.utils.clip_grad_norm_(module.parameters(), largest or math.inf)

@@ -1,0 +1,229 @@
+"""The generator folder: a diffusers pipeline directory, `context.safetensors`, and `generator.json`, written last.
+
+Plain diffusers opens it too: `StableDiffusionPipeline.from_pretrained(folder)`, with trcgl installed where the
+autoencoder is space-to-depth.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from trcgl.core import run
+from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.recipe import from_json
+from trcgl.data.labels import LabelSpace
+from trcgl.generate.context import ContextTokens, nearest
+from trcgl.generate.pipeline import Generator
+from trcgl.generate.prompts import EMPTY, phrase, prompt
+
+SCHEMA = "trcgl.generator/1"
+DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_VOCABULARY = 20_000  # words compared with a token; whole vocabularies of bases take minutes
+
+
+def load_base(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
+    """A generator that starts from a pipeline of the kind of Stable Diffusion 1.x, with new context tokens.
+
+    Raises:
+        CheckpointError: there is no such pipeline, or its parts do not fit each other.
+        RecipeError: the image size is not one that it can draw.
+    """
+    assert recipe.base is not None
+    generator = _open(recipe.base, recipe.revision, recipe, space)
+    check_fit(generator, recipe.base)
+    factor = 2 ** (len(generator.vae.config["block_out_channels"]) - 1)
+    coarsest = factor * 2 ** (len(generator.unet.config["block_out_channels"]) - 1)
+    if recipe.image_size % coarsest:
+        raise RecipeError(f"image_size is {recipe.image_size}; the base draws multiples of {coarsest} pixels.")
+    generator.unet.register_to_config(sample_size=recipe.image_size // factor)
+    return generator
+
+
+def check_fit(generator: Generator, where: str) -> None:
+    """Refuse a pipeline whose parts do not fit each other.
+
+    Raises:
+        CheckpointError: the message names both numbers.
+    """
+    unet, vae, text = generator.unet.config, generator.vae.config, generator.text_encoder.config
+    for what, left, right in (
+        ("the U-Net takes {} latent channels, the autoencoder gives {}", unet["in_channels"], vae["latent_channels"]),
+        ("the U-Net gives {} channels and takes {}", unet["out_channels"], unet["in_channels"]),
+        (
+            "the U-Net attends to text of width {}, the text encoder gives {}",
+            unet["cross_attention_dim"],
+            text.hidden_size,
+        ),
+        (
+            "the tokenizer makes up to {} tokens, the text encoder reads {}",
+            generator.tokenizer.model_max_length,
+            text.max_position_embeddings,
+        ),
+    ):
+        if left != right:
+            raise CheckpointError(
+                f"{where}: {what.format(left, right)}. trcgl adapts pipelines of the kind of Stable Diffusion 1.x, "
+                f"such as {DOCUMENTED_BASE}."
+            )
+
+
+def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: Any) -> dict[str, Any]:
+    """Write a generator folder; `generator.json` comes last, so that a folder with it is whole.
+
+    Args:
+        generator: to be written; low-rank adapters are fused into its U-Net.
+        folder: where to.
+        recipe: what it was trained with.
+        told: further fields of `generator.json`.
+
+    Returns:
+        The content of `generator.json`.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    if getattr(generator.unet, "peft_config", None):
+        generator.unet.fuse_lora()
+        generator.unet.unload_lora()
+    try:
+        StableDiffusionPipeline(
+            vae=generator.vae,
+            text_encoder=generator.text_encoder,
+            tokenizer=generator.tokenizer,
+            unet=generator.unet,
+            scheduler=generator.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder, safe_serialization=True)
+        with run.atomic(folder / "context.safetensors") as aside:
+            save_file({name: value.detach().cpu().contiguous() for name, value in _context(generator)}, aside)
+    except (OSError, SafetensorError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise DataError(
+            f"{folder}: cannot be written ({why}). Free some space and give the same command again."
+        ) from error
+    files = {str(path.relative_to(folder)): run.sha256_file(path) for path in _weights(folder)}
+    info = {
+        "schema": SCHEMA,
+        "digest": run.digest([f"{name} {value}" for name, value in files.items()]),
+        "files": files,
+        "recipe": dataclasses.asdict(recipe),
+        "label_space": generator.space.to_dict(),
+        "image_size": generator.image_size,
+        "context": {"placement": generator.context.placement, "enabled": generator.context.enabled},
+        **told,
+        "research_use": "Research use only. Not a medical device.",
+    }
+    run.write_json(folder / "context.json", context_report(generator))
+    run.write_json(folder / "generator.json", info)
+    generator.info = info
+    return info
+
+
+def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
+    """Open a generator folder. Nothing is unpickled and nothing is fetched.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or not the one that was written.
+    """
+    folder = Path(folder)
+    if not (folder / "generator.json").exists():
+        half = (folder / "recipe.json").exists()
+        raise CheckpointError(
+            f"{folder}: no generator.json. "
+            + ("Its training has not finished: give the same `trcgl train-generator` command again." if half else "")
+            + ("" if half else "Name a folder that `trcgl train-generator` has written.")
+        )
+    info = run.read_json(folder / "generator.json")
+    if info.get("schema") != SCHEMA:
+        raise CheckpointError(f"{folder}/generator.json: schema {info.get('schema')!r}, expected {SCHEMA!r}.")
+    for name, known in info["files"].items():
+        path = folder / name
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing. Copy the folder again, or train the generator again.")
+        if run.sha256_file(path) != known:
+            raise CheckpointError(f"{path} is not the file that was written. Copy the folder again.")
+    recipe = from_json(json.dumps(info["recipe"]), GeneratorRecipe)
+    space = LabelSpace.from_dict(info["label_space"])
+    generator = _open(str(folder), None, recipe, space)
+    generator.context.load_state_dict(load_file(folder / "context.safetensors"))
+    generator.context.enabled = info["context"]["enabled"]
+    generator.info = info
+    for part in (generator.text_encoder, generator.vae, generator.unet, generator.context):
+        part.eval().requires_grad_(False)
+    return generator.to(device)
+
+
+def context_report(generator: Generator) -> dict[str, Any]:
+    """What the context tokens came to mean, and what every prompt becomes.
+
+    Returns:
+        `tokens`: for each token its nearest words with their cosines; `prompts`: for the empty prompt and for each
+        finding alone the pieces as they are encoded.
+    """
+    space, context = generator.space, generator.context
+    asked = [EMPTY, *(prompt((finding,), space.normal) for finding in space.findings)]
+    report: dict[str, Any] = {
+        "placement": context.placement if context.enabled else "none",
+        "prompts": {one.text: generator.as_encoded(one) for one in asked},
+    }
+    if not context.enabled:
+        return report
+    ends = [word.removesuffix("</w>") for word in generator.tokenizer.get_vocab() if word.endswith("</w>")]
+    words = sorted(word for word in ends if word.isalpha() and len(word) > 2)[:_VOCABULARY]
+    vectors = generator.word_vectors(words)
+    rows = {f"[shared {place + 1}]": token for place, token in enumerate(context.shared)}
+    for finding, tokens in zip(space.findings, context.of_finding, strict=True):
+        rows |= {f"[{finding} {place + 1}]": token for place, token in enumerate(tokens)}
+    if rows:
+        near = nearest(torch.stack(list(rows.values())).detach(), vectors, words)
+        report["tokens"] = {name: dict(found) for name, found in zip(rows, near, strict=True)}
+    return report
+
+
+def start_context(generator: Generator) -> None:
+    """Begin the tokens of each finding at its name, and the shared ones at what all names have in common."""
+    vectors = generator.word_vectors([phrase(one) for one in generator.space.findings])
+    generator.context.start_from(vectors.mean(0), vectors)
+
+
+def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            where,
+            revision=revision,
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, SafetensorError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"base {where!r}{f' at revision {revision!r}' if revision else ''} cannot be loaded "
+            f"({str(error).strip().partition(chr(10))[0]}). Give the folder of a diffusers pipeline, or a hub id that "
+            f"exists: {DOCUMENTED_BASE} does; the `runwayml` ids and `stabilityai/stable-diffusion-2*` are gone. "
+            "Without network, fetch the pipeline elsewhere and give its folder."
+        ) from error
+    parts = pipeline.components
+    scheduler = DDIMScheduler.from_config(parts["scheduler"].config, clip_sample=False)
+    text_encoder = parts["text_encoder"]
+    context = ContextTokens(recipe.context, len(space.findings), text_encoder.config.hidden_size)
+    return Generator(parts["tokenizer"], text_encoder, parts["vae"], parts["unet"], scheduler, context, space, {})
+
+
+def _context(generator: Generator) -> list[tuple[str, torch.Tensor]]:
+    return list(generator.context.state_dict().items())
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted([folder / "context.safetensors", *folder.glob("*/*.safetensors")])

@@ -1,0 +1,237 @@
+"""A generator: a diffusers pipeline of the kind of Stable Diffusion 1.x, its context tokens, and its label space."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from jaxtyping import Float, Int
+from peft import LoraConfig
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.randomness import derive_seed
+from trcgl.data.labels import LabelSpace
+from trcgl.generate.autoencoder import Autoencoder, build_autoencoder
+from trcgl.generate.context import ContextTokens
+from trcgl.generate.prompts import EMPTY, Prompt, prompt
+from trcgl.generate.tokenizer import build_tokenizer
+
+_WORD_END = "</w>"
+
+
+@dataclass
+class Generator:
+    """All parts of a generator.
+
+    Args:
+        tokenizer: words to ids.
+        text_encoder: ids to vectors (B, T, D).
+        vae: images to latents and back, in float32.
+        unet: predicts the velocity of noised latents.
+        scheduler: the noise levels it was trained on.
+        context: learnable tokens.
+        space: whose findings it draws.
+        info: content of `generator.json`; empty before it is saved.
+    """
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: Autoencoder
+    unet: UNet2DConditionModel
+    scheduler: DDIMScheduler
+    context: ContextTokens
+    space: LabelSpace
+    info: dict[str, Any]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the drawn images, in pixels."""
+        factor = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return self.unet.config["sample_size"] * factor
+
+    def to(self, device: str | torch.device) -> "Generator":
+        """Move all parts, and let the U-Net compute as suits the device."""
+        for part in (self.text_encoder, self.vae, self.unet, self.context):
+            part.to(device)
+        self.unet.to(memory_format=torch.channels_last)
+        # On CPUs the fused kernel's backward pass in bfloat16 takes three times as long as the plain one.
+        plain = torch.device(device).type == "cpu"
+        self.unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())
+        return self
+
+    def encode(self, prompts: Sequence[Prompt]) -> Float[Tensor, "batch tokens width"]:
+        """Encoded prompts with the context tokens in their place; equally long whatever they say.
+
+        Raises:
+            DataError: a prompt is longer than the text encoder can read.
+        """
+        device = self.text_encoder.device
+        ids = torch.tensor([self.ids(one) for one in prompts], device=device)
+        hidden = self._read(ids)
+        if not self.context.after:
+            return hidden
+        present = torch.zeros(len(prompts), len(self.space.findings), device=device)
+        for row, one in zip(present, prompts, strict=True):
+            row[[self.space.index(finding) for finding in one.findings]] = 1
+        return self.context.append(hidden, present)
+
+    def encode_empty(self) -> Float[Tensor, "one tokens width"]:
+        """The empty prompt, as long as any other."""
+        return self.encode([EMPTY])
+
+    def ids(self, one: Prompt) -> list[int]:
+        """Token ids of a prompt with placeholders of the context tokens, begun, ended and filled up.
+
+        Raises:
+            DataError: the prompt is longer than the text encoder can read.
+        """
+        vocabulary, longest = self.text_encoder.config.vocab_size, self.tokenizer.model_max_length
+        ids = [self.tokenizer.bos_token_id]
+        if self.context.within:
+            ids += self.context.shared_ids(vocabulary)
+        for words, finding in one.pieces:
+            if finding and self.context.within:
+                ids += self.context.finding_ids(self.space.index(finding), vocabulary)
+            ids += self.tokenizer(words, add_special_tokens=False).input_ids
+        ids.append(self.tokenizer.eos_token_id)
+        if len(ids) > longest:
+            raise DataError(
+                f"the prompt {one.text!r} has {len(ids)} tokens, and the text encoder reads {longest}. "
+                "Ask for fewer findings, or use fewer context tokens."
+            )
+        return ids + [self.tokenizer.pad_token_id] * (longest - len(ids))
+
+    def as_encoded(self, one: Prompt) -> list[str]:
+        """The pieces that the text encoder sees, and what is appended to what it says: what a prompt becomes."""
+        vocabulary, shared = self.text_encoder.config.vocab_size, len(self.context.shared)
+        each = self.context.of_finding.shape[1]
+        pieces = []
+        for token in self.ids(one):
+            if token < vocabulary:
+                pieces.append(self.tokenizer.convert_ids_to_tokens(token).removesuffix(_WORD_END))
+            elif token < vocabulary + shared:
+                pieces.append(f"[shared {token - vocabulary + 1}]")
+            else:
+                finding, place = divmod(token - vocabulary - shared, each)
+                pieces.append(f"[{self.space.findings[finding]} {place + 1}]")
+        end = pieces.index(self.tokenizer.eos_token.removesuffix(_WORD_END)) + 1
+        pieces = pieces[:end]
+        if self.context.after:
+            about = " + ".join(one.findings) or "all findings"
+            pieces += [f"[shared {place + 1}]" for place in range(shared)]
+            pieces += [f"[mean of {about} {place + 1}]" for place in range(each)]
+        return pieces
+
+    def word_vectors(self, phrases: Iterable[str]) -> Float[Tensor, "phrases width"]:
+        """The mean vector of each phrase's words, as context tokens stand beside them.
+
+        Embeddings for the placement `input`; what the encoder makes of the phrase alone for `output`.
+        """
+        vectors = []
+        for words in phrases:
+            ids = self.tokenizer(words, return_tensors="pt").input_ids.to(self.text_encoder.device)
+            with torch.no_grad():
+                if self.context.placement == "input":
+                    found = self.text_encoder.get_input_embeddings()(ids)
+                else:
+                    found = self.text_encoder(ids).last_hidden_state
+            vectors.append(found[0, 1:-1].mean(0))
+        return torch.stack(vectors)
+
+    def to_latents(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch channels h w"]:
+        """Latents of unit variance of images in [-1, 1]."""
+        seen = images.expand(-1, self.vae.config["in_channels"], -1, -1)
+        return self.vae.encode(seen).latent_dist.sample() * self.vae.config["scaling_factor"]
+
+    def from_latents(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch colors height width"]:
+        """Images of latents, in [-1, 1] but for what overshoots."""
+        return self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+
+    def _read(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
+        if not self.context.within:
+            return self.text_encoder(ids).last_hidden_state
+        with self.context.embedded(self.text_encoder.get_input_embeddings(), self.text_encoder.config.vocab_size):
+            return self.text_encoder(ids).last_hidden_state
+
+
+def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
+    """A generator from scratch, on one channel; all weights are functions of the recipe's seed.
+
+    Raises:
+        RecipeError: sizes do not fit each other.
+    """
+    vae = build_autoencoder(recipe.autoencoder)
+    levels = len(recipe.unet.widths)
+    coarsest = recipe.autoencoder.factor * 2 ** (levels - 1)
+    if recipe.image_size % coarsest:
+        raise RecipeError(
+            f"image_size is {recipe.image_size}; with autoencoder.factor {recipe.autoencoder.factor} and {levels} "
+            f"levels of the U-Net it must be a multiple of {coarsest}."
+        )
+    if uneven := [width for width in recipe.unet.widths if width % recipe.unet.head_width]:
+        raise RecipeError(f"unet.widths: {uneven[0]} is no multiple of unet.head_width, {recipe.unet.head_width}.")
+    tokenizer = build_tokenizer(
+        (prompt((one,), space.normal).text + ", and" for one in space.findings), recipe.text.tokens
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "generator"))
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=recipe.text.width,
+                projection_dim=recipe.text.width,
+                intermediate_size=4 * recipe.text.width,
+                num_hidden_layers=recipe.text.layers,
+                num_attention_heads=recipe.text.heads,
+                max_position_embeddings=recipe.text.tokens,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        attends = [level >= recipe.unet.attention_from for level in range(levels)]
+        channels = vae.config["latent_channels"]
+        unet = UNet2DConditionModel(
+            sample_size=recipe.image_size // recipe.autoencoder.factor,
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=recipe.unet.layers,
+            block_out_channels=recipe.unet.widths,
+            down_block_types=tuple("CrossAttnDownBlock2D" if one else "DownBlock2D" for one in attends),
+            up_block_types=tuple("CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)),
+            attention_head_dim=tuple(width // recipe.unet.head_width for width in recipe.unet.widths),
+            cross_attention_dim=recipe.text.width,
+            norm_num_groups=16,
+        )
+        context = ContextTokens(recipe.context, len(space.findings), recipe.text.width)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=recipe.diffusion.zero_terminal_snr,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        steps_offset=1,
+    )
+    return Generator(tokenizer, text_encoder, vae, unet, scheduler, context, space, {})
+
+
+def adapt(generator: Generator, recipe: GeneratorRecipe) -> torch.nn.Module:
+    """Make of the U-Net what is to be trained: all of it, or low-rank matrices beside its attention (LoRA).
+
+    Source: Hu et al. 2022; query, key, value and output of every attention, as Stable Diffusion is usually adapted.
+    """
+    if not recipe.unet.lora_rank:
+        return generator.unet.requires_grad_(True)
+    rank = recipe.unet.lora_rank
+    generator.unet.requires_grad_(False)
+    generator.unet.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"]), adapter_name="trcgl"
+    )
+    return generator.unet

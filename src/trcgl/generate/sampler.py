@@ -1,0 +1,86 @@
+"""From noise to radiographs: a prompt's encoding and a seed decide an image, whatever else is in the batch."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from trcgl.generate.pipeline import Generator
+
+Sampler = Literal["dpm++2m", "ddim"]
+
+
+def draw(
+    generator: Generator,
+    condition: Float[Tensor, "batch tokens features"],
+    empty: Float[Tensor, "one tokens features"],
+    seeds: Sequence[int],
+    *,
+    steps: int = 20,
+    guidance: float = 3.0,
+    sampler: Sampler = "dpm++2m",
+) -> UInt8[np.ndarray, "batch height width"]:
+    """Draw one radiograph per seed.
+
+    Args:
+        generator: on the device to draw on.
+        condition: encoded prompts.
+        empty: the encoded empty prompt, for classifier-free guidance.
+        seeds: of the images.
+        steps: denoising steps.
+        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022); at 1 the empty prompt is not asked.
+        sampler: DPM-Solver++ 2M (Lu et al. 2022) or DDIM (Song et al. 2021), both deterministic.
+    """
+    latents = sample(generator, condition, empty, starts(generator, seeds), steps, guidance, sampler)
+    images = generator.from_latents(latents).float()
+    gray = images.mean(1).clamp(-1, 1)
+    return ((gray + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def starts(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "batch channels height width"]:
+    """The noise that each seed begins with, drawn on the CPU so that it is the same on every device."""
+    channels, side = generator.unet.config["in_channels"], generator.unet.config["sample_size"]
+    noise = [torch.randn((channels, side, side), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(noise).to(generator.unet.device)
+
+
+@torch.inference_mode()
+def sample(
+    generator: Generator,
+    condition: Float[Tensor, "batch tokens features"],
+    empty: Float[Tensor, "one tokens features"],
+    noise: Float[Tensor, "batch channels height width"],
+    steps: int,
+    guidance: float,
+    sampler: Sampler,
+) -> Float[Tensor, "batch channels height width"]:
+    """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
+    scheduler = _scheduler(generator, sampler)
+    scheduler.set_timesteps(steps)
+    guided = guidance != 1
+    if guided:
+        condition = torch.cat([condition, empty.expand(len(condition), -1, -1)])
+    latents = noise * scheduler.init_noise_sigma
+    for step in scheduler.timesteps:
+        asked = torch.cat([latents, latents]) if guided else latents
+        predicted = generator.unet(
+            asked.to(condition.dtype), step.to(latents.device), encoder_hidden_states=condition
+        ).sample.float()
+        if guided:
+            wanted, unasked = predicted.chunk(2)
+            predicted = unasked + guidance * (wanted - unasked)
+        latents = scheduler.step(predicted, step, latents).prev_sample
+    return latents
+
+
+def _scheduler(generator: Generator, sampler: Sampler) -> DPMSolverMultistepScheduler | DDIMScheduler:
+    config = generator.scheduler.config
+    if sampler == "ddim":
+        return DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
+    return DPMSolverMultistepScheduler.from_config(
+        config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing", final_sigmas_type="zero"
+    )

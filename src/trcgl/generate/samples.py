@@ -1,0 +1,62 @@
+"""A grid of samples while a generator learns: the same prompts and seeds every time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+
+from trcgl.core import run
+from trcgl.data.labels import LabelSpace
+from trcgl.generate.pipeline import Generator
+from trcgl.generate.prompts import prompt
+from trcgl.generate.sampler import draw
+
+STEPS, GUIDANCE = 12, 3.0
+
+
+class SampleGrid:
+    """A row for each prompt, a column for each seed.
+
+    Args:
+        folder: of the pictures, `<stage>-<step>.png`.
+        stage: name of the stage.
+        space: its normal label and its tail findings are drawn; all findings where it has no tail.
+        columns: images of each.
+    """
+
+    def __init__(self, folder: Path, stage: str, space: LabelSpace, columns: int = 4) -> None:
+        self._folder, self._stage, self._columns = folder, stage, columns
+        chosen = space.in_group("tail") or space.findings
+        self._sets = [(one,) for one in dict.fromkeys([*([space.normal] if space.normal else []), *chosen])]
+        self._normal = space.normal
+
+    def draw(self, generator: Generator, step: int, loggers: Sequence[Any]) -> None:
+        """Draw the grid after `step` optimizer steps, into the folder and TensorBoard."""
+        asked = [prompt(one, self._normal) for one in self._sets for _ in range(self._columns)]
+        images = draw(
+            generator,
+            generator.encode(asked),
+            generator.encode_empty(),
+            range(len(asked)),
+            steps=STEPS,
+            guidance=GUIDANCE,
+        )
+        picture = tiled(images, self._columns)
+        with run.atomic(self._folder / f"{self._stage}-{step:06d}.png") as aside:
+            Image.fromarray(picture).save(aside, format="PNG")
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("samples", picture, step, dataformats="HW")
+
+
+def tiled(images: UInt8[np.ndarray, "count height width"], columns: int) -> UInt8[np.ndarray, "rows wide"]:
+    """Images side by side, row by row; the last row is filled up with black."""
+    missing = -len(images) % columns
+    images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
+    count, height, width = images.shape
+    grid = images.reshape(count // columns, columns, height, width).swapaxes(1, 2)
+    return grid.reshape(count // columns * height, columns * width)

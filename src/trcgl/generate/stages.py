@@ -1,0 +1,230 @@
+"""What the stages of the generator's training minimize; all randomness is a function of the seed and the batch."""
+
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.randomness import derive_seed
+from trcgl.core.randomness import generator as randomness
+from trcgl.data.augment import at_size
+from trcgl.data.datamodule import SplitRows
+from trcgl.generate import diffusion
+from trcgl.generate.fitting import clip, warmed_up
+from trcgl.generate.pipeline import Generator
+from trcgl.generate.prompts import prompt
+from trcgl.generate.samples import SampleGrid
+from trcgl.generate.training_rows import loader, sampler
+
+LOG_EVERY = 10
+"""Steps between two lines of the log."""
+_NAMED = 8  # images named when a loss is not finite
+
+
+class Shared:
+    """A value that a copy of the module shares: the moving average copies what is trained, not what is not.
+
+    What it holds is no part of the module's state either, and stays out of checkpoints.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Shared":
+        return self
+
+
+class Stage(lightning.LightningModule):
+    """What the stages share: rows, rates, logs, and a stop when the loss is not finite.
+
+    Args:
+        generator: all its parts; those with trainable parameters are trained.
+        recipe: of the generator.
+        rows: training rows.
+        name: of the stage, part of every seed.
+        steps: optimizer steps of the stage.
+        rate: largest learning rate.
+        trained: the modules to train; of each, the parameters that require a gradient.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        recipe: GeneratorRecipe,
+        rows: SplitRows,
+        *,
+        name: str,
+        steps: int,
+        rate: float,
+        trained: tuple[nn.Module, ...],
+    ) -> None:
+        super().__init__()
+        self.recipe, self.rows, self.name, self.steps, self.rate = recipe, rows, name, steps, rate
+        self._generator = Shared(generator)
+        self.parameters_of_stage = nn.ParameterList(
+            [one for module in trained for one in module.parameters() if one.requires_grad]
+        )
+        self._gradient_norm = torch.tensor(0.0)
+        self._last: tuple[Tensor, Tensor] | None = None  # loss and rows of the latest batch
+
+    @property
+    def generator(self) -> Generator:
+        """The generator in training."""
+        return self._generator.value
+
+    def setup(self, stage: str) -> None:
+        """Bring all parts of the generator to the device."""
+        self.generator.to(self.device)
+
+    def train_dataloader(self) -> Any:
+        """Batches of training rows."""
+        order = sampler(self.rows.labels, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
+        processes = (self.trainer.global_rank, self.trainer.world_size)
+        return loader(self.rows, order, self.steps, self.recipe.fit.batch_size, *processes)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; the rate warms up, stays, and falls to 0 in the second half."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        warmup = min(self.recipe.fit.warmup_steps, self.steps // 4)
+        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, warmup, self.steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip to the recipe's norm; a loss or gradient that is not finite stops before it moves a weight."""
+        self._gradient_norm = clip(self, self.recipe.fit.clip_gradient)
+        assert self._last is not None
+        loss, rows = self._last
+        finite = bool(loss.isfinite())
+        if self.recipe.fit.precision != "16-mixed":  # whose scaler expects, and skips, infinite gradients
+            finite = finite and bool(self._gradient_norm.isfinite())
+        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
+            names = [self.rows.image_ids[row] for row in rows.tolist()]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            raise RecipeError(
+                f"{self.name}: training diverged after step {self.global_step}: the loss is {float(loss):.4g} and the "
+                f"gradient norm {float(self._gradient_norm):.4g}, on the images {', '.join(names[:_NAMED])}{more}. "
+                "Train again into another --out with a lower --fit.lr, or --fit.precision 32-true."
+            )
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Log the step that was just made, then set the rate of the next one."""
+        if self.global_step % LOG_EVERY == 0 and self._last is not None:
+            loss = self.trainer.strategy.reduce(self._last[0], reduce_op="mean")
+            values = {"loss": float(loss), "gradient_norm": float(self._gradient_norm)}
+            for logger in self.loggers:
+                logger.log_metrics({**values, "lr": scheduler.optimizer.param_groups[0]["lr"]}, step=self.global_step)
+        scheduler.step()
+
+    def images(self, batch: dict[str, Any]) -> Float[Tensor, "batch 1 height width"]:
+        """Images of a batch at the generator's size, in [-1, 1]."""
+        return at_size(batch["image"], self.recipe.image_size)[:, None].float() / 127.5 - 1
+
+    def mean(self, each: Float[Tensor, " batch"], batch: dict[str, Any]) -> Tensor:
+        """Mean over the real rows of the batch on all processes together; remembers the loss for the log."""
+        real = batch["real"].float()
+        count = real.sum()
+        if self.trainer.world_size > 1:  # DDP averages gradients over processes
+            count = self.trainer.strategy.reduce(count, reduce_op="mean")
+        loss = (each * real).sum() / count
+        self._last = (loss.detach(), batch["row"][batch["real"]])
+        return loss
+
+
+class Diffusion(Stage):
+    """The network, or the context tokens, learn to denoise latents of labeled radiographs."""
+
+    grid: SampleGrid | None = None
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Squared error of what the network predicts, weighted by min-SNR."""
+        number, whole, slot = batch["number"], batch["of"], batch["slot"].cpu()
+        seed = derive_seed(self.recipe.seed, self.name, number)
+        torch.manual_seed(derive_seed(seed, self.global_rank))
+        with torch.no_grad():
+            latent = self.generator.to_latents(self.images(batch))
+        random = torch.Generator().manual_seed(seed)
+        noise = torch.randn((whole, *latent.shape[1:]), generator=random)[slot].to(latent)
+        levels = self.generator.scheduler.alphas_cumprod
+        step = torch.randint(len(levels), (whole,), generator=random)[slot]
+        alpha_bar = levels[step].to(latent)
+        hidden = self._hidden(batch, randomness(seed, "words"))
+        predicted = self.generator.unet(
+            diffusion.noised(latent, noise, alpha_bar), step.to(self.device), encoder_hidden_states=hidden
+        ).sample
+        predicts = self.generator.scheduler.config["prediction_type"]
+        target = diffusion.target(latent, noise, alpha_bar, predicts)
+        error = (predicted.float() - target).square().mean((1, 2, 3))
+        weight = diffusion.min_snr_weight(alpha_bar, self.recipe.diffusion.min_snr, predicts)
+        return self.mean(error * weight, batch)
+
+    def val_dataloader(self) -> list[int]:
+        """One batch, of which `validation_step` makes a grid of samples."""
+        return [0]
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Draw the grid, with averaged weights where they are averaged."""
+        if self.grid and self.trainer.is_global_zero:
+            self.grid.draw(self.generator, self.global_step, self.loggers)
+
+    def _hidden(self, batch: dict[str, Any], random: np.random.Generator) -> Float[Tensor, "batch tokens width"]:
+        """Encoded prompts, some about a part of the findings, some empty."""
+        settings, space = self.recipe.diffusion, self.generator.space
+        whole, slots = batch["of"], batch["slot"].cpu().numpy()
+        draws = random.random((whole, 2 + len(space.findings)))[slots]
+        orders = random.integers(2**32, size=whole)[slots]
+        prompts = []
+        for label, draw, order in zip(batch["label"].cpu().numpy(), draws, orders, strict=True):
+            present = np.flatnonzero(label == 1)
+            if len(present) > 1 and draw[0] < settings.label_dropout:
+                kept = draw[2:][present] < 0.5
+                kept[draw[2:][present].argmin()] = True
+                present = present[kept]
+            shuffled = np.random.default_rng(order)
+            prompts.append(prompt([space.findings[place] for place in present], space.normal, shuffled))
+        hidden = self.generator.encode(prompts)
+        empty = torch.from_numpy(draws[:, 1] < settings.caption_dropout).to(hidden.device)
+        return torch.where(empty[:, None, None], self.generator.encode_empty(), hidden)
+
+
+class Autoencoder(Stage):
+    """A variational autoencoder learns to give back what it is shown (Rombach et al. 2022, without a critic).
+
+    A feature loss compares the maps of a classifier of radiographs, which keeps what findings are told by where a
+    squared error would smooth it away.
+
+    Args:
+        features: image (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
+        arguments: of `Stage`.
+    """
+
+    def __init__(self, *, features: nn.Module | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._features = Shared(features.eval().requires_grad_(False) if features else None)
+
+    def setup(self, stage: str) -> None:
+        """Bring all parts of the generator to the device."""
+        super().setup(stage)
+        if self._features.value:
+            self._features.value.to(self.device)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Absolute error of the pixels, a little pull of the latents to N(0, I), and the feature loss."""
+        settings, vae = self.recipe.autoencoder, self.generator.vae
+        torch.manual_seed(derive_seed(self.recipe.seed, self.name, batch["number"], self.global_rank))
+        image = self.images(batch)
+        asked = image.expand(-1, vae.config["in_channels"], -1, -1)
+        posterior = vae.encode(asked).latent_dist
+        given = vae.decode(posterior.sample()).sample.mean(1, keepdim=True)
+        each = (given - image).abs().mean((1, 2, 3)) + settings.kl_weight * posterior.kl() / image[0].numel()
+        if network := self._features.value:
+            wanted, seen = network((image + 1) / 2), network((given.clamp(-1, 1) + 1) / 2)
+            each = each + settings.feature_weight * functional.l1_loss(seen, wanted, reduction="none").mean((1, 2, 3))
+        return self.mean(each, batch)

@@ -1,0 +1,304 @@
+"""`trcgl synthesize GENERATOR --dataset DATASET --screener RUN --out SYNTHETIC`: plan, draw, screen.
+
+The folder that it writes is a dataset folder with `provenance.parquet` beside the manifest, `dataset.json` last. The
+same command again resumes: no image is drawn twice.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from lightning.fabric.utilities.rank_zero import _get_rank
+
+from trcgl.core import run
+from trcgl.core.errors import RecipeError
+from trcgl.core.progress import track
+from trcgl.data import manifest as manifests
+from trcgl.data.labels import LabelSpace
+from trcgl.data.store import SCHEMA, Dataset, check_space, open_dataset, write_images
+from trcgl.evaluate.calibrate import calibrated
+from trcgl.generate import screen as screening
+from trcgl.generate.drawing import Drawing, Parts, draw_parts, launch, prepare_network, prompts_of
+from trcgl.generate.inputs import open_generator, open_screener
+from trcgl.generate.pipeline import Generator
+from trcgl.generate.plan import balancing, plan
+from trcgl.generate.sampler import Sampler
+from trcgl.generate.synthesis_report import describe_synthesis, write_page
+from trcgl.model.evaluate import score_rows
+from trcgl.model.folder import LoadedModel
+
+SETTINGS_SCHEMA = "trcgl.synthesize/1"
+_NO_BALANCE = (
+    "The label space has neither a normal label nor a head finding, so nothing was drawn beside the targets. A "
+    "classifier that trains with these images may learn that drawn means rare."
+)
+
+
+@dataclass(frozen=True)
+class SynthesizeOptions:
+    """What to draw, how, and where."""
+
+    targets: tuple[str, ...] = ()
+    """Findings to draw for; the tail where none is named. As many normal and head images are drawn beside them."""
+    count: int | None = None
+    """Draw up to so many training images of a target, real and drawn together."""
+    dose: float | None = None
+    """Draw so many times the real training images of a target; 1 where neither --count nor --each is given."""
+    each: int | None = None
+    """Draw exactly so many images of each target; an audit needs 200."""
+    guidance: float = 3.0
+    """Scale of classifier-free guidance; 1 switches it off."""
+    steps: int = 20
+    """Denoising steps."""
+    sampler: Sampler = "dpm++2m"
+    """`dpm++2m` (DPM-Solver++, second order) or `ddim`."""
+    batch_size: int = 64
+    """Images that are drawn at once on each device. Changes nothing in the result but its rounding."""
+    seed: int = 0
+    """Of label sets and images."""
+    precision: Literal["32-true", "bf16"] = "32-true"
+    """Of the network; guidance and solver are always in float32."""
+    devices: int | Literal["auto"] = "auto"
+    """On each node. Under torchrun its own number holds."""
+    nodes: int = 1
+    """Machines."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to draw."""
+    compile: bool = False
+    """Compile the network: minutes at the start, faster from then on."""
+    unscreened: bool = False
+    """Keep every image, without a screening classifier."""
+
+    def __post_init__(self) -> None:
+        if self.count is self.dose is self.each is None:
+            object.__setattr__(self, "dose", 1.0)
+        for name, holds, wanted in (
+            ("guidance", math.isfinite(self.guidance) and self.guidance >= 0, "at least 0"),
+            ("steps", 1 <= self.steps <= 1000, "between 1 and 1000"),
+            ("batch-size", self.batch_size >= 1, "at least 1"),
+            ("nodes", self.nodes >= 1, "at least 1"),
+        ):
+            if not holds:
+                raise RecipeError(f"--{name} {getattr(self, name.replace('-', '_'))}: it must be {wanted}.")
+
+
+def synthesize(
+    generator_folder: Path,
+    dataset_folder: Path,
+    screener_run: Path | None,
+    out: Path,
+    options: SynthesizeOptions | None = None,
+) -> dict[str, Any]:
+    """Draw radiographs into a synthetic folder, and screen them; the same call again resumes.
+
+    Args:
+        generator_folder: written by `trcgl train-generator` on the dataset.
+        dataset_folder: the real dataset.
+        screener_run: a run that was trained on the dataset's real rows alone; None with `unscreened`.
+        out: the synthetic folder; it must be new, empty, or an interrupted one of the same settings.
+        options: every setting.
+
+    Returns:
+        The content of `report.json`; on other processes than the first, nothing.
+
+    Raises:
+        DataError: dataset, generator and screener do not belong together, a target cannot be drawn, or the disk is
+            full.
+        CheckpointError: the generator or the screener is missing, half-written or damaged.
+        RecipeError: a setting makes no sense, or `out` holds something else.
+    """
+    options, out = options or SynthesizeOptions(), Path(out)
+    if options.unscreened != (screener_run is None):
+        raise RecipeError("name the classifier that screens with --screener RUN, or keep every image by --unscreened.")
+    dataset = open_dataset(Path(dataset_folder))
+    real = dataset.require_images()
+    wanted = plan(
+        dataset, options.targets, count=options.count, dose=options.dose, each=options.each, seed=options.seed
+    )
+    generator = open_generator(Path(generator_folder), dataset)
+    screener = None if screener_run is None else open_screener(Path(screener_run), dataset)
+    _check_prompts(generator, wanted)
+
+    settings = _settings(options, dataset, generator, screener)
+    first = not _get_rank()
+    if first:
+        run.claim(out, "synthesize.json", settings, lambda stored: _differences(stored, settings))
+    if (out / "dataset.json").exists():
+        return run.read_json(out / "report.json")
+    parts = Parts(out / "parts", wanted.height)
+    if first:
+        for unfinished in (*out.glob(".*.part"), *parts.folder.glob(".*.part")):  # of a killed process
+            unfinished.unlink()
+        check_space(out, wanted.height, real.shape[1], "draw fewer")
+    if _draw(generator, wanted, parts, real.shape[1], options):
+        return _finish(out, wanted, parts, dataset, generator, screener, options)
+    return {}
+
+
+def _draw(generator: Generator, wanted: pl.DataFrame, parts: Parts, side: int, options: SynthesizeOptions) -> bool:
+    """Draw what is missing, shared among the processes; return whether this is the first of them."""
+    fabric = launch(options.devices, options.nodes, options.accelerator)
+    todo = fabric.broadcast(parts.missing())
+    mine = todo[fabric.global_rank :: fabric.world_size]
+    if mine:
+        prepare_network(generator, fabric.device, options.precision, options.compile)
+    if generator.image_size != side and fabric.is_global_zero:
+        _say(f"images are drawn at {generator.image_size} pixels and resized to the dataset's {side}")
+    how = Drawing(side, options.steps, options.guidance, options.sampler, options.batch_size)
+    drawn = draw_parts(generator, wanted, parts, mine, how)
+    if fabric.is_global_zero:
+        several = f", process 1 of {fabric.world_size}" if fabric.world_size > 1 else ""
+        images = sum(len(parts.rows(part)) for part in mine)
+        drawn = track(drawn, images, f"drawing radiographs{several}", unit="images")
+    for _ in drawn:
+        pass
+    fabric.barrier()
+    return fabric.is_global_zero
+
+
+def _finish(
+    out: Path,
+    wanted: pl.DataFrame,
+    parts: Parts,
+    dataset: Dataset,
+    generator: Generator,
+    screener: LoadedModel | None,
+    options: SynthesizeOptions,
+) -> dict[str, Any]:
+    """Assemble, screen, and write everything else, `dataset.json` last."""
+    side, space = dataset.require_images().shape[1], dataset.space
+    write_images(out / "images.npy", map(parts.read, range(len(parts))), wanted.height, side)
+    images = np.load(out / "images.npy", mmap_mode="r")
+    manifest = _manifest(wanted, images, space)
+    drawn = Dataset(out, {"name": out.resolve().name, "fit": dataset.info["fit"]}, space, manifest, images, None)
+    judged, checks = _screen(drawn, wanted["target"].to_list(), dataset, screener)
+    provenance = pl.concat(
+        [
+            wanted.select("image_id", "source_image_id", "target", "prompt", "seed"),
+            pl.select(
+                guidance=pl.repeat(options.guidance, wanted.height, dtype=pl.Float64),
+                steps=pl.repeat(options.steps, wanted.height, dtype=pl.Int64),
+                sampler=pl.repeat(options.sampler, wanted.height, dtype=pl.String),
+                generator=pl.repeat(generator.info["digest"], wanted.height, dtype=pl.String),
+            ),
+            judged,
+        ],
+        how="horizontal",
+    )
+    for name, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
+        with run.atomic(out / name) as aside:
+            frame.write_parquet(aside)
+    notes = [] if balancing(space) else [_NO_BALANCE]
+    report = describe_synthesis(dataset, provenance, checks, dataclasses.asdict(options), notes)
+    run.write_json(out / "report.json", report)
+    write_page(out, report, images, provenance, phantom=dataset.info["source"] == "phantom")
+    files = ("images.npy", "manifest.parquet", "provenance.parquet", "report.json", "report.html")
+    patients = manifest["patient_id"].unique().to_list()
+    nobody = {"images": 0, "patients": 0, "patient_digest": run.digest([])}
+    everyone = {"images": manifest.height, "patients": len(patients), "patient_digest": run.digest(patients)}
+    license = " ".join(filter(None, (dataset.info.get("license"), generator.info.get("license"))))
+    info = {
+        "schema": SCHEMA,
+        "name": drawn.name,
+        "source": "synthetic",
+        "label_space": space.to_dict(),
+        "image_size": side,
+        "fit": dataset.info["fit"],
+        "pixel_rule": "drawn, 8 bits",
+        "counts": report["counts"],
+        "splits": {"train": everyone, "val": nobody, "test": nobody},
+        "files": {
+            name: {"bytes": (out / name).stat().st_size, "sha256": run.sha256_file(out / name)} for name in files
+        },
+        "synthetic": {
+            "dataset": dataset.name,
+            "dataset_digest": run.sha256_file(dataset.folder / "dataset.json"),
+            "generator": generator.info["digest"],
+            "screener": screener.info["weights_sha256"] if screener else None,
+            "options": report["options"],
+            "environment": run.environment(),
+        },
+        "license": license,
+        "notes": notes,
+        "research_use": "Research use only. Not a medical device.",
+    }
+    run.write_json(out / "dataset.json", info)
+    parts.clear()
+    return report
+
+
+def _screen(
+    drawn: Dataset, targets: list[str], dataset: Dataset, screener: LoadedModel | None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Scores and verdicts, and by which limits and rules."""
+    if screener is None:
+        return screening.unscreened(len(targets)), {"limits": {}, "rules": {}}
+    train, val = dataset.split("train"), dataset.split("val")
+    temperature = screener.temperature or 1.0
+    score = calibrated(score_rows(screener, dataset, val["row"].to_numpy()), temperature)
+    rules = screening.label_rules(targets, score, manifests.label_array(val, dataset.space), dataset.space)
+    reference = screening.measure(dataset.require_images(), train["row"].to_numpy(), train["patient_id"].to_list())
+    score = calibrated(score_rows(screener, drawn, np.arange(len(targets))), temperature)
+    judged = screening.screen(drawn.require_images(), targets, score, rules, reference, dataset.space)
+    return judged, {
+        "limits": reference.limits,
+        "rules": {target: rule.to_dict() for target, rule in rules.items()},
+    }
+
+
+def _manifest(wanted: pl.DataFrame, images: np.ndarray, space: LabelSpace) -> pl.DataFrame:
+    """What was asked for is present; all else is unknown, unless the image was asked to be normal."""
+    normal = pl.col("findings").list.contains(space.normal or "")
+    labels = {
+        one: pl.when(pl.col("findings").list.contains(one)).then(1).when(normal).then(0).cast(pl.Int8)
+        for one in space.findings
+    }
+    empty = {name: pl.lit(None, kind) for name, kind in manifests.SCHEMA.items() if name not in wanted.columns}
+    known: dict[str, Any] = {
+        "split": pl.lit("train"),
+        "label_source": pl.lit("drawn"),
+        "sha256": pl.Series([hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype=pl.String),
+        "row": pl.int_range(pl.len(), dtype=pl.Int64),
+        "weight": pl.lit(1.0),
+        **labels,
+    }
+    return manifests.validate(wanted.select("image_id", "patient_id", **{**empty, **known}), space, where="plan")
+
+
+def _check_prompts(generator: Generator, wanted: pl.DataFrame) -> None:
+    """Every label set fits into the text encoder, known before the first image is drawn."""
+    for one in prompts_of(generator, wanted.unique("findings", maintain_order=True)):
+        generator.ids(one)
+
+
+def _settings(options: SynthesizeOptions, dataset: Dataset, generator: Generator, screener: LoadedModel | None) -> str:
+    shared = dataclasses.asdict(options)
+    for hardware in ("batch_size", "devices", "nodes", "accelerator", "compile"):
+        del shared[hardware]
+    value = {
+        "schema": SETTINGS_SCHEMA,
+        **shared,
+        "dataset": run.sha256_file(dataset.folder / "dataset.json"),
+        "generator": generator.info["digest"],
+        "screener": screener.info["weights_sha256"] if screener else None,
+    }
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _differences(stored: str, settings: str) -> str:
+    try:
+        old, new = json.loads(stored), json.loads(settings)
+        return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
+    except (json.JSONDecodeError, AttributeError):
+        return "its synthesize.json cannot be read"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,213 @@
+"""`trcgl train-generator DATASET --out GENERATOR`: a diffusion model that draws radiographs on request.
+
+Stages, each of which is resumed where it stopped:
+
+1. `autoencoder`: only where the recipe asks for a VAE from scratch.
+2. `network`: the U-Net (and the text encoder, if it starts from scratch) on all training rows, class-balanced.
+3. `context`: the context tokens alone; everything else is frozen.
+"""
+
+import datetime
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch.utilities import rank_zero_only
+
+from trcgl.core import run
+from trcgl.core.errors import RecipeError
+from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.randomness import derive_seed
+from trcgl.core.recipe import differences, from_json, to_json
+from trcgl.data.augment import at_size
+from trcgl.data.datamodule import SplitRows
+from trcgl.data.store import Dataset, open_dataset
+from trcgl.generate import folder, pipeline
+from trcgl.generate.autoencoder import measure_scale
+from trcgl.generate.fitting import fit_stage
+from trcgl.generate.samples import SampleGrid
+from trcgl.generate.stages import Autoencoder, Diffusion
+from trcgl.generate.training_rows import training_rows
+from trcgl.model.folder import load_model
+from trcgl.model.stop import StopRequest, stop_signals
+
+SCHEMA = "trcgl.generator-run/1"
+_MEASURED = 512  # images of which the scale of the latents is measured
+
+
+def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split: str = "train") -> dict[str, Any]:
+    """Train a generator on the train patients of a dataset; the same call again resumes, and bit for bit.
+
+    Args:
+        dataset: a dataset folder with images.
+        recipe: every setting.
+        out: the generator folder; made if it does not exist.
+        split: the rows to learn from. Only train is allowed: see the error.
+
+    Returns:
+        The content of `generator.json`.
+
+    Raises:
+        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, or training diverged.
+        DataError: the dataset is not usable, another split than train was asked for, or the disk is full.
+        CheckpointError: the base or a checkpoint cannot be read.
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    dataset, out = Path(dataset), Path(out)
+    check(recipe)
+    opened = open_dataset(dataset)
+    rows = training_rows(opened, split)
+    _claim(dataset, recipe, out)
+    if (out / "generator.json").exists():
+        _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
+        return run.read_json(out / "generator.json")
+    with stop_signals() as request:
+        return _train(opened, rows, recipe, out, request)
+
+
+def check(recipe: GeneratorRecipe) -> None:
+    """Refuse settings that cannot be trained with.
+
+    Raises:
+        RecipeError: one is; the message names it.
+    """
+    fit = recipe.fit
+    for path, holds, wanted in (
+        ("image_size", recipe.image_size >= 1, "at least 1"),
+        ("fit.steps", fit.steps >= 1, "at least 1"),
+        ("fit.context_steps", fit.context_steps >= 0, "at least 0"),
+        ("fit.batch_size", fit.batch_size >= 1, "at least 1"),
+        ("fit.ema", 0 <= fit.ema < 1, "at least 0 and below 1"),
+        ("fit.replay", 0 <= fit.replay <= 1, "between 0 and 1"),
+        ("fit.clip_gradient", fit.clip_gradient >= 0, "at least 0"),
+        ("fit.save_steps", fit.save_steps >= 0, "at least 0"),
+        ("fit.grid_every", fit.grid_every >= 0, "at least 0"),
+        ("diffusion.min_snr", recipe.diffusion.min_snr >= 0, "at least 0 (0 switches it off)"),
+        ("diffusion.caption_dropout", 0 <= recipe.diffusion.caption_dropout < 1, "at least 0 and below 1"),
+        ("diffusion.label_dropout", 0 <= recipe.diffusion.label_dropout <= 1, "between 0 and 1"),
+        ("autoencoder.steps", recipe.autoencoder.steps >= 0, "at least 0"),
+        ("unet.lora_rank", recipe.base is not None or not recipe.unet.lora_rank, "0 without a --base to adapt"),
+    ):
+        if not holds:
+            value: Any = recipe
+            for name in path.split("."):
+                value = getattr(value, name)
+            raise RecipeError(f"{path} is {value}; it must be {wanted}.")
+
+
+def _train(
+    opened: Dataset, rows: SplitRows, recipe: GeneratorRecipe, out: Path, request: StopRequest
+) -> dict[str, Any]:
+    generator = (folder.load_base if recipe.base else pipeline.build)(recipe, opened.space)
+    shared: dict[str, Any] = {"generator": generator, "recipe": recipe, "rows": rows}
+    how: dict[str, Any] = {"settings": recipe.fit, "request": request}
+    for part in (generator.vae, generator.text_encoder, generator.unet, generator.context):
+        part.requires_grad_(False)
+
+    if recipe.autoencoder.kind == "vae" and recipe.autoencoder.steps and not recipe.base:
+        features = recipe.autoencoder.features
+        stage = Autoencoder(
+            **shared,
+            features=load_model(Path(features) / "model").network.backbone if features else None,
+            name="autoencoder",
+            steps=recipe.autoencoder.steps,
+            rate=recipe.autoencoder.lr,
+            trained=(generator.vae.requires_grad_(True),),
+        )
+        fit_stage(stage, stage="autoencoder", folder=out / "training" / "autoencoder", steps=stage.steps, **how)
+        generator.vae.requires_grad_(False)
+    measure_scale(generator.vae, _some_images(opened, recipe))
+
+    trained: tuple[torch.nn.Module, ...] = (pipeline.adapt(generator, recipe),)
+    if not recipe.base:
+        trained += (generator.text_encoder.requires_grad_(True),)
+    if recipe.fit.gradient_checkpointing:
+        generator.unet.enable_gradient_checkpointing()
+    together = recipe.context.placement != "none" and not recipe.fit.context_steps
+    generator.context.enabled = together
+    if together:
+        trained += (generator.context.requires_grad_(True),)
+    network = Diffusion(**shared, name="network", steps=recipe.fit.steps, rate=recipe.fit.lr, trained=trained)
+    network.grid = SampleGrid(out / "samples", "network", opened.space)
+    fit_stage(network, stage="network", folder=out / "training" / "network", steps=recipe.fit.steps, **how)
+    for part in trained:
+        part.requires_grad_(False)
+
+    if recipe.context.placement != "none" and recipe.fit.context_steps:
+        generator.context.enabled = True
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(recipe.seed, "context tokens"))
+            folder.start_context(generator)
+        generator.context.requires_grad_(True)
+        context = Diffusion(
+            **shared,
+            name="context",
+            steps=recipe.fit.context_steps,
+            rate=recipe.fit.context_lr,
+            trained=(generator.context,),
+        )
+        context.grid = SampleGrid(out / "samples", "context", opened.space)
+        fit_stage(context, stage="context", folder=out / "training" / "context", steps=context.steps, **how)
+    return _finish(generator, opened, rows, recipe, out)
+
+
+def _finish(
+    generator: pipeline.Generator, opened: Dataset, rows: SplitRows, recipe: GeneratorRecipe, out: Path
+) -> dict[str, Any]:
+    if _get_rank():
+        return {}
+    patients = opened.split("train")["patient_id"].unique().to_list()
+    info = folder.save(
+        generator,
+        out,
+        recipe,
+        dataset=os.path.relpath(opened.folder.resolve(), out.resolve()),
+        dataset_digest=run.sha256_file(opened.folder / "dataset.json"),
+        training_patient_digest=run.digest(patients),
+        training_images=len(rows),
+        license=_license(recipe),
+        command=run.command(),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {opened.folder} --screener RUN --out SYNTHETIC")
+    return info
+
+
+def _license(recipe: GeneratorRecipe) -> str:
+    if recipe.base is None:
+        return "Trained from scratch: no license but that of the training images."
+    return f"Adapted from {recipe.base}: its license holds (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
+
+
+def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:
+    """Make the folder this recipe's and this dataset's; the first process does."""
+    if _get_rank():
+        return
+
+    def explain(stored: str) -> str:
+        return "; ".join(differences(from_json(stored, GeneratorRecipe), recipe))
+
+    started = run.claim(out, "recipe.json", to_json(recipe), explain)
+    digest = run.sha256_file(dataset / "dataset.json")
+    if not started or not (out / "run.json").exists():
+        run.write_json(out / "environment.json", run.environment())
+        run.write_json(out / "run.json", {"schema": SCHEMA, "dataset_digest": digest, "command": run.command()})
+    if run.read_json(out / "run.json")["dataset_digest"] != digest:
+        raise RecipeError(f"{out} was trained on another dataset than {dataset} is now. Choose another --out.")
+
+
+def _some_images(opened: Dataset, recipe: GeneratorRecipe) -> torch.Tensor:
+    """Images (n, 1, H, W) in [-1, 1], evenly from all training rows."""
+    rows = opened.split("train")["row"].to_numpy()
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_MEASURED, len(rows))).astype(int))]
+    images = at_size(torch.from_numpy(opened.require_images()[rows]), recipe.image_size)
+    return images[:, None].float() / 127.5 - 1
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

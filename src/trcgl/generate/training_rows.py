@@ -1,0 +1,53 @@
+"""Batches for the generator: training rows alone, class-balanced, with head images replayed."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from trcgl.core.errors import DataError
+from trcgl.core.generator_recipe import FitRecipe
+from trcgl.core.randomness import generator
+from trcgl.data.datamodule import Batches, ResumableLoader, SplitRows
+from trcgl.data.sampling import Sampler, class_balanced, natural
+from trcgl.data.store import Dataset
+
+
+def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
+    """Images and labels of the rows that a generator may see.
+
+    Raises:
+        DataError: the split is another than train, empty, or the dataset has no images.
+    """
+    if split != "train":
+        raise DataError(
+            f"{dataset.folder}: a generator is trained on train patients only, not on {split!r}; what it has seen of "
+            "val or test would come back in drawn images and make every figure on them too good."
+        )
+    dataset.require_images()
+    rows = SplitRows(dataset, dataset.split("train"))
+    if not (rows.labels == 1).any():
+        raise DataError(f"{dataset.folder}: no training row has a finding, so there is nothing to draw on request.")
+    return rows
+
+
+def sampler(labels: Float[np.ndarray, "rows findings"], settings: FitRecipe, seed: int) -> Sampler:
+    """Epoch to rows: class-balanced, with the share `replay` of places taken by rows as they come."""
+    if settings.sampler == "natural":
+        return lambda epoch: natural(len(labels), seed, epoch)
+
+    def mixed(epoch: int) -> Int[np.ndarray, " rows"]:
+        replayed = generator(seed, "replay", epoch).random(len(labels)) < settings.replay
+        return np.where(replayed, natural(len(labels), seed, epoch), class_balanced(labels, seed, epoch))
+
+    return mixed
+
+
+def loader(
+    rows: SplitRows, order: Sampler, steps: int, batch_size: int, rank: int = 0, processes: int = 1
+) -> ResumableLoader:
+    """So many batches, dealt to the processes; they resume where they stopped.
+
+    To Lightning they are one epoch, whatever passes over the rows they take: a generator is trained by steps.
+    """
+    needed = steps * batch_size
+    shown = np.concatenate([order(epoch) for epoch in range(-(-needed // len(rows)))])[:needed]
+    return ResumableLoader(rows, Batches(lambda _: shown, needed, batch_size, rank, processes), workers=0)

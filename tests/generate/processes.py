@@ -1,0 +1,62 @@
+"""Drawing in processes of its own, which can be killed or work together; see `tests.model.processes`."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def start(work, *arguments):
+    """Start a function of this module."""
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:  # how the new process finds this module
+        sys.path.insert(0, root)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trcgl.generate.synthesize"])
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def be_killed_while_writing(part, *arguments):
+    """`kill -9` when half of the bytes of a part are written."""
+    import numpy as np
+
+    from trcgl.generate import drawing
+    from trcgl.generate.synthesize import synthesize
+
+    drawing.IMAGES_PER_PART = 4
+    write_header = np.lib.format.write_array_header_1_0
+
+    def write_half(handle, header):
+        write_header(handle, header)
+        if f"part-{part:06d}" in handle.name:
+            handle.write(bytes(100))
+            handle.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    np.lib.format.write_array_header_1_0 = write_half
+    synthesize(*arguments)
+
+
+def draw_as_one_of_two(rank, port, *arguments):
+    """What `torchrun --nproc-per-node 2` starts."""
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    from trcgl.generate import drawing
+    from trcgl.generate.synthesize import synthesize
+
+    drawing.IMAGES_PER_PART = 4
+    write, wrote = drawing.Parts.write, []
+    drawing.Parts.write = lambda self, part, images: (write(self, part, images), wrote.append(part))
+    synthesize(*arguments)
+    sys.exit(10 + len(wrote))

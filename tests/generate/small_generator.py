@@ -1,0 +1,66 @@
+"""A generator that draws in milliseconds and a classifier to screen with; their weights are random."""
+
+import polars as pl
+import torch
+
+from trcgl.core import run
+from trcgl.core.generator_recipe import ContextRecipe, GeneratorRecipe, TextRecipe, UNetRecipe
+from trcgl.generate import folder as generators
+from trcgl.generate import pipeline
+from trcgl.model.folder import save_model
+from trcgl.model.label_graph import adjacency
+from trcgl.model.trcgl_net import build_network
+
+from ..model.small_dataset import SIDE, SPACE, small_recipe
+
+
+def small_generator(space=SPACE, image_size=SIDE, tokens=24):
+    """On the findings and at the size of the small dataset; returns the generator and its recipe."""
+    recipe = GeneratorRecipe(
+        name="small",
+        image_size=image_size,
+        unet=UNetRecipe(widths=(32, 32), layers=1, attention_from=1),
+        text=TextRecipe(width=32, layers=1, heads=2, tokens=tokens),
+        context=ContextRecipe(shared=1, per_finding=1),
+    )
+    generator = pipeline.build(recipe, space)
+    for part in (generator.text_encoder, generator.vae, generator.unet, generator.context):
+        part.eval().requires_grad_(False)
+    generator.vae.register_to_config(scaling_factor=2.0)  # so that little of what random weights draw is black or white
+    return generator, recipe
+
+
+def write_generator(folder, dataset, *, space=SPACE, patients=None, **sizes):
+    """A generator folder that says that it was trained on the train patients of the dataset; returns the folder."""
+    generator, recipe = small_generator(space, **sizes)
+    generators.save(
+        generator,
+        folder,
+        recipe,
+        training_patient_digest=run.digest(patients or train_patients(dataset)),
+        license="Trained from scratch.",
+    )
+    return folder
+
+
+def write_screener(folder, dataset, *, space=SPACE, fit="letterbox", patients=None, **told):
+    """A finished run of an untrained classifier on the dataset; returns the folder."""
+    torch.manual_seed(0)
+    recipe, graph = small_recipe(), adjacency(torch.eye(len(space.findings)), 0.02)
+    save_model(
+        folder / "model",
+        build_network(recipe.model, len(space.findings), graph, load_weights=False).eval(),
+        recipe=recipe,
+        space=space,
+        preprocessing={"image_size": SIDE, "fit": fit},
+        adjacency=graph,
+        training_patient_digest=run.digest(patients or train_patients(dataset)),
+        license="none",
+    )
+    run.write_json(folder / "run.json", {"dataset": str(dataset), "finished": "now", **told})
+    return folder
+
+
+def train_patients(dataset):
+    manifest = pl.read_parquet(dataset / "manifest.parquet")
+    return manifest.filter(pl.col("split") == "train")["patient_id"].unique().to_list()

@@ -1,0 +1,123 @@
+"""Prompts become vectors, context tokens take their places, and learn alone."""
+
+import pytest
+import torch
+
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.generator_recipe import AutoencoderRecipe, ContextRecipe, GeneratorRecipe, TextRecipe, UNetRecipe
+from trcgl.data.sources.padchest_findings import SPACE
+from trcgl.generate import pipeline
+from trcgl.generate.folder import start_context
+from trcgl.generate.prompts import EMPTY, prompt
+
+TWO = prompt(["Hernia", "Mass"], "Normal")
+
+
+def recipe(placement="output", tokens=32, **more):
+    return GeneratorRecipe(
+        image_size=32,
+        unet=UNetRecipe(widths=(32, 32), layers=1),
+        text=TextRecipe(width=32, layers=1, heads=2, tokens=tokens),
+        context=ContextRecipe(placement=placement, shared=2, per_finding=3),
+        **more,
+    )
+
+
+def build(placement="output", **more):
+    return pipeline.build(recipe(placement, **more), SPACE)
+
+
+@pytest.mark.parametrize(("placement", "length"), [("none", 32), ("input", 32), ("output", 32 + 2 + 3)])
+def test_all_prompts_are_equally_long_and_the_empty_one_too(placement, length):
+    generator = build(placement)
+    hidden = generator.encode([TWO, prompt(["Normal"], "Normal"), EMPTY])
+    assert hidden.shape == (3, length, 32)
+    torch.testing.assert_close(generator.encode_empty(), hidden[2:])
+
+
+def test_the_pieces_of_a_prompt_show_where_context_stands():
+    assert build("none").as_encoded(TWO) == [
+        "<|startoftext|>", "chest", "radiograph", "with", "hernia", "and", "mass", "<|endoftext|>",
+    ]  # fmt: skip
+    within = build("input").as_encoded(TWO)
+    assert within[1:3] == ["[shared 1]", "[shared 2]"]
+    assert within[within.index("hernia") - 3 : within.index("hernia")] == ["[Hernia 1]", "[Hernia 2]", "[Hernia 3]"]
+    behind = build("output").as_encoded(TWO)
+    assert behind[-5:] == ["[shared 1]", "[shared 2]", *(f"[mean of Hernia + Mass {place}]" for place in (1, 2, 3))]
+    assert build("output").as_encoded(EMPTY)[-1] == "[mean of all findings 3]"
+
+
+def test_tokens_of_findings_behind_the_text_are_averaged():
+    generator = build("output")
+    tokens = generator.context.of_finding
+    hidden = generator.encode([TWO, EMPTY])
+    expected = (tokens[SPACE.index("Hernia")] + tokens[SPACE.index("Mass")]) / 2
+    torch.testing.assert_close(hidden[0, -3:], expected)
+    torch.testing.assert_close(hidden[1, -3:], tokens.mean(0))
+
+
+def test_context_within_the_text_changes_what_follows_and_nothing_before():
+    generator = build("input")
+    before = generator.encode([TWO])
+    with torch.no_grad():
+        generator.context.of_finding[SPACE.index("Mass")] += 1
+    after = generator.encode([TWO])
+    place = generator.as_encoded(TWO).index("[Mass 1]")
+    torch.testing.assert_close(before[:, :place], after[:, :place])
+    assert not torch.allclose(before[:, place:], after[:, place:])
+
+
+@pytest.mark.parametrize("placement", ["input", "output"])
+def test_gradients_reach_the_context_alone_when_the_rest_is_frozen(placement):
+    generator = build(placement)
+    for part in (generator.unet, generator.text_encoder, generator.vae):
+        part.requires_grad_(False)
+    latent = generator.to_latents(torch.rand(2, 1, 32, 32) * 2 - 1)
+    hidden = generator.encode([TWO, EMPTY])
+    generator.unet(latent, torch.tensor([5, 900]), encoder_hidden_states=hidden).sample.square().sum().backward()
+    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in generator.context.parameters())
+    asked = generator.context.of_finding.grad.abs().sum((1, 2)) > 0
+    named = {one for one, moved in zip(SPACE.findings, asked.tolist(), strict=True) if moved}
+    assert named == ({"Hernia", "Mass"} if placement == "input" else set(SPACE.findings))
+    for part in (generator.unet, generator.text_encoder, generator.vae):
+        assert all(one.grad is None for one in part.parameters())
+
+
+def test_no_hook_stays_on_the_text_encoder():
+    generator = build("input")
+    generator.encode([TWO])
+    embedding = generator.text_encoder.get_input_embeddings()
+    assert not embedding._forward_hooks and not embedding._forward_pre_hooks
+
+
+@pytest.mark.parametrize("placement", ["input", "output"])
+def test_context_that_starts_at_a_name_is_nearest_to_it(placement):
+    generator = build(placement)
+    start_context(generator)
+    vectors = generator.word_vectors(["hernia", "mass", "kyphosis"])
+    mean = generator.context.of_finding[SPACE.index("Hernia")].mean(0)
+    cosine = torch.nn.functional.cosine_similarity(mean[None], vectors)
+    assert cosine.argmax() == 0
+
+
+def test_a_prompt_that_would_be_cut_is_refused():
+    with pytest.raises(DataError, match=r"'chest radiograph with hernia and mass' has 16 tokens.*reads 12"):
+        build("input", tokens=12).encode([TWO])
+
+
+def test_all_weights_follow_from_the_seed():
+    first, again, other = build(), build(), pipeline.build(recipe(seed=1), SPACE)
+    for part in ("unet", "text_encoder", "context"):
+        weights = [torch.cat([one.flatten() for one in getattr(g, part).parameters()]) for g in (first, again, other)]
+        assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_latents_come_back_as_the_images_they_were():
+    generator = build()
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    torch.testing.assert_close(generator.from_latents(generator.to_latents(images)), images)
+
+
+def test_sizes_that_do_not_fit_are_named():
+    with pytest.raises(RecipeError, match=r"image_size is 32.*must be a multiple of 64"):
+        pipeline.build(recipe(autoencoder=AutoencoderRecipe(factor=32)), SPACE)

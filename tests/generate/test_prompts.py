@@ -1,0 +1,62 @@
+"""What a generator is asked for, in words."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trcgl.data.sources import padchest_findings
+from trcgl.generate.prompts import EMPTY, phrase, prompt
+
+SPACE = padchest_findings.SPACE
+label_sets = st.lists(st.sampled_from([one for one in SPACE.findings if one != "Normal"]), min_size=1, unique=True)
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        ("Pleural_Thickening", "pleural thickening"),
+        ("pneumoperitoneo", "pneumoperitoneum"),
+        ("Support Devices", "support devices"),
+        ("COPD signs", "COPD signs"),
+        ("Hernia", "hernia"),
+    ],
+)
+def test_a_finding_is_named_as_in_a_sentence(finding, words):
+    assert phrase(finding) == words
+
+
+def test_no_two_findings_share_a_phrase():
+    assert len({phrase(one) for one in SPACE.findings}) == len(SPACE.findings)
+
+
+@pytest.mark.parametrize(
+    ("findings", "text"),
+    [
+        (["Hernia"], "chest radiograph with hernia"),
+        (["Hernia", "Mass"], "chest radiograph with hernia and mass"),
+        (["Hernia", "Mass", "Nodule"], "chest radiograph with hernia, mass and nodule"),
+        (["Normal"], "normal chest radiograph"),
+        (["Normal", "Hernia"], "chest radiograph with hernia"),
+        ([], "chest radiograph"),
+    ],
+)
+def test_a_label_set_reads_as_a_phrase(findings, text):
+    assert prompt(findings, "Normal").text == text
+
+
+@given(label_sets, st.integers(0, 2**32))
+def test_every_finding_is_named_once_in_any_order(findings, seed):
+    one = prompt(findings, "Normal", np.random.default_rng(seed))
+    assert sorted(one.findings) == sorted(findings)
+    assert one == prompt(findings, "Normal", np.random.default_rng(seed))
+    assert all(phrase(finding) in one.text for finding in findings)
+
+
+def test_the_order_is_shuffled():
+    texts = {prompt(["Hernia", "Mass"], None, np.random.default_rng(seed)).text for seed in range(20)}
+    assert texts == {"chest radiograph with hernia and mass", "chest radiograph with mass and hernia"}
+
+
+def test_the_empty_prompt_says_nothing():
+    assert (EMPTY.text, EMPTY.findings) == ("", ())

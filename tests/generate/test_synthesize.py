@@ -1,0 +1,382 @@
+"""A synthetic folder is a dataset folder that says where every image came from; nothing is drawn twice."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import socket
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.run import read_json, sha256_file
+from trcgl.data.labels import LabelSpace
+from trcgl.data.store import open_dataset
+from trcgl.generate import drawing
+from trcgl.generate.screen import KEPT, SCORES
+from trcgl.generate.synthesize import SynthesizeOptions, synthesize
+
+from ..model.small_dataset import SIDE, SPACE, write_dataset
+from . import processes
+from .small_generator import write_generator, write_screener
+
+OPTIONS = SynthesizeOptions(each=7, steps=3, batch_size=3, devices=1, accelerator="cpu")
+IMAGES = 14  # seven of the one tail finding, and as many of the normal label and the head finding
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(drawing, "IMAGES_PER_PART", 4)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Generator, dataset and screener."""
+    folder = tmp_path_factory.mktemp("inputs")
+    dataset = write_dataset(folder / "small", train=60)
+    return write_generator(folder / "generator", dataset), dataset, write_screener(folder / "run", dataset)
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    """A synthetic folder that nothing stopped."""
+    out = tmp_path_factory.mktemp("whole") / "drawn"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "IMAGES_PER_PART", 4)
+        synthesize(*inputs, out, OPTIONS)
+    return out
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Seeds of the images that were drawn, in order."""
+    seeds, draw = [], drawing.draw
+
+    def counted(generator, condition, empty, wanted, **how):
+        seeds.extend(wanted)
+        return draw(generator, condition, empty, wanted, **how)
+
+    monkeypatch.setattr(drawing, "draw", counted)
+    return seeds
+
+
+def same(first, second):
+    frames = [pl.read_parquet(folder / "provenance.parquet") for folder in (first, second)]
+    images = [np.load(folder / "images.npy") for folder in (first, second)]
+    return np.array_equal(*images) and frames[0].equals(frames[1])
+
+
+def provenance(folder):
+    return pl.read_parquet(folder / "provenance.parquet")
+
+
+def test_a_synthetic_folder_opens_as_a_dataset(whole):
+    synthetic = open_dataset(whole)
+    assert synthetic.info["source"] == "synthetic"
+    assert synthetic.name == "drawn"
+    assert synthetic.space == SPACE
+    assert synthetic.images.shape == (IMAGES, SIDE, SIDE)
+    assert synthetic.manifest["split"].unique().to_list() == ["train"]
+    assert synthetic.manifest["label_source"].unique().to_list() == ["drawn"]
+    assert synthetic.manifest["set_aside"].null_count() == IMAGES
+    assert synthetic.split("train").height == IMAGES
+
+
+def test_files_are_those_of_a_dataset_folder_and_the_provenance(whole):
+    files = ["dataset.json", "images.npy", "manifest.parquet", "provenance.parquet", "report.html", "report.json"]
+    assert sorted(path.name for path in whole.iterdir()) == [*files, "synthesize.json"]
+    assert {name: sha256_file(whole / name) for name in files[1:]} == {
+        name: known["sha256"] for name, known in read_json(whole / "dataset.json")["files"].items()
+    }
+
+
+def test_what_was_asked_for_is_present_and_all_else_unknown_unless_normal_was_asked_for(whole):
+    rows = open_dataset(whole).manifest.join(provenance(whole), on="image_id")
+    normal = rows.filter(pl.col("target") == "Normal")
+    assert normal.select(SPACE.findings).unique().rows() == [(0, 0, 0, 1)]
+    for row in rows.filter(pl.col("target") != "Normal").iter_rows(named=True):
+        named = [one for one in SPACE.findings if one.lower() in row["prompt"]]
+        assert row["target"] in named
+        assert {one: row[one] for one in SPACE.findings} == {one: 1 if one in named else None for one in SPACE.findings}
+
+
+def test_every_row_has_its_source_and_how_it_was_drawn(whole, inputs):
+    real, rows = open_dataset(inputs[1]).split("train"), provenance(whole)
+    assert rows.columns == [
+        *("image_id", "source_image_id", "target", "prompt", "seed", "guidance", "steps", "sampler", "generator"),
+        *SCORES,
+        "verdict",
+    ]
+    assert rows.select("guidance", "steps", "sampler", "generator").unique().rows() == [
+        (3.0, 3, "dpm++2m", read_json(inputs[0] / "generator.json")["digest"])
+    ]
+    assert rows.schema["seed"] == pl.Int64
+    sources = rows.join(real, left_on="source_image_id", right_on="image_id", how="left")
+    assert sources["patient_id"].to_list() == open_dataset(whole).manifest["patient_id"].to_list()
+    for target, labels in zip(rows["target"], sources.select(SPACE.findings).iter_rows(named=True), strict=True):
+        assert labels[target] == 1
+
+
+def test_rejected_images_stay_with_their_reason(whole):
+    rows, report = provenance(whole), read_json(whole / "report.json")
+    kept = rows.filter(pl.col("verdict") == KEPT)
+    assert rows["verdict"].str.contains("^(kept$|rejected: .+)").all()
+    assert report["counts"] == {"drawn": IMAGES, "kept": kept.height, "rejected": IMAGES - kept.height}
+    assert 0 < kept.height < IMAGES
+    assert sum(report["reasons"].values()) == report["counts"]["rejected"]
+    for one in report["targets"]:
+        assert one["dose"] == one["kept"] / one["real"]
+        assert one["drawn"] == one["kept"] + sum(one["rejected"].values())
+        assert one["rule"]["positives"] >= 0
+    page = (whole / "report.html").read_text()
+    assert "Research use only" in page
+    assert "Hernia" in page
+
+
+def test_dataset_json_says_from_what_the_images_come(whole, inputs):
+    told = read_json(whole / "dataset.json")["synthetic"]
+    assert told["dataset"] == "small-0"
+    assert told["dataset_digest"] == sha256_file(inputs[1] / "dataset.json")
+    assert told["generator"] == read_json(inputs[0] / "generator.json")["digest"]
+    assert told["screener"] == read_json(inputs[2] / "model" / "model.json")["weights_sha256"]
+    assert told["options"]["each"] == 7
+
+
+def test_the_same_call_again_draws_nothing(whole, inputs, drawn):
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    assert synthesize(*inputs, whole, OPTIONS) == read_json(whole / "report.json")
+    assert drawn == []
+    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_other_settings_are_refused(whole, inputs):
+    with pytest.raises(RecipeError, match="other settings: each: 7 → 8"):
+        synthesize(*inputs, whole, SynthesizeOptions(each=8, steps=3))
+
+
+def test_the_batch_size_changes_no_image_by_more_than_its_rounding(whole, inputs, tmp_path):
+    synthesize(*inputs, tmp_path / "drawn", SynthesizeOptions(each=7, steps=3, batch_size=100, accelerator="cpu"))
+    images = [np.load(folder / "images.npy").astype(int) for folder in (whole, tmp_path / "drawn")]
+    assert np.abs(images[0] - images[1]).max() <= 1
+
+
+def test_a_smaller_plan_draws_the_first_images_of_a_larger_one(whole, inputs, tmp_path):
+    synthesize(*inputs, tmp_path / "drawn", SynthesizeOptions(each=3, steps=3, batch_size=3, accelerator="cpu"))
+    few, many = provenance(tmp_path / "drawn"), provenance(whole)
+    there = dict(zip(many["image_id"], np.load(whole / "images.npy").astype(int), strict=True))
+    for name, image in zip(few["image_id"], np.load(tmp_path / "drawn" / "images.npy"), strict=True):
+        assert np.abs(there[name] - image).max() <= 1
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize(("after", "whole_parts"), [(3, 0), (11, 2)])
+def test_what_was_drawn_before_an_interruption_is_not_drawn_again(
+    whole, inputs, tmp_path, drawn, monkeypatch, after, whole_parts, stop
+):
+    counted = drawing.draw
+
+    def stopping(*arguments, **how):
+        if len(drawn) >= after:
+            raise stop
+        return counted(*arguments, **how)
+
+    monkeypatch.setattr(drawing, "draw", stopping)
+    with pytest.raises(stop):
+        synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert len(list((tmp_path / "drawn" / "parts").glob("*"))) == whole_parts
+    monkeypatch.setattr(drawing, "draw", counted)
+    del drawn[:]
+    synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert len(drawn) == len(set(drawn)) == IMAGES - 4 * whole_parts
+    assert same(whole, tmp_path / "drawn")
+
+
+def test_a_full_disk_is_said_and_costs_a_part(whole, inputs, tmp_path, drawn, monkeypatch):
+    flush = os.fsync
+
+    def fail(handle):
+        if len(drawn) > 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DataError, match=r"part-000002.npy: cannot be written \(No space left.*Free some space"):
+        synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert sorted(path.name for path in (tmp_path / "drawn" / "parts").iterdir()) == [
+        "part-000000.npy",
+        "part-000001.npy",
+    ]
+    monkeypatch.setattr(os, "fsync", flush)
+    del drawn[:]
+    synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert len(drawn) == IMAGES - 8
+    assert same(whole, tmp_path / "drawn")
+
+
+def test_an_interruption_while_the_folder_is_assembled_draws_nothing_again(whole, inputs, tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr("trcgl.generate.synthesize.write_page", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    with pytest.raises(DataError, match="no such file"):
+        open_dataset(tmp_path / "drawn")
+    monkeypatch.undo()
+    monkeypatch.setattr(drawing, "IMAGES_PER_PART", 4)
+    del drawn[:]
+    synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert drawn == []
+    assert same(whole, tmp_path / "drawn")
+
+
+def test_a_process_killed_while_it_writes_a_part_loses_that_part(whole, inputs, tmp_path, drawn):
+    process = processes.start(processes.be_killed_while_writing, 2, *inputs, tmp_path / "drawn", OPTIONS)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    parts = sorted(path.name for path in (tmp_path / "drawn" / "parts").iterdir())
+    assert [name for name in parts if name.startswith("part")] == ["part-000000.npy", "part-000001.npy"]
+    assert len(parts) == 3
+    synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert len(drawn) == IMAGES - 8
+    assert same(whole, tmp_path / "drawn")
+    assert not (tmp_path / "drawn" / "parts").exists()
+
+
+def test_two_processes_draw_the_images_of_one(whole, inputs, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [
+        processes.start(processes.draw_as_one_of_two, rank, port, *inputs, tmp_path / "drawn", OPTIONS)
+        for rank in range(2)
+    ]
+    for one in both:
+        one.join()
+    assert [one.exitcode for one in both] == [12, 12]  # two parts each
+    assert same(whole, tmp_path / "drawn")
+
+
+def test_progress_shows_the_rate(inputs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trcgl.core.progress.LINE_SECONDS", 0.0)
+    synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert re.search(r"drawing radiographs: 7 of 14, [\d.]+ images/s, about \d+ s left", capsys.readouterr().err)
+
+
+def test_images_of_another_size_are_resized_and_it_is_said(inputs, tmp_path, capsys):
+    generator = write_generator(tmp_path / "generator", inputs[1], image_size=16)
+    synthesize(generator, *inputs[1:], tmp_path / "drawn", OPTIONS)
+    assert np.load(tmp_path / "drawn" / "images.npy").shape == (IMAGES, SIDE, SIDE)
+    assert "drawn at 16 pixels and resized to the dataset's 32" in capsys.readouterr().err
+
+
+def test_bfloat16_draws_nearly_the_same_images(whole, inputs, tmp_path):
+    options = SynthesizeOptions(each=7, steps=3, batch_size=3, precision="bf16", accelerator="cpu")
+    synthesize(*inputs, tmp_path / "drawn", options)
+    images = [np.load(folder / "images.npy").astype(float) for folder in (whole, tmp_path / "drawn")]
+    assert 0 < np.abs(images[0] - images[1]).mean() < 0.05 * images[0].std()
+
+
+def test_unscreened_images_are_all_kept(inputs, tmp_path):
+    options = SynthesizeOptions(each=2, steps=1, unscreened=True, accelerator="cpu")
+    report = synthesize(*inputs[:2], None, tmp_path / "drawn", options)
+    assert report["counts"] == {"drawn": 4, "kept": 4, "rejected": 0}
+    assert provenance(tmp_path / "drawn")["verdict"].to_list() == [KEPT] * 4
+    assert read_json(tmp_path / "drawn" / "dataset.json")["synthetic"]["screener"] is None
+
+
+@pytest.mark.parametrize("unscreened", [True, False])
+def test_screening_needs_a_screener_and_its_absence_a_word(inputs, tmp_path, unscreened):
+    with pytest.raises(RecipeError, match="--screener RUN.*--unscreened"):
+        synthesize(
+            *inputs[:2], inputs[2] if unscreened else None, tmp_path / "x", SynthesizeOptions(unscreened=unscreened)
+        )
+
+
+def test_a_label_space_without_normal_or_head_is_drawn_with_a_note(tmp_path):
+    findings = ("A", "B", "C")
+    dataset = write_dataset(tmp_path / "other", findings=findings)
+    space = open_dataset(dataset).space
+    generator = write_generator(tmp_path / "generator", dataset, space=space)
+    report = synthesize(
+        generator, dataset, None, tmp_path / "drawn", SynthesizeOptions(("A",), each=2, steps=1, unscreened=True)
+    )
+    assert report["counts"]["drawn"] == 2
+    assert "drawn means rare" in report["notes"][0]
+    assert "drawn means rare" in (tmp_path / "drawn" / "report.html").read_text()
+
+
+OTHER = LabelSpace("other", ("Edema", "Mass", "Hernia", "Normal"), normal="Normal")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"space": OTHER}, DataError, "generator draws Edema, Mass.*small has Mass, Edema"),
+        ({"patients": ["somebody", "else"]}, DataError, "may have seen patients of its val or test"),
+        ({"tokens": 6}, DataError, "the prompt .* tokens, and the text encoder reads 6"),
+    ],
+)
+def test_a_generator_that_does_not_belong_to_the_dataset_is_refused(inputs, tmp_path, wrong, error, message):
+    generator = write_generator(tmp_path / "generator", inputs[1], **wrong)
+    with pytest.raises(error, match=message):
+        synthesize(generator, *inputs[1:], tmp_path / "drawn", OPTIONS)
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_a_half_written_generator_is_refused(inputs, tmp_path):
+    shutil.copytree(inputs[0], tmp_path / "generator")
+    (tmp_path / "generator" / "generator.json").unlink()
+    with pytest.raises(CheckpointError, match="no generator.json"):
+        synthesize(tmp_path / "generator", *inputs[1:], tmp_path / "drawn", OPTIONS)
+
+
+def test_a_damaged_generator_is_refused(inputs, tmp_path):
+    shutil.copytree(inputs[0], tmp_path / "generator")
+    weights = next((tmp_path / "generator" / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(CheckpointError, match="not the file that was written"):
+        synthesize(tmp_path / "generator", *inputs[1:], tmp_path / "drawn", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"space": OTHER}, "run recognizes Edema, Mass.*small has Mass, Edema"),
+        ({"patients": ["somebody", "else"]}, "not trained on the train patients"),
+        ({"synthetic": "drawn"}, "was trained with drawn images"),
+        ({"fit": "squash"}, "prepared with --fit letterbox.*squash"),
+    ],
+)
+def test_a_screener_that_may_not_judge_is_refused(inputs, tmp_path, wrong, message):
+    screener = write_screener(tmp_path / "run", inputs[1], **wrong)
+    with pytest.raises(DataError, match=message):
+        synthesize(*inputs[:2], screener, tmp_path / "drawn", OPTIONS)
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_an_unfinished_screener_is_refused(inputs, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(DataError, match="not finished"):
+        synthesize(*inputs[:2], tmp_path / "run", tmp_path / "drawn", OPTIONS)
+
+
+def test_too_little_space_is_known_before_drawing(inputs, tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    with pytest.raises(DataError, match="14 images of 32 px need .* or draw fewer"):
+        synthesize(*inputs, tmp_path / "drawn", OPTIONS)
+    assert drawn == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"steps": 1001}, {"guidance": float("nan")}, {"batch_size": 0}, {"nodes": 0}]
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(RecipeError, match="--" + next(iter(wrong)).replace("_", "-")):
+        SynthesizeOptions(**wrong)
+
+
+def test_without_an_amount_as_many_are_drawn_as_there_are_real_ones():
+    assert SynthesizeOptions().dose == 1.0
+    assert SynthesizeOptions(count=3).dose is None

@@ -1,0 +1,223 @@
+"""A generator learns from train patients alone, goes on where it stopped, and ends as if it had not."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from trcgl.core import run
+from trcgl.core.errors import DataError, Interrupted, RecipeError
+from trcgl.core.generator_recipe import (
+    AutoencoderRecipe,
+    ContextRecipe,
+    DiffusionRecipe,
+    FitRecipe,
+    GeneratorRecipe,
+    TextRecipe,
+    UNetRecipe,
+)
+from trcgl.data.store import open_dataset
+from trcgl.generate.diffusion import noised, velocity
+from trcgl.generate.folder import load
+from trcgl.generate.pipeline import build
+from trcgl.generate.stages import Diffusion
+from trcgl.generate.train_generator import check, train_generator
+from trcgl.generate.training_rows import sampler, training_rows
+
+from ..model.small_dataset import write_dataset
+from .test_folder import base_pipeline
+
+RECIPE = GeneratorRecipe(
+    image_size=32,
+    unet=UNetRecipe(widths=(32, 32), layers=1, attention_from=1),
+    text=TextRecipe(width=32, layers=1, heads=2, tokens=24),
+    context=ContextRecipe(shared=1, per_finding=1),
+    diffusion=DiffusionRecipe(label_dropout=0.5),
+    fit=FitRecipe(steps=14, context_steps=4, batch_size=8, grid_every=7, save_steps=3, ema=0.9, warmup_steps=2),
+)
+
+
+def but(**fit):
+    return dataclasses.replace(RECIPE, fit=dataclasses.replace(RECIPE.fit, **fit))
+
+
+def log(out):
+    lines = (out / "training" / "network" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "small")
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory):
+    """A generator whose training nothing stopped."""
+    out = tmp_path_factory.mktemp("whole") / "generator"
+    train_generator(dataset, RECIPE, out)
+    return out
+
+
+def test_the_folder_holds_a_generator_its_samples_and_its_logs(whole, dataset):
+    info = run.read_json(whole / "generator.json")
+    train = open_dataset(dataset).split("train")
+    assert info["training_patient_digest"] == run.digest(train["patient_id"].unique().to_list())
+    assert info["training_images"] == train.height
+    names = {path.name for path in (whole / "samples").iterdir()}
+    assert names == {"network-000007.png", "network-000014.png"}
+    assert [line["step"] for line in log(whole)] == [10]
+
+
+def test_the_last_stage_moves_the_context_and_nothing_else(whole):
+    network = torch.load(whole / "training" / "network" / "last.ckpt", weights_only=True)["state_dict"]
+    context = torch.load(whole / "training" / "context" / "last.ckpt", weights_only=True)["state_dict"]
+    generator = load(whole)
+    stored = {value.numpy().tobytes() for value in network.values()}
+    kept = [*generator.unet.parameters(), *generator.text_encoder.parameters()]
+    assert all(one.contiguous().numpy().tobytes() in stored for one in kept)
+    assert len(context) == 2
+    assert generator.context.enabled
+
+
+def denoising_error(generator, dataset):
+    """Mean squared error of the velocity on fixed images of val, noise and levels."""
+    images = torch.from_numpy(open_dataset(dataset).images[44:68].copy())[:, None].float() / 127.5 - 1
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        latent = generator.to_latents(images)
+        noise = torch.randn(latent.shape, generator=random)
+        step = torch.randint(1000, (len(latent),), generator=random)
+        alpha_bar = generator.scheduler.alphas_cumprod[step]
+        hidden = generator.encode_empty().expand(len(latent), -1, -1)
+        there = noised(latent, noise, alpha_bar)
+        predicted = generator.unet(there, step, encoder_hidden_states=hidden).sample
+    return float((predicted - velocity(latent, noise, alpha_bar)).square().mean())
+
+
+def test_it_learns_to_denoise_images_that_it_has_not_seen(dataset, tmp_path):
+    train_generator(dataset, but(steps=120, context_steps=0, grid_every=0, lr=2e-3, batch_size=16), tmp_path / "g")
+    untrained = build(RECIPE, open_dataset(dataset).space)
+    untrained.vae.register_to_config(scaling_factor=load(tmp_path / "g").vae.config["scaling_factor"])
+    assert denoising_error(load(tmp_path / "g"), dataset) < 0.5 * denoising_error(untrained, dataset)
+
+
+@pytest.mark.parametrize(("stage", "at"), [("network", 5), ("network", 11), ("context", 2)])
+def test_training_that_was_stopped_ends_with_the_same_generator(dataset, whole, tmp_path, monkeypatch, stage, at):
+    step = Diffusion.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.name == stage and batch["number"] == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Diffusion, "training_step", training_step)
+        with pytest.raises(Interrupted) as stopped:
+            train_generator(dataset, RECIPE, tmp_path / "g")
+    assert stopped.value.signal == signal.SIGTERM
+    assert not (tmp_path / "g" / "generator.json").exists()
+    info = train_generator(dataset, RECIPE, tmp_path / "g")
+    assert info["files"] == run.read_json(whole / "generator.json")["files"]
+    assert log(tmp_path / "g") == log(whole)
+
+
+def test_training_that_was_killed_ends_with_the_same_generator(dataset, whole, tmp_path, monkeypatch):
+    step = Diffusion.training_step
+
+    def training_step(self, batch, batch_idx):
+        if batch["number"] == 8:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Diffusion, "training_step", training_step)
+        with pytest.raises((KeyboardInterrupt, SystemExit, Interrupted)):
+            train_generator(dataset, RECIPE, tmp_path / "g")
+    info = train_generator(dataset, RECIPE, tmp_path / "g")
+    assert info["files"] == run.read_json(whole / "generator.json")["files"]
+
+
+def test_a_finished_generator_says_so_and_changes_nothing(dataset, whole, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    train_generator(dataset, RECIPE, whole)
+    assert "is finished" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+
+
+def test_another_recipe_or_dataset_is_refused(dataset, whole, tmp_path):
+    with pytest.raises(RecipeError, match=r"fit.steps: 14 → 15"):
+        train_generator(dataset, but(steps=15), whole)
+    other = write_dataset(tmp_path / "other", seed=1)
+    with pytest.raises(RecipeError, match="trained on another dataset"):
+        train_generator(other, RECIPE, whole)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_only_train_patients_are_shown(dataset, tmp_path, split):
+    with pytest.raises(DataError, match=f"train patients only, not on '{split}'"):
+        train_generator(dataset, RECIPE, tmp_path / "g", split=split)
+    opened = open_dataset(dataset)
+    assert set(training_rows(opened).image_ids) == set(opened.split("train")["image_id"])
+
+
+def test_balanced_batches_show_rare_findings_as_often_as_common_ones():
+    labels = np.zeros((400, 3), np.float32)
+    labels[:360, 0] = labels[360:390, 1] = labels[390:, 2] = 1
+    shown = labels[np.concatenate([sampler(labels, FitRecipe(replay=0.0), 0)(epoch) for epoch in range(20)])]
+    np.testing.assert_allclose(shown.mean(0), [1 / 3] * 3, atol=0.03)
+    replayed = labels[np.concatenate([sampler(labels, FitRecipe(replay=0.5), 0)(epoch) for epoch in range(20)])]
+    np.testing.assert_allclose(replayed.mean(0), [0.617, 0.204, 0.179], atol=0.03)
+
+
+def test_a_vae_is_trained_first_where_it_is_asked_for(dataset, tmp_path):
+    recipe = dataclasses.replace(
+        but(steps=2, context_steps=0, grid_every=0),
+        autoencoder=AutoencoderRecipe(kind="vae", width=16, steps=150, lr=2e-3),
+    )
+    train_generator(dataset, recipe, tmp_path / "g")
+    generator = load(tmp_path / "g")
+    images = torch.from_numpy(open_dataset(dataset).images[:16].copy())[:, None].float() / 127.5 - 1
+    with torch.no_grad():
+        posterior = generator.vae.encode(images).latent_dist
+        error = (generator.vae.decode(posterior.mode()).sample - images).abs().mean()
+        assert float((posterior.mode() * generator.vae.config["scaling_factor"]).std()) == pytest.approx(1, abs=0.1)
+    assert float(error) < 0.75 * float((images - images.mean()).abs().mean())
+
+
+def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
+    base_pipeline().save_pretrained(tmp_path / "base")
+    recipe = dataclasses.replace(
+        but(steps=3, context_steps=2, grid_every=0, gradient_checkpointing=True),
+        base=str(tmp_path / "base"),
+        unet=UNetRecipe(lora_rank=2),
+        context=ContextRecipe(placement="input", shared=1, per_finding=1),
+    )
+    info = train_generator(dataset, recipe, tmp_path / "g")
+    before, after = base_pipeline().unet.state_dict(), load(tmp_path / "g").unet.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved and all(any(part in name for part in ("to_q", "to_k", "to_v", "to_out.0")) for name in moved)
+    assert "its license holds" in info["license"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (but(steps=0), "fit.steps is 0"),
+        (but(ema=1.0), "fit.ema is 1.0"),
+        (but(replay=1.5), "fit.replay is 1.5"),
+        (dataclasses.replace(RECIPE, unet=UNetRecipe(lora_rank=4)), "unet.lora_rank is 4.*without a --base"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(recipe, message):
+    with pytest.raises(RecipeError, match=message):
+        check(recipe)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path):
+    with pytest.raises(RecipeError, match=r"network: training diverged after step \d+.*on the images .*lower --fit.lr"):
+        train_generator(dataset, but(steps=30, lr=1e30, warmup_steps=0, clip_gradient=0.0), tmp_path / "g")
