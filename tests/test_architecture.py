@@ -11,7 +11,14 @@ import pytest
 import trcgl
 
 PACKAGE = Path(trcgl.__file__).parent
-NEEDS_TORCH = ("trcgl.model", "trcgl.use", "trcgl.data.augment", "trcgl.data.datamodule")
+NEEDS_TORCH = (
+    "trcgl.model",
+    "trcgl.use",
+    "trcgl.generate",
+    "trcgl.audit",
+    "trcgl.data.augment",
+    "trcgl.data.datamodule",
+)
 
 
 def test_a_file_holds_one_idea_in_fewer_than_400_lines():
