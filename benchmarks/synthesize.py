@@ -4,8 +4,9 @@
 
 Ours: 20 steps of DPM-Solver++ 2M, prompts encoded once, both halves of the guidance in one batch. The peer:
 `StableDiffusionPipeline.__call__` with the scheduler of the folder and its default of 50 steps. Batch, precision and
-guidance are the same; the two take turns, and without a GPU the CPU time of the process is taken. Speed says nothing
-about the images: without `--generator` the weights are random. Exits with 1 below 2.2 times the rate.
+guidance are the same, and both profit from what ours asks of malloc; they take turns, and without a GPU the CPU time
+of the process is taken. Speed says nothing about the images: without `--generator` the weights are random. Exits with
+1 below 2.2 times the rate.
 """
 
 import argparse

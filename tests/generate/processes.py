@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -60,3 +61,16 @@ def draw_as_one_of_two(rank, port, *arguments):
     drawing.Parts.write = lambda self, part, images: (write(self, part, images), wrote.append(part))
     synthesize(*arguments)
     sys.exit(10 + len(wrote))
+
+
+def be_killed_with_a_child(pid_file):
+    """`kill -9` of a process whose child would go on for ever."""
+    from trcgl.generate.drawing import end_with
+
+    parent = os.getpid()
+    if not os.fork():
+        pid_file.write_text(str(os.getpid()))
+        end_with(parent)
+    while not pid_file.exists():
+        time.sleep(0.01)
+    os.kill(parent, signal.SIGKILL)

@@ -116,14 +116,39 @@ def test_the_score_of_normal_is_what_no_other_finding_takes_away():
     np.testing.assert_allclose(target_score(score, "Normal", SPACE), [0.3, 0.9], atol=1e-6)
 
 
-def test_the_threshold_is_what_three_of_four_real_positives_reach():
+def test_the_threshold_of_a_poor_classifier_is_what_three_of_four_real_positives_reach():
     score = np.tile(np.linspace(0, 1, 101)[:, None], 3)
     truth = np.full((101, 3), np.nan)
-    truth[:, 0] = np.arange(101) >= 41
+    truth[:, 0] = 0
+    truth[50:101:10, 0] = 1  # F1 is best where a fifth of what is called present is
+    truth[93:, 0] = 1
     rule = label_rules(["Mass"], score, truth, SPACE)["Mass"]
-    assert rule.threshold == pytest.approx(np.quantile(score[41:, 0], 0.25))
-    assert (rule.positives, rule.others, rule.others_pass) == (60, 41, 0)
-    assert (score[41:, 0] >= rule.threshold).mean() == pytest.approx(0.75)
+    having = score[truth[:, 0] == 1, 0]
+    assert rule.threshold == np.quantile(having, 0.25)
+    assert "25 % quantile" in rule.rule
+    assert (having >= rule.threshold).mean() >= 0.75
+    assert (rule.positives, rule.others) == (len(having), 101 - len(having))
+    assert rule.others_pass == (score[truth[:, 0] == 0, 0] >= rule.threshold).mean()
+
+
+def test_the_threshold_of_a_good_classifier_is_what_it_calls_present():
+    score = np.tile(np.r_[np.linspace(0, 0.1, 90), np.linspace(0.99, 1, 10)][:, None], 3)
+    truth = np.zeros((100, 3))
+    truth[90:, 0] = 1
+    rule = label_rules(["Mass"], score, truth, SPACE)["Mass"]
+    assert rule.threshold == pytest.approx((0.1 + 0.99) / 2)
+    assert "best F1" in rule.rule
+    assert rule.others_pass == 0
+
+
+def test_the_weights_of_val_count_in_what_is_called_present():
+    score = np.tile(np.r_[np.full(50, 0.1), 0.4, np.linspace(0.3, 1, 8)][:, None], 3)
+    truth = np.zeros((59, 3))
+    truth[51:, 0] = 1
+    rare, heavy = np.ones(59), np.ones(59)
+    rare[50], heavy[50] = 0.01, 100.0  # an image without the finding that scores 0.4
+    thresholds = [label_rules(["Mass"], score, truth, SPACE, one)["Mass"].threshold for one in (rare, heavy)]
+    assert thresholds[0] < 0.4 < thresholds[1]
 
 
 def test_with_few_positives_the_threshold_is_what_one_in_twenty_negatives_reach():

@@ -1,16 +1,20 @@
 """A synthetic folder is a dataset folder that says where every image came from; nothing is drawn twice."""
 
 import errno
+import json
 import os
 import re
 import shutil
 import signal
 import socket
+import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from trcgl.cli import main
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.run import read_json, sha256_file
 from trcgl.data.labels import LabelSpace
@@ -257,6 +261,23 @@ def test_two_processes_draw_the_images_of_one(whole, inputs, tmp_path):
     assert same(whole, tmp_path / "drawn")
 
 
+def test_a_process_does_not_outlive_the_one_that_started_it(tmp_path):
+    process = processes.start(processes.be_killed_with_a_child, tmp_path / "pid")
+    process.join()
+    child = int((tmp_path / "pid").read_text())
+    state, until = Path(f"/proc/{child}/stat"), time.monotonic() + 10
+
+    def running():
+        try:
+            return ") Z " not in state.read_text()  # a zombie has ended, and nobody has asked how
+        except OSError:
+            return False
+
+    while running() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not running()
+
+
 def test_progress_shows_the_rate(inputs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("trcgl.core.progress.LINE_SECONDS", 0.0)
     synthesize(*inputs, tmp_path / "drawn", OPTIONS)
@@ -377,6 +398,20 @@ def test_options_out_of_range_are_refused(wrong):
         SynthesizeOptions(**wrong)
 
 
-def test_without_an_amount_as_many_are_drawn_as_there_are_real_ones():
-    assert SynthesizeOptions().dose == 1.0
-    assert SynthesizeOptions(count=3).dose is None
+def test_without_an_amount_as_many_are_drawn_as_there_are_real_ones(inputs, tmp_path):
+    plain = {"steps": 1, "unscreened": True, "accelerator": "cpu"}
+    report = synthesize(*inputs[:2], None, tmp_path / "drawn", SynthesizeOptions(**plain))
+    hernia = report["targets"][0]
+    assert hernia["target"] == "Hernia"
+    assert hernia["drawn"] == hernia["real"] > 0
+    assert synthesize(*inputs[:2], None, tmp_path / "drawn", SynthesizeOptions(**plain, dose=1.0)) == report
+
+
+@pytest.mark.parametrize("amount", ["--each", "--count", "--dose"])
+def test_the_command_line_takes_any_one_amount(inputs, tmp_path, amount, capsys):
+    generator, dataset, _ = map(str, inputs)
+    number = {"--each": "2", "--count": "17", "--dose": "0.13"}[amount]  # of 15 real ones
+    out = ["--out", str(tmp_path / "drawn"), "--dataset", dataset, "--steps", "1", "--unscreened"]
+    assert main(["synthesize", generator, *out, amount, number, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {one["target"]: one["drawn"] for one in report["targets"]} == {"Hernia": 2, "Mass": 1, "Normal": 1}

@@ -5,7 +5,11 @@ is there when the work starts again is not drawn again. An image is a function o
 matter which process draws it, in which batch.
 """
 
+import ctypes
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,7 @@ from trcgl.generate.prompts import Prompt
 from trcgl.generate.sampler import Sampler, draw
 
 IMAGES_PER_PART = 128
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,20 @@ def launch(devices: int | Literal["auto"], nodes: int, accelerator: Literal["aut
         strategy="ddp" if several or nodes > 1 else "auto",
     )
     fabric.launch()
+    if fabric.local_rank:
+        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     return fabric
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent has ended, however that came: what is stopped must not draw on unseen.
+
+    Args:
+        parent: process id of the parent.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 def prepare_network(
@@ -129,8 +147,22 @@ def prepare_network(
     torch.nn.Module.to(generator.unet, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if device.type == "cuda":  # on a CPU it gains nothing, and loses a tenth in bfloat16
         torch.nn.Module.to(generator.unet, memory_format=torch.channels_last)
+    else:
+        _keep_freed_memory()
     if compiled:
         generator.unet.compile()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what the network frees instead of giving it back to the system after every layer.
+
+    Fetching the same pages again cost up to a quarter of the time of a denoising step (6.3 M parameters, batch 16, one
+    core). Other C libraries have no `mallopt`, or ignore it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(_MMAP_THRESHOLD, 2**30)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def draw_parts(

@@ -7,7 +7,7 @@ A drawn image is rejected for the first of these that holds:
 3. `copy of a training image`: nearer to one, or to its mirror image, than 999 of 1,000 real training images are to
    those of other patients.
 4. `target not recognized`: a classifier that was trained on real rows alone gives its target less than it gives three
-   of four real val images with that finding (see `LabelRule`).
+   of four real val images with it, and would not call it present either (see `LabelRule`).
 5. `repeats a drawn image`: it is as near to one that is kept before it.
 """
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from trcgl.core.randomness import generator as randomness
 from trcgl.data.labels import LabelSpace
+from trcgl.evaluate.calibrate import fit_threshold
 from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
 
 KEPT = "kept"
@@ -35,8 +36,8 @@ REPEATED = "rejected: repeats a drawn image"
 SCORES = ("screen/contrast", "screen/extremes", "screen/train_similarity", "screen/target", "screen/drawn_similarity")
 """Columns of screening scores, Float64; null where a score was not computed."""
 
-_SHARE = 0.25  # of real positives that the label check would reject too
-_FALSE_POSITIVES = 0.05  # of real negatives that may pass where positives are too few
+_SHARE = 0.25  # of real images with a finding that the label check may reject too
+_FALSE_POSITIVES = 0.05  # of real images without it that may pass where those with it are too few
 _FEW = 5
 _RARE = 0.001  # of real images lie beyond a limit
 _SAMPLE = 4096  # real images that limits are measured on
@@ -49,11 +50,13 @@ class LabelRule:
     """From which score on a drawn image shows its target.
 
     The score is the classifier's for the target; for the normal label it is one minus the highest score of any other
-    finding, since a normal radiograph is one on which nothing is found. The threshold is the 25 % quantile of real val
-    images with the target: a drawn image passes if it is no less typical than three of four real ones. That bounds what
-    screening may cost a finding, also where the classifier is poor; `others_pass` tells how much it then selects. Val,
-    because scores of images that the classifier learned from are too high. With fewer than 5 such images a quantile of
-    them says little, and the threshold is the 95 % quantile of real val images without the target.
+    finding, since a normal radiograph is one on which nothing is found. All thresholds come from real val images:
+    scores of images that the classifier learned from are too high. The threshold is the lower of two. A drawn image
+    that reaches the 25 % quantile of images with the target is no less typical than three of four real ones; this
+    bounds what screening costs a finding that the classifier knows badly, and `others_pass` tells how little it then
+    selects. One that reaches the threshold with the best F1 would be called present on a real image; a classifier that
+    tells a finding apart with ease puts nearly all real scores next to 1, and the quantile with them. With fewer than 5
+    images with the target both say little, and the threshold is the 95 % quantile of images without it.
 
     Args:
         target: a finding.
@@ -91,6 +94,7 @@ def label_rules(
     score: Float[np.ndarray, "rows findings"],
     truth: Float[np.ndarray, "rows findings"],
     space: LabelSpace,
+    weight: Float[np.ndarray, " rows"] | None = None,
 ) -> dict[str, LabelRule]:
     """The rule of each target, from real val images.
 
@@ -99,6 +103,7 @@ def label_rules(
         score: of a classifier trained on real rows of other patients.
         truth: 1 present, 0 absent, NaN unknown.
         space: of the columns.
+        weight: of the images in F1; None weighs all alike.
     """
     rules = {}
     for target in dict.fromkeys(targets):
@@ -108,6 +113,9 @@ def label_rules(
         rule = f"not checked: val has {len(having)} images with it and {len(others)} without"
         if len(having) >= _FEW:
             threshold, rule = float(np.quantile(having, _SHARE)), "25 % quantile of real val images with it"
+            called = fit_threshold(known, seen, weight)
+            if called is not None and called < threshold:
+                threshold, rule = called, "threshold with the best F1 on real val images"
         elif len(others) >= _FEW:
             threshold = float(np.quantile(others, 1 - _FALSE_POSITIVES))
             rule = f"95 % quantile of real val images without it, as only {len(having)} have it"

@@ -77,8 +77,6 @@ class SynthesizeOptions:
     """Keep every image, without a screening classifier."""
 
     def __post_init__(self) -> None:
-        if self.count is self.dose is self.each is None:
-            object.__setattr__(self, "dose", 1.0)
         for name, holds, wanted in (
             ("guidance", math.isfinite(self.guidance) and self.guidance >= 0, "at least 0"),
             ("steps", 1 <= self.steps <= 1000, "between 1 and 1000"),
@@ -115,6 +113,8 @@ def synthesize(
         RecipeError: a setting makes no sense, or `out` holds something else.
     """
     options, out = options or SynthesizeOptions(), Path(out)
+    if options.count is options.dose is options.each is None:
+        options = dataclasses.replace(options, dose=1.0)
     if options.unscreened != (screener_run is None):
         raise RecipeError("name the classifier that screens with --screener RUN, or keep every image by --unscreened.")
     dataset = open_dataset(Path(dataset_folder))
@@ -196,7 +196,8 @@ def _finish(
         with run.atomic(out / name) as aside:
             frame.write_parquet(aside)
     notes = [] if balancing(space) else [_NO_BALANCE]
-    report = describe_synthesis(dataset, provenance, checks, dataclasses.asdict(options), notes)
+    asked = {**dataclasses.asdict(options), "targets": list(options.targets)}
+    report = describe_synthesis(dataset, provenance, checks, asked, notes)
     run.write_json(out / "report.json", report)
     write_page(out, report, images, provenance, phantom=dataset.info["source"] == "phantom")
     files = ("images.npy", "manifest.parquet", "provenance.parquet", "report.json", "report.html")
@@ -243,7 +244,8 @@ def _screen(
     train, val = dataset.split("train"), dataset.split("val")
     temperature = screener.temperature or 1.0
     score = calibrated(score_rows(screener, dataset, val["row"].to_numpy()), temperature)
-    rules = screening.label_rules(targets, score, manifests.label_array(val, dataset.space), dataset.space)
+    truth, weight = manifests.label_array(val, dataset.space), val["weight"].to_numpy()
+    rules = screening.label_rules(targets, score, truth, dataset.space, weight)
     reference = screening.measure(dataset.require_images(), train["row"].to_numpy(), train["patient_id"].to_list())
     score = calibrated(score_rows(screener, drawn, np.arange(len(targets))), temperature)
     judged = screening.screen(drawn.require_images(), targets, score, rules, reference, dataset.space)
