@@ -63,6 +63,12 @@ class PixelError:
     largest: int
     mean: float
 
+    def with_more(self, other: "PixelError") -> "PixelError":
+        """Of both sets of images together, all of one size."""
+        images = self.images + other.images
+        mean = (self.mean * self.images + other.mean * other.images) / max(1, images)
+        return PixelError(images, max(self.largest, other.largest), mean)
+
     @property
     def lossless(self) -> bool:
         """No pixel of any image came back otherwise."""

@@ -109,8 +109,8 @@ def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[Loa
         raise DataError(f"{where} is not finished. Run the same `trcgl train` command again; it resumes.")
     if info.get("synthetic"):
         raise DataError(
-            f"{where} was trained with drawn images, so it knows how a generator draws a finding. Audit with a run that "
-            "was trained on real images alone."
+            f"{where} was trained with drawn images, so it knows how a generator draws a finding. Audit with a run "
+            "that was trained on real images alone."
         )
     model = load_model(where / "model", device="cuda" if torch.cuda.is_available() else "cpu")
     if model.space.findings != dataset.space.findings or model.space.normal != dataset.space.normal:

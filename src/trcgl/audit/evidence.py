@@ -1,0 +1,180 @@
+"""All checks of one finding, and those of all images together, as plain JSON values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from trcgl.audit.ceiling import Ceiling
+from trcgl.audit.diversity import diversity
+from trcgl.audit.drawing_plan import WITH, WITHOUT
+from trcgl.audit.features import FeatureSpace
+from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
+from trcgl.audit.label_fidelity import deranged, discrimination, of_drawn, verdict
+from trcgl.audit.material import Material, Real
+from trcgl.audit.memorization import memorization
+from trcgl.audit.real_or_drawn import real_or_drawn
+from trcgl.audit.structure import STRUCTURES
+from trcgl.core.randomness import generator as randomness
+
+ASSESSABLE, INDICATIVE, TOO_FEW = "assessable", "indicative", "not assessable"
+_REAL, _DRAWN, _FEW_REAL = 50, 200, 20
+_MOST = 2000  # real images of one kind that are compared: distances cost the square
+
+
+@dataclass(frozen=True)
+class Described:
+    """Features in one space of what the checks compare.
+
+    Args:
+        drawn: of the sheet `with`.
+        train: of some training rows.
+        train_rows: which, rising.
+        held_out: of some held-out rows.
+        held_out_rows: which, rising.
+    """
+
+    drawn: Float[np.ndarray, "rows features"]
+    train: Float[np.ndarray, "rows_train features"]
+    train_rows: Int[np.ndarray, " rows_train"]
+    held_out: Float[np.ndarray, "rows_held features"]
+    held_out_rows: Int[np.ndarray, " rows_held"]
+
+    def of_train(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
+        """Of training rows that were described."""
+        return self.train[np.searchsorted(self.train_rows, rows)]
+
+    def of_held_out(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
+        """Of held-out rows that were described."""
+        return self.held_out[np.searchsorted(self.held_out_rows, rows)]
+
+
+def describe(material: Material, space: FeatureSpace, seed: int) -> Described:
+    """Features of the drawn images and of the real ones with any audited finding."""
+    rows = [
+        np.unique(np.concatenate([_compared(material, real, one, seed) for one in material.findings]))
+        for real in (material.train, material.held_out)
+    ]
+    train, held_out = (
+        space(np.asarray(material.store[real.store[chosen]]))
+        for real, chosen in zip((material.train, material.held_out), rows, strict=True)
+    )
+    return Described(space(material.images[WITH]), train, rows[0], held_out, rows[1])
+
+
+def status(real: int, drawn: int) -> tuple[str, str]:
+    """How much the numbers of a finding can bear, and why, from its images."""
+    numbers = f"{real} held-out real images with it and {drawn} drawn"
+    if real >= _REAL and drawn >= _DRAWN:
+        return ASSESSABLE, numbers
+    if real >= _FEW_REAL:
+        return INDICATIVE, f"{numbers}; {_REAL} and {_DRAWN} are needed for more than an indication"
+    return TOO_FEW, f"{numbers}; {_FEW_REAL} real ones are needed for an indication"
+
+
+def judge_finding(
+    material: Material, finding: str, ceiling: Ceiling, described: Mapping[str, Described], seed: int
+) -> dict[str, Any]:
+    """Every check of one finding."""
+    drawn = material.drawn(finding)
+    train, held_out = (material.positives(one, finding) for one in (material.train, material.held_out))
+    sources = material.sources(drawn)
+    word, why = status(len(held_out), len(drawn))
+    fidelity, told_apart = {}, {}
+    some_train, some_held = (_compared(material, one, finding, seed) for one in (material.train, material.held_out))
+    patients = {
+        "drawn_sources": sources,
+        "held_out_patients": _patients(material.held_out, some_held),
+        "train_patients": _patients(material.train, some_train),
+    }
+    for name, features in described.items():
+        sides = features.drawn[drawn], features.of_held_out(some_held), features.of_train(some_train)
+        fidelity[name] = {
+            kernel: compare_with_real(*sides, **patients, kernel=kernel, seed=seed).to_dict() for kernel in KERNELS
+        }
+        told_apart[name] = real_or_drawn(*sides, **patients, seed=seed).to_dict()
+    space = next(iter(described.values()))
+    return {
+        "group": material.space.groups.get(finding),
+        "status": word,
+        "status_why": why,
+        "counts": {
+            "drawn": len(drawn),
+            "source_patients": len(set(sources)),
+            "screened": sum(material.verdict[row] is not None for row in drawn),
+            "kept": len(material.kept(drawn)),
+            "held_out": len(held_out),
+            "held_out_patients": len(set(_patients(material.held_out, held_out))),
+            "train": len(train),
+            "train_patients": len(set(_patients(material.train, train))),
+        },
+        "label_fidelity": label_fidelity(material, finding, seed),
+        "ceiling": ceiling.to_dict(),
+        "fidelity": fidelity,
+        "real_or_drawn": told_apart,
+        "memorization": memorized(material, drawn, held_out, train, seed),
+        "diversity": diversity(
+            material.images[WITH][drawn],
+            np.asarray(material.store[material.held_out.store[some_held]]),
+            space.drawn[drawn],
+            space.of_held_out(some_held),
+            seed=seed,
+        ).to_dict(),
+        "structure": structure(material, finding),
+    }
+
+
+def label_fidelity(material: Material, finding: str, seed: int) -> dict[str, Any]:
+    """Drawn images of one finding, all and kept alone, beside real ones, and the null; with the verdict."""
+    column, threshold = material.space.index(finding), (material.inputs.auditor.thresholds or {})[finding]
+    rows, others = material.drawn(finding), material.drawn(finding, WITHOUT)
+    without = material.scores[WITHOUT][others, column]
+    kept = material.kept(rows)
+    measured = {}
+    for name, chosen in (("drawn", rows), ("kept", kept)):
+        measured[name] = of_drawn(
+            material.scores[WITH][chosen, column],
+            without,
+            (material.sources(chosen), material.sources(others, WITHOUT)),
+            threshold,
+            seed=seed,
+        )
+    real = discrimination(
+        material.held_out.truth[:, column],
+        material.held_out_score[:, column],
+        material.held_out.patients,
+        threshold,
+        material.held_out.weight,
+        seed=seed,
+    )
+    pairs = material.pairs()
+    null = deranged(
+        finding,
+        column,
+        pairs.with_it,
+        pairs.without,
+        pairs.rows["target"].to_list(),
+        pairs.rows["findings"].to_list(),
+        pairs.rows["patient_id"].to_list(),
+        seed=seed,
+    )
+    return {
+        "threshold": threshold,
+        **{name: one.to_dict() for name, one in measured.items()},
+        "real": real.to_dict(),
+        "deranged": {**null.to_dict(), "highest": null.highest},
+        "verdict": verdict(measured["drawn"], real).to_dict(),
+        "verdict_of_kept": verdict(measured["kept"], real).to_dict() if len(kept) else None,
+    }
+
+
+def _compared(material: Material, real: Real, finding: str, seed: int) -> Int[np.ndarray, " rows"]:
+    """Rows with a finding that are compared: all, or a sample of very many."""
+    rows = material.positives(real, finding)
+    return np.sort(randomness(seed, "compared", finding).permutation(rows)[:_MOST])
+
+
+def _patients(real: Real, rows: Int[np.ndarray, " rows"]) -> list[str]:
+    return real.rows["patient_id"].gather(rows).to_list()
