@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from trcgl.audit import evidence
@@ -26,7 +27,6 @@ from trcgl.audit.drawing_plan import (
 )
 from trcgl.audit.features import feature_space
 from trcgl.audit.inputs import Inputs, open_inputs
-from trcgl.audit.kit import write_reader_kit
 from trcgl.audit.material import HeldOut, Material, gather
 from trcgl.audit.reader_kit import read_ratings
 from trcgl.audit.report import write_report
@@ -188,10 +188,15 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
     """Every check, as `audit.json` holds it."""
     inputs, seed = material.inputs, options.seed
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    described = {}
-    for name in options.features:
-        own = f"run:{auditor}" if name == "run:AUDITOR" else name
-        described[name] = evidence.describe(material, feature_space(own, device), seed)
+    spaces = {
+        name: feature_space(f"run:{auditor}" if name == "run:AUDITOR" else name, device) for name in options.features
+    }
+    described = {name: evidence.describe(material, space, seed) for name, space in spaces.items()}
+    first = options.features[0]
+
+    def varied(finding: str, images: np.ndarray) -> dict[str, Any]:
+        return evidence.varied(material, finding, images, spaces[first](images), described[first], seed)
+
     real = material.held_out
     ceiling = dict(
         zip(
@@ -237,16 +242,16 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
             for finding in material.findings
         },
         "overall": evidence.judge_all(material, described, seed),
-        "shortcut": evidence.probe(material, seed),
+        "shortcut": None,
         "handwritten": handwritten(material, options.handwritten_each, seed),
         "guidance": guidance_sweep(
             material,
             options.sweep_each,
             how["guidance"],
-            lambda finding, images: evidence.diversity_of(material, finding, images, seed),
+            varied,
             seed,
         ),
-        "reader_kit": write_reader_kit(out / "reader_kit", material, seed),
+        "reader_kit": None,
         "reader": None,
         "environment": run.environment(),
         "research_use": "Research use only. Not a medical device.",

@@ -1,26 +1,29 @@
 """All checks of one finding, and those of all images together, as plain JSON values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from trcgl.audit.ceiling import Ceiling
 from trcgl.audit.diversity import diversity
 from trcgl.audit.drawing_plan import WITH, WITHOUT
 from trcgl.audit.features import FeatureSpace
 from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
-from trcgl.audit.label_fidelity import deranged, discrimination, of_drawn, verdict
+from trcgl.audit.label_fidelity import deranged, discrimination, of_drawn, rate, verdict
 from trcgl.audit.material import Material, Real
 from trcgl.audit.memorization import memorization
 from trcgl.audit.real_or_drawn import real_or_drawn
-from trcgl.audit.structure import STRUCTURES
+from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.core.randomness import generator as randomness
 
 ASSESSABLE, INDICATIVE, TOO_FEW = "assessable", "indicative", "not assessable"
+NOT_DRAWABLE = "not drawable"
 _REAL, _DRAWN, _FEW_REAL = 50, 200, 20
+_NULL_AUROC = 0.6  # a null above it is said beside the verdict
+_HALF = 0.5
 _MOST = 2000  # real images of one kind that are compared: distances cost the square
 
 
@@ -96,7 +99,7 @@ def judge_finding(
         }
         told_apart[name] = real_or_drawn(*sides, **patients, seed=seed).to_dict()
     space = next(iter(described.values()))
-    return {
+    told = {
         "group": material.space.groups.get(finding),
         "status": word,
         "status_why": why,
@@ -114,16 +117,11 @@ def judge_finding(
         "ceiling": ceiling.to_dict(),
         "fidelity": fidelity,
         "real_or_drawn": told_apart,
-        "memorization": memorized(material, drawn, held_out, train, seed),
-        "diversity": diversity(
-            material.images[WITH][drawn],
-            np.asarray(material.store[material.held_out.store[some_held]]),
-            space.drawn[drawn],
-            space.of_held_out(some_held),
-            seed=seed,
-        ).to_dict(),
-        "structure": structure(material, finding),
+        "memorization": memorized(material, finding, seed),
+        "diversity": varied(material, finding, material.images[WITH][drawn], space.drawn[drawn], space, seed),
+        "structure": structure(material, finding, seed),
     }
+    return {**told, "verdict": conclusion(told)}
 
 
 def label_fidelity(material: Material, finding: str, seed: int) -> dict[str, Any]:
@@ -178,3 +176,114 @@ def _compared(material: Material, real: Real, finding: str, seed: int) -> Int[np
 
 def _patients(real: Real, rows: Int[np.ndarray, " rows"]) -> list[str]:
     return real.rows["patient_id"].gather(rows).to_list()
+
+
+def varied(
+    material: Material,
+    finding: str,
+    images: UInt8[np.ndarray, "images side side"],
+    features: Float[np.ndarray, "images features"],
+    described: Described,
+    seed: int,
+) -> dict[str, Any]:
+    """How much images of one finding differ from each other, beside held-out real ones of the finding."""
+    rows = _compared(material, material.held_out, finding, seed)
+    real = np.asarray(material.store[material.held_out.store[rows]])
+    return diversity(images, real, features, described.of_held_out(rows), seed=seed).to_dict()
+
+
+def memorized(material: Material, finding: str, seed: int) -> dict[str, Any]:
+    """Copies among the images of one finding: looked for among the training images that have it."""
+    drawn = material.drawn(finding)
+    train, held_out = (material.positives(one, finding) for one in (material.train, material.held_out))
+    found = memorization(
+        material.images[WITH][drawn],
+        np.asarray(material.store[material.train.store[train]]),
+        np.asarray(material.store[material.held_out.store[held_out]]),
+        train_patients=_patients(material.train, train),
+        held_out_patients=_patients(material.held_out, held_out),
+        drawn_sources=material.sources(drawn),
+        seed=seed,
+    ).to_dict()
+    for pair in found["pairs"]:
+        pair["train"] = int(train[pair["train"]])  # a row of train, not of the images that were compared
+    return found
+
+
+def structure(material: Material, finding: str, seed: int) -> dict[str, Any] | None:
+    """Shares of images whose finding is built as the drawing program builds it; None where nobody knows the truth.
+
+    Real phantoms with and without the finding are the null: a check that they do not pass, or that images without the
+    finding pass too, says nothing.
+    """
+    if material.inputs.dataset.info["source"] != "phantom" or finding not in STRUCTURES:
+        return None
+    real = material.held_out
+    having = _compared(material, real, finding, seed)[:_DRAWN]
+    absent = np.flatnonzero(real.truth[:, material.space.index(finding)] == 0)
+    absent = np.sort(randomness(seed, "structure", finding).permutation(absent)[:_DRAWN])
+    rows, others = material.drawn(finding), material.drawn(finding, WITHOUT)
+    looked_at = {
+        "drawn": (material.images[WITH][rows], material.sources(rows)),
+        "drawn_without": (material.images[WITHOUT][others], material.sources(others, WITHOUT)),
+        "real": (material.store[real.store[having]], _patients(real, having)),
+        "real_without": (material.store[real.store[absent]], _patients(real, absent)),
+    }
+    return {
+        name: {**rate(structure_checks(np.asarray(images), finding).holds, np.array(patients), seed=seed), "images": len(images)}
+        for name, (images, patients) in looked_at.items()
+    }
+
+
+def conclusion(told: dict[str, Any]) -> dict[str, Any]:
+    """The verdict of a finding in a word and a sentence, and what a reader has to know beside it."""
+    label, ceiling = told["label_fidelity"], told["ceiling"]
+    word, why = label["verdict"]["word"], label["verdict"]["why"]
+    if ceiling["drawable"] is False:
+        word, why = NOT_DRAWABLE, f"with this base: {ceiling['why']}"
+    cautions = []
+    null = label["deranged"]
+    if null["auroc"]["value"] is None:
+        cautions.append(f"No null: {null['auroc']['why']}.")
+    elif null["auroc"]["value"] > _NULL_AUROC:
+        other, value = null["highest"]
+        cautions.append(
+            f"The null is {null['auroc']['value']:.2f}, not near .5: the score also rises for {other} ({value:.2f})."
+        )
+    if told["memorization"]["flagged"]:
+        cautions.append("Copies: drawn images are nearer to training images than held-out ones are.")
+    shares = told["structure"]
+    if shares and shares["real"]["value"] is not None and shares["drawn"]["value"] < _HALF * shares["real"]["value"]:
+        cautions.append(
+            f"Built as the finding is built in {shares['drawn']['value']:.0%} of drawn and {shares['real']['value']:.0%} "
+            "of real images: the score is fooled."
+        )
+    if told["counts"]["source_patients"] < _FEW_REAL:
+        cautions.append(f"Label sets of only {told['counts']['source_patients']} patients.")
+    return {"word": word, "why": why, "cautions": cautions}
+
+
+def judge_all(material: Material, described: Mapping[str, Described], seed: int) -> dict[str, Any]:
+    """All findings together, each with as many images of each kind."""
+    sides: dict[str, list[np.ndarray]] = {"drawn": [], "held_out": [], "train": []}
+    for finding in material.findings:
+        rows = {
+            "drawn": material.drawn(finding),
+            "held_out": _compared(material, material.held_out, finding, seed),
+            "train": _compared(material, material.train, finding, seed),
+        }
+        count = min(map(len, rows.values()))
+        for name, of_finding in rows.items():
+            sides[name].append(randomness(seed, "together", finding, name).permutation(of_finding)[:count])
+    drawn, held_out, train = (np.concatenate(one) for one in sides.values())
+    held_out, train = np.unique(held_out), np.unique(train)  # an image with two of the findings is there once
+    patients = {
+        "drawn_sources": material.sources(drawn),
+        "held_out_patients": _patients(material.held_out, held_out),
+        "train_patients": _patients(material.train, train),
+    }
+    fidelity = {
+        name: overall(one.drawn[drawn], one.of_held_out(held_out), one.of_train(train), **patients, seed=seed).to_dict()
+        for name, one in described.items()
+    }
+    return {"fidelity": fidelity}
