@@ -205,7 +205,7 @@ def memorized(material: Material, finding: str, seed: int) -> dict[str, Any]:
         drawn_sources=material.sources(drawn),
         seed=seed,
     ).to_dict()
-    for pair in found["pairs"]:
+    for pair in (*found["pairs"], *found["copies"]):
         pair["train"] = int(train[pair["train"]])  # a row of train, not of the images that were compared
     return found
 

@@ -1,7 +1,7 @@
 """The images that an audit shows: real beside drawn, with beside without, rejects, nearest training images."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,25 +17,26 @@ from trcgl.data.drawn import KEPT
 from trcgl.generate.plan import label_set
 from trcgl.generate.prompts import prompt
 
-SHOWN = 6
-"""Images of each kind."""
+SHOWN = 10
+"""Images that are shown beside real ones; half as many of the other kinds."""
 _WIDE, _LARGEST = 192, 256  # on the page, in pixels: small images are enlarged to about the first, large ones reduced
 _EXACT = 128  # up to this side images are PNG files, larger ones JPEG
 
 
-def pictures(material: Material, finding: str, neighbors: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
+def pictures(material: Material, finding: str, memorized: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Everything that the page shows of one finding.
 
     Args:
         material: of the audit.
         finding: audited.
-        neighbors: nearest training images: `drawn` (row among the finding's images), `train` (row), `similarity` and
-            `kind`.
+        memorized: what the memorization check found; its pairs are shown.
         seed: of what is shown.
     """
     rows = material.drawn(finding)
     images, plan = material.images[WITH], material.sheets[WITH].rows
     shown = _spread(rows, SHOWN, seed)
+    few = shown[: SHOWN // 2]
+    copies = {one["drawn"] for one in memorized["copies"]}
     column = material.space.index(finding)
 
     def drawn(row: int, sheet: str = WITH, small: bool = False) -> dict[str, Any]:
@@ -56,11 +57,11 @@ def pictures(material: Material, finding: str, neighbors: Sequence[dict[str, Any
         "with_and_without": [
             {"with": drawn(row), "without": drawn(other, WITHOUT)}
             for row, other in zip(
-                shown.tolist(), material.drawn(finding, WITHOUT)[np.searchsorted(rows, shown)].tolist(), strict=True
+                few.tolist(), material.drawn(finding, WITHOUT)[np.searchsorted(rows, few)].tolist(), strict=True
             )
         ],
         "rejected": [
-            {**drawn(row), "why": str(material.verdict[row]).removeprefix("rejected: ")} for row in rejected[:SHOWN]
+            {**drawn(row), "why": str(material.verdict[row]).removeprefix("rejected: ")} for row in rejected[: SHOWN // 2]
         ],
         "rejects": len(rejected),
         "neighbors": [
@@ -70,9 +71,10 @@ def pictures(material: Material, finding: str, neighbors: Sequence[dict[str, Any
                     material.store[material.train.store[one["train"]]], "Nearest training image", small=True
                 ),
                 "similarity": one["similarity"],
-                "kind": one["kind"],
+                "change": one["change"],
+                "copy": one["drawn"] in copies,
             }
-            for one in neighbors
+            for one in memorized["pairs"]
         ],
     }
 

@@ -27,7 +27,8 @@ STYLE = """
 .verdict.fail, .verdict.not-drawable { color: var(--tail); } .verdict.too-easy { color: var(--head); }
 .verdict.not-assessable { color: var(--muted); }
 .why, .ci { color: var(--muted); } td .ci, .together { white-space: nowrap; }
-td.reason { min-width: 17rem; } td.reason p { margin: .15rem 0; max-width: 30rem; } .caution { color: var(--tail); }
+#overview tbody tr:first-child > * { border-bottom: 0; } #overview .reason td { padding-top: 0; max-width: 60rem; }
+#overview .ci { display: block; font-size: .92em; } .caution { color: var(--tail); }
 #overview, .numbers { font-size: .86rem; } #overview th, #overview td, .numbers th, .numbers td { padding: .32rem .55rem; }
 tbody th { font-weight: 600; white-space: nowrap; } caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
@@ -37,7 +38,7 @@ tbody th { font-weight: 600; white-space: nowrap; } caption { text-align: left; 
 .pictures img { display: block; background: #000; border-radius: 3px; } .pictures .pixels { image-rendering: pixelated; }
 .pictures figcaption { font-size: .8rem; margin: .3rem 0 .1rem; overflow-wrap: anywhere; }
 .pictures .kind { font-size: .72rem; font-weight: 600; color: var(--muted); margin: .15rem 0; }
-.beside { display: flex; gap: .35rem; } h3.finding { font-size: 1.12rem; margin-top: 2.2rem; }
+.beside { display: flex; gap: .35rem; } .pictures figure { box-sizing: border-box; } h3.finding { font-size: 1.12rem; margin-top: 2.2rem; }
 h4 { margin: 1.1rem 0 .4rem; font-size: .95rem; }
 """
 
@@ -55,7 +56,7 @@ def write_report(folder: Path, told: dict[str, Any], material: Material) -> Path
     """
     seed = told["options"]["seed"]
     shown = {
-        finding: pictures(material, finding, one["memorization"].get("pairs", ())[:20], seed)
+        finding: pictures(material, finding, one["memorization"], seed)
         for finding, one in told["findings"].items()
     }
     body = _template().render(
@@ -118,6 +119,7 @@ def _template() -> Any:
     environment = html.environment("trcgl.audit")
     environment.filters["number"] = lambda value, digits=3: f"{value:.{digits}f}"
     environment.filters["percent"] = lambda value: f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
+    environment.filters["sentence"] = lambda words: f"{words[:1].upper()}{words[1:]}."
     environment.filters["small"] = _small
     environment.filters["probability"] = lambda value: "below 0.001" if value < 0.001 else f"{value:.3f}"
     return environment.get_template("audit.html.j2")
