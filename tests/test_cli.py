@@ -195,7 +195,9 @@ def test_a_reader_who_has_seen_enough_is_no_defect():
 def test_a_recipe_field_is_overridden_by_its_path(monkeypatch, capsys):
     import trcgl.model.train as stage
 
-    monkeypatch.setattr(stage, "train", lambda dataset, recipe, out: {"name": recipe.name, **vars(recipe.train)})
+    monkeypatch.setattr(
+        stage, "train", lambda dataset, recipe, out, synthetic: {"name": recipe.name, **vars(recipe.train)}
+    )
     given = ["train", "d", "--recipe", "nih_mini", "--out", "r", "--train.epochs", "5", "--train.batch_size=7"]
     assert cli.main([*given, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -209,6 +211,8 @@ def test_a_stored_recipe_is_a_recipe(monkeypatch, tmp_path, capsys):
 
     stored = tmp_path / "recipe.json"
     stored.write_text(to_json(RECIPES["trcgl_paper"]()))
-    monkeypatch.setattr(stage, "train", lambda dataset, recipe, out: {"same": recipe == RECIPES["trcgl_paper"]()})
+    monkeypatch.setattr(
+        stage, "train", lambda dataset, recipe, out, synthetic: {"same": recipe == RECIPES["trcgl_paper"]()}
+    )
     assert cli.main(["train", "d", "--recipe", str(stored), "--out", "r", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"same": True}

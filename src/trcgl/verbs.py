@@ -122,10 +122,12 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
     name, base, about, example = _chosen_recipe(arguments, "trcgl", RECIPES, Recipe)
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
 
-    def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: settings_of = base) -> Done:
+    def command(
+        dataset: Path, /, *, out: Path, recipe: str = name, synthetic: Path | None = None, settings: settings_of = base
+    ) -> Done:
         from trcgl.model.train import train
 
-        info = train(dataset, settings, out)
+        info = train(dataset, settings, out, synthetic)
         best = info.get("best", {})
         chosen = f"best epoch: {best['epoch']} (val mAP {best['val/mAP']:.4f})\n" if best else ""
         return Done(info, f"{chosen}next: trcgl evaluate {out}")
@@ -138,6 +140,7 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
         dataset: A dataset folder with images.
         out: The run folder to write; new, or an interrupted one of the same recipe.
         recipe: One of {", ".join(RECIPES)}, or the path of a recipe.json.
+        synthetic: A folder drawn for this dataset, whose kept images train beside the real ones.
     """
     return command, arguments, example
 

@@ -20,7 +20,7 @@ def test_what_is_stored_is_what_is_read():
         ("epochs", "five", r"train\.epochs: 'five' is not int"),
         ("epochs", True, r"train\.epochs: True is not int"),
         ("sampler", "random", r"train\.sampler: 'random' is not"),
-        ("epoch", 5, r"unknown or missing: train\.epoch"),
+        ("epoch", 5, r"unknown: train\.epoch"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_path(path, value, why):

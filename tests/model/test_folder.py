@@ -101,7 +101,7 @@ def edit(folder, **changes):
     [
         ({"schema": "trcgl.model/9"}, "trcgl.model/9"),
         ({"weights_sha256": "0"}, "not the file"),
-        ({"recipe": {"name": "x"}}, "unknown or missing"),
+        ({"recipe": {"nome": "x"}}, "unknown: nome"),
         ({"label_space": {"name": "x"}}, "label space"),
         ({"label_space": LabelSpace("two", ("Mass", "Hernia")).to_dict()}, "label graph"),
     ],

@@ -47,7 +47,7 @@ def test_the_command_in_a_recipe_runs_that_recipe(name, monkeypatch):
     import trcgl.model.train as stage
 
     asked = []
-    monkeypatch.setattr(stage, "train", lambda dataset, recipe, out: asked.append(recipe) or {})
+    monkeypatch.setattr(stage, "train", lambda dataset, recipe, out, synthetic: asked.append(recipe) or {})
     assert cli.main(shlex.split(command(name))[1:]) == 0
     (recipe,) = asked
     stated = RECIPES[name]()

@@ -135,8 +135,26 @@ class TrainRecipe:
     """Processes that read the store; the memory-mapped store rarely needs any."""
     with_none: bool = False
     """Let rows about which the label space says nothing take part."""
+    half: Literal["none", "first", "second"] = "none"
+    """Train on one half of the train patients alone, so that two runs share none."""
     save_steps: int = 0
     """Save a resumable checkpoint every so many steps besides the end of each epoch; 0 switches it off."""
+
+
+@dataclass(frozen=True)
+class SyntheticRecipe:
+    """How drawn images take part, where `--synthetic` names some. An epoch has the steps of the real rows alone."""
+
+    weight: float = 0.5
+    """Weight of a drawn row's labels in the loss; that of a real row's is 1. At 0 no drawn row is shown."""
+    warmup: int | None = None
+    """Epochs of real rows alone at the start of `mix`; `None` takes train.head_warmup_epochs."""
+    schedule: Literal["mix", "pretrain"] = "mix"
+    """`mix`: drawn rows among the real ones. `pretrain`: drawn rows alone first, then real ones alone."""
+    pretrain_share: float = 0.3
+    """Share of the epochs that `pretrain` gives to drawn rows."""
+    dose: float | None = None
+    """Kept images drawn for a finding ÷ its real training images; `None` takes all that were kept."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +177,7 @@ class Recipe:
     loss: LossRecipe = field(default_factory=LossRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
+    synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
 
@@ -168,10 +187,10 @@ def to_json(recipe: Any) -> str:
 
 
 def from_json(text: str, kind: type = Recipe) -> Any:
-    """The inverse of `to_json`.
+    """The inverse of `to_json`; a field that is not stored has its default.
 
     Raises:
-        RecipeError: a field is unknown, missing or of the wrong type; the message names its path.
+        RecipeError: a field is unknown or of the wrong type; the message names its path.
     """
     try:
         raw = json.loads(text)
@@ -193,9 +212,8 @@ def _build(kind: type, raw: Any, path: str) -> Any:
         raise RecipeError(f"recipe field {path or 'at the top'}: expected an object, found {raw!r}")
     hints = typing.get_type_hints(kind)
     names = {one.name for one in dataclasses.fields(kind)}
-    if wrong := sorted(raw.keys() ^ names):
-        what = "unknown or missing"
-        raise RecipeError(f"recipe fields {what}: {', '.join(path + name for name in wrong)}")
+    if unknown := sorted(raw.keys() - names):
+        raise RecipeError(f"recipe fields unknown: {', '.join(path + name for name in unknown)}")
     values = {}
     for name, value in raw.items():
         hint = hints[name]

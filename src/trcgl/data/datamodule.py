@@ -16,8 +16,10 @@ from torch.utils import data
 
 from trcgl.core.recipe import Recipe
 from trcgl.data.augment import at_size, augment, draw_parameters, draw_shares, mixup, to_unit
+from trcgl.data.drawn import Drawn
+from trcgl.data.halves import half
 from trcgl.data.manifest import label_array
-from trcgl.data.sampling import Sampler, sampler
+from trcgl.data.sampling import Sampler, sampler, with_drawn
 from trcgl.data.store import Dataset
 
 
@@ -74,6 +76,24 @@ class SplitRows(data.Dataset[dict[str, Any]]):
         return {**self.__dict__, "_images": None}
 
 
+class RealAndDrawn(data.Dataset[dict[str, Any]]):
+    """Real rows, and drawn ones numbered after them."""
+
+    def __init__(self, real: SplitRows, drawn: SplitRows) -> None:
+        self._real, self._drawn = real, drawn
+        self.image_ids = real.image_ids + drawn.image_ids
+
+    def __getitem__(self, part: Part) -> dict[str, Any]:
+        """As of `SplitRows`."""
+        there = part.rows >= len(self._real)
+        batch = self._real[part._replace(rows=np.where(there, 0, part.rows))]
+        if there.any():
+            drawn = self._drawn[part._replace(rows=part.rows[there] - len(self._real))]
+            places = torch.from_numpy(there)
+            batch["image"][places], batch["label"][places] = drawn["image"], drawn["label"]
+        return {**batch, "row": torch.from_numpy(part.rows)}
+
+
 class Batches:
     """The batches of an epoch for one of several processes.
 
@@ -107,7 +127,7 @@ class Batches:
 class Loader:
     """The parts of an epoch as tensors, from any number of workers."""
 
-    def __init__(self, rows: SplitRows, batches: Batches, workers: int) -> None:
+    def __init__(self, rows: SplitRows | RealAndDrawn, batches: Batches, workers: int) -> None:
         self._dataset, self._batches, self._workers = rows, batches, workers
 
     def __len__(self) -> int:
@@ -133,7 +153,7 @@ class ResumableLoader(Loader):
     counted when they are handed out: workers read ahead.
     """
 
-    def __init__(self, rows: SplitRows, batches: Batches, workers: int) -> None:
+    def __init__(self, rows: SplitRows | RealAndDrawn, batches: Batches, workers: int) -> None:
         super().__init__(rows, batches, workers)
         self._used = 0
 
@@ -170,17 +190,19 @@ class RadiographData(lightning.LightningDataModule):
     Args:
         dataset: an open dataset folder with images.
         recipe: sampler, batch size and workers; batches are split over the processes of the trainer.
+        drawn: rows that train beside the real ones. Everything that is counted is counted on the real ones.
 
     Raises:
         DataError: the dataset has no images, or one of the two splits is empty.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, drawn: Drawn | None = None) -> None:
         super().__init__()
         dataset.require_images()
         self.recipe = recipe
-        self.train_manifest = dataset.split("train", with_none=recipe.train.with_none)
+        self.train_manifest = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
         self.train_rows = SplitRows(dataset, self.train_manifest)
+        self._drawn = SplitRows(drawn.dataset, drawn.rows) if drawn and drawn.rows.height else None
         self.val_rows = SplitRows(dataset, dataset.split("val", with_none=recipe.train.with_none))
 
     @property
@@ -188,10 +210,17 @@ class RadiographData(lightning.LightningDataModule):
         """Batches of an epoch."""
         return -(-len(self.train_rows) // self.recipe.train.batch_size)
 
+    @property
+    def shown(self) -> SplitRows | RealAndDrawn:
+        """What a batch of training takes its rows from."""
+        return RealAndDrawn(self.train_rows, self._drawn) if self._drawn else self.train_rows
+
     def train_dataloader(self) -> ResumableLoader:
         """Batches in the order of the sampler."""
         order = sampler(self.recipe.train, self.train_rows.labels, self.recipe.seed)
-        return ResumableLoader(self.train_rows, self._batches(self.train_rows, order), self.recipe.train.workers)
+        if self._drawn:
+            order = with_drawn(self.recipe, order, len(self._drawn))
+        return ResumableLoader(self.shown, self._batches(self.train_rows, order), self.recipe.train.workers)
 
     def val_dataloader(self) -> Loader:
         """Batches in the order of the manifest."""

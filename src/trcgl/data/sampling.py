@@ -1,6 +1,7 @@
 """Which training rows an epoch shows, in which order: pure functions of (labels, seed, epoch).
 
-An epoch shows as many rows as there are, whatever the sampler, so that epochs of two samplers cost the same.
+An epoch shows as many rows as there are real ones, whatever the sampler, so that epochs of two samplers cost the same,
+and so do epochs with and without drawn rows.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
-from trcgl.core.recipe import TrainRecipe
+from trcgl.core.recipe import Recipe, TrainRecipe
 
 Sampler = Callable[[int], Int[np.ndarray, " rows"]]
 """Epoch to row numbers."""
@@ -67,3 +68,55 @@ def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], see
         "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
     }
     return makers[recipe.sampler]
+
+
+def with_drawn(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
+    """The sampler of a run with drawn rows, which are numbered after the real ones.
+
+    `mix`: after the warm-up, drawn rows take the places of real ones, in proportion to their number: K drawn rows
+    beside N real ones get the share K / (N + K) of an epoch. `pretrain`: the first epochs show drawn rows alone, over
+    and over, all others real rows alone.
+
+    Args:
+        recipe: of the run.
+        real: the sampler of the real rows; its epochs have as many places as there are real rows.
+        drawn: drawn rows.
+    """
+
+    def shown(epoch: int) -> Int[np.ndarray, " rows"]:
+        order = real(epoch)
+        places = len(order)
+        draw = generator(recipe.seed, "drawn", epoch)
+        if recipe.synthetic.schedule == "pretrain":
+            pretraining = epoch < pretraining_epochs(recipe)
+            return places + _over_and_over(drawn, places, draw) if pretraining else order
+        if epoch < drawn_from(recipe):
+            return order
+        # By pairs of a batch, so that mixup finds two images of a kind; at random rounded, so that the mean is exact.
+        batch, pair = np.divmod(np.arange(places), recipe.train.batch_size)
+        pair = batch * recipe.train.batch_size + pair // 2
+        pairs = np.unique(pair)
+        chosen = draw.permutation(pairs)[: int(len(pairs) * drawn / (places + drawn) + draw.random())]
+        taken = np.flatnonzero(np.isin(pair, chosen))
+        order[taken] = places + _over_and_over(drawn, len(taken), draw)
+        return order
+
+    return shown
+
+
+def drawn_from(recipe: Recipe) -> int:
+    """The first epoch of `mix` that shows drawn rows, counted from 0."""
+    warmup = recipe.synthetic.warmup
+    return recipe.train.head_warmup_epochs if warmup is None else warmup
+
+
+def pretraining_epochs(recipe: Recipe) -> int:
+    """Epochs of drawn rows alone: the share of `pretrain`, at least one and not all; 0 with `mix`."""
+    if recipe.synthetic.schedule == "mix":
+        return 0
+    epochs = recipe.train.epochs
+    return min(max(1, round(recipe.synthetic.pretrain_share * epochs)), epochs - 1)
+
+
+def _over_and_over(rows: int, count: int, draw: np.random.Generator) -> Int[np.ndarray, " places"]:
+    return np.concatenate([draw.permutation(rows) for _ in range(-(-count // rows))] or [np.empty(0, np.int64)])[:count]

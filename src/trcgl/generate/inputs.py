@@ -6,6 +6,7 @@ import torch
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
+from trcgl.data.halves import half_of
 from trcgl.data.labels import LabelSpace
 from trcgl.data.store import Dataset
 from trcgl.generate import folder
@@ -31,7 +32,7 @@ def open_generator(where: Path, dataset: Dataset) -> Generator:
 
 
 def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
-    """Load a classifier that was trained on the real training rows of the dataset, and on nothing else.
+    """Load a classifier that was trained on the real training rows of the dataset, or on a half of its train patients.
 
     Args:
         where: a run folder.
@@ -57,7 +58,7 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
             f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the images of {where} with {model.fit}. "
             "Screen with a run that was trained on this dataset."
         )
-    if model.info["training_patient_digest"] not in _train_digests(dataset):
+    if half_of(dataset, model.info["training_patient_digest"]) is None:
         raise DataError(
             f"{where} was not trained on the train patients of {dataset.folder}: if it saw val patients, its scores on "
             "val are too high to screen by. Screen with a run that was trained on this dataset."

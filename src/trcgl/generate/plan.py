@@ -13,6 +13,7 @@ import polars as pl
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
+from trcgl.data.drawn import balancing
 from trcgl.data.labels import LabelSpace
 from trcgl.data.store import Dataset
 from trcgl.generate.prompts import Prompt, prompt
@@ -82,12 +83,6 @@ def plan(
     if not rows:
         raise RecipeError(f"count {count}: every target has so many real training images. Give a larger --count.")
     return pl.DataFrame(rows, schema=SCHEMA)
-
-
-def balancing(space: LabelSpace) -> tuple[str, ...]:
-    """The normal label and the head findings, which are drawn beside the others."""
-    normal = (space.normal,) if space.normal else ()
-    return tuple(dict.fromkeys((*normal, *space.in_group("head"))))
 
 
 def sources(train: pl.DataFrame, space: LabelSpace, finding: str) -> pl.DataFrame:

@@ -22,11 +22,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from trcgl.core.randomness import generator as randomness
+from trcgl.data.drawn import KEPT
 from trcgl.data.labels import LabelSpace
 from trcgl.evaluate.calibrate import fit_threshold
 from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
 
-KEPT = "kept"
 BLANK = "rejected: blank"
 SATURATED = "rejected: saturated"
 COPY = "rejected: copy of a training image"

@@ -11,11 +11,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from trcgl.core import run
+from trcgl.data.drawn import KEPT
 from trcgl.data.preparation_report import table_html
 from trcgl.data.store import Dataset
 from trcgl.generate.plan import sources
 from trcgl.generate.samples import tiled
-from trcgl.generate.screen import KEPT
 
 SCHEMA = "trcgl.synthesis/1"
 _SHOWN = 8  # images of each kind on the page

@@ -1,6 +1,7 @@
 """The training step: loss, optimizer, schedule; all randomness is a function of the seed and the batch."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -32,20 +33,32 @@ class Classifier(lightning.LightningModule):
         network: to be trained.
         recipe: of the run.
         space: label space of the outputs.
-        train: rows of train; their labels give the loss its counts, their names the message when training diverges.
+        train: real rows of train; their labels give the loss its counts.
         val: rows of val, in the order of the val loader.
         steps: optimizer steps of the whole run, for the schedule.
+        image_ids: of the rows that batches show, for the message when training diverges; drawn rows are numbered after
+            the real ones.
+        counts: findings with their numbers of real and drawn rows, logged at the start.
     """
 
     def __init__(
-        self, network: TrcglNet, recipe: Recipe, space: LabelSpace, train: SplitRows, val: SplitRows, steps: int
+        self,
+        network: TrcglNet,
+        recipe: Recipe,
+        space: LabelSpace,
+        train: SplitRows,
+        val: SplitRows,
+        steps: int,
+        image_ids: Sequence[str],
+        counts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         if recipe.train.frozen_stages is not None:
             freeze_stages(network.backbone, recipe.train.frozen_stages)
         self.recipe, self.space = recipe, space
-        self._train_rows, self._val_rows, self._steps = train, val, steps
+        self._val_rows, self._steps, self._image_ids, self._counts = val, steps, image_ids, counts or {}
+        self._real_rows = len(train)
         positives = torch.from_numpy((train.labels == 1).sum(0))
         self.loss = LOSSES[recipe.loss.name](recipe.loss, positives, len(train))
         self.validated: dict[str, float] = {}
@@ -61,8 +74,11 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Freeze or thaw, also when an epoch is resumed in its middle."""
+        """Freeze or thaw, also when an epoch is resumed in its middle; say what a fresh run learns from."""
         self._freeze()
+        if self._counts and not self.global_step:
+            rows = ((finding, kind, number) for finding, one in self._counts.items() for kind, number in one.items())
+            self._record({f"rows/{finding}/{kind}": number for finding, kind, number in rows if number is not None})
 
     def on_train_epoch_start(self) -> None:
         """Freeze or thaw."""
@@ -73,6 +89,7 @@ class Classifier(lightning.LightningModule):
         torch.manual_seed(derive_seed(self.recipe.seed, "forward", batch["number"], self.global_rank))
         target, known = known_labels(batch["label"], batch["real"])
         weight = batch["real"].float()
+        weight = torch.where(batch["row"] < self._real_rows, weight, self.recipe.synthetic.weight * weight)
         logits = self.network(batch["image"]).logits
         loss = masked_mean(self.loss(logits, target), known, weight, self._denominator(known, weight))
         self._since_step.append((loss.detach(), batch["row"][batch["real"]]))
@@ -152,7 +169,7 @@ class Classifier(lightning.LightningModule):
 
     def _diverged(self, loss: float) -> None:
         rows = torch.cat([rows for _, rows in self._since_step]).tolist()
-        names = [self._train_rows.image_ids[row] for row in rows[:_NAMED]]
+        names = [self._image_ids[row] for row in rows[:_NAMED]]
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         raise RecipeError(
             f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} "

@@ -98,6 +98,7 @@ def save_model(
     adjacency: Float[Tensor, "findings findings"],
     training_patient_digest: str,
     license: str,
+    synthetic: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
     temperature: float | None = None,
 ) -> None:
@@ -112,6 +113,7 @@ def save_model(
         adjacency: Â that the network was built with.
         training_patient_digest: `run.digest` of the training patients, so that a leak can be seen later.
         license: of the initial weights.
+        synthetic: which drawn images it was trained with.
         thresholds: finding to threshold.
         temperature: of the calibration.
 
@@ -135,6 +137,7 @@ def save_model(
             "thresholds": dict(thresholds) if thresholds is not None else None,
             "temperature": temperature,
             "training_patient_digest": training_patient_digest,
+            "synthetic": dict(synthetic) if synthetic else None,
             "license": license,
             "research_use": "Research use only: not a medical device.",
         },

@@ -28,12 +28,13 @@ class Keeper(Checkpoint):
         folder: of the two checkpoints.
         recipe: `patience` and `save_steps`.
         request: filled when a signal arrives.
+        first_epoch: epochs before it are not the best one, and no reason to stop.
     """
 
-    def __init__(self, folder: Path, recipe: TrainRecipe, request: StopRequest) -> None:
+    def __init__(self, folder: Path, recipe: TrainRecipe, request: StopRequest, first_epoch: int = 0) -> None:
         self.best: float | None = None
         self.best_epoch = -1
-        self._folder, self._recipe, self._request = folder, recipe, request
+        self._folder, self._recipe, self._request, self._first_epoch = folder, recipe, request, first_epoch
         self._finished_epochs = self._step = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class Keeper(Checkpoint):
         assert isinstance(pl_module, Classifier)
         self._step, self._finished_epochs = trainer.global_step, trainer.current_epoch + 1
         value = pl_module.validated[SELECTED]
-        improved = self.best is None or value > self.best
+        improved = trainer.current_epoch >= self._first_epoch and (self.best is None or value > self.best)
         if improved:
             self.best, self.best_epoch = value, trainer.current_epoch
         # The best one first: whoever is killed in between repeats this epoch and comes to the same best one.

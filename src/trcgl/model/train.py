@@ -1,7 +1,8 @@
-"""`trcgl train DATASET --recipe NAME --out RUN`: fit a classifier on train, choose the best epoch on val."""
+"""`trcgl train DATASET --recipe NAME --out RUN [--synthetic SYNTHETIC]`: fit on train, choose the best epoch on val."""
 
 import datetime
 import logging
+import math
 import os
 import sys
 import warnings
@@ -26,6 +27,8 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.data.cooccurrence import counts
 from trcgl.data.datamodule import RadiographData
+from trcgl.data.drawn import Drawn, open_drawn
+from trcgl.data.sampling import pretraining_epochs
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.model.averaging import MovingAverage
 from trcgl.model.checkpoint_io import WholeCheckpointIO
@@ -42,7 +45,7 @@ from trcgl.model.weights import license_of
 SCHEMA = "trcgl.run/1"
 
 
-def train(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
+def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = None) -> dict[str, Any]:
     """Train a classifier into a run folder; the same call again resumes, and bit for bit.
 
     Reads the train and val rows of the dataset, never test.
@@ -51,26 +54,28 @@ def train(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         dataset: a dataset folder with images.
         recipe: every setting of the run.
         out: the run folder; made if it does not exist.
+        synthetic: a folder that was drawn for this dataset, whose kept rows train beside the real ones.
 
     Returns:
         The content of `run.json`: where the best epoch is and what val said of it.
 
     Raises:
         RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, or training diverged.
-        DataError: the dataset is not usable, or the disk is full.
+        DataError: the dataset is not usable, `synthetic` was drawn for another one, or the disk is full.
         CheckpointError: initial weights or the checkpoint to resume from cannot be read.
         Interrupted: a signal asked to stop; the state is saved.
     """
     check(recipe)
     dataset, out = Path(dataset), Path(out)
     opened = open_dataset(dataset)
-    info = _claim(dataset, recipe, out)
+    drawn = _drawn(synthetic, opened, recipe) if synthetic else None
+    info = _claim(dataset, recipe, out, drawn)
     if "finished" in info:
         _say(_finished(out, info))
         return info
     # The trainer changes handlers, threads' defaults and warning filters of the process it runs in.
     with stop_signals() as request, _quiet():
-        return _fit(opened, recipe, out, info, request)
+        return _fit(opened, recipe, out, info, request, drawn)
 
 
 def check(recipe: Recipe) -> None:
@@ -79,7 +84,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         RecipeError: one is; the message names it.
     """
-    train = recipe.train
+    train, synthetic = recipe.train, recipe.synthetic
     for path, holds, wanted in (
         ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
         ("train.epochs", train.epochs >= 1, "at least 1"),
@@ -93,6 +98,10 @@ def check(recipe: Recipe) -> None:
         ("train.clip_gradient", train.clip_gradient >= 0, "at least 0"),
         ("train.warmup_steps", train.warmup_steps >= 0, "at least 0"),
         ("train.workers", train.workers >= 0, "at least 0"),
+        ("synthetic.weight", 0 <= synthetic.weight < math.inf, "at least 0"),
+        ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
+        ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
+        ("synthetic.dose", 0 <= (synthetic.dose or 0) < math.inf, "at least 0"),
         ("model.image_size", recipe.model.image_size >= 1, "at least 1"),
         ("augment.mixup", recipe.augment.mixup >= 0, "at least 0"),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
@@ -104,16 +113,33 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"{path} is {value}; it must be {wanted}.")
 
 
-def _claim(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
+def _drawn(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
+    """The drawn rows of the run.
+
+    Raises:
+        DataError: they were drawn for another dataset.
+        RecipeError: they contradict another setting.
+    """
+    if recipe.train.half != "none":
+        raise RecipeError(
+            f"train.half is {recipe.train.half}, and --synthetic was given: the generator has learned from both halves."
+        )
+    if recipe.synthetic.schedule == "pretrain" and recipe.train.epochs < 2:
+        raise RecipeError("synthetic.schedule is pretrain, which needs train.epochs of at least 2.")
+    return open_drawn(synthetic, opened, recipe.synthetic.dose)
+
+
+def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: Drawn | None) -> dict[str, Any]:
     """`run.json`, written by the first process when the run starts."""
 
     def explain(stored: str) -> str:
         return "; ".join(differences(from_json(stored), recipe))
 
-    info = {
+    info: dict[str, Any] = {
         "schema": SCHEMA,
         "dataset": os.path.relpath(dataset.resolve(), out.resolve()),
         "dataset_digest": run.sha256_file(dataset / "dataset.json"),
+        "synthetic": _about(drawn, out),
         "command": run.command(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -128,11 +154,27 @@ def _claim(dataset: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         raise RecipeError(
             f"{out} was trained on another dataset ({stored['dataset']}) than {dataset} is now. Choose another --out."
         )
+    before, now = ((one.get("synthetic") or {}).get("digest") for one in (stored, info))
+    if before != now:
+        with_what = f"the drawn images of {stored['synthetic']['folder']}" if before else "real images alone"
+        raise RecipeError(f"{out} was trained with {with_what}, not with this --synthetic. Choose another --out.")
     return stored
 
 
-def _fit(opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest) -> dict[str, Any]:
-    data = RadiographData(opened, recipe)
+def _about(drawn: Drawn | None, out: Path) -> dict[str, Any] | None:
+    if drawn is None:
+        return None
+    folder = os.path.relpath(drawn.dataset.folder.resolve(), out.resolve())
+    return {"folder": folder, "digest": drawn.digest, "rows": drawn.rows.height}
+
+
+def _fit(
+    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, drawn: Drawn | None
+) -> dict[str, Any]:
+    shown = drawn if drawn and drawn.rows.height and recipe.synthetic.weight else None
+    data = RadiographData(opened, recipe, shown)
+    counted = drawn.counts(data.train_manifest) if drawn else None
+    _announce(data, opened, recipe, counted)
     graph = training_graph(data, opened, recipe)
     size = opened.require_images().shape[1]
     if size != recipe.model.image_size:
@@ -140,10 +182,12 @@ def _fit(opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], reque
     torch.manual_seed(derive_seed(recipe.seed, "network"))
     network = build_network(recipe.model, len(opened.space.findings), graph)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
-    classifier = Classifier(network, recipe, opened.space, data.train_rows, data.val_rows, steps)
+    classifier = Classifier(
+        network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.shown.image_ids, counted
+    )
 
     checkpoints = out / "checkpoints"
-    keeper = Keeper(checkpoints, recipe.train, request)
+    keeper = Keeper(checkpoints, recipe.train, request, pretraining_epochs(recipe) if shown else 0)
     trainer = _trainer(recipe, out, keeper)
     if trainer.is_global_zero:
         _remove_unfinished(checkpoints)
@@ -163,13 +207,32 @@ def _fit(opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], reque
             adjacency=graph,
             training_patient_digest=run.digest(data.train_manifest["patient_id"].unique().to_list()),
             license=license_of(recipe.model),
+            synthetic=info.get("synthetic"),
         )
         best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         info = {**info, "best": best, "steps": trainer.global_step, "finished": finished}
+        if counted:
+            info["synthetic"] = {**info["synthetic"], "findings": counted}
         run.write_json(out / "run.json", info)
         _say(_finished(out, info))
     return info
+
+
+def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: dict[str, dict[str, Any]] | None) -> None:
+    """Say what is unusual about the rows that the run learns from."""
+    which = recipe.train.half
+    if which != "none":
+        patients = data.train_manifest["patient_id"].n_unique()
+        _say(f"the {which} half of the train patients: {patients:,} patients, {len(data.train_rows):,} images")
+        absent = [one for one in opened.space.findings if not (data.train_manifest[one] == 1).any()]
+        if absent:
+            _say(f"this half has no positive of {', '.join(absent)}: what is learned says nothing about them")
+    for finding, one in (counted or {}).items():
+        if one["drawn_with"]:
+            dose = "" if one["dose"] is None else f" (dose {one['dose']:.2f})"
+            drawn = f"{one['drawn_for']:,} drawn for it{dose}, {one['drawn_with']:,} drawn with it"
+            _say(f"{finding}: {one['real']:,} real, {drawn}")
 
 
 def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Tensor:

@@ -64,7 +64,7 @@ class GoBack(Callback):
         """Drop the lines of steps that will be made again."""
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLog):
-                logger.go_back_to(trainer.global_step)
+                logger.go_back_to(trainer.global_step or -1)  # a run that starts anew logs its step 0 again
 
 
 class ProgressLines(Callback):
