@@ -77,7 +77,7 @@ class DiffusionRecipe:
     """The forward process and its loss; the network predicts the velocity."""
 
     min_snr: float = 5.0
-    """gamma of min-SNR weighting (Hang et al. 2023); 0 weighs all noise levels alike."""
+    """gamma of min-SNR weighting (Hang et al. 2023); 0 weighs the velocity's error alike at all noise levels."""
     zero_terminal_snr: bool = True
     """Rescale the schedule so that the last step is noise alone (Lin et al. 2024); not with a base."""
     caption_dropout: float = 0.1
