@@ -136,7 +136,7 @@ def test_a_feature_that_never_varies_does_not_upset_the_frechet_distance():
 
 def test_precision_and_recall_are_those_of_torch_fidelity(tiles):
     fidelity = pytest.importorskip("torch_fidelity.metric_prc", reason="torch-fidelity is not installed")
-    real, drawn = features(150), features(120, scale=0.8, shift=0.1, seed=1)
+    real, drawn = features(150), features(120, shift=0.4, seed=1)
     ours = neighborhood(real, drawn, 3)
     peer = fidelity.calculate_precision_recall_part(
         torch.from_numpy(drawn).double(), torch.from_numpy(real).double(), neighborhood=3, batch_size=50

@@ -162,7 +162,7 @@ def around(
         within = squared <= real_reach[rows, None]
         covered[rows] = within.any(1)
         reached_by += within.sum(0)
-    shares = reached_by > 0, recalled, reached_by / k, covered
+    shares = reached_by > 0, recalled, reached_by.double() / k, covered
     return Neighborhood(*(float(one.double().mean()) for one in shares))
 
 

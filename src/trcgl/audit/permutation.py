@@ -58,7 +58,7 @@ class TwoGroups:
         are thus permuted as usual. Where the groups differ in number of patients or of images a patient, patients are
         not exchangeable one by one; the value's variance is then right this way, and far off the usual way.
         """
-        sizes = self.first.sum(), (~self.first).sum()
+        sizes = int(self.first.sum()), int((~self.first).sum())
         parts = min(sizes)
         values = []
         for start in range(0, count, _CHUNK):
