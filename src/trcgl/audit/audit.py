@@ -225,6 +225,7 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
             "weights_sha256": inputs.auditor.info["weights_sha256"],
             "separation": inputs.separation,
             "unchecked": inputs.unchecked,
+            "same_dataset": inputs.same_dataset,
         },
         "generator": {"digest": inputs.generator.info["digest"], "image_size": inputs.generator.image_size},
         "autoencoder": {

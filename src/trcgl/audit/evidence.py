@@ -1,5 +1,6 @@
 """All checks of one finding, and those of all images together, as plain JSON values."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from trcgl.audit.material import Material, Real
 from trcgl.audit.memorization import memorization
 from trcgl.audit.real_or_drawn import real_or_drawn
 from trcgl.audit.structure import STRUCTURES, structure_checks
+from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
 
 ASSESSABLE, INDICATIVE, TOO_FEW = "assessable", "indicative", "not assessable"
@@ -229,10 +231,16 @@ def structure(material: Material, finding: str, seed: int) -> dict[str, Any] | N
         "real": (material.store[real.store[having]], _patients(real, having)),
         "real_without": (material.store[real.store[absent]], _patients(real, absent)),
     }
-    return {
-        name: {**rate(structure_checks(np.asarray(images), finding).holds, np.array(patients), seed=seed), "images": len(images)}
-        for name, (images, patients) in looked_at.items()
-    }
+    found: dict[str, Any] = {}
+    for name, (images, patients) in looked_at.items():
+        try:
+            checked = structure_checks(np.asarray(images), finding)
+        except DataError as error:  # too small to see it
+            return {"why": str(error)}
+        found[name] = {**rate(checked.holds, np.array(patients), seed=seed), "images": len(images)}
+        if name == "drawn":
+            found["failed"] = dict(Counter(one for one in checked.why if one).most_common())
+    return found
 
 
 def conclusion(told: dict[str, Any]) -> dict[str, Any]:
@@ -253,11 +261,13 @@ def conclusion(told: dict[str, Any]) -> dict[str, Any]:
     if told["memorization"]["flagged"]:
         cautions.append("Copies: drawn images are nearer to training images than held-out ones are.")
     shares = told["structure"]
-    if shares and shares["real"]["value"] is not None and shares["drawn"]["value"] < _HALF * shares["real"]["value"]:
-        cautions.append(
-            f"Built as the finding is built in {shares['drawn']['value']:.0%} of drawn and {shares['real']['value']:.0%} "
-            "of real images: the score is fooled."
-        )
+    if shares and "drawn" in shares and shares["real"]["value"] is not None:
+        drawn, real = shares["drawn"]["value"], shares["real"]["value"]
+        if drawn < _HALF * real:
+            cautions.append(
+                f"The structure of the finding is there in {drawn:.0%} of drawn and {real:.0%} of real images: where "
+                "the score is high all the same, it is fooled."
+            )
     if told["counts"]["source_patients"] < _FEW_REAL:
         cautions.append(f"Label sets of only {told['counts']['source_patients']} patients.")
     return {"word": word, "why": why, "cautions": cautions}

@@ -40,6 +40,7 @@ class Inputs:
         generator: that drew the images.
         separation: what is known about the patients that the auditor learned from, in sentences.
         unchecked: what could not be checked.
+        same_dataset: the auditor was trained on the real dataset, so that its val chose epoch and thresholds.
     """
 
     synthetic: Dataset
@@ -49,6 +50,7 @@ class Inputs:
     generator: Generator
     separation: list[str]
     unchecked: list[str]
+    same_dataset: bool
 
     @property
     def about(self) -> dict[str, Any]:
@@ -85,7 +87,8 @@ def open_inputs(
             f"this one ({generator.info['digest'][:12]}). Name the one that drew it with --generator."
         )
     auditor, separation, unchecked = open_auditor(Path(auditor_run), dataset, synthetic)
-    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked)
+    same = run.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
+    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, same)
 
 
 def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[LoadedModel, list[str], list[str]]:
@@ -125,7 +128,7 @@ def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[Loa
         )
     if model.thresholds is None or model.temperature is None:
         raise DataError(f"{where} has no thresholds yet. Run `trcgl evaluate {where} --split val` first.")
-    if info["dataset_digest"] == run.sha256_file(dataset.folder / "dataset.json"):
+    if info["dataset_digest"] == _digest(dataset):
         separation, unchecked = _on_the_same(where, model, dataset, synthetic)
     else:
         separation, unchecked = _on_another(where, info, model, dataset)
@@ -169,7 +172,7 @@ def _on_another(where: Path, info: dict[str, Any], model: LoadedModel, dataset: 
     folder = Path(os.path.normpath(where.resolve() / info["dataset"]))
     try:
         own = open_dataset(folder)
-        same = run.sha256_file(folder / "dataset.json") == info["dataset_digest"]
+        same = _digest(own) == info["dataset_digest"]
     except DataError:
         same = False
     if not same:
@@ -190,6 +193,10 @@ def _on_another(where: Path, info: dict[str, Any], model: LoadedModel, dataset: 
         f"{own.name} and {dataset.name} come from different archives, whose patient identifiers mean nothing to each "
         "other: the same person may be in both."
     ]
+
+
+def _digest(dataset: Dataset) -> str:
+    return run.sha256_file(dataset.folder / "dataset.json")
 
 
 def _generator_folder(synthetic: Dataset, given: Path | None) -> Path:

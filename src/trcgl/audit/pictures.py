@@ -104,14 +104,14 @@ def _alike(material: Material, finding: str, plan: pl.DataFrame, seed: int) -> l
     sets = {row: label_set(real.rows.row(row, named=True), material.space) for row in there}
     found: list[dict[str, Any] | None] = []
     for asked in plan["findings"].to_list():
-        row = next((one for one in there if sets[one] == sorted(asked, key=material.space.index)), None)
+        row = next((one for one in there if set(sets[one]) == set(asked)), None)
         row = row if row is not None else next(iter(there), None)
         if row is None:
             found.append(None)
             continue
         there.remove(row)
-        words = prompt(sets[row], material.space.normal).text
-        found.append({**picture(material.store[real.store[row]], f"Real: {words}"), "prompt": words})
+        words, same = prompt(sets[row], material.space.normal).text, set(sets[row]) == set(asked)
+        found.append({**picture(material.store[real.store[row]], f"Real: {words}"), "prompt": words, "same": same})
     return found
 
 

@@ -28,7 +28,8 @@ STYLE = """
 .verdict.not-assessable { color: var(--muted); }
 .why, .ci { color: var(--muted); } td .ci, .together { white-space: nowrap; }
 #overview tbody tr:first-child > * { border-bottom: 0; } #overview .reason td { padding-top: 0; max-width: 60rem; }
-#overview .ci { display: block; font-size: .92em; } .caution { color: var(--tail); }
+#overview .ci { display: block; font-size: .92em; } #overview .real { display: block; margin-top: .3rem; }
+#overview .real b { font-weight: 400; } .caution { color: var(--tail); }
 #overview, .numbers { font-size: .86rem; } #overview th, #overview td, .numbers th, .numbers td { padding: .32rem .55rem; }
 tbody th { font-weight: 600; white-space: nowrap; } caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
@@ -120,6 +121,7 @@ def _template() -> Any:
     environment.filters["number"] = lambda value, digits=3: f"{value:.{digits}f}"
     environment.filters["percent"] = lambda value: f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
     environment.filters["sentence"] = lambda words: f"{words[:1].upper()}{words[1:]}."
+    environment.filters["thousands"] = lambda value: f"{value:,}"
     environment.filters["small"] = _small
     environment.filters["probability"] = lambda value: "below 0.001" if value < 0.001 else f"{value:.3f}"
     return environment.get_template("audit.html.j2")
