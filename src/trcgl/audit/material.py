@@ -74,12 +74,12 @@ class Material:
     inputs: Inputs
     findings: tuple[str, ...]
     sheets: dict[str, Sheet]
-    images: dict[str, UInt8[np.ndarray, "rows side side"]]
-    scores: dict[str, Float[np.ndarray, "rows findings"]]
+    images: dict[str, UInt8[np.ndarray, "_ side side"]]
+    scores: dict[str, Float[np.ndarray, "_ findings"]]
     train: Real
     held_out: Real
-    held_out_score: Float[np.ndarray, "rows findings"]
-    returned_score: Float[np.ndarray, "rows findings"]
+    held_out_score: Float[np.ndarray, "held_out findings"]
+    returned_score: Float[np.ndarray, "held_out findings"]
     error: PixelError
     verdict: list[str | None]
 
