@@ -1,0 +1,1 @@
+"""Is a drawn image faithful, novel and diverse?"""
