@@ -203,7 +203,9 @@ def planted(learned, out, with_it, without, seed=0):
     (out / "sheets").mkdir()
     for name, which in (("with", with_it), ("without", without), ("normals", pl.col("Normal") == 1)):
         np.save(out / "sheets" / f"{name}.npy", some(which))
-    return audit(learned / "drawn", learned / "small", learned / "auditor", out=out, options=options)["findings"]["Hernia"]
+    return audit(learned / "drawn", learned / "small", learned / "auditor", out=out, options=options)["findings"][
+        "Hernia"
+    ]
 
 
 @pytest.mark.slow
@@ -226,4 +228,3 @@ def test_planted_images_that_do_not_show_it_fail(learned, tmp_path):
 def test_planted_images_that_show_it_whether_asked_or_not_fail(learned, tmp_path):
     found = planted(learned, tmp_path / "audit", pl.col("Hernia") == 1, pl.col("Hernia") == 1)
     assert found["verdict"]["word"] == FAIL, found["verdict"]
-

@@ -15,6 +15,7 @@ import torch
 
 from trcgl.audit import evidence
 from trcgl.audit.ceiling import ceilings
+from trcgl.audit.diversity import Sample
 from trcgl.audit.drawing_plan import (
     Sheet,
     Store,
@@ -27,8 +28,8 @@ from trcgl.audit.drawing_plan import (
 )
 from trcgl.audit.features import feature_space
 from trcgl.audit.inputs import Inputs, open_inputs
+from trcgl.audit.kit import ratings_of, write_reader_kit
 from trcgl.audit.material import HeldOut, Material, gather
-from trcgl.audit.reader_kit import read_ratings
 from trcgl.audit.report import write_report
 from trcgl.audit.ways import guidance_sweep, handwritten
 from trcgl.core import run
@@ -140,7 +141,7 @@ def audit(
     material = gather(inputs, findings, sheets, store, options.held_out, options.batch_size)
     told = run.read_json(done) if done.exists() else _judge(material, options, Path(auditor_run), out)
     if ratings is not None:
-        told["reader"] = read_ratings(out / "reader_kit", Path(ratings))
+        told["reader"] = ratings_of(out, Path(ratings))
     write_report(out, told, material)
     run.write_json(done, told)
     return told
@@ -153,7 +154,7 @@ def _audited(inputs: Inputs, options: AuditOptions) -> tuple[str, ...]:
     if unknown := [one for one in found if one not in space.findings]:
         raise RecipeError(f"--findings {unknown[0]!r}: the dataset has {', '.join(space.findings)}.")
     if not found:
-        raise RecipeError(f"{inputs.synthetic.folder} holds normal and head images alone. Name what to audit: --findings.")
+        raise RecipeError(f"{inputs.synthetic.folder} holds what keeps the balance alone. Name --findings to audit.")
     return tuple(dict.fromkeys(found))
 
 
@@ -194,8 +195,9 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
     described = {name: evidence.describe(material, space, seed) for name, space in spaces.items()}
     first = options.features[0]
 
-    def varied(finding: str, images: np.ndarray) -> dict[str, Any]:
-        return evidence.varied(material, finding, images, spaces[first](images), described[first], seed)
+    def varied(finding: str, images: np.ndarray, patients: list[str]) -> dict[str, Any]:
+        drawn = Sample(images, spaces[first](images), patients)
+        return evidence.varied(material, finding, drawn, described[first], seed, pairs=300, replicates=50)
 
     real = material.held_out
     ceiling = dict(
@@ -225,7 +227,7 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
             "weights_sha256": inputs.auditor.info["weights_sha256"],
             "separation": inputs.separation,
             "unchecked": inputs.unchecked,
-            "same_dataset": inputs.same_dataset,
+            "half": inputs.auditor_half,
         },
         "generator": {"digest": inputs.generator.info["digest"], "image_size": inputs.generator.image_size},
         "autoencoder": {
@@ -243,7 +245,7 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
             for finding in material.findings
         },
         "overall": evidence.judge_all(material, described, seed),
-        "shortcut": None,
+        "shortcut": evidence.probe(material, seed),
         "handwritten": handwritten(material, options.handwritten_each, seed),
         "guidance": guidance_sweep(
             material,
@@ -252,7 +254,7 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
             varied,
             seed,
         ),
-        "reader_kit": None,
+        "reader_kit": write_reader_kit(out, material, seed),
         "reader": None,
         "environment": run.environment(),
         "research_use": "Research use only. Not a medical device.",
@@ -279,5 +281,3 @@ def _differences(stored: str, settings: str) -> str:
         return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
     except (json.JSONDecodeError, AttributeError):
         return "its settings.json cannot be read"
-
-

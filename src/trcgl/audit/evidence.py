@@ -1,25 +1,27 @@
 """All checks of one finding, and those of all images together, as plain JSON values."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from trcgl.audit.ceiling import Ceiling
-from trcgl.audit.diversity import diversity
-from trcgl.audit.drawing_plan import WITH, WITHOUT
+from trcgl.audit.diversity import Sample, diversity
+from trcgl.audit.drawing_plan import NORMALS, WITH, WITHOUT
 from trcgl.audit.features import FeatureSpace
 from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
 from trcgl.audit.label_fidelity import deranged, discrimination, of_drawn, rate, verdict
 from trcgl.audit.material import Material, Real
 from trcgl.audit.memorization import memorization
 from trcgl.audit.real_or_drawn import real_or_drawn
+from trcgl.audit.shortcut import Normals, shortcut
 from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
+from trcgl.data.halves import half
 
 ASSESSABLE, INDICATIVE, TOO_FEW = "assessable", "indicative", "not assessable"
 NOT_DRAWABLE = "not drawable"
@@ -119,8 +121,10 @@ def judge_finding(
         "ceiling": ceiling.to_dict(),
         "fidelity": fidelity,
         "real_or_drawn": told_apart,
-        "memorization": memorized(material, finding, seed),
-        "diversity": varied(material, finding, material.images[WITH][drawn], space.drawn[drawn], space, seed),
+        "memorization": memorized(material, (finding,), seed),
+        "diversity": varied(
+            material, finding, Sample(material.images[WITH][drawn], space.drawn[drawn], sources), space, seed
+        ),
         "structure": structure(material, finding, seed),
     }
     return {**told, "verdict": conclusion(told)}
@@ -183,21 +187,37 @@ def _patients(real: Real, rows: Int[np.ndarray, " rows"]) -> list[str]:
 def varied(
     material: Material,
     finding: str,
-    images: UInt8[np.ndarray, "images side side"],
-    features: Float[np.ndarray, "images features"],
+    drawn: Sample,
     described: Described,
     seed: int,
+    **how: int,
 ) -> dict[str, Any]:
-    """How much images of one finding differ from each other, beside held-out real ones of the finding."""
-    rows = _compared(material, material.held_out, finding, seed)
-    real = np.asarray(material.store[material.held_out.store[rows]])
-    return diversity(images, real, features, described.of_held_out(rows), seed=seed).to_dict()
+    """How much images of one finding differ from each other, beside real ones of the finding."""
+    real = []
+    for side, features in (
+        (material.held_out, described.of_held_out),
+        (material.train, described.of_train),
+    ):
+        rows = _compared(material, side, finding, seed)
+        real.append(Sample(np.asarray(material.store[side.store[rows]]), features(rows), _patients(side, rows)))
+    return diversity(drawn, *real, seed=seed, **how).to_dict()
 
 
-def memorized(material: Material, finding: str, seed: int) -> dict[str, Any]:
-    """Copies among the images of one finding: looked for among the training images that have it."""
-    drawn = material.drawn(finding)
-    train, held_out = (material.positives(one, finding) for one in (material.train, material.held_out))
+def memorized(material: Material, findings: Sequence[str], seed: int) -> dict[str, Any]:
+    """Copies among the images of some findings, looked for among the training images that have one of them."""
+    drawn, train, held_out = (
+        np.unique(np.concatenate([rows(one) for one in findings]))
+        for rows in (
+            material.drawn,
+            lambda one: material.positives(material.train, one),
+            lambda one: material.positives(material.held_out, one),
+        )
+    )
+    if not len(held_out):
+        why = "no held-out image has it"
+        nothing: dict[str, Any] = dict.fromkeys(("flagged", "p", "closer", "much_closer", "held_out_copies", "limit"))
+        n = {"drawn": {"images": len(drawn)}, "asked": {"held_out": 0}}
+        return {**nothing, "why": why, "copies": [], "pairs": [], "detectable": None, "n": n}
     found = memorization(
         material.images[WITH][drawn],
         np.asarray(material.store[material.train.store[train]]),
@@ -210,6 +230,34 @@ def memorized(material: Material, finding: str, seed: int) -> dict[str, Any]:
     for pair in (*found["pairs"], *found["copies"]):
         pair["train"] = int(train[pair["train"]])  # a row of train, not of the images that were compared
     return found
+
+
+def probe(material: Material, seed: int) -> dict[str, Any] | None:
+    """Whether drawn normal radiographs look rare; None where there is no normal label.
+
+    Training normals are those of patients that the auditor has not seen: it would know the others too well.
+    """
+    if NORMALS not in material.sheets:
+        return None
+    columns = [material.space.index(one) for one in material.findings]
+    held_out = material.normals(material.held_out)
+    train = material.normals(material.train)
+    if material.inputs.auditor_half:
+        seen = half(material.inputs.dataset, material.inputs.auditor_half)["patient_id"].implode()
+        train = train[~material.train.rows["patient_id"].gather(train).is_in(seen).to_numpy()]
+    train = np.sort(randomness(seed, "normals").permutation(train)[:_MOST])
+    patients = _patients(material.held_out, held_out)
+    score = material.score(material.store, material.train.store[train])[:, columns]
+    thresholds = material.inputs.auditor.thresholds or {}
+    return shortcut(
+        Normals(material.scores[NORMALS][:, columns], material.sheets[NORMALS].rows["patient_id"].to_list()),
+        Normals(material.held_out_score[held_out][:, columns], patients),
+        Normals(score, _patients(material.train, train)),
+        Normals(material.returned_score[held_out][:, columns], patients),
+        findings=material.findings,
+        thresholds=thresholds,
+        seed=seed,
+    ).to_dict()
 
 
 def structure(material: Material, finding: str, seed: int) -> dict[str, Any] | None:
@@ -296,4 +344,4 @@ def judge_all(material: Material, described: Mapping[str, Described], seed: int)
         name: overall(one.drawn[drawn], one.of_held_out(held_out), one.of_train(train), **patients, seed=seed).to_dict()
         for name, one in described.items()
     }
-    return {"fidelity": fidelity}
+    return {"fidelity": fidelity, "memorization": memorized(material, material.findings, seed)}

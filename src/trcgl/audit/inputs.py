@@ -15,7 +15,7 @@ import torch
 from trcgl.core import run
 from trcgl.core.errors import DataError
 from trcgl.data.drawn import open_drawn
-from trcgl.data.halves import half, half_of
+from trcgl.data.halves import Half, half, half_of
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.generate.inputs import open_generator
 from trcgl.generate.pipeline import Generator
@@ -40,7 +40,8 @@ class Inputs:
         generator: that drew the images.
         separation: what is known about the patients that the auditor learned from, in sentences.
         unchecked: what could not be checked.
-        same_dataset: the auditor was trained on the real dataset, so that its val chose epoch and thresholds.
+        auditor_half: of the dataset's train patients, that the auditor learned from; None where it learned from
+            another dataset.
     """
 
     synthetic: Dataset
@@ -50,7 +51,7 @@ class Inputs:
     generator: Generator
     separation: list[str]
     unchecked: list[str]
-    same_dataset: bool
+    auditor_half: Half | None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def open_inputs(
         )
     auditor, separation, unchecked = open_auditor(Path(auditor_run), dataset, synthetic)
     same = run.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
-    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, same)
+    own = half_of(dataset, auditor.info["training_patient_digest"]) if same else None
+    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, own)
 
 
 def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[LoadedModel, list[str], list[str]]:

@@ -18,6 +18,7 @@ from trcgl.data.manifest import label_array
 from trcgl.evaluate.calibrate import calibrated
 from trcgl.generate.plan import sources
 from trcgl.model.evaluate import score_images
+from trcgl.model.folder import LoadedModel
 
 HeldOut = Literal["both", "val", "test"]
 _CHUNK = 1024  # round-tripped images that are held at once
@@ -93,6 +94,12 @@ class Material:
         """Real images, memory-mapped."""
         return self.inputs.dataset.require_images()
 
+    def score(
+        self, images: UInt8[np.ndarray, "store side side"], rows: Int[np.ndarray, " rows"] | None = None
+    ) -> Float[np.ndarray, "rows findings"]:
+        """What the auditor says of images, calibrated."""
+        return _score(self.inputs.auditor, images, rows)
+
     def drawn(self, finding: str, sheet: str = WITH) -> Int[np.ndarray, " rows"]:
         """Rows of a sheet that were drawn for a finding."""
         return np.flatnonzero((self.sheets[sheet].rows["target"] == finding).to_numpy())
@@ -162,19 +169,14 @@ def gather(
     splits = ("val", "test") if held_out == "both" else (held_out,)
     real = Real.of(pl.concat([dataset.split(one) for one in splits]), dataset.space)
     images = {one.name: store.read(one) for one in sheets}
-    temperature = auditor.temperature or 1.0
-
-    def score(of: UInt8[np.ndarray, "rows side side"], rows: np.ndarray | None = None) -> np.ndarray:
-        return calibrated(score_images(auditor, of, rows), temperature)
-
-    scores = {name: score(one) for name, one in images.items()}
-    seen = score(dataset.require_images(), real.store)
+    scores = {name: _score(auditor, one) for name, one in images.items()}
+    seen = _score(auditor, dataset.require_images(), real.store)
     returned, error = [], PixelError(0, 0, 0.0)
     for start in range(0, real.rows.height, _CHUNK):
         rows = real.store[start : start + _CHUNK]
         back = round_trip(inputs.generator, dataset.require_images(), rows, batch_size)
         error = error.with_more(pixel_error(dataset.require_images(), rows, back))
-        returned.append(score(back))
+        returned.append(_score(auditor, back))
     if not all(np.isfinite(one).all() for one in (*scores.values(), seen)):
         raise DataError("the auditor gives a score that is not a number. Train another one.")
     with_it = next(one for one in sheets if one.name == WITH)
@@ -193,3 +195,7 @@ def gather(
         error,
         verdict,
     )
+
+
+def _score(auditor: LoadedModel, images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    return calibrated(score_images(auditor, images, rows), auditor.temperature or 1.0)

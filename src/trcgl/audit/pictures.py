@@ -39,11 +39,10 @@ def pictures(material: Material, finding: str, memorized: Mapping[str, Any], see
     copies = {one["drawn"] for one in memorized["copies"]}
     column = material.space.index(finding)
 
-    def drawn(row: int, sheet: str = WITH, small: bool = False) -> dict[str, Any]:
-        told = material.sheets[sheet].rows.row(row, named=True)
-        words = told["prompt"]
+    def drawn(row: int, sheet: str = WITH) -> dict[str, Any]:
+        words = material.sheets[sheet].rows["prompt"][int(row)]
         return {
-            **picture(material.images[sheet][row], f"Drawn: {words}", small=small),
+            **picture(material.images[sheet][row], f"Drawn: {words}"),
             "prompt": words,
             "score": float(material.scores[sheet][row, column]),
         }
@@ -61,7 +60,8 @@ def pictures(material: Material, finding: str, memorized: Mapping[str, Any], see
             )
         ],
         "rejected": [
-            {**drawn(row), "why": str(material.verdict[row]).removeprefix("rejected: ")} for row in rejected[: SHOWN // 2]
+            {**drawn(row), "why": str(material.verdict[row]).removeprefix("rejected: ")}
+            for row in rejected[: SHOWN // 2]
         ],
         "rejects": len(rejected),
         "neighbors": [

@@ -20,6 +20,7 @@ SECTIONS = (
     ("guidance", "Guidance"),
     ("tokens", "Tokens"),
     ("together", "All together"),
+    ("readers", "Reader"),
     ("method", "Method and limits"),
 )
 STYLE = """
@@ -30,16 +31,20 @@ STYLE = """
 #overview tbody tr:first-child > * { border-bottom: 0; } #overview .reason td { padding-top: 0; max-width: 60rem; }
 #overview .ci { display: block; font-size: .92em; } #overview .real { display: block; margin-top: .3rem; }
 #overview .real b { font-weight: 400; } .caution { color: var(--tail); }
-#overview, .numbers { font-size: .86rem; } #overview th, #overview td, .numbers th, .numbers td { padding: .32rem .55rem; }
-tbody th { font-weight: 600; white-space: nowrap; } caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
+#overview, .numbers { font-size: .86rem; }
+#overview th, #overview td, .numbers th, .numbers td { padding: .32rem .55rem; }
+tbody th { font-weight: 600; white-space: nowrap; }
+caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
 .swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
 .swatch.tail { background: var(--tail); } .swatch.plain { background: var(--plain); }
 .pictures { display: flex; flex-wrap: wrap; gap: .9rem; } .pictures figure { margin: 0; padding: .6rem; }
-.pictures img { display: block; background: #000; border-radius: 3px; } .pictures .pixels { image-rendering: pixelated; }
+.pictures img { display: block; background: #000; border-radius: 3px; }
+.pictures .pixels { image-rendering: pixelated; }
 .pictures figcaption { font-size: .8rem; margin: .3rem 0 .1rem; overflow-wrap: anywhere; }
 .pictures .kind { font-size: .72rem; font-weight: 600; color: var(--muted); margin: .15rem 0; }
-.beside { display: flex; gap: .35rem; } .pictures figure { box-sizing: border-box; } h3.finding { font-size: 1.12rem; margin-top: 2.2rem; }
+.beside { display: flex; gap: .35rem; } .pictures figure { box-sizing: border-box; }
+h3.finding { font-size: 1.12rem; margin-top: 2.2rem; }
 h4 { margin: 1.1rem 0 .4rem; font-size: .95rem; }
 """
 
@@ -57,8 +62,7 @@ def write_report(folder: Path, told: dict[str, Any], material: Material) -> Path
     """
     seed = told["options"]["seed"]
     shown = {
-        finding: pictures(material, finding, one["memorization"], seed)
-        for finding, one in told["findings"].items()
+        finding: pictures(material, finding, one["memorization"], seed) for finding, one in told["findings"].items()
     }
     body = _template().render(
         audit=told,
@@ -71,8 +75,8 @@ def write_report(folder: Path, told: dict[str, Any], material: Material) -> Path
         f"Audit of {told['synthetic']}",
         body,
         subtitle=f"Drawn for {told['dataset']}: {len(told['findings'])} findings, "
-        f"{told['options']['each']} images of each with it and as many without; {told['held_out']['images']:,} held-out "
-        f"real images of {told['held_out']['patients']:,} patients.",
+        f"{told['options']['each']} images of each with it and as many without; {told['held_out']['images']:,} "
+        f"held-out real images of {told['held_out']['patients']:,} patients.",
         phantom=told["phantom"],
         sections=[(key, title) for key, title in SECTIONS if f'id="{key}"' in body],
         style=STYLE,
@@ -84,10 +88,8 @@ def write_report(folder: Path, told: dict[str, Any], material: Material) -> Path
 
 def _guidance(sweep: list[dict[str, Any]]) -> Markup | None:
     """Label fidelity and hit rate against diversity, a point for each guidance scale."""
-    points = [
-        (one, [value["vendi"]["value"] for value in one["diversity"].values() if value["vendi"]["value"] is not None])
-        for one in sweep
-    ]
+    found = [[value["vendi"]["drawn"]["value"] for value in one["diversity"].values()] for one in sweep]
+    points = [(one, [x for x in values if x is not None]) for one, values in zip(sweep, found, strict=True)]
     points = [(one, spread) for one, spread in points if spread and one["auroc"]["value"] is not None]
     if not points:
         return None

@@ -116,16 +116,14 @@ def handwritten(material: Material, each: int, seed: int = 0) -> dict[str, Any] 
     }
 
 
-def guidance_sweep(
-    material: Material, each: int, own: float, diversity_of: Any, seed: int = 0
-) -> list[dict[str, Any]]:
+def guidance_sweep(material: Material, each: int, own: float, diversity_of: Any, seed: int = 0) -> list[dict[str, Any]]:
     """Label fidelity and diversity at every guidance scale, on the first images of each finding.
 
     Args:
         material: of the audit.
         each: images of each finding at each scale.
         own: scale of the synthetic folder.
-        diversity_of: (finding, images) to a plain JSON value.
+        diversity_of: (finding, images, patients) to a plain JSON value.
         seed: of the bootstrap.
     """
     thresholds = material.inputs.auditor.thresholds or {}
@@ -142,7 +140,7 @@ def guidance_sweep(
         diversity = {}
         for finding in material.findings:
             rows = material.drawn(finding, with_it)[:each]
-            diversity[finding] = diversity_of(finding, material.images[with_it][rows])
+            diversity[finding] = diversity_of(finding, material.images[with_it][rows], material.sources(rows, with_it))
         found.append({"guidance": scale, "own": scale == own, **way.told, "diversity": diversity})
     return found
 
