@@ -91,7 +91,7 @@ def judge_finding(
     word, why = status(len(held_out), len(drawn))
     fidelity, told_apart = {}, {}
     some_train, some_held = (_compared(material, one, finding, seed) for one in (material.train, material.held_out))
-    patients = {
+    patients: dict[str, Any] = {
         "drawn_sources": sources,
         "held_out_patients": _patients(material.held_out, some_held),
         "train_patients": _patients(material.train, some_train),
@@ -190,7 +190,7 @@ def varied(
     drawn: Sample,
     described: Described,
     seed: int,
-    **how: int,
+    **how: Any,
 ) -> dict[str, Any]:
     """How much images of one finding differ from each other, beside real ones of the finding."""
     real = []
@@ -335,7 +335,7 @@ def judge_all(material: Material, described: Mapping[str, Described], seed: int)
             sides[name].append(randomness(seed, "together", finding, name).permutation(of_finding)[:count])
     drawn, held_out, train = (np.concatenate(one) for one in sides.values())
     held_out, train = np.unique(held_out), np.unique(train)  # an image with two of the findings is there once
-    patients = {
+    patients: dict[str, Any] = {
         "drawn_sources": material.sources(drawn),
         "held_out_patients": _patients(material.held_out, held_out),
         "train_patients": _patients(material.train, train),

@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from trcgl.core import run
-from trcgl.core.errors import DataError
+from trcgl.core.errors import DataError, TrcglError
 from trcgl.data.drawn import open_drawn
 from trcgl.data.halves import Half, half, half_of
 from trcgl.data.store import Dataset, open_dataset
@@ -154,7 +154,7 @@ def _on_the_same(where: Path, model: LoadedModel, dataset: Dataset, synthetic: D
     folder = synthetic.folder / about.get("screener_folder", "")
     try:
         screener = load_model(Path(os.path.normpath(folder.resolve())) / "model")
-    except Exception:  # moved, damaged or removed: then it is said instead
+    except TrcglError:  # moved, damaged or removed: then it is said instead
         screener = None
     if screener is None or screener.info["weights_sha256"] != about["screener"]:
         return separation, [

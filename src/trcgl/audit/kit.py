@@ -11,6 +11,8 @@ from trcgl.audit.reader_kit import NONE, read_ratings, write_kit
 from trcgl.core.randomness import generator as randomness
 
 KIT, KEY = "reader_kit", "reader_key"
+Origin = Literal["real", "drawn"]
+ORIGINS: tuple[Origin, Origin] = ("real", "drawn")
 EACH = 8
 """Real and drawn images of each finding, and normal ones."""
 
@@ -27,7 +29,7 @@ def write_reader_kit(out: Path, material: Material, seed: int) -> dict[str, Any]
         Number and folders of the kit.
     """
     images: list[np.ndarray] = []
-    kinds: list[Literal["real", "drawn"]] = []
+    kinds: list[Origin] = []
     shown: list[str | None] = []
     rows = [(one, material.positives(material.held_out, one), WITH, material.drawn(one)) for one in material.findings]
     if NORMALS in material.sheets:
@@ -38,7 +40,8 @@ def write_reader_kit(out: Path, material: Material, seed: int) -> dict[str, Any]
         choose = randomness(seed, "reader kit", finding)
         images += list(material.store[material.held_out.store[np.sort(choose.permutation(real)[:count])]])
         images += list(material.images[sheet][np.sort(choose.permutation(drawn)[:count])])
-        kinds += ["real"] * count + ["drawn"] * count
+        for origin in ORIGINS:
+            kinds += [origin for _ in range(count)]
         shown += [finding] * 2 * count
     if not images:
         return {"kit": None, "why": "no held-out image has an audited finding"}
