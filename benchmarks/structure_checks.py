@@ -4,10 +4,10 @@
 
 The label sets are those of the phantom benchmark's test split, so that other findings are there too. Thresholds were
 set on phantoms of seed 11; this draws those of seed 12. For each finding: the share of images on which its check holds,
-with a 95 % interval (Wilson), for `--each` images with the finding, as many or more without it, with speckle of the
-same mean contrast in its place, and with the true lesion blurred by 2 pixels. A finding is checked well at a size if the
-check holds on at least 80 % of true ones, at most 5 % of those without and at most 15 % of speckle. With `--figure`,
-examples and verdicts. Takes 20 minutes on one core.
+with a 95 % interval (Wilson), for `--each` images with the finding, as many without it, with speckle of the same mean
+contrast in its place, and with the true lesion blurred by 2 pixels. A finding is checked well at a size if the check
+holds on at least 80 % of true ones, at most 5 % of those without and at most 15 % of speckle. With `--figure`, examples
+and verdicts. Takes a quarter of an hour on one core.
 """
 
 import argparse

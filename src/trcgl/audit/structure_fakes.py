@@ -1,4 +1,4 @@
-"""Phantoms that fake a finding, to judge structure checks by: speckle in the right place, and the true lesion blurred."""
+"""Phantoms that fake a finding, to judge structure checks by: speckle in its place, and the true lesion blurred."""
 
 from dataclasses import dataclass, replace
 
