@@ -1,7 +1,6 @@
 """Free air under the diaphragm and in the soft tissue."""
 
 import numpy as np
-from jaxtyping import Float
 from scipy.ndimage import minimum_filter
 
 from trcgl.audit.structure_lines import STEP, follow, ridge, sample
@@ -48,7 +47,7 @@ def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
         here = slice(first, first + wide)
         faint, shallow = float(np.quantile(line[here], 0.25)), float(np.quantile(dark[here], 0.25))
         if min(4 * faint, shallow) > min(4 * best["line"], best["dark"]):
-            height = below[course[here]] / pixel
+            height = below[course[here]]
             bend = height - np.polyval(np.polyfit(places[here], height, 2), places[here])
             uneven = float(dark[here].std() / max(float(dark[here].mean()), 1e-3))
             best = {"line": faint, "dark": shallow, "wobble": float(bend.std()), "uneven": uneven}
@@ -76,14 +75,13 @@ def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
     energy = []
     for angle in _ANGLES:
         right, down = (1 if left else -1) * np.sin(lean + angle), -np.cos(lean + angle)
-
-        def mean(aside: float, right: Float[np.ndarray, " places"] = right, down: Float[np.ndarray, " places"] = down) -> Float[np.ndarray, " places"]:
-            there = x[:, None] + right[:, None] * along - down[:, None] * aside * canvas.pixel
-            high = y[:, None] + down[:, None] * along + right[:, None] * aside * canvas.pixel
-            averaged: Float[np.ndarray, " places"] = sample(excess, canvas, there, high).mean(1)
-            return averaged
-
-        streak = np.maximum(np.minimum(mean(1.5), mean(-1.5)) - mean(0) - _FAINT, 0)
+        ground = []
+        for aside in np.array([0, -1.5, 1.5]) * canvas.pixel:
+            there = x[:, None] + right[:, None] * along - down[:, None] * aside
+            high = y[:, None] + down[:, None] * along + right[:, None] * aside
+            ground.append(sample(excess, canvas, there, high).mean(1))
+        middle, before, behind = ground
+        streak = np.maximum(np.minimum(before, behind) - middle - _FAINT, 0)
         energy.append(float((streak * streak).mean()))
     turned = (np.array(energy) * np.exp(2j * _ANGLES)).sum()
     return {
@@ -95,4 +93,7 @@ def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
 
 def subcutaneous_emphysema(thorax: Thorax) -> dict[str, float]:
     """Dark streaks along the muscle fibers of flank or axilla."""
-    return max((_streaks(thorax, left) for left in (False, True)), key=lambda one: min(one["dark"] / 0.02, one["coherence"] / 0.4))
+    return max(
+        (_streaks(thorax, left) for left in (False, True)),
+        key=lambda one: min(one["dark"] / 0.02, one["coherence"] / 0.4),
+    )

@@ -121,7 +121,9 @@ class _Fit:
             weight = 1 / (1 + (left / scale) ** 2)
             pull = _PRIOR_WEIGHT * (scale / pool) ** 2 * precision
             change = solve(
-                (slope * weight).T @ slope + pull, (slope * weight).T @ left[:, 0] - pull @ (self.at - mean), assume_a="pos"
+                (slope * weight).T @ slope + pull,
+                (slope * weight).T @ left[:, 0] - pull @ (self.at - mean),
+                assume_a="pos",
             )
             at = np.maximum(self.at + change, _LEAST)
             drawn = _draw(at, self.bedside)
@@ -157,7 +159,7 @@ def _chest(at: Vector, size: int, bedside: bool) -> Chest:
     single = {name: next(values) for name in _SINGLE}
     pairs = {name: (next(values), next(values)) for name in _PAIRS}
     tilt, zoom, right, down, turn, dose, contrast = values
-    body = Anatomy(age=60, sex="F", **single, **pairs, bubble=0.0)
+    body = Anatomy(age=60.0, sex="F", **single, **pairs, bubble=0.0)
     pose = Pose(tilt, zoom, (right, down))
     taken = Exposure(
         pose, turn, 0.0, dose, contrast, noise=0.0, bedside=bedside, marker=False, shutter=(0.0, 0.0, 0.0, 0.0)
@@ -200,7 +202,7 @@ def _start(bedside: bool) -> tuple[Vector, Layer, Float[np.ndarray, "pixels numb
 
 @functools.cache
 def _prior() -> tuple[Vector, Vector, Float[np.ndarray, "numbers numbers"]]:
-    """Mean, standard deviation and precision of the numbers of thoraces, healthy and with findings that change shape."""
+    """Mean, standard deviation and precision of the numbers of thoraces; some have findings that change the shape."""
     rows = []
     for index in range(_THORACES):
         rng = generator(0, "thorax prior", index)
@@ -208,7 +210,7 @@ def _prior() -> tuple[Vector, Vector, Float[np.ndarray, "numbers numbers"]]:
         for finding in FINDINGS.values():
             if finding.reshape and rng.random() < 0.15:
                 body = finding.reshape(body, rng, 1.1)
-        taken = anatomies.exposure(rng, noise=1)
+        taken = anatomies.exposure(rng, noise=1.0)
         dome = (body.dome[0] - taken.expiration, body.dome[1] - taken.expiration)
         rows.append(_numbers(replace(body, dome=dome), taken))
     values = np.array(rows)

@@ -1,0 +1,89 @@
+"""Structure checks: they hold on findings as the program draws them and not on speckle in their place."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from trcgl.audit.structure import STRUCTURES, Condition, structure_checks
+from trcgl.audit.structure_fakes import fakes
+from trcgl.core.errors import DataError
+from trcgl.data.phantom.draw import PhantomSpec, draw
+from trcgl.data.sources.padchest_findings import SPACE
+
+IMAGES = range(3)
+
+
+def spec(image, *findings, size=64):
+    return PhantomSpec(seed=5, patient=image, image=image, findings=findings, age=60.0, sex="FM"[image % 2], size=size)
+
+
+@functools.cache
+def drawn(finding):
+    return [fakes(spec(image, finding), finding) for image in IMAGES]
+
+
+def holds(images, finding):
+    return structure_checks(np.stack(images), finding).holds
+
+
+def test_there_is_a_check_for_every_finding_of_the_tail():
+    assert set(STRUCTURES) == set(SPACE.in_group("tail"))
+
+
+@pytest.mark.parametrize("finding", STRUCTURES)
+def test_a_check_holds_on_most_phantoms_with_the_finding(finding):
+    assert holds([one.true for one in drawn(finding)], finding).sum() >= len(IMAGES) - 1
+
+
+@pytest.mark.parametrize("finding", STRUCTURES)
+def test_a_check_fails_on_most_phantoms_without_the_finding_and_says_why(finding):
+    told = structure_checks(np.stack([draw(spec(image, "cardiomegaly", "Nodule")).pixels for image in IMAGES]), finding)
+    assert told.holds.sum() <= 1
+    assert [one is None for one in told.why] == told.holds.tolist()
+
+
+@pytest.mark.parametrize("finding", [one for one in STRUCTURES if one != "hyperinflated lung"])
+def test_a_check_fails_on_speckle_in_the_place_of_the_finding(finding):
+    assert not holds([one.speckle for one in drawn(finding)[:2]], finding).any()
+
+
+@pytest.mark.parametrize("finding", ["azygos lobe", "Pneumothorax", "Hydropneumothorax"])
+def test_a_blurred_line_is_no_line(finding):
+    assert not holds([drawn(finding)[0].blurred], finding).any()
+
+
+def test_a_pneumothorax_with_a_level_is_not_taken_for_one_without_a_line():
+    told = structure_checks(drawn("Pneumothorax")[0].true[None], "Hydropneumothorax")
+    assert not told.holds[0]
+
+
+def test_the_verdict_on_an_image_does_not_depend_on_the_others():
+    images = np.stack([one.true for one in drawn("azygos lobe")[:2]])
+    together = structure_checks(images, "azygos lobe").measured["line"]
+    assert together.tolist() == [structure_checks(one[None], "azygos lobe").measured["line"][0] for one in images]
+
+
+def test_what_is_told_is_plain_json():
+    told = structure_checks(drawn("pneumoperitoneo")[0].true[None], "pneumoperitoneo").to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert set(told["measured"]) == {"line", "dark", "uneven", "wobble"}
+
+
+def test_an_empty_image_has_no_structure_and_is_no_error():
+    blank = np.stack([np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)])
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64), np.uint8)
+    for finding in set(STRUCTURES) - {"hyperinflated lung"}:
+        assert not structure_checks(np.concatenate([blank, noise]), finding).holds.any()
+
+
+def test_a_number_that_is_not_defined_meets_no_condition():
+    assert not Condition("line", "no line", least=0.1).met({"line": float("nan")})
+
+
+def test_a_finding_without_a_check_and_an_image_too_small_are_errors():
+    with pytest.raises(DataError, match="no structure check for 'Hernia'"):
+        structure_checks(np.zeros((1, 64, 64), np.uint8), "Hernia")
+    with pytest.raises(DataError, match="32 px are too small"):
+        structure_checks(np.zeros((1, 32, 32), np.uint8), "azygos lobe")
