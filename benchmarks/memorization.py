@@ -106,9 +106,8 @@ def main() -> None:
             train_patients=[f"t{one}" for one in patients[:10_000]],
             held_out_patients=[f"h{one}" for one in patients[10_000:12_000]],
         )  # fmt: skip
-        print(
-            f"1,000 drawn, 10,000 train, 2,000 held-out, {options.size} px: {time.process_time() - start:.0f} s of one core"
-        )
+        spent = time.process_time() - start
+        print(f"1,000 drawn, 10,000 train, 2,000 held-out, {options.size} px: {spent:.0f} s of one core")
         return
 
     source = (
@@ -138,11 +137,10 @@ def main() -> None:
     print(f"{name}, {options.size} px: {len(images):,} images of {len(np.unique(patients)):,} patients")
     for kind in (*KINDS, None):
         count = options.planted if kind else options.repetitions
-        told = []
-        for repetition in range(count):
-            told.append(check(kind, repetition))
+        told = [check(kind, repetition) for repetition in range(count)]
         flagged, p, found, wrong = (np.array(one) for one in zip(*told, strict=True))
-        line = f"{kind or 'independent':12} flagged {flagged.sum()} of {count} (largest p {p.max():.1e}, median {np.median(p):.1e})"
+        line = f"{kind or 'independent':12} flagged {flagged.sum()} of {count}"
+        line += f" (p from {p.min():.1e} to {p.max():.1e}, median {np.median(p):.1e})"
         if kind:
             line += f"; copies found {found.sum()} of {count * PLANTED}"
         print(f"{line}; others listed {wrong.sum()} of {count * (DRAWN - PLANTED * bool(kind))}", flush=True)

@@ -1,1 +1,1 @@
-"""Is a drawn image faithful, novel and diverse? Every answer has an n, an interval and the null of real against real."""
+"""Is a drawn image faithful, novel, diverse? Every answer has an n, an interval and the null of real against real."""
