@@ -1,0 +1,139 @@
+"""Diversity is measured alike for drawn and real images, and a generator that repeats itself is seen."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+from tests.audit.planting import phantoms
+from trcgl.audit.diversity import BETAS, Diversity, Sample, diversity, levels, ms_ssim, vendi
+from trcgl.core.errors import DataError
+
+
+def sample(images, patients=None, noise=0.0, seed=0):
+    """Images with features: gray levels of 8 x 8 blocks around their mean."""
+    side = images.shape[1] // 8
+    blocks = images[:, : 8 * side, : 8 * side].reshape(len(images), 8, side, 8, side).mean((2, 4)).reshape(-1, 64)
+    features = (blocks - 110).astype(np.float32)
+    features += np.random.default_rng(seed).normal(0, 1, features.shape).astype(np.float32) * noise
+    return Sample(images, features, patients if patients is not None else [f"p{row}" for row in range(len(images))])
+
+
+@pytest.fixture(scope="module")
+def images():
+    return phantoms(180, 64)[0]
+
+
+@pytest.fixture(scope="module")
+def told(images):
+    parts = np.split(images, 3)
+    return diversity(*map(sample, parts), pairs=300, replicates=60)
+
+
+def test_the_vendi_score_counts_different_images():
+    assert vendi(np.eye(6)) == pytest.approx(6)
+    assert vendi(np.ones((6, 4))) == pytest.approx(1)
+    assert vendi(np.repeat(np.eye(3), 5, axis=0)) == pytest.approx(3)
+    assert vendi(np.repeat(np.eye(3), [8, 1, 1], axis=0)) == pytest.approx(
+        np.exp(-0.8 * np.log(0.8) - 0.2 * np.log(0.1))
+    )
+
+
+def test_the_vendi_score_is_that_of_the_whole_kernel_whatever_is_longer():
+    for shape in ((40, 7), (7, 40)):
+        rows = np.random.default_rng(0).normal(size=shape)
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        values = np.linalg.eigvalsh(unit @ unit.T / len(rows)).clip(1e-15)
+        assert vendi(rows * np.arange(1, len(rows) + 1)[:, None]) == pytest.approx(np.exp(-values @ np.log(values)))
+
+
+@pytest.mark.parametrize(("side", "count"), [(8, 0), (16, 1), (28, 2), (64, 3), (96, 3), (128, 4), (224, 5), (512, 5)])
+def test_ms_ssim_has_as_many_levels_as_the_image_has_room_for(side, count):
+    betas = levels(side)
+    assert len(betas) == count and (not count or sum(betas) == pytest.approx(1))
+    if count:
+        pair = np.random.default_rng(0).integers(0, 255, (2, 1, side, side)).astype(np.uint8)
+        assert ms_ssim(pair[0], pair[0], betas) == pytest.approx(1)
+        assert ms_ssim(pair[0], pair[1], betas) < 0.5
+
+
+def test_at_full_size_ms_ssim_is_the_published_one(images):
+    pair = np.repeat(np.repeat(images[:4], 4, 1), 4, 2)
+    both = [torch.from_numpy(one)[:, None].float() / 255 for one in (pair[:2], pair[2:])]
+    expected = multiscale_structural_similarity_index_measure(*both, data_range=1.0, reduction="none", betas=BETAS)
+    assert ms_ssim(pair[:2], pair[2:], levels(256)) == pytest.approx(expected.numpy(), abs=1e-3)
+
+
+def test_real_against_real_shows_no_difference(told):
+    for one in (told.ms_ssim, told.vendi):
+        for difference in (one.difference, one.null):
+            assert difference.ci[0] < difference.value < difference.ci[1]
+            assert difference.ci[0] - 0.5 * abs(difference.value) < 0 < difference.ci[1] + 0.5 * abs(difference.value)
+        assert one.difference.value == pytest.approx(one.drawn.value - one.held_out.value)
+        assert one.null.value == pytest.approx(one.train.value - one.held_out.value)
+
+
+def test_n_and_levels_stand_beside_the_values(told):
+    assert told.subset == 30 and told.betas == levels(64)
+    assert told.images == told.patients == {"drawn": 60, "held_out": 60, "train": 60}
+    assert told.ms_ssim.n == {"drawn": 300, "held_out": 300, "train": 300} and told.vendi.n["drawn"] == 30
+    assert 1 < told.vendi.drawn.value < 30 and 0 < told.ms_ssim.drawn.value < 1
+    json.dumps(told.to_dict(), allow_nan=False)
+
+
+def test_a_generator_that_repeats_itself_is_less_diverse(images):
+    few = images[np.arange(60) % 6]
+    told = diversity(sample(few, noise=0.1), sample(images[60:120]), sample(images[120:]), pairs=300, replicates=60)
+    assert told.ms_ssim.difference.ci[0] > 0 > told.vendi.difference.ci[1]
+
+
+def test_subsets_take_one_image_of_each_patient_and_the_smallest_sample_decides(images):
+    names = [f"p{row // 2}" for row in range(60)]  # 30 patients with two images each
+    told = diversity(sample(images[:60], names), sample(images[60:120]), sample(images[120:]), pairs=100, replicates=20)
+    assert told.subset == 15 and told.patients["drawn"] == 30
+
+
+def test_too_few_patients_have_no_value_and_say_why(images):
+    told = diversity(sample(images[:60]), sample(images[60:75]), sample(images[75:135]), pairs=50, replicates=20)
+    assert isinstance(told, Diversity)
+    assert told.vendi.drawn.value is None and "10 are needed" in told.vendi.drawn.why
+    assert told.ms_ssim.held_out.value is None and "only 15 patients" in told.ms_ssim.held_out.why
+    assert told.ms_ssim.difference.value is None and told.ms_ssim.drawn.value is not None
+    json.dumps(told.to_dict(), allow_nan=False)
+
+
+def test_images_smaller_than_the_kernel_have_no_ms_ssim(images):
+    told = diversity(*(sample(part[:, :10, :10]) for part in np.split(images, 3)), pairs=50, replicates=20)
+    assert told.betas == () and "smaller than the kernel" in told.ms_ssim.drawn.why
+    assert told.vendi.drawn.value is not None
+
+
+def test_what_does_not_fit_together_is_refused(images):
+    with pytest.raises(DataError, match="3 images, 3 rows of features, 2 patients"):
+        Sample(images[:3], np.ones((3, 2), np.float32), ["a", "b"])
+    with pytest.raises(DataError, match="image 1 has a feature"):
+        Sample(images[:2], np.array([[1.0], [np.nan]], np.float32), ["a", "b"])
+    with pytest.raises(DataError, match="differ in size"):
+        diversity(sample(images[:30]), sample(images[:30, :32, :32]), sample(images[:30]))
+
+
+@pytest.mark.slow
+def test_intervals_of_the_null_cover_zero_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(12, 40))
+    covered = np.zeros(2)
+    for repetition in range(200):
+        features = [(rng.normal(size=(80, 12)) @ mixed + 2).astype(np.float32) for _ in range(3)]
+        coarse = rng.normal(size=(3, 80, 1, 4, 4))
+        smooth = torch.nn.functional.interpolate(
+            torch.from_numpy(coarse).flatten(0, 1).float(), (16, 16), mode="bicubic"
+        )
+        pixels = (128 + 40 * smooth.numpy()).clip(0, 255).astype(np.uint8).reshape(3, 80, 16, 16)
+        names = [f"p{row}" for row in range(80)]
+        samples = [Sample(one, two, names) for one, two in zip(pixels, features, strict=True)]
+        told = diversity(*samples, seed=repetition, pairs=400, replicates=100)
+        covered += [one.null.ci[0] <= 0 <= one.null.ci[1] for one in (told.ms_ssim, told.vendi)]
+    print(f"of 200 intervals {covered[0]:.0f} (MS-SSIM) and {covered[1]:.0f} (Vendi) cover 0")
+    assert (covered >= 184).all()
