@@ -56,8 +56,8 @@ class TextRecipe:
     tokens: int = 48
     """Longest prompt, with its begin and end."""
     rate: float = 0.1
-    """Learning rate of what reads prompts, as a factor of the network's: what they mean shall not move faster than it is
-    learned."""
+    """Learning rate of what reads prompts, as a factor of the network's: what they mean must not move faster than it
+    is learned."""
 
 
 @dataclass(frozen=True)

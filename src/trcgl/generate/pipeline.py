@@ -235,9 +235,9 @@ def _begin_quietly(generator: Generator) -> None:
     """Let prompts begin as a faint voice that already tells findings apart.
 
     Random words are noise to a network that cannot draw yet: it shuts them out, and within some hundred steps text
-    encoder and pooled prompt have collapsed to constants. So cross-attention begins silent, and what all prompts have in
-    common, nine tenths of a random encoder's output, is taken off the pooled prompt, each of whose numbers begins with
-    mean 0 and variance 1 over the findings. `readers` then learn slowly, so that a prompt keeps meaning the same.
+    encoder and pooled prompt have collapsed to constants. So cross-attention begins silent, and what all prompts have
+    in common, nine tenths of a random encoder's output, is taken off the pooled prompt, each of whose numbers begins
+    with mean 0 and variance 1 over the findings. `readers` then learn slowly, so that a prompt keeps meaning the same.
     """
     for module in generator.unet.modules():
         if isinstance(module, BasicTransformerBlock):
