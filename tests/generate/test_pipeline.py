@@ -101,8 +101,26 @@ def test_context_that_starts_at_a_name_is_nearest_to_it(placement):
 
 
 def test_a_prompt_that_would_be_cut_is_refused():
-    with pytest.raises(DataError, match=r"'chest radiograph with hernia and mass' has 16 tokens.*reads 12"):
-        build("input", tokens=12).encode([TWO])
+    with pytest.raises(DataError, match=r"'chest radiograph with hernia and mass' has 16 tokens.*reads 13"):
+        build("input", tokens=13).encode([TWO])
+
+
+def test_a_text_encoder_that_cannot_read_a_findings_own_name_is_refused_at_once():
+    with pytest.raises(DataError, match="'chest radiograph with central venous catheter' has 13 tokens.*reads 12"):
+        build("input", tokens=12)
+
+
+def test_prompts_begin_faint_and_already_apart():
+    generator = build()
+    with torch.no_grad():
+        text = generator.encode([prompt([one], SPACE.normal) for one in SPACE.findings])
+        heard = generator.unet.add_embedding(text)
+        channels, side = generator.unet.config["in_channels"], generator.unet.config["sample_size"]
+        noise = torch.randn(1, channels, side, side).expand(len(text), -1, -1, -1)
+        drawn = [generator.unet(noise, 500, encoder_hidden_states=one).sample for one in (text, text.roll(1, 0))]
+    assert torch.allclose(heard.mean(0), torch.zeros_like(heard[0]), atol=0.02)
+    assert 0.05 < heard.std(0).mean() < 0.15
+    assert (drawn[0] - drawn[1]).abs().mean() < 0.1 * drawn[0].abs().mean()
 
 
 def test_all_weights_follow_from_the_seed():

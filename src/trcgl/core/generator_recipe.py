@@ -39,6 +39,9 @@ class UNetRecipe:
     """First level that attends to itself and to the prompt."""
     head_width: int = 32
     """Channels of an attention head."""
+    pooled_text: bool = True
+    """Also add the pooled prompt to the noise level's embedding, which reaches every residual block: what is asked for
+    is learned sooner than through the attention of coarse levels alone. From scratch only; a base keeps its own."""
     lora_rank: int = 0
     """Adapt a base by matrices of this rank (Hu et al. 2022); 0 trains all of its U-Net."""
 
@@ -52,6 +55,8 @@ class TextRecipe:
     heads: int = 4
     tokens: int = 48
     """Longest prompt, with its begin and end."""
+    rate: float = 0.1
+    """Its learning rate, as a factor of the network's: what prompts mean must not move faster than it is learned."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class DiffusionRecipe:
     """The forward process and its loss; the network predicts the velocity."""
 
     min_snr: float = 5.0
-    """gamma of min-SNR weighting (Hang et al. 2023); 0 weighs all noise levels alike."""
+    """gamma of min-SNR weighting (Hang et al. 2023); 0 weighs the velocity's error alike at all noise levels."""
     zero_terminal_snr: bool = True
     """Rescale the schedule so that the last step is noise alone (Lin et al. 2024); not with a base."""
     caption_dropout: float = 0.1

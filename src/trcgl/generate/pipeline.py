@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.embeddings import TextTimeEmbedding
 from jaxtyping import Float, Int
 from peft import LoraConfig
 from torch import Tensor
@@ -22,6 +24,7 @@ from trcgl.generate.prompts import EMPTY, Prompt, prompt
 from trcgl.generate.tokenizer import build_tokenizer
 
 _WORD_END = "</w>"
+_FAINT = 0.1
 
 
 @dataclass
@@ -206,6 +209,8 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
             up_block_types=tuple("CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)),
             attention_head_dim=tuple(width // recipe.unet.head_width for width in recipe.unet.widths),
             cross_attention_dim=recipe.text.width,
+            addition_embed_type="text" if recipe.unet.pooled_text else None,
+            addition_embed_type_num_heads=recipe.text.heads,
             norm_num_groups=16,
         )
         context = ContextTokens(recipe.context, len(space.findings), recipe.text.width)
@@ -219,7 +224,32 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
         clip_sample=False,
         steps_offset=1,
     )
-    return Generator(tokenizer, text_encoder, vae, unet, scheduler, context, space, {})
+    generator = Generator(tokenizer, text_encoder, vae, unet, scheduler, context, space, {})
+    _begin_quietly(generator)
+    return generator
+
+
+@torch.no_grad()
+def _begin_quietly(generator: Generator) -> None:
+    """Let prompts begin as a faint voice that already tells findings apart.
+
+    Random words are noise to a network that cannot draw yet: it shuts them out, and within some hundred steps text
+    encoder and pooled prompt have collapsed to constants. So the last layer of each of their ways in begins at or near
+    zero. And what all prompts have in common, nine tenths of a random encoder's output, is taken off the pooled prompt,
+    each of whose numbers begins with mean 0 and variance 1 over the findings.
+    """
+    for module in generator.unet.modules():
+        if isinstance(module, BasicTransformerBlock):
+            for part in module.attn2.to_out[0].parameters():
+                part.zero_()
+        elif isinstance(module, TextTimeEmbedding):
+            space = generator.space
+            text = generator.encode([prompt((one,), space.normal) for one in space.findings])
+            pooled = module.proj(module.pool(module.norm1(text)))
+            spread = pooled.std(0).clamp(min=1e-3) if len(pooled) > 1 else torch.ones_like(pooled[0])
+            module.proj.weight.div_(spread[:, None])
+            module.proj.bias.sub_(pooled.mean(0)).div_(spread)
+            module.norm2.weight.fill_(_FAINT)
 
 
 def adapt(generator: Generator, recipe: GeneratorRecipe) -> torch.nn.Module:

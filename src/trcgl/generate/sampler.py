@@ -13,6 +13,9 @@ from trcgl.generate.pipeline import Generator
 
 Sampler = Literal["dpm++2m", "ddim"]
 
+_FIRST_LOG_SNR = -9.5
+"""Noise of 115 standard deviations: below it, no step has anything to say."""
+
 
 def draw(
     generator: Generator,
@@ -33,7 +36,7 @@ def draw(
         seeds: of the images.
         steps: denoising steps.
         guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022); at 1 the empty prompt is not asked.
-        sampler: DPM-Solver++ 2M (Lu et al. 2022) or DDIM (Song et al. 2021), both deterministic.
+        sampler: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
     """
     latents = sample(generator, condition, empty, starts(generator, seeds), steps, guidance, sampler)
     images = generator.from_latents(latents).float()
@@ -59,8 +62,7 @@ def sample(
     sampler: Sampler,
 ) -> Float[Tensor, "batch channels height width"]:
     """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
-    scheduler = _scheduler(generator, sampler)
-    scheduler.set_timesteps(steps)
+    scheduler = _scheduler(generator, sampler, steps)
     guided = guidance != 1
     if guided:
         condition = torch.cat([condition, empty.expand(len(condition), -1, -1)])
@@ -77,10 +79,37 @@ def sample(
     return latents
 
 
-def _scheduler(generator: Generator, sampler: Sampler) -> DPMSolverMultistepScheduler | DDIMScheduler:
+def _scheduler(generator: Generator, sampler: Sampler, steps: int) -> DPMSolverMultistepScheduler | DDIMScheduler:
     config = generator.scheduler.config
     if sampler == "ddim":
-        return DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
-    return DPMSolverMultistepScheduler.from_config(
-        config, algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing", final_sigmas_type="zero"
+        scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
+        scheduler.set_timesteps(steps)
+        return scheduler
+    scheduler = DPMSolverMultistepScheduler.from_config(
+        config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
     )
+    scheduler.set_timesteps(timesteps=even_in_log_snr(generator.scheduler.alphas_cumprod, steps))
+    return scheduler
+
+
+def even_in_log_snr(alpha_bar: Float[Tensor, " levels"], steps: int) -> list[int]:
+    """Noise levels for a few large steps: from the last one down to the first, their log-SNR evenly spaced.
+
+    The solver's error is in the log-SNR (Lu et al. 2022, section 4), and its last step, to no noise at all, gives the
+    posterior mean: what is finer than the noise before it is averaged away. Levels evenly spaced in time leave 20 steps
+    with a noise of .23 there, which costs a detail of standard deviation .13 half of its contrast; these leave .03 and
+    keep .98 of it. Where the last level is noise alone, its log-SNR is infinite, and the spacing begins below it.
+
+    Args:
+        alpha_bar: of the scheduler, falling.
+        steps: at most so many; levels that round to the same are one.
+
+    Returns:
+        Levels, falling.
+    """
+    ratio = (alpha_bar.double() / (1 - alpha_bar.double())).clamp(min=1e-30).log().numpy()
+    last = len(ratio) - 1
+    beginning = max(float(ratio[-1]), _FIRST_LOG_SNR)
+    wanted = np.linspace(beginning, ratio[0], steps if beginning == ratio[-1] else max(1, steps - 1))
+    levels = np.rint(np.interp(wanted, ratio[::-1], np.arange(last, -1, -1))).astype(int)
+    return sorted({last, *levels.tolist()}, reverse=True)[:steps]

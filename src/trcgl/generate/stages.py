@@ -51,6 +51,7 @@ class Stage(lightning.LightningModule):
         steps: optimizer steps of the stage.
         rate: largest learning rate.
         trained: the modules to train; of each, the parameters that require a gradient.
+        slowed: modules among them that learn at another rate, with the factor of `rate`.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Stage(lightning.LightningModule):
         steps: int,
         rate: float,
         trained: tuple[nn.Module, ...],
+        slowed: tuple[tuple[nn.Module, float], ...] = (),
     ) -> None:
         super().__init__()
         self.recipe, self.rows, self.name, self.steps, self.rate = recipe, rows, name, steps, rate
@@ -70,6 +72,7 @@ class Stage(lightning.LightningModule):
         self.parameters_of_stage = nn.ParameterList(
             [one for module in trained for one in module.parameters() if one.requires_grad]
         )
+        self._factors = {id(one): factor for module, factor in slowed for one in module.parameters()}
         self._gradient_norm = torch.tensor(0.0)
         self._last: tuple[Tensor, Tensor] | None = None  # loss and rows of the latest batch
 
@@ -90,7 +93,11 @@ class Stage(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW; the rate warms up, stays, and falls to 0 in the second half."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for one in self.parameters():
+            by_factor.setdefault(self._factors.get(id(one), 1.0), []).append(one)
+        groups = [{"params": ones, "lr": self.rate * factor} for factor, ones in by_factor.items()]
+        optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01)
         warmup = min(self.recipe.fit.warmup_steps, self.steps // 4)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, warmup, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}

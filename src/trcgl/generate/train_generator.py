@@ -131,7 +131,14 @@ def _train(
     generator.context.enabled = together
     if together:
         trained += (generator.context.requires_grad_(True),)
-    network = Diffusion(**shared, name="network", steps=recipe.fit.steps, rate=recipe.fit.lr, trained=trained)
+    network = Diffusion(
+        **shared,
+        name="network",
+        steps=recipe.fit.steps,
+        rate=recipe.fit.lr,
+        trained=trained,
+        slowed=((generator.text_encoder, recipe.text.rate),),
+    )
     network.grid = SampleGrid(out / "samples", "network", opened.space)
     fit_stage(network, stage="network", folder=out / "training" / "network", steps=recipe.fit.steps, **how)
     for part in trained:
