@@ -27,7 +27,7 @@ STEPS = 9
 class DemoSize:
     """How much is drawn and learned; the defaults take minutes on two cores."""
 
-    train_images: int = 2500
+    train_images: int = 2000
     """Training phantoms."""
     positives_per_finding: int = 30
     """Fewest in val and in test."""
@@ -39,12 +39,12 @@ class DemoSize:
     """Optimizer steps of the generator's network."""
     context_steps: int = 40
     """Optimizer steps of its context tokens."""
-    drawn: int = 30
+    drawn: int = 24
     """Images for each tail finding; as many normal and head images beside them."""
     targets: tuple[str, ...] = ()
     """What is drawn; the tail where empty."""
-    auditor_images: int = 1500
-    """Training phantoms of the classifier that audits."""
+    auditor_images: int = 1200
+    """Training phantoms of the classifier that audits; they hold more of the tail, so that it knows it well."""
 
 
 FOLDERS = ("phantom", "real", "generator", "drawn", "others", "auditor", "audit", "with-drawn", "scans")
@@ -100,7 +100,7 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     drawn = synthesize(at["generator"], at["phantom"], at["real"], at["drawn"], how)
 
     telling.next("train another classifier, on phantoms of other patients, to audit with")
-    others = replace(plain, train_images=size.auditor_images, imbalance=10.0, seed=1)
+    others = replace(plain, train_images=size.auditor_images, imbalance=4.0, seed=1)
     prepare("phantom", None, at["others"], prepared, others)
     train(at["others"], classifier, at["auditor"])
     evaluate_run(at["auditor"], split="val")
@@ -184,7 +184,7 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
         ],
         [
             f"trcgl prepare phantom --out {others} {phantoms} --source.train-images {size.auditor_images} "
-            "--source.imbalance 10 --source.seed 1",
+            "--source.imbalance 4 --source.seed 1",
             f"trcgl train {others} --recipe phantom --out {auditor} {settings}",
             f"trcgl evaluate {auditor} --split val",
         ],
