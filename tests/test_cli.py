@@ -16,7 +16,8 @@ from trcgl import cli
 from trcgl.core.errors import DataError, Interrupted
 from trcgl.data.sources import SOURCES
 from trcgl.recipes import RECIPES
-from trcgl.verbs import VERBS, Done, Verb
+from trcgl.verb import Done, Verb
+from trcgl.verbs import VERBS
 
 
 @pytest.fixture

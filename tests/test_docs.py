@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from trcgl import cli
-from trcgl.verbs import VERBS, Done, Verb
+from trcgl.verb import Done, Verb
+from trcgl.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

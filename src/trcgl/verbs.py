@@ -3,47 +3,18 @@
 A stage is imported only when its verb runs, so that `trcgl --help` is there at once.
 """
 
-import dataclasses
-import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from trcgl import drawn_verbs
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
 NOTICE = "Research use only. Not a medical device."
 
 
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """What a verb hands back: the object that `--json` prints, and the same in words."""
-
-    result: dict[str, Any]
-    words: str
-
-
-Command = Callable[..., Done]
-"""A function whose parameters are the flags, and whose docstring is the help."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """One verb.
-
-    Args:
-        what: what it does, in a line.
-        example: a command to start from.
-        choose: the command for the arguments that follow the verb, what is left of them, and a fitting example.
-            Some verbs have other flags for every source or recipe.
-    """
-
-    what: str
-    example: str
-    choose: Callable[[list[str]], tuple[Command, list[str], str | None]]
-
-
-def _prepare(arguments: list[str]) -> tuple[Command, list[str], str | None]:
+def _prepare(arguments: list[str]) -> Chosen:
     import importlib
 
     import tyro
@@ -53,7 +24,7 @@ def _prepare(arguments: list[str]) -> tuple[Command, list[str], str | None]:
 
     known = ", ".join(SOURCES)
     if arguments and arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:<14} {_first_line(importlib.import_module(module))}" for name, module in SOURCES.items()]
+        lines = [f"  {name:<14} {first_line(importlib.import_module(module))}" for name, module in SOURCES.items()]
         print(
             f"Example: {VERBS['prepare'].example}\n\nusage: trcgl prepare SOURCE --root DIR --out DATASET [OPTIONS]\n"
         )
@@ -83,7 +54,7 @@ def _prepare(arguments: list[str]) -> tuple[Command, list[str], str | None]:
         lines = [f"{name}: {count:,}" for name, count in report["counts"].items()]
         return Done(report, "\n".join([*lines, f"report: {out / 'report.html'}", f"next: trcgl describe {out}"]))
 
-    command.__doc__ = f"""{_first_line(module)}
+    command.__doc__ = f"""{first_line(module)}
 
     Args:
         out: The dataset folder to write; new, or an interrupted one of the same settings.
@@ -113,13 +84,13 @@ def _describe(dataset: Path, /, *, out: Path | None = None) -> Done:
     return Done(told, "\n".join(lines))
 
 
-def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
+def _train(arguments: list[str]) -> Chosen:
     import tyro
 
     from trcgl.core.recipe import Recipe
     from trcgl.recipes import RECIPES
 
-    name, base, about, example = _chosen_recipe(arguments, "trcgl", RECIPES, Recipe)
+    name, base, about, example = chosen_recipe(arguments, "trcgl", RECIPES, Recipe)
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
 
     def command(
@@ -143,75 +114,6 @@ def _train(arguments: list[str]) -> tuple[Command, list[str], str | None]:
         synthetic: A folder drawn for this dataset, whose kept images train beside the real ones.
     """
     return command, arguments, example
-
-
-def _train_generator(arguments: list[str]) -> tuple[Command, list[str], str | None]:
-    import tyro
-
-    from trcgl.core.generator_recipe import GeneratorRecipe
-    from trcgl.recipes import GENERATORS
-
-    name, base, about, example = _chosen_recipe(arguments, "generator_phantom", GENERATORS, GeneratorRecipe)
-    settings_of = Annotated[GeneratorRecipe, tyro.conf.arg(name="")]
-
-    def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: settings_of = base) -> Done:
-        from trcgl.generate.train_generator import train_generator
-
-        info = train_generator(dataset, settings, out)
-        following = f"next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC"
-        return Done(info, f"generator: {out} ({info['digest'][:12]})\n{following}" if info else following)
-
-    command.__doc__ = f"""Train a generator with the recipe {name}; every setting is overridden by its path.
-
-    {about}
-
-    Args:
-        dataset: A dataset folder with images; only its train patients are shown.
-        out: The generator folder to write; new, or an interrupted one of the same recipe.
-        recipe: One of {", ".join(GENERATORS)}, or the path of a recipe.json.
-    """
-    return command, arguments, example
-
-
-def _synthesize(arguments: list[str]) -> tuple[Command, list[str], str | None]:
-    import tyro
-
-    from trcgl.generate.synthesize import SynthesizeOptions, synthesize
-
-    shared = Annotated[SynthesizeOptions, tyro.conf.arg(name="")]
-    default = SynthesizeOptions()
-
-    def command(
-        generator: Path, /, *, dataset: Path, out: Path, screener: Path | None = None, options: shared = default
-    ) -> Done:
-        told = synthesize(generator, dataset, screener, out, options)
-        lines = [f"{name}: {count:,}" for name, count in told["counts"].items()] if told else []
-        return Done(told, "\n".join([*lines, f"report: {out / 'report.html'}"]))
-
-    command.__doc__ = """Draw radiographs of rare findings, and screen them.
-
-    Args:
-        generator: A generator folder that was trained on the dataset.
-        dataset: The real dataset.
-        out: The synthetic folder to write; new, or an interrupted one of the same settings.
-        screener: A run trained on the dataset's real rows alone, whose classifier screens what is drawn.
-    """
-    return command, arguments, None
-
-
-def _chosen_recipe(
-    arguments: list[str], default: str, recipes: dict[str, Any], kind: type
-) -> tuple[str, Any, str, str | None]:
-    """Name, settings, description and example of the recipe that `--recipe` names."""
-    from trcgl.core.recipe import from_json
-
-    name = _value_of("--recipe", arguments) or default
-    if name in recipes:
-        about, _, example = (inspect.getdoc(recipes[name]) or "").partition("\n\n    ")
-        return name, recipes[name](), about.replace("\n", "\n    "), example.strip() or None
-    if Path(name).is_file():
-        return name, from_json(Path(name).read_text(encoding="utf-8"), kind), f"The recipe in {name}.", None
-    raise RecipeError(f"unknown recipe {name!r}; there are {', '.join(recipes)}, or the path of a recipe.json.")
 
 
 def _evaluate(run: Path, /, *, split: Literal["test", "val"] = "test", dataset: Path | None = None) -> Done:
@@ -323,29 +225,11 @@ def _doctor() -> Done:
     return Done(told, "\n".join(lines))
 
 
-def _first_line(module: Any) -> str:
-    return (module.__doc__ or "").strip().splitlines()[0]
-
-
-def _value_of(flag: str, arguments: list[str]) -> str | None:
-    """The value of a flag that has to be known before the others can be parsed."""
-    for index, one in enumerate(arguments):
-        if one == flag and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if one.startswith(f"{flag}="):
-            return one.removeprefix(f"{flag}=")
-    return None
-
-
-def _plain(command: Command) -> Callable[[list[str]], tuple[Command, list[str], str | None]]:
-    return lambda arguments: (command, arguments, None)
-
-
 VERBS: dict[str, Verb] = {
     "demo": Verb(
         "Everything below on drawn phantoms, on a laptop CPU, in minutes.",
         "trcgl demo --out trcgl-demo",
-        _plain(_demo),
+        plain(_demo),
     ),
     "prepare": Verb(
         "Turn an archive's label table and radiographs into a dataset folder.",
@@ -355,7 +239,7 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(
         "The long tail of a dataset in numbers and pictures.",
         "trcgl describe nih",
-        _plain(_describe),
+        plain(_describe),
     ),
     "train": Verb(
         "Train a classifier into a run folder.",
@@ -365,32 +249,37 @@ VERBS: dict[str, Verb] = {
     "train-generator": Verb(
         "Train a diffusion model that draws radiographs of the findings it is asked for.",
         "trcgl train-generator phantom --recipe generator_phantom --out generator",
-        _train_generator,
+        drawn_verbs.train_generator,
     ),
     "synthesize": Verb(
         "Draw radiographs of rare findings with a generator, and screen them.",
         "trcgl synthesize generator --dataset phantom --screener run --out synthetic",
-        _synthesize,
+        drawn_verbs.synthesize,
+    ),
+    "audit": Verb(
+        "Ask whether drawn radiographs show what they claim, and whether they are copies.",
+        "trcgl audit synthetic --dataset phantom --auditor auditor",
+        drawn_verbs.audit,
     ),
     "evaluate": Verb(
         "Judge a finished run, with patient-level intervals and a report.",
         "trcgl evaluate run",
-        _plain(_evaluate),
+        plain(_evaluate),
     ),
     "compare": Verb(
         "Paired patient-bootstrap differences between evaluated runs.",
         "trcgl compare baseline run",
-        _plain(_compare),
+        plain(_compare),
     ),
     "predict": Verb(
         "Calibrated scores for files and folders.",
         "trcgl predict run scans/ --out scores.csv",
-        _plain(_predict),
+        plain(_predict),
     ),
     "doctor": Verb(
         "What this machine has: torch, GPU, decoders, disk.",
         "trcgl doctor",
-        _plain(_doctor),
+        plain(_doctor),
     ),
 }
 """Name to verb, in the order of the work."""

@@ -146,6 +146,8 @@ def test_dataset_json_says_from_what_the_images_come(whole, inputs):
     assert told["dataset_digest"] == sha256_file(inputs[1] / "dataset.json")
     assert told["generator"] == read_json(inputs[0] / "generator.json")["digest"]
     assert told["screener"] == read_json(inputs[2] / "model" / "model.json")["weights_sha256"]
+    assert (whole / told["generator_folder"]).resolve() == inputs[0].resolve()
+    assert (whole / told["screener_folder"]).resolve() == inputs[2].resolve()
     assert told["options"]["each"] == 7
 
 

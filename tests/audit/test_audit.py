@@ -1,0 +1,230 @@
+"""An audit of a folder: what it writes, that it resumes, and that planted images get the verdicts they deserve."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trcgl.audit.audit import AuditOptions, audit
+from trcgl.audit.label_fidelity import FAIL, PASS
+from trcgl.cli import main
+from trcgl.core.errors import RecipeError
+from trcgl.core.run import read_json
+from trcgl.data.store import open_dataset
+from trcgl.generate import drawing
+from trcgl.generate.synthesize import synthesize
+from trcgl.model.evaluate import evaluate_run
+from trcgl.model.train import train
+
+from ..generate.small_generator import write_generator
+from ..model.small_dataset import small_recipe, write_dataset
+from .small_audit import OPTIONS as DRAWN
+from .small_audit import write_small
+
+OPTIONS = AuditOptions(
+    each=12, sweep_each=2, handwritten_each=3, features=("thumbnail",), batch_size=16, held_out="test"
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    made = write_small(folder)
+    info = read_json(made.synthetic / "dataset.json")
+    assert info["synthetic"]["options"]["each"] == DRAWN.each
+    return made
+
+
+@pytest.fixture(scope="module")
+def told(small):
+    return audit(small.synthetic, small.dataset, small.auditor, options=OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def page(small, told):
+    return (small.synthetic / "audit" / "audit.html").read_text()
+
+
+def test_every_target_is_audited_and_what_keeps_the_balance_is_not(told):
+    assert list(told["findings"]) == ["Hernia", "Edema"]
+    assert told["schema"] == "trcgl.audit/1"
+
+
+def test_the_folder_holds_what_the_audit_returned(small, told):
+    folder = small.synthetic / "audit"
+    assert read_json(folder / "audit.json") == json.loads(json.dumps(told))
+    assert {"audit.html", "audit.json", "settings.json", "sheets", "reader_kit"} <= {
+        path.name for path in folder.iterdir()
+    }
+    open_dataset(small.synthetic)  # still one
+
+
+def test_no_verdict_without_its_reason_its_numbers_and_its_null(told):
+    for one in told["findings"].values():
+        assert one["verdict"]["word"] and one["verdict"]["why"]
+        label = one["label_fidelity"]
+        assert label["drawn"]["positives"] == label["drawn"]["negatives"] == 12
+        assert label["deranged"]["auroc"]["value"] is not None
+        assert label["real"]["positives"] == one["counts"]["held_out"]
+        assert one["fidelity"]["thumbnail"]["kid"]["n_drawn"] == 12
+        assert {"auroc", "null"} <= one["real_or_drawn"]["thumbnail"].keys()
+        assert one["counts"]["screened"] == 6
+
+
+def test_the_autoencoder_is_measured(told):
+    assert told["autoencoder"]["kind"] == "SpaceToDepth"
+    assert told["autoencoder"]["gray_levels"]["lossless"]
+    assert told["autoencoder"]["gray_levels"]["images"] == told["held_out"]["images"]
+    for one in told["findings"].values():
+        assert one["ceiling"]["loss"]["value"] == 0
+
+
+def test_the_sweep_has_every_scale_once_and_the_tokens_their_counterpart(told):
+    assert [one["guidance"] for one in told["guidance"]] == [1, 1.5, 3, 5, 7.5]
+    assert [one["own"] for one in told["guidance"]] == [False, False, True, False, False]
+    assert {one["images"] for one in told["guidance"]} == {4}
+    assert told["handwritten"]["learned"]["images"] == 6
+    assert "own" in told["handwritten"]["tokens_trained"]
+
+
+def test_the_page_is_one_file_with_every_finding_and_all_images(page, told):
+    assert "Research use only" in page
+    assert "Phantoms, not patients" not in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    for finding in told["findings"]:
+        assert f">{finding}</a>" in page
+    assert page.count("real, held out</div>") == 2 * 10
+    assert page.count("without, score") == 2 * 5
+
+
+def test_the_same_call_again_computes_nothing(small, told):
+    folder = small.synthetic / "audit"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = audit(small.synthetic, small.dataset, small.auditor, options=OPTIONS)
+    assert again == json.loads(json.dumps(told))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_other_settings_are_refused(small, told):
+    with pytest.raises(RecipeError, match="each: 12 → 13"):
+        audit(
+            small.synthetic,
+            small.dataset,
+            small.auditor,
+            options=AuditOptions(**{**vars(OPTIONS), "each": 13}),
+        )
+
+
+def test_the_command_line_prints_a_line_for_each_finding(small, told, capsys):
+    command = f"audit {small.synthetic} --dataset {small.dataset} --auditor {small.auditor} --each 12 --sweep-each 2"
+    command += " --handwritten-each 3 --features thumbnail --held-out test"
+    assert main(command.split()) == 0
+    words = capsys.readouterr().out
+    for finding, one in told["findings"].items():
+        assert re.search(rf"{finding} +{one['verdict']['word']} \({one['status']}\): ", words)
+    assert main([*command.split(), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"].keys() == told["findings"].keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"each": 1}, "--each 1: it must be at least 2"),
+        ({"each": 10, "sweep_each": 11}, "--sweep-each 11"),
+        ({"features": ()}, "two"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changed, message):
+    with pytest.raises(RecipeError, match=message):
+        AuditOptions(**changed)
+
+
+def test_a_finding_that_the_dataset_does_not_have_is_refused(small, tmp_path):
+    with pytest.raises(RecipeError, match="'Fracture'"):
+        audit(
+            small.synthetic,
+            small.dataset,
+            small.auditor,
+            out=tmp_path / "audit",
+            options=AuditOptions(findings=("Fracture",)),
+        )
+
+
+def test_drawing_that_was_interrupted_goes_on(small, told, tmp_path, monkeypatch):
+    """The sheets that are there are taken as they are."""
+    out = tmp_path / "audit"
+    shutil.copytree(small.synthetic / "audit" / "sheets", out / "sheets")
+    shutil.copy(small.synthetic / "audit" / "settings.json", out / "settings.json")
+    (out / "sheets" / "normals.npy").unlink()
+    drawn, draw = [], drawing.draw
+
+    def counted(generator, condition, empty, seeds, **how):
+        drawn.extend(seeds)
+        return draw(generator, condition, empty, seeds, **how)
+
+    monkeypatch.setattr(drawing, "draw", counted)
+    again = audit(small.synthetic, small.dataset, small.auditor, out=out, options=OPTIONS)
+    taken = pl.read_parquet(small.synthetic / "provenance.parquet").filter(pl.col("target") == "Normal").height
+    assert len(drawn) == 12 - min(12, taken)
+    assert again["findings"]["Hernia"]["label_fidelity"] == told["findings"]["Hernia"]["label_fidelity"]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A dataset, an auditor that knows its findings, and a folder of images that a generator drew without a screener."""
+    folder = tmp_path_factory.mktemp("learned")
+    dataset = write_dataset(folder / "small", train=400, val=120, test=160, unknown=0.0)
+    train(dataset, small_recipe(epochs=6), folder / "auditor")
+    evaluate_run(folder / "auditor", split="val")
+    generator = write_generator(folder / "generator", dataset)
+    settings = type(DRAWN)(**{**vars(DRAWN), "targets": ("Hernia",), "unscreened": True})
+    synthesize(generator, dataset, None, folder / "drawn", settings)
+    return folder
+
+
+def planted(learned, out, with_it, without, seed=0):
+    """An audit of one finding whose sheets hold real training images of one kind and another."""
+    options = AuditOptions(findings=("Hernia",), each=40, sweep_each=0, handwritten_each=0, features=("thumbnail",))
+    settings = out / "settings.json"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr("trcgl.audit.audit.draw_sheets", lambda *_, **__: next(iter(())))
+        audit(learned / "drawn", learned / "small", learned / "auditor", out=out, options=options)
+    assert settings.exists()
+    dataset, draw = open_dataset(learned / "small"), np.random.default_rng(seed)
+    rows = dataset.split("train")
+
+    def some(which):
+        there = rows.filter(which)["row"].to_numpy()
+        return np.asarray(dataset.images[draw.choice(there, 40, replace=len(there) < 40)])
+
+    (out / "sheets").mkdir()
+    for name, which in (("with", with_it), ("without", without), ("normals", pl.col("Normal") == 1)):
+        np.save(out / "sheets" / f"{name}.npy", some(which))
+    return audit(learned / "drawn", learned / "small", learned / "auditor", out=out, options=options)["findings"][
+        "Hernia"
+    ]
+
+
+@pytest.mark.slow
+def test_planted_images_that_show_the_finding_pass_and_are_found_to_be_copies(learned, tmp_path):
+    found = planted(learned, tmp_path / "audit", pl.col("Hernia") == 1, pl.col("Hernia") == 0)
+    assert found["label_fidelity"]["real"]["auroc"]["value"] > 0.9
+    assert found["verdict"]["word"] == PASS, found["verdict"]
+    assert found["memorization"]["flagged"] is True
+    assert any("Copies" in one for one in found["verdict"]["cautions"])
+
+
+@pytest.mark.slow
+def test_planted_images_that_do_not_show_it_fail(learned, tmp_path):
+    found = planted(learned, tmp_path / "audit", pl.col("Hernia") == 0, pl.col("Hernia") == 0)
+    assert found["verdict"]["word"] == FAIL, found["verdict"]
+    assert "not above 0.5" in found["verdict"]["why"]
+
+
+@pytest.mark.slow
+def test_planted_images_that_show_it_whether_asked_or_not_fail(learned, tmp_path):
+    found = planted(learned, tmp_path / "audit", pl.col("Hernia") == 1, pl.col("Hernia") == 1)
+    assert found["verdict"]["word"] == FAIL, found["verdict"]

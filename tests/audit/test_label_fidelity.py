@@ -1,0 +1,194 @@
+"""Drawn images that show their finding pass, those that do not fail, and where nobody can tell it is said."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from trcgl.audit.label_fidelity import (
+    EASY,
+    FAIL,
+    PASS,
+    UNJUDGED,
+    Discrimination,
+    deranged,
+    discrimination,
+    of_drawn,
+    rate,
+    verdict,
+)
+
+HOW = {"replicates": 400, "seed": 0}
+
+
+def scores(shift, n=150, seed=0):
+    """Logistic scores of images with a finding, that are `shift` higher than those without, and these."""
+    draw = np.random.default_rng(seed)
+    with_it, without = draw.normal(shift, 1, n), draw.normal(0, 1, n)
+    return 1 / (1 + np.exp(-with_it)), 1 / (1 + np.exp(-without))
+
+
+def measured(shift, *, threshold=0.7, each=1, n=150, seed=0):
+    with_it, without = scores(shift, n, seed)
+    sources = [f"p{place // each}" for place in range(n)]
+    return of_drawn(with_it, without, (sources, sources), threshold, **HOW)
+
+
+def made(auroc, low, high, hit, false, positives=100):
+    def told(value):
+        return {"value": value, "ci": [value, value]}
+
+    return Discrimination({"value": auroc, "ci": [low, high]}, told(hit), told(false), positives, positives, positives)
+
+
+REAL = made(0.85, 0.80, 0.90, 0.60, 0.10)
+
+
+def test_the_auroc_and_the_rates_are_those_of_the_scores():
+    with_it, without = scores(1.5)
+    found = measured(1.5)
+    truth = np.repeat([1, 0], 150)
+    assert found.auroc["value"] == pytest.approx(roc_auc_score(truth, np.concatenate([with_it, without])))
+    assert found.hit_rate["value"] == pytest.approx((with_it >= 0.7).mean())
+    assert found.false_positive_rate["value"] == pytest.approx((without >= 0.7).mean())
+    assert (found.positives, found.negatives, found.positive_patients) == (150, 150, 150)
+    for one in (found.auroc, found.hit_rate, found.false_positive_rate):
+        assert one["ci"][0] < one["value"] < one["ci"][1]
+
+
+def test_images_that_share_a_label_set_decide_less_than_independent_ones():
+    draw = np.random.default_rng(0)
+    shared = np.repeat(draw.normal(0, 1, 15), 10)  # what a label set has to do with the score
+    with_it, without = draw.normal(1, 1, 150) + shared, draw.normal(0, 1, 150) + shared
+    found = [
+        of_drawn(with_it, without, ([f"p{one // each}" for one in range(150)],) * 2, 1.0, **HOW) for each in (1, 10)
+    ]
+    assert [one.positive_patients for one in found] == [150, 15]
+    assert np.ptp(found[1].hit_rate["ci"]) > 1.5 * np.ptp(found[0].hit_rate["ci"])
+
+
+def test_one_source_patient_gives_no_interval_and_no_verdict():
+    found = measured(1.5, each=150)
+    assert found.auroc["ci"] is None
+    told = verdict(found, REAL)
+    assert told.word == UNJUDGED
+    assert "fewer than two positive patients" in told.why
+
+
+def test_unknown_labels_take_no_part_and_weights_count():
+    truth = np.array([1, 1, 1, 0, 0, 0, np.nan, np.nan])
+    score = np.array([0.9, 0.8, 0.1, 0.2, 0.3, 0.95, 1.0, 1.0])
+    weight = np.array([1, 1, 0, 1, 1, 0, 1, 1.0])
+    found = discrimination(truth, score, list("abcdefgh"), 0.5, weight, **HOW)
+    assert (found.positives, found.negatives) == (3, 3)
+    assert found.auroc["value"] == 1
+    assert found.hit_rate["value"] == 1
+    assert found.false_positive_rate["value"] == 0
+
+
+def test_a_rate_is_covered_by_its_interval_as_often_as_it_says():
+    covered, draw = 0, np.random.default_rng(0)
+    for trial in range(150):
+        called = draw.random(60) < 0.4
+        low, high = rate(called, np.arange(60), replicates=100, seed=trial)["ci"]
+        covered += low <= 0.4 <= high
+    assert 0.9 <= covered / 150 <= 0.995
+
+
+@pytest.mark.parametrize(
+    ("drawn", "word", "why"),
+    [
+        (made(0.88, 0.84, 0.91, 0.50, 0.08), PASS, "AUROC 0.880, from 0.840 up, beside 0.850"),
+        (made(0.60, 0.50, 0.70, 0.50, 0.08), FAIL, "lower end of the AUROC's interval is 0.500, not above 0.5"),
+        (made(0.84, 0.79, 0.88, 0.50, 0.08), FAIL, "is 0.790, more than 0.05 below the real 0.850"),
+        (made(0.88, 0.84, 0.91, 0.29, 0.08), FAIL, "hit rate 29.0%, below half the real 60.0%"),
+        (
+            made(0.88, 0.84, 0.91, 0.50, 0.16),
+            FAIL,
+            "false-positive rate 16.0%, more than 5 points above the real 10.0%",
+        ),
+        (made(0.96, 0.94, 0.98, 0.90, 0.00), EASY, "AUROC 0.960 is more than 0.10 above the real 0.850"),
+        (made(0.96, 0.94, 0.98, 0.00, 0.00), FAIL, "hit rate 0.0%"),
+    ],
+)
+def test_each_rule_decides_with_its_reason(drawn, word, why):
+    told = verdict(drawn, REAL)
+    assert told.word == word
+    assert why in told.why
+
+
+def test_every_rule_that_fails_is_named():
+    told = verdict(made(0.60, 0.50, 0.70, 0.10, 0.40), REAL)
+    assert told.why.count(";") == 2
+
+
+@pytest.mark.parametrize(
+    ("real", "why"),
+    [
+        (dataclasses.replace(REAL, positives=19), "19 real images with it"),
+        (made(0.69, 0.60, 0.75, 0.60, 0.10), "AUROC on real images is 0.690, below 0.70"),
+    ],
+)
+def test_an_auditor_that_does_not_know_a_finding_judges_nothing(real, why):
+    told = verdict(made(0.99, 0.98, 1.0, 1.0, 0.0), real)
+    assert told.word == UNJUDGED
+    assert why in told.why
+
+
+def audit_of(shifts, seen_as, n=120):
+    """Scores of pairs of three findings; `seen_as[f][g]` is how much images with f raise the score of g."""
+    draw = np.random.default_rng(0)
+    names = list(shifts)
+    targets = np.repeat(names, n)
+    without = draw.normal(0, 1, (len(targets), len(names)))
+    with_it = draw.normal(0, 1, (len(targets), len(names)))
+    for row, target in enumerate(targets):
+        for column, name in enumerate(names):
+            with_it[row, column] += shifts[name] if name == target else seen_as.get((target, name), 0)
+    return (
+        with_it,
+        without,
+        targets.tolist(),
+        [[one] for one in targets],
+        [f"p{row % n}" for row in range(len(targets))],
+    )
+
+
+def test_deranged_requests_say_nothing_about_a_finding_that_the_score_sees():
+    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
+    for column, finding in enumerate("ABC"):
+        null = deranged(finding, column, with_it, without, targets, requested, sources, **HOW)
+        assert null.pairs == 240
+        assert null.auroc["value"] == pytest.approx(0.5, abs=0.08)  # three standard errors
+        assert null.auroc["ci"][0] < 0.55
+        own = [one == finding for one in targets]
+        assert (
+            of_drawn(with_it[own, column], without[own, column], (["p"] * 120, ["p"] * 120), 0.5, **HOW).auroc["value"]
+            > 0.85
+        )
+
+
+def test_a_score_that_sees_only_that_something_was_asked_for_is_caught():
+    everything = {(one, other): 2.0 for one in "ABC" for other in "ABC" if one != other}
+    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, everything)
+    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    assert null.auroc["ci"][0] > 0.8
+
+
+def test_the_finding_that_looks_like_this_one_is_named():
+    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {("C", "A"): 2.0})
+    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    assert null.highest[0] == "C"
+    assert null.of_other["C"] > 0.85
+    assert null.of_other["B"] < 0.6
+
+
+def test_images_whose_label_set_holds_the_finding_too_are_no_null():
+    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0}, {})
+    requested = [[one, "A"] for one in targets]
+    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    assert null.pairs == 0
+    assert null.highest is None
+    assert null.auroc["value"] is None
+    assert "no other audited finding" in null.auroc["why"]
