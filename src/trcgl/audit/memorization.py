@@ -19,9 +19,9 @@ under two names does not move it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -41,6 +41,15 @@ _RARE = 0.01  # of held-out images are much closer to train
 _COPY = 0.999  # quantile of the similarity of other patients' images
 _CERTAIN = 0.999  # similarity of what is a copy even where real images repeat each other
 _CROP, _BRIGHTNESS = 0.01, 0.02  # smaller changes are not worth a word
+
+
+class Nearness(NamedTuple):
+    """Similarity of some images to the nearest of train and of held-out, and within the equally large sets of both."""
+
+    train: Float[np.ndarray, " images"]
+    held_out: Float[np.ndarray, " images"]
+    equal_train: Float[np.ndarray, " images"]
+    equal_held_out: Float[np.ndarray, " images"]
 
 
 @dataclass(frozen=True)
@@ -125,8 +134,8 @@ class Memorization:
 
 def memorization(
     drawn: UInt8[np.ndarray, "drawn side side"],
-    train: UInt8[np.ndarray, "train side side"],
-    held_out: UInt8[np.ndarray, "held_out side side"],
+    train: UInt8[np.ndarray, "train _ _"],
+    held_out: UInt8[np.ndarray, "held_out _ _"],
     *,
     train_patients: Sequence[str],
     held_out_patients: Sequence[str],
@@ -159,8 +168,11 @@ def memorization(
         "held_out": (held_out[held_out_asked], held_out_patient[held_out_asked]),
         "train": (train[train_asked], patient[train_asked]),
     }
-    to_train = {name: _nearest(*one, train, patient, equal) for name, one in queries.items()}
-    to_held_out = {name: _nearest(*one, held_out, held_out_patient, held_out_equal) for name, one in queries.items()}
+    near, best = {}, {}
+    for name, one in queries.items():
+        best[name], equal_train = _nearest(*one, train, patient, equal)
+        there, equal_other = _nearest(*one, held_out, held_out_patient, held_out_equal)
+        near[name] = Nearness(best[name].similarity, there.similarity, equal_train, equal_other)
 
     n = {
         "drawn": {"images": len(drawn), "patients": len(set(drawn_sources or ()))},
@@ -169,32 +181,58 @@ def memorization(
         "compared": _count(patient[equal]),
         "asked": {"held_out": len(held_out_asked), "train": len(train_asked)},
     }
-    limit = copied = real_copies = None
+    limit = real_copies = None
+    copied = np.zeros(len(drawn), bool)
     if n["held_out"]["patients"] >= LEAST:
-        limit = _limit(to_train["held_out"][0].similarity)
-        listed = {
-            name: (to_train[name][0].similarity > limit)
-            & (to_train[name][0].similarity > to_held_out[name][0].similarity)
-            for name in ("drawn", "held_out")
-        }
-        copied, real_copies = listed["drawn"], int(listed["held_out"].sum())
-    best = to_train["drawn"][0]
-    shown = np.argsort(-best.similarity, kind="stable")[:SHOWN]
+        limit = limit_of_copies(near["held_out"])
+        copied, real_copies = listed(near["drawn"], limit), int(listed(near["held_out"], limit).sum())
+    shown = np.argsort(-best["drawn"].similarity, kind="stable")[:SHOWN]
     found: dict[str, Any] = {
-        "copies": _pairs(np.flatnonzero(copied) if copied is not None else shown[:0], best, drawn, train),
+        "copies": _pairs(np.flatnonzero(copied), best["drawn"], drawn, train),
         "held_out_copies": real_copies,
         "limit": limit,
-        "pairs": _pairs(shown, best, drawn, train),
+        "pairs": _pairs(shown, best["drawn"], drawn, train),
         "n": n,
     }
     if why := _untested(n):
         return Memorization(None, None, why, None, None, detectable=None, **found)
-    closer = _closeness({name: to_train[name][1] > to_held_out[name][1] for name in queries})
-    ratio = {name: _ratio(to_train[name][0].similarity, to_held_out[name][0].similarity) for name in queries}
-    bound = np.sort(ratio["held_out"])[int(_RARE * len(held_out_asked))]
-    much = _closeness({name: one < bound for name, one in ratio.items()})
-    p = min(1.0, 2 * min(max(one.p, one.p_train) for one in (closer, much)))
+    closer, much, p = closeness(near)
     return Memorization(p < LEVEL, p, None, closer, much, detectable=_detectable(len(drawn), much), **found)
+
+
+def closeness(near: Mapping[str, Nearness]) -> tuple[Closeness, Closeness, float]:
+    """Ask both questions.
+
+    Args:
+        near: of images that are `drawn`, `held_out` and `train`; real images are not compared with their own patient.
+
+    Returns:
+        What was found for `closer` and `much_closer`, and the p of both together.
+    """
+    closer = _closeness({name: one.equal_train > one.equal_held_out for name, one in near.items()})
+    ratio = {name: (1 - one.train) / np.maximum(1 - one.held_out, 1e-6) for name, one in near.items()}
+    bound = np.sort(ratio["held_out"])[int(_RARE * len(ratio["held_out"]))]
+    much = _closeness({name: one < bound for name, one in ratio.items()})
+    return closer, much, min(1.0, 2 * min(max(one.p, one.p_train) for one in (closer, much)))
+
+
+def limit_of_copies(held_out: Nearness) -> float:
+    """The similarity that one of 1,000 held-out images would reach.
+
+    A Gumbel law of maxima is fitted on the scale on which a correlation has no bound.
+    """
+    low, middle, high = np.quantile(np.arctanh(held_out.train.clip(-0.999999, 0.999999)), (0.25, 0.5, 0.75))
+
+    def reduced(level: float) -> float:
+        return float(-np.log(-np.log(level)))
+
+    spread = (high - low) / (reduced(0.75) - reduced(0.25))
+    return min(_CERTAIN, float(np.tanh(middle + spread * (reduced(_COPY) - reduced(0.5)))))
+
+
+def listed(near: Nearness, limit: float) -> Bool[np.ndarray, " images"]:
+    """Which images are copies: beyond the limit, and nearer to train than to any held-out image."""
+    return (near.train > limit) & (near.train > near.held_out)
 
 
 def _numbers(
@@ -265,22 +303,7 @@ def _nearest(
     return Matches(*best), inside.similarity
 
 
-def _ratio(train: Float[np.ndarray, " queries"], held_out: Float[np.ndarray, " queries"]) -> np.ndarray:
-    return (1 - train) / np.maximum(1 - held_out, 1e-6)
-
-
-def _limit(similarity: Float[np.ndarray, " asked"]) -> float:
-    """The quantile of a Gumbel law of maxima, fitted on the scale on which a correlation is not bounded."""
-    low, middle, high = np.quantile(np.arctanh(similarity.clip(-0.999999, 0.999999)), (0.25, 0.5, 0.75))
-
-    def reduced(level: float) -> float:
-        return float(-np.log(-np.log(level)))
-
-    spread = (high - low) / (reduced(0.75) - reduced(0.25))
-    return min(_CERTAIN, float(np.tanh(middle + spread * (reduced(_COPY) - reduced(0.5)))))
-
-
-def _closeness(yes: dict[str, Bool[np.ndarray, " queries"]]) -> Closeness:
+def _closeness(yes: Mapping[str, Bool[np.ndarray, " queries"]]) -> Closeness:
     table = {name: (int(one.sum()), int((~one).sum())) for name, one in yes.items()}
     p = [_p(table["drawn"], table[name]) for name in ("held_out", "train")]
     return Closeness(**table, p=p[0], p_train=p[1])

@@ -212,8 +212,9 @@ def _window_thumbnails(images: Float[Tensor, "images side side"]) -> Float[Tenso
 
 
 def _square(images: np.ndarray) -> Float[Tensor, "images side side"]:
-    """Gray levels of square images, reduced where they are large."""
-    shown = torch.from_numpy(np.ascontiguousarray(images)).float()
+    """Gray levels of square images around their mean, reduced where they are large."""
+    shown = torch.from_numpy(images.astype(np.float32))
+    shown = shown - shown.mean((1, 2), keepdim=True)  # an image without contrast is 0, whatever is rounded later
     return _averaged(shown, _STORED) if shown.shape[-1] > _STORED else shown
 
 
