@@ -1,0 +1,140 @@
+"""All distances of an audit between 2,000 drawn and 10,000 real feature vectors, beside the peers' functions.
+
+    OMP_NUM_THREADS=2 python benchmarks/audit.py
+
+Per dimension (512 and 2,048) and side one process computes everything and reports the processor's seconds, of all cores
+together, and by how much its peak memory grew over the vectors themselves. The peers do what they can on the same
+vectors: torchmetrics the Fréchet distance, torch-fidelity precision and recall and the KID (100 subsets of 1,000, as it
+comes; it takes equal numbers only). Where both give the same figure, they must agree to 1e-4. Exits with 1 if they do
+not, or if ours takes 60 s or more for both dimensions together.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from trcgl.audit.kernels import (
+    frechet,
+    kid,
+    median_bandwidth,
+    neighborhood,
+    rbf_mmd,
+    squared_distance,
+    strips,
+)
+
+DRAWN, REAL, DIMENSIONS = 2_000, 10_000, (512, 2_048)
+NEIGHBORS, LIMIT_S, AGREE = 5, 60.0, 1e-4
+
+
+def vectors(dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn and real feature vectors: correlated, and a little apart."""
+    draw = np.random.default_rng(0)
+    mix = draw.normal(size=(dimension, dimension)) * np.geomspace(1, 0.05, dimension) / dimension**0.5
+    drawn, real = (draw.normal(size=(count, dimension)) @ mix.T * 4 for count in (DRAWN, REAL))
+    return (drawn + 0.02).astype(np.float32), real.astype(np.float32)
+
+
+def nearest(drawn: np.ndarray, real: np.ndarray) -> float:
+    """Mean distance of a drawn vector from its nearest real one."""
+    parts = [values.min(1).values for _, values in strips(drawn, real, squared_distance)]
+    return float(torch.cat(parts).sqrt().mean())
+
+
+def ours(dimension: int) -> dict[str, Callable[[np.ndarray, np.ndarray], object]]:
+    return {
+        "KID": kid,
+        "KID, equal numbers": lambda drawn, real: kid(drawn, real[:DRAWN]),
+        "RBF-MMD": lambda drawn, real: rbf_mmd(drawn, real, median_bandwidth(real)),
+        "FD": lambda drawn, real: frechet(drawn, real).value,
+        "precision, recall, density, coverage": lambda drawn, real: tuple(
+            vars(neighborhood(real, drawn, NEIGHBORS)).values()
+        ),
+        "nearest neighbors": nearest,
+    }
+
+
+def peers(dimension: int) -> dict[str, Callable[[np.ndarray, np.ndarray], object]]:
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import calculate_precision_recall_part
+    from torchmetrics.image.fid import _compute_fid
+
+    def subsets(drawn: np.ndarray, real: np.ndarray, count: int, size: int) -> float:
+        options = {"kid_subsets": count, "kid_subset_size": size, "verbose": False}
+        return kid_features_to_metric(torch.from_numpy(drawn), torch.from_numpy(real), **options)[
+            "kernel_inception_distance_mean"
+        ]
+
+    def fid(drawn: np.ndarray, real: np.ndarray) -> float:
+        one, other = (torch.from_numpy(rows).double() for rows in (drawn, real))
+        return float(_compute_fid(one.mean(0), torch.cov(one.T), other.mean(0), torch.cov(other.T)))
+
+    def shares(drawn: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+        return calculate_precision_recall_part(torch.from_numpy(drawn), torch.from_numpy(real), NEIGHBORS)
+
+    return {
+        "KID": lambda drawn, real: subsets(drawn, real, 100, 1000),
+        "KID, equal numbers": lambda drawn, real: subsets(drawn, real[:DRAWN], 1, DRAWN),
+        **({"FD": fid} if dimension <= DRAWN else {}),
+        "precision, recall, density, coverage": shares,
+    }
+
+
+def measure(side: str, dimension: int) -> tuple[dict[str, tuple[object, float]], float]:
+    """Value and processor seconds of every figure, and the growth of the peak memory in MiB."""
+    drawn, real = vectors(dimension)
+    figures = {"ours": ours, "peers": peers}[side](dimension)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {}
+    for name, figure in figures.items():
+        start = time.process_time()
+        value = figure(drawn, real)
+        found[name] = value, time.process_time() - start
+    return found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> int:
+    """Measure all in processes of their own and print them side by side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--without-peers", action="store_true")
+    options = parser.parse_args()
+    total, agree = 0.0, True
+    for dimension in DIMENSIONS:
+        results = {}
+        for side in ("ours",) if options.without_peers else ("ours", "peers"):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                results[side] = pool.apply(measure, (side, dimension))
+        found, memory = results["ours"]
+        theirs, their_memory = results.get("peers", ({}, 0.0))
+        print(f"{DRAWN:,} drawn, {REAL:,} real, {dimension} features, {os.environ.get('OMP_NUM_THREADS', '?')} threads")
+        for name, (value, seconds) in found.items():
+            line = f"  {name:37} trcgl {seconds:6.1f} s  {shown(value)}"
+            if name in theirs:
+                peer, peer_seconds = theirs[name]
+                line += f"   peers {peer_seconds:6.1f} s  {shown(peer)}"
+                if name != "KID":  # the peer's is a mean over random subsets
+                    agree &= bool(np.allclose(np.ravel(value)[: np.size(peer)], peer, rtol=AGREE, atol=AGREE))
+            print(line, flush=True)
+        seconds = sum(one for _, one in found.values())
+        total += seconds
+        print(f"  all                                   trcgl {seconds:6.1f} s, {memory:.0f} MiB more", end="")
+        print(
+            f"   peers {sum(one for _, one in theirs.values()):6.1f} s, {their_memory:.0f} MiB more" if theirs else ""
+        )
+    print(f"both dimensions: {total:.1f} s (less than {LIMIT_S:.0f}); figures {'agree' if agree else 'DIFFER'}")
+    return int(total >= LIMIT_S or not agree)
+
+
+def shown(value: object) -> str:
+    return "refused" if value is None else ", ".join(f"{one:.5f}" for one in np.ravel(np.asarray(value, dtype=float)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
