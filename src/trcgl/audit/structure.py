@@ -86,27 +86,26 @@ STRUCTURES: dict[str, Check] = {
     "calcified densities": Check(
         calcified_dots,
         (
-            Condition("bright", "no bright dots", least=0.9),
-            Condition("bright", "spots brighter than calcium", most=2.4),
+            Condition("bright", "no bright dots", least=1.05),
+            Condition("bright", "spots brighter than calcium", most=2.6),
             Condition("dots", "a single dot", least=2),
             Condition("dots", "too many dots", most=7),
-            Condition("area", "dots too large", most=2.4),
-            Condition("whole", "dots fill their cluster", most=7.5),
-            Condition("largest", "dots run together", most=6.5),
+            Condition("area", "dots too large", most=3.0),
+            Condition("whole", "more a patch than dots", most=7.5),
         ),
     ),
     "hyperinflated lung": Check(
         hyperinflation,
         (
-            Condition("curve", "domes are not flat", most=0.050),
-            Condition("slender", "lungs are not long or the heart is not narrow", least=0.0),
+            Condition("curve", "domes are not flat", most=0.047),
+            Condition("slender", "lungs are not long or the heart is not narrow", least=0.4),
         ),
     ),
     "Pneumothorax": Check(
         pneumothorax,
         (
             Condition("line", "no continuous line beside the chest wall", least=0.13),
-            Condition("wobble", "the line does not follow the chest wall", most=0.45),
+            Condition("wobble", "the line does not follow the chest wall", most=0.007),
             Condition("dark beyond", "not darker beyond the line", least=0.0),
         ),
     ),
@@ -121,18 +120,18 @@ STRUCTURES: dict[str, Check] = {
     "Subcutaneous Emphysema": Check(
         subcutaneous_emphysema,
         (
-            Condition("dark", "no dark streaks in the soft tissue", least=0.013),
-            Condition("coherence", "speckle without a direction", least=0.37),
-            Condition("turned", "streaks do not run along the fibers", most=27.0),
+            Condition("dark", "no dark streaks in the soft tissue", least=0.014),
+            Condition("coherence", "speckle without a direction", least=0.38),
+            Condition("turned", "streaks do not run along the fibers", most=26.0),
         ),
     ),
     "pneumoperitoneo": Check(
         pneumoperitoneum,
         (
-            Condition("line", "no thin line on a dome", least=0.2),
+            Condition("line", "no thin line on a dome", least=0.22),
             Condition("dark", "no dark crescent below the line", least=0.65),
-            Condition("uneven", "the crescent is spotty", most=0.2),
-            Condition("wobble", "the line does not follow the dome", most=0.25),
+            Condition("uneven", "the crescent is spotty", most=0.18),
+            Condition("wobble", "the line does not follow the dome", most=0.004),
         ),
     ),
     "Hydropneumothorax": Check(
@@ -142,7 +141,7 @@ STRUCTURES: dict[str, Check] = {
             Condition("flat", "the level is not flat", least=0.86),
             Condition("uneven", "the level is spotty", most=0.5),
             Condition("line", "no line of a collapsed lung above the level", least=0.16),
-            Condition("wobble", "that line does not follow the chest wall", most=0.5),
+            Condition("wobble", "that line does not follow the chest wall", most=0.008),
         ),
     ),
 }

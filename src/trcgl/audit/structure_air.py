@@ -48,7 +48,7 @@ def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
         here = slice(first, first + wide)
         faint, shallow = float(np.quantile(line[here], 0.25)), float(np.quantile(dark[here], 0.25))
         if min(4 * faint, shallow) > min(4 * best["line"], best["dark"]):
-            height = below[course[here]] / pixel
+            height = below[course[here]]
             bend = height - np.polyval(np.polyfit(places[here], height, 2), places[here])
             uneven = float(dark[here].std() / max(float(dark[here].mean()), 1e-3))
             best = {"line": faint, "dark": shallow, "wobble": float(bend.std()), "uneven": uneven}
@@ -77,7 +77,9 @@ def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
     for angle in _ANGLES:
         right, down = (1 if left else -1) * np.sin(lean + angle), -np.cos(lean + angle)
 
-        def mean(aside: float, right: Float[np.ndarray, " places"] = right, down: Float[np.ndarray, " places"] = down) -> Float[np.ndarray, " places"]:
+        def mean(
+            aside: float, right: Float[np.ndarray, " places"] = right, down: Float[np.ndarray, " places"] = down
+        ) -> Float[np.ndarray, " places"]:
             there = x[:, None] + right[:, None] * along - down[:, None] * aside * canvas.pixel
             high = y[:, None] + down[:, None] * along + right[:, None] * aside * canvas.pixel
             averaged: Float[np.ndarray, " places"] = sample(excess, canvas, there, high).mean(1)
@@ -95,4 +97,7 @@ def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
 
 def subcutaneous_emphysema(thorax: Thorax) -> dict[str, float]:
     """Dark streaks along the muscle fibers of flank or axilla."""
-    return max((_streaks(thorax, left) for left in (False, True)), key=lambda one: min(one["dark"] / 0.02, one["coherence"] / 0.4))
+    return max(
+        (_streaks(thorax, left) for left in (False, True)),
+        key=lambda one: min(one["dark"] / 0.02, one["coherence"] / 0.4),
+    )

@@ -61,7 +61,9 @@ def evenly(path: Float[np.ndarray, "points 2"], spacing: float) -> Float[np.ndar
     return np.stack([np.interp(at, length, path[:, axis]) for axis in (0, 1)], -1)
 
 
-def beside(path: Float[np.ndarray, "places 2"], offsets: Float[np.ndarray, " across"]) -> Float[np.ndarray, "places across 2"]:
+def beside(
+    path: Float[np.ndarray, "places 2"], offsets: Float[np.ndarray, " across"]
+) -> Float[np.ndarray, "places across 2"]:
     """Points at distances from a path, positive to the left of its direction as seen in the picture."""
     ahead = np.gradient(path, axis=0)
     ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Findings within the lungs: the azygos fissure, calcified dots, and the shape of hyperinflated lungs."""
 
 import numpy as np
-from scipy.ndimage import grey_opening, label, maximum_filter
+from scipy.ndimage import grey_opening, maximum_filter
 
 from trcgl.audit.structure_lines import STEP, beside, evenly, follow, ridge, sample
 from trcgl.audit.thorax import Thorax
@@ -21,13 +21,10 @@ def azygos_fissure(thorax: Thorax) -> dict[str, float]:
     at = beside(path, offsets)
     height = ridge(sample(thorax.excess, canvas, at[..., 0], at[..., 1]))[1:-2]
     course = follow(height, np.ones(height.shape, bool), enough=0.25)
-    aside = offsets[course.across] / canvas.pixel
-    places = np.arange(len(aside))
     return {
         "line": course.faintest,
         "uneven": course.uneven,
-        "wobble": float((aside - np.polyval(np.polyfit(places, aside, 2), places)).std()),
-        "aside": float(abs(aside.mean()) * canvas.pixel),
+        "aside": float(abs(offsets[course.across].mean())),
     }
 
 
@@ -45,7 +42,12 @@ def hyperinflation(thorax: Thorax) -> dict[str, float]:
     length = (np.mean(body.dome) - body.apex) / (2 * body.chest)
     heart = sum(body.heart) / (2 * body.chest)
     slender = (length - _LENGTH) / _LENGTH_SPREAD - (heart - _HEART) / _HEART_SPREAD
-    return {"curve": float(np.mean(body.curve)), "slender": float(slender), "length": float(length), "heart": float(heart)}
+    return {
+        "curve": float(np.mean(body.curve)),
+        "slender": float(slender),
+        "length": float(length),
+        "heart": float(heart),
+    }
 
 
 _CLUSTER = 0.10
@@ -67,7 +69,7 @@ def calcified_dots(thorax: Thorax) -> dict[str, float]:
     height = np.where(where, excess - grey_opening(excess, (wide, wide)), 0)
     row, column = np.nonzero((height == maximum_filter(height, 3)) & (height > _BRIGHT))
     if not len(row):
-        return {"bright": 0.0, "dots": 0.0, "area": 99.0, "whole": 99.0, "largest": 99.0}
+        return {"bright": 0.0, "dots": 0.0, "area": 99.0, "whole": 99.0}
     peak = height[row, column]
     near = np.hypot(row[:, None] - row, column[:, None] - column) < _CLUSTER * size
     cluster = near[(near * np.minimum(peak, 2)).sum(1).argmax()]
@@ -76,12 +78,10 @@ def calcified_dots(thorax: Thorax) -> dict[str, float]:
     middle = (np.average(row[strong], weights=peak[strong]), np.average(column[strong], weights=peak[strong]))
     rows, columns = np.indices(height.shape)
     disc = np.hypot(rows - middle[0], columns - middle[1]) < _CLUSTER * size
-    spots, _ = label(disc & (height > 0.5 * bright), np.ones((3, 3)))
-    areas = np.bincount(spots.ravel())[1:] / (_DOT * size) ** 2
+    whole = float((disc & (height > 0.5 * bright)).sum() / (_DOT * size) ** 2)
     return {
         "bright": bright,
         "dots": float(strong.sum()),
-        "area": float(areas.sum() / strong.sum()),
-        "whole": float(areas.sum()),
-        "largest": float(areas.max()),
+        "area": whole / float(strong.sum()),
+        "whole": whole,
     }

@@ -93,7 +93,7 @@ def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: floa
     return {
         "line": course.faintest,
         "dark beyond": float(np.median(contrast)) if len(contrast) else -1.0,
-        "wobble": float((width - smooth).std() / thorax.chest.canvas.pixel),
+        "wobble": float((width - smooth).std()),
         "width": float(width.mean()),
     }
 

@@ -121,7 +121,9 @@ class _Fit:
             weight = 1 / (1 + (left / scale) ** 2)
             pull = _PRIOR_WEIGHT * (scale / pool) ** 2 * precision
             change = solve(
-                (slope * weight).T @ slope + pull, (slope * weight).T @ left[:, 0] - pull @ (self.at - mean), assume_a="pos"
+                (slope * weight).T @ slope + pull,
+                (slope * weight).T @ left[:, 0] - pull @ (self.at - mean),
+                assume_a="pos",
             )
             at = np.maximum(self.at + change, _LEAST)
             drawn = _draw(at, self.bedside)
