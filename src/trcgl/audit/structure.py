@@ -88,8 +88,8 @@ STRUCTURES: dict[str, Check] = {
         (
             Condition("bright", "no bright dots", least=1.05),
             Condition("bright", "spots brighter than calcium", most=2.6),
-            Condition("dots", "a single dot", least=2),
-            Condition("dots", "too many dots", most=7),
+            Condition("dots", "a single dot", least=2.0),
+            Condition("dots", "too many dots", most=7.0),
             Condition("area", "dots too large", most=3.0),
             Condition("whole", "more a patch than dots", most=7.5),
         ),
