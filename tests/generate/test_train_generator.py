@@ -168,10 +168,18 @@ def test_only_train_patients_are_shown(dataset, tmp_path, split):
 def test_balanced_batches_show_rare_findings_as_often_as_common_ones():
     labels = np.zeros((400, 3), np.float32)
     labels[:360, 0] = labels[360:390, 1] = labels[390:, 2] = 1
-    shown = labels[np.concatenate([sampler(labels, FitRecipe(replay=0.0), 0)(epoch) for epoch in range(20)])]
+    shown = labels[np.concatenate([sampler(labels, (), FitRecipe(replay=0.0), 0)(epoch) for epoch in range(20)])]
     np.testing.assert_allclose(shown.mean(0), [1 / 3] * 3, atol=0.03)
-    replayed = labels[np.concatenate([sampler(labels, FitRecipe(replay=0.5), 0)(epoch) for epoch in range(20)])]
+    replayed = labels[np.concatenate([sampler(labels, (), FitRecipe(replay=0.5), 0)(epoch) for epoch in range(20)])]
     np.testing.assert_allclose(replayed.mean(0), [0.617, 0.204, 0.179], atol=0.03)
+
+
+def test_half_of_the_balanced_places_go_to_the_tail():
+    labels = np.zeros((1000, 4))
+    labels[:900, 0] = labels[900:980, 1] = labels[980:990, 2] = labels[990:, 3] = 1
+    settings = FitRecipe(replay=0.0, tail=0.5)
+    shown = labels[np.concatenate([sampler(labels, (2, 3), settings, 0)(epoch) for epoch in range(20)])].mean(0)
+    np.testing.assert_allclose(shown, [0.125, 0.125, 0.375, 0.375], atol=0.02)
 
 
 def test_a_vae_is_trained_first_where_it_is_asked_for(dataset, tmp_path):
@@ -210,6 +218,7 @@ def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
         (but(steps=0), "fit.steps is 0"),
         (but(ema=1.0), "fit.ema is 1.0"),
         (but(replay=1.5), "fit.replay is 1.5"),
+        (but(tail=-0.5), "fit.tail is -0.5"),
         (dataclasses.replace(RECIPE, unet=UNetRecipe(lora_rank=4)), "unet.lora_rank is 4.*without a --base"),
     ],
 )

@@ -56,7 +56,8 @@ class TextRecipe:
     tokens: int = 48
     """Longest prompt, with its begin and end."""
     rate: float = 0.1
-    """Its learning rate, as a factor of the network's: what prompts mean must not move faster than it is learned."""
+    """Learning rate of what reads prompts, as a factor of the network's: what they mean must not move faster than it
+    is learned."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class FitRecipe:
     """Largest gradient norm; 0 switches clipping off."""
     sampler: Literal["class_balanced", "natural"] = "class_balanced"
     """Natural sampling leaves the tail undrawn."""
+    tail: float = 0.5
+    """Of the findings that `class_balanced` picks, the share that is of the tail: what is drawn most is seen most."""
     replay: float = 0.1
     """Share of each batch that `class_balanced` takes from all rows alike, most of them normal or of the head."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

@@ -24,7 +24,7 @@ from trcgl.generate.prompts import EMPTY, Prompt, prompt
 from trcgl.generate.tokenizer import build_tokenizer
 
 _WORD_END = "</w>"
-_FAINT = 0.1
+_FAINT = 0.3
 
 
 @dataclass
@@ -212,6 +212,7 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
             addition_embed_type="text" if recipe.unet.pooled_text else None,
             addition_embed_type_num_heads=recipe.text.heads,
             norm_num_groups=16,
+            resnet_time_scale_shift="scale_shift",
         )
         context = ContextTokens(recipe.context, len(space.findings), recipe.text.width)
     scheduler = DDIMScheduler(
@@ -234,9 +235,9 @@ def _begin_quietly(generator: Generator) -> None:
     """Let prompts begin as a faint voice that already tells findings apart.
 
     Random words are noise to a network that cannot draw yet: it shuts them out, and within some hundred steps text
-    encoder and pooled prompt have collapsed to constants. So the last layer of each of their ways in begins at or near
-    zero. And what all prompts have in common, nine tenths of a random encoder's output, is taken off the pooled prompt,
-    each of whose numbers begins with mean 0 and variance 1 over the findings.
+    encoder and pooled prompt have collapsed to constants. So cross-attention begins silent, and what all prompts have
+    in common, nine tenths of a random encoder's output, is taken off the pooled prompt, each of whose numbers begins
+    with mean 0 and variance 1 over the findings. `readers` then learn slowly, so that a prompt keeps meaning the same.
     """
     for module in generator.unet.modules():
         if isinstance(module, BasicTransformerBlock):
@@ -250,6 +251,12 @@ def _begin_quietly(generator: Generator) -> None:
             module.proj.weight.div_(spread[:, None])
             module.proj.bias.sub_(pooled.mean(0)).div_(spread)
             module.norm2.weight.fill_(_FAINT)
+
+
+def readers(generator: Generator) -> list[torch.nn.Module]:
+    """The parts that decide what a prompt means: the text encoder, and what pools its words."""
+    pooling = generator.unet.add_embedding if generator.unet.config["addition_embed_type"] == "text" else None
+    return [generator.text_encoder, *([pooling] if pooling else [])]
 
 
 def adapt(generator: Generator, recipe: GeneratorRecipe) -> torch.nn.Module:

@@ -87,7 +87,9 @@ class Stage(lightning.LightningModule):
 
     def train_dataloader(self) -> Any:
         """Batches of training rows."""
-        order = sampler(self.rows.labels, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
+        space = self.generator.space
+        tail = [space.index(one) for one in space.in_group("tail")]
+        order = sampler(self.rows.labels, tail, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
         processes = (self.trainer.global_rank, self.trainer.world_size)
         return loader(self.rows, order, self.steps, self.recipe.fit.batch_size, *processes)
 

@@ -83,6 +83,7 @@ def check(recipe: GeneratorRecipe) -> None:
         ("fit.batch_size", fit.batch_size >= 1, "at least 1"),
         ("fit.ema", 0 <= fit.ema < 1, "at least 0 and below 1"),
         ("fit.replay", 0 <= fit.replay <= 1, "between 0 and 1"),
+        ("fit.tail", 0 <= fit.tail <= 1, "between 0 and 1"),
         ("fit.clip_gradient", fit.clip_gradient >= 0, "at least 0"),
         ("fit.save_steps", fit.save_steps >= 0, "at least 0"),
         ("fit.grid_every", fit.grid_every >= 0, "at least 0"),
@@ -137,7 +138,7 @@ def _train(
         steps=recipe.fit.steps,
         rate=recipe.fit.lr,
         trained=trained,
-        slowed=((generator.text_encoder, recipe.text.rate),),
+        slowed=tuple((part, recipe.text.rate) for part in pipeline.readers(generator)),
     )
     network.grid = SampleGrid(out / "samples", "network", opened.space)
     fit_stage(network, stage="network", folder=out / "training" / "network", steps=recipe.fit.steps, **how)

@@ -1,11 +1,13 @@
 """Batches for the generator: training rows alone, class-balanced, with head images replayed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 
 from trcgl.core.errors import DataError
 from trcgl.core.generator_recipe import FitRecipe
-from trcgl.core.randomness import generator
+from trcgl.core.randomness import derive_seed, generator
 from trcgl.data.datamodule import Batches, ResumableLoader, SplitRows
 from trcgl.data.sampling import Sampler, class_balanced, natural
 from trcgl.data.store import Dataset
@@ -29,14 +31,28 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
     return rows
 
 
-def sampler(labels: Float[np.ndarray, "rows findings"], settings: FitRecipe, seed: int) -> Sampler:
-    """Epoch to rows: class-balanced, with the share `replay` of places taken by rows as they come."""
+def sampler(labels: Float[np.ndarray, "rows findings"], tail: Sequence[int], settings: FitRecipe, seed: int) -> Sampler:
+    """Epoch to rows: class-balanced, a share of them of the tail, and a share taken by rows as they come.
+
+    Args:
+        labels: of the training rows.
+        tail: columns of the tail findings.
+        settings: `sampler`, `tail` and `replay`.
+        seed: of the order.
+    """
     if settings.sampler == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 
+    rare = labels[:, list(tail)]
+
     def mixed(epoch: int) -> Int[np.ndarray, " rows"]:
-        replayed = generator(seed, "replay", epoch).random(len(labels)) < settings.replay
-        return np.where(replayed, natural(len(labels), seed, epoch), class_balanced(labels, seed, epoch))
+        draw = generator(seed, "replay", epoch)
+        replayed = draw.random(len(labels)) < settings.replay
+        rows = class_balanced(labels, seed, epoch)
+        if (rare == 1).any():
+            of_tail = draw.random(len(labels)) < settings.tail
+            rows = np.where(of_tail, class_balanced(rare, derive_seed(seed, "tail"), epoch), rows)
+        return np.where(replayed, natural(len(labels), seed, epoch), rows)
 
     return mixed
 

@@ -1,0 +1,5 @@
+"""`trcgl demo`: the guided tour, on drawn phantoms, on a laptop CPU, in minutes."""
+
+from trcgl.demo.tour import DemoSize, demo
+
+__all__ = ["DemoSize", "demo"]
