@@ -114,21 +114,26 @@ def test_its_commands_do_what_it_did_and_go_on_where_it_stopped(toured, capsys):
 
 
 def difference(value, low, high):
-    return {"value": value, "ci": [low, high], "reference": 0.4, "run": 0.4 + value, "findings": 7}
+    return {"value": value, "ci": [low, high], "dropped": 3, "reference": 0.4, "run": 0.4 + value, "findings": 7}
 
 
 def test_the_answer_claims_a_difference_only_where_the_interval_leaves_out_zero():
-    assert answer_of(difference(0.03, 0.01, 0.05)).startswith("With drawn images, tail mAP rose")
-    assert answer_of(difference(-0.03, -0.05, -0.01)).startswith("With drawn images, tail mAP fell")
+    assert answer_of(difference(0.03, 0.01, 0.05), 2000).startswith("With drawn images, tail mAP rose")
+    assert answer_of(difference(-0.03, -0.05, -0.01), 2000).startswith("With drawn images, tail mAP fell")
     for value, low, high in ((0.03, -0.01, 0.07), (-0.03, -0.07, 0.01), (0.0, 0.0, 0.0)):
-        assert answer_of(difference(value, low, high)).startswith("No difference could be shown")
+        assert answer_of(difference(value, low, high), 2000).startswith("No difference could be shown")
 
 
 def test_where_none_could_be_shown_the_answer_says_what_would_have_been():
     """2.8 standard errors; an interval reaches 1.96 of them to each side."""
-    assert answer_of(difference(0.01, 0.01 - 0.0392, 0.01 + 0.0392)).endswith("is about 0.056.")
+    assert answer_of(difference(0.01, 0.01 - 0.0392, 0.01 + 0.0392), 2000).endswith("is about 0.056.")
 
 
 def test_without_an_interval_nothing_is_said():
     told = {"value": None, "ci": None, "why": "undefined for every finding"}
-    assert answer_of(told) == "Whether drawn images helped cannot be said: undefined for every finding."
+    assert answer_of(told, 2000) == "Whether drawn images helped cannot be said: undefined for every finding."
+
+
+def test_where_most_replicates_lack_a_positive_nothing_is_said():
+    told = difference(-0.03, -0.05, -0.01) | {"dropped": 1862}
+    assert answer_of(told, 2000).startswith("Whether drawn images helped cannot be said: 1,862 of 2,000 draws")

@@ -30,7 +30,7 @@ STYLE = """
 caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
 tbody th { font-weight: 500; white-space: nowrap; } .ci, .why { color: var(--muted); white-space: nowrap; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: .9rem; }
-.pairs figure { margin: 0; } .pairs img { width: 100%; image-rendering: pixelated; background: #000; }
+.pairs figure { margin: 0; } .pairs img { image-rendering: pixelated; background: #000; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
 .swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
 .swatch.tail { background: var(--tail); }
@@ -64,7 +64,7 @@ def write_page(
     by_target = {one["target"]: one for one in drawn["targets"]}
     counts = told["drawn"]
     comparison = compared["comparisons"][0]
-    answer = answer_of(comparison["groups"]["tail"]["mAP"])
+    answer = answer_of(comparison["groups"]["tail"]["mAP"], compared["bootstrap"]["replicates"])
     body = (
         html.environment("trcgl.demo")
         .get_template("page.html.j2")
@@ -96,15 +96,19 @@ def write_page(
     return answer
 
 
-def answer_of(difference: dict[str, Any]) -> str:
+def answer_of(difference: dict[str, Any], replicates: int) -> str:
     """Whether drawn images changed tail mAP, as far as the interval of the difference can tell.
 
     Args:
         difference: run with drawn images minus run without, as `trcgl compare` tells it.
+        replicates: of the bootstrap.
     """
     value, ends = difference["value"], difference["ci"]
     if value is None or not ends:
         return f"Whether drawn images helped cannot be said: {difference['why']}."
+    if (dropped := difference["dropped"]) > replicates / 2:
+        why = f"{dropped:,} of {replicates:,} draws of test patients leave a tail finding without a positive"
+        return f"Whether drawn images helped cannot be said: {why}."
     before, after = difference["reference"], difference["run"]
     found = f"tail mAP {before:.3f} → {after:.3f}, {value:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
     if ends[0] > 0:
@@ -140,6 +144,7 @@ def _pairs(real: Dataset, synthetic: Dataset, finding: str) -> dict[str, Any]:
         "kept": kept.height,
         "drawn": provenance.height,
         "shown": chosen.height,
+        "width": f"{chosen.height / SHOWN:.1%}",
     }
 
 
