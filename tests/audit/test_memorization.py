@@ -95,20 +95,20 @@ def test_counts_stand_beside_the_answer_and_are_plain_json(planted, pool):
 
 def test_images_of_other_patients_are_neither_flagged_nor_listed(pool):
     images, patients, train, held_out, rest = pool
-    told = audit(images, patients, images[rest], train, held_out)
+    told = audit(images, patients, images[rest[:50]], train[:80], held_out[:70])
     assert told.flagged is False and told.p > LEVEL
     assert len(told.copies) <= 1 and len(told.pairs) == 20
-    assert 0 < told.detectable <= 0.15
+    assert 0 < told.detectable <= 0.2
 
 
 def test_the_same_seed_gives_the_same_answer(pool):
     images, patients, train, held_out, rest = pool
-    small = train[:40], held_out[:40]
-    one, other = (audit(images, patients, images[rest[:25]], *small, seed=2) for _ in range(2))
+    small = train[:30], held_out[:30]
+    one, other = (audit(images, patients, images[rest[:20]], *small, seed=2) for _ in range(2))
     assert one == other
 
 
-def test_other_images_of_a_training_patient_are_compared_with_no_image_of_their_own_patient(pool):
+def test_real_images_are_not_compared_with_their_own_patient(pool):
     # Every patient has two equal images: the null would call all of them copies if they were compared.
     images, _, train, held_out, rest = pool
     twice = np.concatenate([np.repeat(train[:30], 2), np.repeat(held_out[:30], 2)])
@@ -120,7 +120,7 @@ def test_other_images_of_a_training_patient_are_compared_with_no_image_of_their_
 
 def test_too_few_patients_are_not_tested_but_the_nearest_pairs_are_shown(pool):
     images, patients, train, held_out, _ = pool
-    told = audit(images, patients, images[train[:30]], train, held_out[: LEAST - 5])
+    told = audit(images, patients, images[train[:20]], train[:50], held_out[: LEAST - 5])
     assert told.flagged is None and told.p is None and "in held-out" in told.why
     assert told.limit is None and not told.copies and told.pairs[0].similarity > 0.999
     json.dumps(told.to_dict(), allow_nan=False)
@@ -248,3 +248,16 @@ def test_independent_images_are_flagged_in_at_most_a_tenth_of_repetitions(source
     print(f"{flagged} of 100 flagged; {sum(wrong)} of {100 * len(rows['drawn'])} listed, at most {max(wrong)} at once")
     assert flagged <= 10
     assert np.mean(wrong) <= 1.5
+
+
+@pytest.mark.slow
+def test_another_image_of_a_training_patient_is_no_copy(source):
+    images, patients = source
+    names, first, count = np.unique(patients, return_index=True, return_counts=True)
+    several = first[count > 1][:100]
+    held_out = np.flatnonzero(np.isin(patients, names[count == 1][:250]))
+    train = np.setdiff1d(np.arange(len(images)), np.append(held_out, several))
+    told = audit(images, patients, images[several], train, held_out)
+    print(f"{len(told.copies)} of {len(several)} other images of training patients listed, p {told.p:.2f}")
+    assert len(several) >= 80 and np.isin(patients[several], patients[train]).all()
+    assert len(told.copies) <= 1 and not told.flagged

@@ -188,9 +188,11 @@ def ms_ssim(
     """Multi-scale structural similarity of pairs of images."""
     found = []
     for start in range(0, len(one), _BATCH):
-        pair = [torch.from_numpy(two[start : start + _BATCH])[:, None].float() / 255 for two in (one, other)]
+        first, second = (
+            torch.from_numpy(of[start : start + _BATCH].astype(np.float32))[:, None] / 255 for of in (one, other)
+        )
         found.append(
-            multiscale_structural_similarity_index_measure(*pair, data_range=1.0, betas=betas, reduction="none")
+            multiscale_structural_similarity_index_measure(first, second, data_range=1.0, betas=betas, reduction="none")
         )
     return torch.cat(found).reshape(-1).numpy().astype(np.float64) if found else np.empty(0)
 

@@ -91,10 +91,10 @@ def write_kit(
         confidences=CONFIDENCES,
         findings=[*findings, NONE],
         shown=_SHOWN,
+        phantom=phantom,
         script=Markup(resources.files("trcgl.audit").joinpath("reader_kit.js").read_text(encoding="utf-8")),
     )
-    subtitle = f"Kit {number}"
-    page = html.page("Real or drawn?", body, subtitle=subtitle, style=_STYLE, phantom=phantom)
+    page = html.page("Real or drawn?", body, subtitle=f"Kit {number}", style=_STYLE, phantom=phantom)
     truth = [
         {"case": name, "row": int(row), "kind": kinds[row], "finding": shown[row]}
         for name, row in zip(names, order, strict=True)

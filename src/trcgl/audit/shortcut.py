@@ -172,19 +172,12 @@ def _shifts(
         assert area is not None  # both sides have images
         reached = score[:, column] >= cuts[column]
         values = [float(reached[side].mean()) for side in (member, ~member)]
-        told = [
+        rate, real_rate = (
             told_of(value, interval(value, rates[place][:, column], freedom[place]))
             for place, value in enumerate(values)
-        ]
-        found.append(
-            Shift(
-                told_of(area, interval(area, areas[:, column], min(freedom))),
-                *told,
-                _difference(*told),
-                len(one.score),
-                patients,
-            )
         )
+        moved = told_of(area, interval(area, areas[:, column], min(freedom)))
+        found.append(Shift(moved, rate, real_rate, _difference(rate, real_rate), len(one.score), patients))
     return found
 
 
