@@ -12,6 +12,7 @@ over, picture minus thorax, is where structures are looked for.
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -29,9 +30,9 @@ from trcgl.data.phantom.skeleton import bones
 
 Vector = Float[np.ndarray, " numbers"]
 
-_SINGLE = ("chest", "apex", "heart_height", "knob", "unfolding", "wall", "bulk", "breast", "bone", "rib_spacing")
-_SINGLE += ("rib_slope", "clavicle", "scoliosis", "chin", "air")
-_PAIRS = ("dome", "curve", "heart")
+_SINGLE = ["chest", "apex", "heart_height", "knob", "unfolding", "wall", "bulk", "breast", "bone", "rib_spacing"]
+_SINGLE += ["rib_slope", "clavicle", "scoliosis", "chin", "air"]
+_PAIRS = ["dome", "curve", "heart"]
 _SIDE = 48
 """Side in pixels at which a thorax is estimated, whatever the size of the picture."""
 _BORDER = 3
@@ -156,8 +157,8 @@ _LEAST[len(_SINGLE) + 2 : len(_SINGLE) + 4] = 0.004  # a dome is never hollow
 
 def _chest(at: Vector, size: int, bedside: bool) -> Chest:
     values = iter(at.tolist())
-    single = {name: next(values) for name in _SINGLE}
-    pairs = {name: (next(values), next(values)) for name in _PAIRS}
+    single: dict[str, Any] = {name: next(values) for name in _SINGLE}
+    pairs: dict[str, Any] = {name: (next(values), next(values)) for name in _PAIRS}
     tilt, zoom, right, down, turn, dose, contrast = values
     body = Anatomy(age=60.0, sex="F", **single, **pairs, bubble=0.0)
     pose = Pose(tilt, zoom, (right, down))
