@@ -174,7 +174,7 @@ def test_drawing_that_was_interrupted_goes_on(small, told, tmp_path, monkeypatch
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    """A dataset, an auditor that knows its findings, and a folder of images that a generator drew without a screener."""
+    """A dataset, an auditor that knows its findings, and a folder of drawn images that nobody screened."""
     folder = tmp_path_factory.mktemp("learned")
     dataset = write_dataset(folder / "small", train=400, val=120, test=160, unknown=0.0)
     train(dataset, small_recipe(epochs=6), folder / "auditor")

@@ -185,10 +185,18 @@ def test_the_finding_that_looks_like_this_one_is_named():
 
 
 def test_images_whose_label_set_holds_the_finding_too_are_no_null():
-    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0}, {})
-    requested = [[one, "A"] for one in targets]
+    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
+    requested = [[one, "A"] if one == "C" else [one] for one in targets]
     null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
-    assert null.pairs == 0
+    assert null.across
+    assert null.pairs == 120
+    assert null.of_other.keys() == {"B"}
+
+
+def test_without_another_finding_requests_are_exchanged_within_pairs():
+    with_it, without, targets, requested, sources = audit_of({"A": 2.0}, {})
+    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    assert not null.across
+    assert null.pairs == 120
     assert null.highest is None
-    assert null.auroc["value"] is None
-    assert "no other audited finding" in null.auroc["why"]
+    assert null.auroc["value"] == pytest.approx(0.5, abs=0.12)  # three standard errors

@@ -299,8 +299,8 @@ def conclusion(told: dict[str, Any]) -> dict[str, Any]:
         word, why = NOT_DRAWABLE, f"with this base: {ceiling['why']}"
     cautions = []
     null = label["deranged"]
-    if null["auroc"]["value"] is None:
-        cautions.append(f"No null: {null['auroc']['why']}.")
+    if not null["across"]:
+        cautions.append("No other finding is audited: the null only exchanges requests within pairs.")
     elif null["auroc"]["value"] > _NULL_AUROC:
         other, value = null["highest"]
         cautions.append(

@@ -166,15 +166,20 @@ class Deranged:
     those of the same label sets without that other finding count as those without. A score that sees the finding
     itself gives .5. One that sees that something rare was asked for, or that two findings look alike, does not.
 
+    Where no other finding is audited, with and without are exchanged in the pairs of every second patient: .5 but for
+    chance, which tells less.
+
     Args:
         auroc: over all other findings together; value and interval, or why there is none.
         of_other: the same for each of them alone, without intervals.
-        pairs: images with the other findings, each of which has its counterpart.
+        pairs: images that count as those with the finding, each of which has its counterpart.
+        across: requests went to images of other label sets; else they were exchanged within pairs.
     """
 
     auroc: dict[str, Any]
     of_other: dict[str, float]
     pairs: int
+    across: bool
 
     @property
     def highest(self) -> tuple[str, float] | None:
@@ -212,8 +217,8 @@ def deranged(
         [target != finding and finding not in asked for target, asked in zip(targets, requested, strict=True)], bool
     )
     if not other.any():
-        why = "no other audited finding has a label set without this one"
-        return Deranged({"value": None, "ci": None, "why": why}, {}, 0)
+        own = np.array([target == finding for target in targets], bool)
+        return _exchanged(score_with[own, column], score_without[own, column], np.asarray(sources)[own].tolist(), **how)
     first, second = score_with[other, column], score_without[other, column]
     names, patients = np.asarray(targets)[other], np.asarray(sources)[other].tolist()
     found = of_drawn(first, second, (patients, patients), 0.5, **how)
@@ -224,7 +229,16 @@ def deranged(
         value = auroc(truth, np.concatenate([first[pairs], second[pairs]]).astype(np.float64)).value
         assert value is not None
         alone[name] = value
-    return Deranged(found.auroc, alone, int(other.sum()))
+    return Deranged(found.auroc, alone, int(other.sum()), True)
+
+
+def _exchanged(
+    with_it: Float[np.ndarray, " pairs"], without: Float[np.ndarray, " pairs"], sources: Sequence[str], **how: Any
+) -> Deranged:
+    """With and without exchanged in the pairs of every second patient."""
+    exchange = np.unique(np.asarray(sources), return_inverse=True)[1] % 2 == 1
+    first, second = np.where(exchange, without, with_it), np.where(exchange, with_it, without)
+    return Deranged(of_drawn(first, second, (sources, sources), 0.5, **how).auroc, {}, len(sources), False)
 
 
 def verdict(drawn: Discrimination, real: Discrimination) -> Verdict:

@@ -40,7 +40,7 @@ def pictures(material: Material, finding: str, memorized: Mapping[str, Any], see
     column = material.space.index(finding)
 
     def drawn(row: int, sheet: str = WITH) -> dict[str, Any]:
-        words = material.sheets[sheet].rows["prompt"][int(row)]
+        words = material.sheets[sheet].rows["prompt"][row]
         return {
             **picture(material.images[sheet][row], f"Drawn: {words}"),
             "prompt": words,
@@ -51,7 +51,7 @@ def pictures(material: Material, finding: str, memorized: Mapping[str, Any], see
     return {
         "side_by_side": [
             {"real": one, "drawn": drawn(row)}
-            for row, one in zip(shown, _alike(material, finding, plan[shown.tolist()], seed), strict=True)
+            for row, one in zip(shown.tolist(), _alike(material, finding, plan[shown.tolist()], seed), strict=True)
         ],
         "with_and_without": [
             {"with": drawn(row), "without": drawn(other, WITHOUT)}
