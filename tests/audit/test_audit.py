@@ -153,6 +153,7 @@ def test_a_finding_that_the_dataset_does_not_have_is_refused(small, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_drawing_that_was_interrupted_goes_on(small, told, tmp_path, monkeypatch):
     """The sheets that are there are taken as they are."""
     out = tmp_path / "audit"

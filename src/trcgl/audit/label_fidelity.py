@@ -6,12 +6,13 @@ sets, so that images of other findings count as those with this one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt16
 
 from trcgl.evaluate.bootstrap import draw_patients, patient_bootstrap
 from trcgl.evaluate.intervals import effective_patients, interval
@@ -21,7 +22,7 @@ from trcgl.evaluate.metrics import auroc
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
 """An auditor that does not reach this on real images, or on fewer, cannot judge drawn ones."""
 MARGIN = 0.05
-"""How far the lower end of the drawn AUROC's interval may lie below the real AUROC."""
+"""How far the drawn AUROC may lie below the real one."""
 HIT_SHARE = 0.5
 """Of the real hit rate, that drawn images have to reach."""
 FALSE_POSITIVES = 0.05
@@ -129,11 +130,17 @@ def rate(
     if not weight.sum() > 0:
         return {"value": None, "ci": None, "why": "every image weighs nothing"}
     hits, all_of = (np.bincount(owner, one, len(names)) for one in (weight * called, weight))
-    counts = np.stack([draw_patients(len(names), seed, one) for one in range(replicates)]).astype(np.float64)
+    counts = _draws(len(names), replicates, seed)
     with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the rate undefined
         samples = (counts @ hits) / (counts @ all_of)
     value = float(hits.sum() / all_of.sum())
     return told_of(value, interval(value, samples, effective_patients(np.ones(len(called)), owner, weight) - 1))
+
+
+@functools.lru_cache(maxsize=8)
+def _draws(patients: int, replicates: int, seed: int) -> UInt16[np.ndarray, "replicates patients"]:
+    """How often each patient is drawn in every replicate; findings and ways to draw share them."""
+    return np.stack([draw_patients(patients, seed, one) for one in range(replicates)]).astype(np.uint16)
 
 
 def of_drawn(
@@ -245,9 +252,9 @@ def verdict(drawn: Discrimination, real: Discrimination) -> Verdict:
     """What drawn images of a finding are worth, by rules that were fixed beforehand.
 
     The auditor has to know the finding on real images first. Then drawn images pass where the lower end of their
-    AUROC's interval is above .5 and no more than .05 below the real AUROC, their hit rate is at least half the real
-    one, and their false-positive rate no more than .05 above the real one. An AUROC more than .10 above the real one
-    is too easy. A rule that fails goes before `too easy`.
+    AUROC's interval is above .5, the AUROC itself no more than .05 below the real one, their hit rate at least half the
+    real one, and their false-positive rate no more than .05 above the real one. An AUROC more than .10 above the real
+    one is too easy. A rule that fails goes before `too easy`.
     """
     if real.positives < REAL_POSITIVES:
         return Verdict(UNJUDGED, f"{real.positives} real images with it; the auditor is judged on {REAL_POSITIVES}")
@@ -273,16 +280,14 @@ def verdict(drawn: Discrimination, real: Discrimination) -> Verdict:
 
 
 def _failures(drawn: Discrimination, real: Discrimination) -> list[str]:
-    low, on_real = drawn.auroc["ci"][0], real.auroc["value"]
+    low, area, on_real = drawn.auroc["ci"][0], drawn.auroc["value"], real.auroc["value"]
     hit, real_hit = drawn.hit_rate["value"], real.hit_rate["value"]
     false, real_false = drawn.false_positive_rate["value"], real.false_positive_rate["value"]
     found = []
     if not low > 0.5:
         found.append(f"the lower end of the AUROC's interval is {low:.3f}, not above 0.5")
-    elif low < on_real - MARGIN:
-        found.append(
-            f"the lower end of the AUROC's interval is {low:.3f}, more than {MARGIN:.2f} below the real {on_real:.3f}"
-        )
+    if area < on_real - MARGIN:
+        found.append(f"AUROC {area:.3f} is more than {MARGIN:.2f} below the real {on_real:.3f}")
     if hit < HIT_SHARE * real_hit:
         found.append(f"hit rate {hit:.1%}, below half the real {real_hit:.1%}")
     if false > real_false + FALSE_POSITIVES:
