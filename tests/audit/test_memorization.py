@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_answer(pool):
     assert one == other
 
 
-def test_other_images_of_a_training_patient_are_compared_with_no_image_of_their_own_patient(pool):
+def test_real_images_are_not_compared_with_their_own_patient(pool):
     # Every patient has two equal images: the null would call all of them copies if they were compared.
     images, _, train, held_out, rest = pool
     twice = np.concatenate([np.repeat(train[:30], 2), np.repeat(held_out[:30], 2)])
@@ -248,3 +248,16 @@ def test_independent_images_are_flagged_in_at_most_a_tenth_of_repetitions(source
     print(f"{flagged} of 100 flagged; {sum(wrong)} of {100 * len(rows['drawn'])} listed, at most {max(wrong)} at once")
     assert flagged <= 10
     assert np.mean(wrong) <= 1.5
+
+
+@pytest.mark.slow
+def test_another_image_of_a_training_patient_is_no_copy(source):
+    images, patients = source
+    names, first, count = np.unique(patients, return_index=True, return_counts=True)
+    several = first[count > 1][:100]
+    held_out = np.flatnonzero(np.isin(patients, names[count == 1][:250]))
+    train = np.setdiff1d(np.arange(len(images)), np.append(held_out, several))
+    told = audit(images, patients, images[several], train, held_out)
+    print(f"{len(told.copies)} of {len(several)} other images of training patients listed, p {told.p:.2f}")
+    assert len(several) >= 80 and np.isin(patients[several], patients[train]).all()
+    assert len(told.copies) <= 1 and not told.flagged
