@@ -26,7 +26,7 @@ def test_a_sweep_whose_diversity_is_not_known_has_no_figure():
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0, "0"), (0.000123456, "0.000123"), (-0.0815, "-0.0815"), (4.5, "4.50"), (1234.5, "1234"), (0.224, "0.224")],
+    [(0.0, "0"), (0.000123456, "0.000123"), (-0.0815, "-0.0815"), (4.5, "4.50"), (1234.5, "1234"), (0.224, "0.224")],
 )
 def test_a_distance_is_shown_with_three_digits_and_no_exponent(value, words):
     assert report._small(value) == words
