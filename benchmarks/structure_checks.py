@@ -71,7 +71,7 @@ def judge(seed: int, size: int, each: int) -> dict[str, dict[str, list[str | Non
     return told
 
 
-def figure(path: Path, seed: int, size: int, columns: int = 3) -> None:
+def figure(path: Path, seed: int, size: int, columns: int = 2) -> None:
     """Examples of each finding, with its fakes and the verdicts."""
     import matplotlib
 
@@ -80,7 +80,7 @@ def figure(path: Path, seed: int, size: int, columns: int = 3) -> None:
 
     drawn = specifications(seed, size, 20)
     across = 3 * columns
-    shape, axes = plt.subplots(len(STRUCTURES), across, figsize=(1.45 * across, 1.75 * len(STRUCTURES)))
+    shape, axes = plt.subplots(len(STRUCTURES), across, figsize=(1.5 * across, 1.85 * len(STRUCTURES)))
     for line, finding in zip(axes, STRUCTURES, strict=True):
         examples: list[Fakes] = [fakes(one, finding) for one in drawn if finding in one.findings][:columns]
         for place, made in enumerate(examples):
@@ -88,13 +88,13 @@ def figure(path: Path, seed: int, size: int, columns: int = 3) -> None:
                 image = getattr(made, kind)
                 holds, why = verdicts(image, [finding])[finding]
                 axis = line[3 * place + offset]
-                axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+                axis.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
                 axis.set_title(f"{kind}: {'holds' if holds else 'fails'}", fontsize=6, color="C2" if holds else "C3")
                 axis.set_xlabel("" if why is None else "\n".join(_broken(why)), fontsize=4.5)
                 axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(finding, fontsize=6)
-    shape.tight_layout(pad=0.3)
-    shape.savefig(path, dpi=150)
+    shape.tight_layout(pad=0.3, h_pad=0.8)
+    shape.savefig(path, dpi=110)
 
 
 def _broken(text: str, width: int = 30) -> list[str]:

@@ -45,8 +45,8 @@ def test_a_check_fails_on_most_phantoms_without_the_finding_and_says_why(finding
 
 
 @pytest.mark.parametrize("finding", [one for one in STRUCTURES if one != "hyperinflated lung"])
-def test_a_check_fails_on_speckle_in_the_place_of_the_finding(finding):
-    assert not holds([one.speckle for one in drawn(finding)[:2]], finding).any()
+def test_a_check_fails_on_most_speckle_in_the_place_of_the_finding(finding):
+    assert holds([one.speckle for one in drawn(finding)], finding).sum() <= 1
 
 
 @pytest.mark.parametrize("finding", ["azygos lobe", "Pneumothorax", "Hydropneumothorax"])

@@ -297,7 +297,7 @@ def test_bfloat16_draws_nearly_the_same_images(whole, inputs, tmp_path):
     options = SynthesizeOptions(each=7, steps=3, batch_size=3, precision="bf16", accelerator="cpu")
     synthesize(*inputs, tmp_path / "drawn", options)
     images = [np.load(folder / "images.npy").astype(float) for folder in (whole, tmp_path / "drawn")]
-    assert 0 < np.abs(images[0] - images[1]).mean() < 0.05 * images[0].std()
+    assert 0 < np.abs(images[0] - images[1]).mean() < 0.1 * images[0].std()
 
 
 def test_unscreened_images_are_all_kept(inputs, tmp_path):

@@ -218,7 +218,10 @@ def _pair_similarity(
             means.append(value[kept].mean())
     if len(means) < replicates / 2 or owner.max() + 1 < 2 * LEAST:
         return f"only {owner.max() + 1} patients: {2 * LEAST} are needed", len(first)
-    return (float(value.mean()), float(np.std(means, ddof=1))), len(first)
+    # A half keeps a quarter of the pairs, which adds twice the variance that choosing pairs has in the whole.
+    chance = value.var(ddof=1) / len(value)
+    error = np.sqrt(max(np.var(means, ddof=1) - 2 * chance, chance))
+    return (float(value.mean()), float(error)), len(first)
 
 
 def _pairs(owner: Int[np.ndarray, " images"], count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

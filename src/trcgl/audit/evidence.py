@@ -269,10 +269,10 @@ def structure(material: Material, finding: str, seed: int) -> dict[str, Any] | N
     if material.inputs.dataset.info["source"] != "phantom" or finding not in STRUCTURES:
         return None
     real = material.held_out
-    having = _compared(material, real, finding, seed)[:_DRAWN]
-    absent = np.flatnonzero(real.truth[:, material.space.index(finding)] == 0)
-    absent = np.sort(randomness(seed, "structure", finding).permutation(absent)[:_DRAWN])
     rows, others = material.drawn(finding), material.drawn(finding, WITHOUT)
+    having = _compared(material, real, finding, seed)[: len(rows)]  # estimating a thorax takes a tenth of a second
+    absent = np.flatnonzero(real.truth[:, material.space.index(finding)] == 0)
+    absent = np.sort(randomness(seed, "structure", finding).permutation(absent)[: len(rows)])
     looked_at = {
         "drawn": (material.images[WITH][rows], material.sources(rows)),
         "drawn_without": (material.images[WITHOUT][others], material.sources(others, WITHOUT)),

@@ -6,8 +6,10 @@ from trcgl.core.generator_recipe import AutoencoderRecipe, DiffusionRecipe, FitR
 def generator_phantom() -> GeneratorRecipe:
     """A U-Net of 4 million weights on phantoms folded losslessly to 32 x 32 places of 4 channels.
 
-    Data: phantoms of 64 px (`trcgl prepare phantom --size 64 --source.size 64 --source.train-images 12000`). Hardware:
-    2 CPU cores, bfloat16. Hours and numbers: see docs/results/generator-phantom.md.
+    Data: phantoms of 64 px (`trcgl prepare phantom --size 64 --source.size 64 --source.train-images 24000`). Hardware:
+    2 CPU cores, bfloat16. Hours and numbers: 45 minutes of one core; an independent judge recognizes five of seven tail
+    findings at an AUROC of .97 or more, the azygos lobe at .92, calcified densities not at all: see
+    docs/results/generator-phantom.md.
 
     All noise levels weigh alike. Min-SNR gives the high ones, where it is decided which finding is drawn, a fiftieth of
     the weight of the low ones, and a small network then hears its prompts late.
@@ -20,5 +22,5 @@ def generator_phantom() -> GeneratorRecipe:
         autoencoder=AutoencoderRecipe(factor=2),
         unet=UNetRecipe(widths=(32, 64, 128), layers=1, attention_from=2),
         diffusion=DiffusionRecipe(min_snr=0.0),
-        fit=FitRecipe(steps=5000, context_steps=300, batch_size=16, precision="bf16-mixed", grid_every=1000),
+        fit=FitRecipe(steps=6000, context_steps=300, batch_size=16, precision="bf16-mixed", grid_every=1000),
     )
