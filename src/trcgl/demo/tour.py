@@ -27,15 +27,15 @@ STEPS = 9
 class DemoSize:
     """How much is drawn and learned; the defaults take minutes on two cores."""
 
-    train_images: int = 2000
+    train_images: int = 1600
     """Training phantoms."""
-    positives_per_finding: int = 30
+    positives_per_finding: int = 25
     """Fewest in val and in test."""
     pixels: int = 64
     """Side of every image."""
     epochs: int = 5
     """Of each classifier."""
-    generator_steps: int = 480
+    generator_steps: int = 360
     """Optimizer steps of the generator's network."""
     context_steps: int = 40
     """Optimizer steps of its context tokens."""
