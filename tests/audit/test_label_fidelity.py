@@ -101,8 +101,8 @@ def test_a_rate_is_covered_by_its_interval_as_often_as_it_says():
     [
         (made(0.88, 0.84, 0.91, 0.50, 0.08), PASS, "AUROC 0.880, from 0.840 up, beside 0.850"),
         (made(0.60, 0.50, 0.70, 0.50, 0.08), FAIL, "lower end of the AUROC's interval is 0.500, not above 0.5"),
-        (made(0.81, 0.51, 0.95, 0.50, 0.08), PASS, "AUROC 0.810, from 0.510 up"),
-        (made(0.79, 0.75, 0.83, 0.50, 0.08), FAIL, "AUROC 0.790 is more than 0.05 below the real 0.850"),
+        (made(0.84, 0.81, 0.87, 0.50, 0.08), PASS, "AUROC 0.840, from 0.810 up"),
+        (made(0.84, 0.79, 0.89, 0.50, 0.08), FAIL, "interval is 0.790, more than 0.05 below the real 0.850"),
         (made(0.88, 0.84, 0.91, 0.29, 0.08), FAIL, "hit rate 29.0%, below half the real 60.0%"),
         (
             made(0.88, 0.84, 0.91, 0.50, 0.16),
@@ -121,7 +121,7 @@ def test_each_rule_decides_with_its_reason(drawn, word, why):
 
 def test_every_rule_that_fails_is_named():
     told = verdict(made(0.60, 0.50, 0.70, 0.10, 0.40), REAL)
-    assert told.why.count(";") == 3
+    assert told.why.count(";") == 2
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from trcgl.evaluate.metrics import auroc
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
 """An auditor that does not reach this on real images, or on fewer, cannot judge drawn ones."""
 MARGIN = 0.05
-"""How far the drawn AUROC may lie below the real one."""
+"""How far the lower end of the drawn AUROC's interval may lie below the real AUROC."""
 HIT_SHARE = 0.5
 """Of the real hit rate, that drawn images have to reach."""
 FALSE_POSITIVES = 0.05
@@ -252,9 +252,10 @@ def verdict(drawn: Discrimination, real: Discrimination) -> Verdict:
     """What drawn images of a finding are worth, by rules that were fixed beforehand.
 
     The auditor has to know the finding on real images first. Then drawn images pass where the lower end of their
-    AUROC's interval is above .5, the AUROC itself no more than .05 below the real one, their hit rate at least half the
-    real one, and their false-positive rate no more than .05 above the real one. An AUROC more than .10 above the real
-    one is too easy. A rule that fails goes before `too easy`.
+    AUROC's interval is above .5 and no more than .05 below the real AUROC, their hit rate at least half the real one,
+    and their false-positive rate no more than .05 above the real one. Few images have a wide interval and fail: what
+    was not shown is not passed. An AUROC more than .10 above the real one is too easy. A rule that fails goes before
+    `too easy`.
     """
     if real.positives < REAL_POSITIVES:
         return Verdict(UNJUDGED, f"{real.positives} real images with it; the auditor is judged on {REAL_POSITIVES}")
@@ -280,14 +281,16 @@ def verdict(drawn: Discrimination, real: Discrimination) -> Verdict:
 
 
 def _failures(drawn: Discrimination, real: Discrimination) -> list[str]:
-    low, area, on_real = drawn.auroc["ci"][0], drawn.auroc["value"], real.auroc["value"]
+    low, on_real = drawn.auroc["ci"][0], real.auroc["value"]
     hit, real_hit = drawn.hit_rate["value"], real.hit_rate["value"]
     false, real_false = drawn.false_positive_rate["value"], real.false_positive_rate["value"]
     found = []
     if not low > 0.5:
         found.append(f"the lower end of the AUROC's interval is {low:.3f}, not above 0.5")
-    if area < on_real - MARGIN:
-        found.append(f"AUROC {area:.3f} is more than {MARGIN:.2f} below the real {on_real:.3f}")
+    elif low < on_real - MARGIN:
+        found.append(
+            f"the lower end of the AUROC's interval is {low:.3f}, more than {MARGIN:.2f} below the real {on_real:.3f}"
+        )
     if hit < HIT_SHARE * real_hit:
         found.append(f"hit rate {hit:.1%}, below half the real {real_hit:.1%}")
     if false > real_false + FALSE_POSITIVES:
