@@ -84,7 +84,7 @@ def test_the_autoencoder_is_measured(told):
 
 def test_the_sweep_has_every_scale_once_and_the_tokens_their_counterpart(told):
     assert [one["guidance"] for one in told["guidance"]] == [1, 1.5, 3, 5, 7.5]
-    assert [one["own"] for one in told["guidance"]] == [False, False, True, False, False]
+    assert [one["own"] for one in told["guidance"]] == [False, False, False, True, False]
     assert {one["images"] for one in told["guidance"]} == {4}
     assert told["handwritten"]["learned"]["images"] == 6
     assert "own" in told["handwritten"]["tokens_trained"]

@@ -31,6 +31,7 @@ from .small_audit import OPTIONS, write_small
 HOW = {
     "side": SIDE,
     "steps": OPTIONS.steps,
+    "guided_to": OPTIONS.guided_to,
     "sampler": "dpm++2m",
     "batch_size": 8,
     "precision": "32-true",

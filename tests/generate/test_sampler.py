@@ -127,6 +127,28 @@ def test_guidance_leads_away_from_the_empty_prompt(generator, condition, empty):
     assert torch.allclose(guided, unasked + 3 * (alone - unasked), atol=1e-4)
 
 
+def test_guidance_steers_up_to_its_log_snr_alone(generator, condition, empty):
+    noise = starts(generator, [1, 2, 3, 4])
+
+    def drawn(scale, guided_to):
+        return sample(generator, condition, empty, noise, 8, scale, "dpm++2m", guided_to)
+
+    assert torch.equal(drawn(5.0, 100.0), drawn(5.0, float("inf")))
+    assert torch.allclose(drawn(5.0, -100.0), drawn(1.0, 0.0), atol=1e-6)
+    some = drawn(5.0, 0.0)
+    assert (some - drawn(5.0, 100.0)).abs().max() > 1e-3
+    assert (some - drawn(1.0, 0.0)).abs().max() > 1e-3
+
+
+def test_the_empty_prompt_is_not_asked_where_guidance_has_ended(generator, condition, empty, monkeypatch):
+    asked, network = [], generator.unet.forward
+    monkeypatch.setattr(generator.unet, "forward", lambda x, *a, **k: asked.append(len(x)) or network(x, *a, **k))
+    draw(generator, condition, empty, [1, 2, 3, 4], steps=20)
+    assert asked == sorted(asked, reverse=True)
+    assert 8 <= asked.count(8) <= 14
+    assert asked.count(4) == len(asked) - asked.count(8)
+
+
 def test_the_seed_decides_the_noise(generator):
     few, many = starts(generator, [9, 2**63 - 1]), starts(generator, [2**63 - 1, 1, 9])
     assert torch.equal(few, many[[2, 0]])

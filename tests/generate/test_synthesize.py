@@ -110,12 +110,13 @@ def test_what_was_asked_for_is_present_and_all_else_unknown_unless_normal_was_as
 def test_every_row_has_its_source_and_how_it_was_drawn(whole, inputs):
     real, rows = open_dataset(inputs[1]).split("train"), provenance(whole)
     assert rows.columns == [
-        *("image_id", "source_image_id", "target", "prompt", "seed", "guidance", "steps", "sampler", "generator"),
+        *("image_id", "source_image_id", "target", "prompt", "seed", "guidance"),
+        *("guided_to", "steps", "sampler", "generator"),
         *SCORES,
         "verdict",
     ]
-    assert rows.select("guidance", "steps", "sampler", "generator").unique().rows() == [
-        (3.0, 3, "dpm++2m", read_json(inputs[0] / "generator.json")["digest"])
+    assert rows.select("guidance", "guided_to", "steps", "sampler", "generator").unique().rows() == [
+        (5.0, 0.0, 3, "dpm++2m", read_json(inputs[0] / "generator.json")["digest"])
     ]
     assert rows.schema["seed"] == pl.Int64
     sources = rows.join(real, left_on="source_image_id", right_on="image_id", how="left")
@@ -393,7 +394,15 @@ def test_too_little_space_is_known_before_drawing(inputs, tmp_path, drawn, monke
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"steps": 1001}, {"guidance": float("nan")}, {"batch_size": 0}, {"nodes": 0}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": 1001},
+        {"guidance": float("nan")},
+        {"guided_to": float("inf")},
+        {"batch_size": 0},
+        {"nodes": 0},
+    ],
 )
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(RecipeError, match="--" + next(iter(wrong)).replace("_", "-")):

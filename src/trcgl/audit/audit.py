@@ -131,6 +131,7 @@ def audit(
             store,
             side=side,
             steps=how["steps"],
+            guided_to=how["guided_to"],
             sampler=how["sampler"],
             batch_size=options.batch_size,
             precision=options.precision or "32-true",
@@ -221,7 +222,7 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
         "dataset": inputs.dataset.name,
         "phantom": inputs.dataset.info["source"] == "phantom",
         "options": {**dataclasses.asdict(options), "findings": list(material.findings)},
-        "drawing": {name: how[name] for name in ("guidance", "steps", "sampler", "seed")}
+        "drawing": {name: how[name] for name in ("guidance", "guided_to", "steps", "sampler", "seed")}
         | {"images": {name: len(one) for name, one in material.images.items()}},
         "auditor": {
             "weights_sha256": inputs.auditor.info["weights_sha256"],

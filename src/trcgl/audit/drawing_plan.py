@@ -171,6 +171,7 @@ def draw_sheets(
     *,
     side: int,
     steps: int,
+    guided_to: float,
     sampler: Sampler,
     batch_size: int,
     precision: Literal["32-true", "bf16"],
@@ -184,6 +185,7 @@ def draw_sheets(
         store: where they lie.
         side: of the stored images, in pixels.
         steps: denoising steps.
+        guided_to: log-SNR up to which guidance steers.
         sampler: the solver.
         batch_size: images that are drawn at once.
         precision: of the network.
@@ -205,7 +207,7 @@ def draw_sheets(
 
     def work() -> Iterator[int]:
         for sheet in todo:
-            how = Drawing(side, steps, sheet.guidance, sampler, batch_size)
+            how = Drawing(side, steps, sheet.guidance, guided_to, sampler, batch_size)
             generator.context.enabled = enabled and sheet.context
             yield from _draw(generator, sheet, places[sheet.name], store, how)
 

@@ -94,6 +94,7 @@ class Drawing:
         side: of the stored images, in pixels; images are resized to it.
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
+        guided_to: log-SNR up to which it steers.
         sampler: the solver.
         batch_size: images that are drawn at once.
     """
@@ -101,6 +102,7 @@ class Drawing:
     side: int
     steps: int
     guidance: float
+    guided_to: float
     sampler: Sampler
     batch_size: int
 
@@ -189,6 +191,7 @@ def draw_parts(
                 seeds[batch],
                 steps=how.steps,
                 guidance=how.guidance,
+                guided_to=how.guided_to,
                 sampler=how.sampler,
             )
             drawn.append(at_size(torch.from_numpy(images), how.side).numpy())

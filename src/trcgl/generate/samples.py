@@ -15,7 +15,7 @@ from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
 from trcgl.generate.sampler import draw
 
-STEPS, GUIDANCE = 12, 3.0
+STEPS = 12
 
 
 class SampleGrid:
@@ -43,7 +43,6 @@ class SampleGrid:
             generator.encode_empty(),
             range(len(asked)),
             steps=STEPS,
-            guidance=GUIDANCE,
         )
         picture = tiled(images, self._columns)
         with run.atomic(self._folder / f"{self._stage}-{step:06d}.png") as aside:

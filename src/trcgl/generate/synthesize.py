@@ -30,7 +30,7 @@ from trcgl.generate.drawing import Drawing, Parts, draw_parts, launch, prepare_n
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import balancing, plan
-from trcgl.generate.sampler import Sampler
+from trcgl.generate.sampler import GUIDED_TO, Sampler
 from trcgl.generate.synthesis_report import describe_synthesis, write_page
 from trcgl.model.evaluate import score_rows
 from trcgl.model.folder import LoadedModel
@@ -54,8 +54,10 @@ class SynthesizeOptions:
     """Draw so many times the real training images of a target; 1 where neither --count nor --each is given."""
     each: int | None = None
     """Draw exactly so many images of each target; an audit needs 200."""
-    guidance: float = 3.0
+    guidance: float = 5.0
     """Scale of classifier-free guidance; 1 switches it off."""
+    guided_to: float = GUIDED_TO
+    """Log-SNR up to which guidance steers: what is shown is decided by then. 20 steers to the end."""
     steps: int = 20
     """Denoising steps."""
     sampler: Sampler = "dpm++2m"
@@ -80,6 +82,7 @@ class SynthesizeOptions:
     def __post_init__(self) -> None:
         for name, holds, wanted in (
             ("guidance", math.isfinite(self.guidance) and self.guidance >= 0, "at least 0"),
+            ("guided-to", math.isfinite(self.guided_to), "a number"),
             ("steps", 1 <= self.steps <= 1000, "between 1 and 1000"),
             ("batch-size", self.batch_size >= 1, "at least 1"),
             ("nodes", self.nodes >= 1, "at least 1"),
@@ -153,7 +156,7 @@ def _draw(generator: Generator, wanted: pl.DataFrame, parts: Parts, side: int, o
         prepare_network(generator, fabric.device, options.precision, options.compile)
     if generator.image_size != side and fabric.is_global_zero:
         _say(f"images are drawn at {generator.image_size} pixels and resized to the dataset's {side}")
-    how = Drawing(side, options.steps, options.guidance, options.sampler, options.batch_size)
+    how = Drawing(side, options.steps, options.guidance, options.guided_to, options.sampler, options.batch_size)
     drawn = draw_parts(generator, wanted, parts, mine, how)
     if fabric.is_global_zero:
         several = f", process 1 of {fabric.world_size}" if fabric.world_size > 1 else ""
@@ -187,6 +190,7 @@ def _finish(
             wanted.select("image_id", "source_image_id", "target", "prompt", "seed"),
             pl.select(
                 guidance=pl.repeat(options.guidance, wanted.height, dtype=pl.Float64),
+                guided_to=pl.repeat(options.guided_to, wanted.height, dtype=pl.Float64),
                 steps=pl.repeat(options.steps, wanted.height, dtype=pl.Int64),
                 sampler=pl.repeat(options.sampler, wanted.height, dtype=pl.String),
                 generator=pl.repeat(generator.info["digest"], wanted.height, dtype=pl.String),
