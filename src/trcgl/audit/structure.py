@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from joblib import Parallel, delayed
 
 from trcgl.audit.structure_air import pneumoperitoneum, subcutaneous_emphysema
 from trcgl.audit.structure_lung import azygos_fissure, calcified_dots, hyperinflation
@@ -20,6 +21,7 @@ from trcgl.audit.thorax import Thorax, estimate_thorax
 from trcgl.core.errors import DataError
 
 _SMALLEST = 48
+_WORTH_PROCESSES = 64  # images; fewer are done before other processes have started
 """Sides below this have pixels larger than the lines that are asked for."""
 
 
@@ -148,8 +150,12 @@ STRUCTURES: dict[str, Check] = {
 """The findings of the tail."""
 
 
+def _measure(measure: Callable[[Thorax], dict[str, float]], image: UInt8[np.ndarray, "size size"]) -> dict[str, float]:
+    return measure(estimate_thorax(image))
+
+
 def structure_checks(images: UInt8[np.ndarray, "images size size"], finding: str) -> Structure:
-    """Look for the structure of one finding in phantoms, about a tenth of a second each.
+    """Look for the structure of one finding in phantoms, a tenth of a second each; many are shared among all cores.
 
     Args:
         images: radiographs in the style of the phantoms, of 48 px or more.
@@ -163,7 +169,8 @@ def structure_checks(images: UInt8[np.ndarray, "images size size"], finding: str
     if images.shape[1] < _SMALLEST:
         raise DataError(f"images of {images.shape[1]} px are too small for structure checks: give {_SMALLEST} or more.")
     check = STRUCTURES[finding]
-    measured = [check.measure(estimate_thorax(image)) for image in images]
+    several = len(images) >= _WORTH_PROCESSES
+    measured = Parallel(n_jobs=-1 if several else 1)(delayed(_measure)(check.measure, image) for image in images)
     why = [next((one.otherwise for one in check.conditions if not one.met(numbers)), None) for numbers in measured]
     names = dict.fromkeys(one.number for one in check.conditions)
     return Structure(

@@ -4,16 +4,20 @@ Plain diffusers opens it too: `StableDiffusionPipeline.from_pretrained(folder)`,
 autoencoder is space-to-depth.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from trcgl.core import run
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
@@ -197,16 +201,33 @@ def start_context(generator: Generator) -> None:
     generator.context.start_from(vectors.mean(0), vectors)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence progress bars of a load that takes a second, and the warning that our autoencoder is not diffusers'."""
+    bars = [one for one in (diffusers_logging, transformers_logging) if one.is_progress_bar_enabled()]
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    for one in bars:
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        for one in bars:
+            one.enable_progress_bar()
+
+
 def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            where,
-            revision=revision,
-            use_safetensors=True,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        with _quiet():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                where,
+                revision=revision,
+                use_safetensors=True,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
     except (OSError, ValueError, SafetensorError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"base {where!r}{f' at revision {revision!r}' if revision else ''} cannot be loaded "
