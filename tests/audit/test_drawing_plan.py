@@ -1,5 +1,7 @@
 """An audit continues the plan of the synthetic folder, draws its counterparts, and draws nothing twice."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -76,7 +78,8 @@ def store_of(small, folder, **changed):
         "drawn_in": OPTIONS.precision,
         "precision": OPTIONS.precision,
     }
-    return Store(folder, drawn_alike(provenance, **{**told, **changed}), np.load(small.synthetic / "images.npy"))
+    images = np.load(small.synthetic / "images.npy")
+    return Store(folder, drawn_alike(provenance, **{**told, **changed}), images, OPTIONS.guidance, True)
 
 
 def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
@@ -144,6 +147,22 @@ def test_what_is_taken_over_is_what_would_have_been_drawn(small, tmp_path):
 @pytest.mark.parametrize("changed", [{"generator": "x"}, {"steps": 3}, {"sampler": "ddim"}, {"precision": "bf16"}])
 def test_images_that_were_drawn_otherwise_are_not_taken_over(small, tmp_path, changed):
     assert store_of(small, tmp_path, **changed).drawn.height == 0
+
+
+def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, tmp_path):
+    store, with_it = store_of(small, tmp_path / "sheets"), sheets_of(small)[0]
+    assert (store.taken_over(with_it) >= 0).sum() == 12
+    for changed in ({"guidance": OPTIONS.guidance + 1}, {"context": False}):
+        assert (store.taken_over(dataclasses.replace(with_it, **changed)) == -1).all()
+    plain = dataclasses.replace(store, context=False)  # a folder that was drawn without tokens
+    assert (plain.taken_over(dataclasses.replace(with_it, context=False)) >= 0).sum() == 12
+
+
+def test_a_finding_that_keeps_the_balance_is_drawn_as_often_as_the_others(small):
+    dataset = open_dataset(small.dataset)
+    head = dataset.space.in_group("head")[0]
+    rows = main_sheets(dataset, ("Hernia", head), 5, OPTIONS.seed, OPTIONS.guidance, True)[0].rows
+    assert rows["target"].value_counts().sort("target").rows() == sorted([("Hernia", 5), (head, 5)])
 
 
 def test_a_finished_sheet_is_not_drawn_again_and_an_interrupted_one_continues(small, tmp_path, drawn, monkeypatch):

@@ -65,6 +65,13 @@ def test_a_smaller_dose_is_a_prefix_of_a_larger_one(dataset, drawn):
     assert rows[0].rows.height == 0 < rows[1].rows.height
 
 
+def test_a_folder_of_which_nothing_was_kept_is_refused(dataset, tmp_path):
+    nothing = write_synthetic(tmp_path / "drawn", dataset.folder, targets={"Hernia": 4}, rejected=(0, 1, 2, 3))
+    for dose in (None, 1.0):
+        with pytest.raises(DataError, match="screening kept none of its 4 images"):
+            open_drawn(nothing, dataset, dose)
+
+
 def test_a_dose_above_what_was_kept_takes_all_of_it(dataset, drawn):
     assert per_target(open_drawn(drawn, dataset, 100.0)) == per_target(open_drawn(drawn, dataset))
 

@@ -183,6 +183,19 @@ def test_a_base_whose_parts_do_not_fit_is_refused_with_both_numbers(tmp_path, wr
         folder.load_base(on(tmp_path / "base"), SPACE)
 
 
+def test_a_base_that_predicts_the_image_is_refused(tmp_path):
+    pipeline = base_pipeline()
+    pipeline.scheduler.register_to_config(prediction_type="sample")
+    pipeline.save_pretrained(tmp_path / "base")
+    with pytest.raises(CheckpointError, match="its network predicts 'sample'"):
+        folder.load_base(on(tmp_path / "base"), SPACE)
+
+
+def test_a_base_begins_alike_for_the_same_seed(base):
+    tokens = [folder.load_base(on(base), SPACE).context.shared for _ in range(2)]
+    assert torch.equal(*tokens)
+
+
 def test_a_size_that_a_base_cannot_draw_is_refused(base):
     with pytest.raises(RecipeError, match="multiples of 4 pixels"):
         folder.load_base(GeneratorRecipe(base=str(base), image_size=30), SPACE)

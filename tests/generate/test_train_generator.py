@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trcgl.core import run
-from trcgl.core.errors import DataError, Interrupted, RecipeError
+from trcgl.core.errors import CheckpointError, DataError, Interrupted, RecipeError
 from trcgl.core.generator_recipe import (
     AutoencoderRecipe,
     ContextRecipe,
@@ -29,6 +29,7 @@ from trcgl.generate.train_generator import check, train_generator
 from trcgl.generate.training_rows import sampler, training_rows
 
 from ..model.small_dataset import write_dataset
+from ..model.small_synthetic import write_synthetic
 from .test_folder import base_pipeline
 
 RECIPE = GeneratorRecipe(
@@ -219,12 +220,40 @@ def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
         (but(ema=1.0), "fit.ema is 1.0"),
         (but(replay=1.5), "fit.replay is 1.5"),
         (but(tail=-0.5), "fit.tail is -0.5"),
+        (but(devices=0), "fit.devices is 0"),
+        (dataclasses.replace(RECIPE, unet=UNetRecipe(widths=(24, 40), head_width=8)), "unet.widths .*multiples of 16"),
+        (dataclasses.replace(RECIPE, autoencoder=AutoencoderRecipe(factor=0)), "autoencoder.factor is 0"),
+        (dataclasses.replace(RECIPE, text=TextRecipe(width=32, heads=3)), "text.heads is 3"),
+        (dataclasses.replace(RECIPE, context=ContextRecipe(shared=-1)), "context.shared is -1"),
         (dataclasses.replace(RECIPE, unet=UNetRecipe(lora_rank=4)), "unet.lora_rank is 4.*without a --base"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(recipe, message):
     with pytest.raises(RecipeError, match=message):
         check(recipe)
+
+
+def test_what_is_refused_leaves_the_folder_to_the_corrected_command(dataset, tmp_path):
+    short = but(steps=1, context_steps=0, grid_every=0)
+    long = dataclasses.replace(short, text=dataclasses.replace(RECIPE.text, tokens=6))
+    with pytest.raises(DataError, match="prompt"):  # told before training, not by the batch that meets the long prompt
+        train_generator(dataset, long, tmp_path / "g")
+    with pytest.raises(CheckpointError, match="no-such-base"):
+        train_generator(dataset, dataclasses.replace(short, base=str(tmp_path / "no-such-base")), tmp_path / "g")
+    assert not (tmp_path / "g").exists()
+    train_generator(dataset, short, tmp_path / "g")
+
+
+def test_a_generator_of_other_patients_is_no_base(whole, tmp_path):
+    other = write_dataset(tmp_path / "other", train=50)
+    with pytest.raises(DataError, match="was not trained on the train patients"):
+        train_generator(other, dataclasses.replace(RECIPE, base=str(whole)), tmp_path / "g")
+
+
+def test_drawn_images_are_not_learned_from(dataset, tmp_path):
+    drawn = write_synthetic(tmp_path / "drawn", dataset, targets={"Hernia": 4})
+    with pytest.raises(DataError, match="holds drawn images"):
+        train_generator(drawn, RECIPE, tmp_path / "g")
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path):

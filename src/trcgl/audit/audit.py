@@ -6,6 +6,7 @@ same command again resumes: no image is drawn twice.
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +27,10 @@ from trcgl.audit.drawing_plan import (
     side_sheets,
     size_of,
 )
-from trcgl.audit.features import feature_space
+from trcgl.audit.features import FeatureSpace, feature_space
 from trcgl.audit.inputs import Inputs, open_inputs
 from trcgl.audit.kit import ratings_of, write_reader_kit
-from trcgl.audit.material import HeldOut, Material, gather
+from trcgl.audit.material import HeldOut, Material, gather, held_out_rows
 from trcgl.audit.report import write_report
 from trcgl.audit.ways import guidance_sweep, handwritten
 from trcgl.core import run
@@ -114,22 +115,36 @@ def audit(
     findings = _audited(inputs, options)
     how = inputs.about["options"]
     options = dataclasses.replace(options, precision=options.precision or how["precision"])
+    sheets = _sheets(inputs, findings, options)
+    store, done = _store(inputs, out, options), out / "audit.json"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    inputs.generator.to(device)
+    # All that can be refused is refused before the folder is taken, so that the corrected command may take it.
+    spaces = {}
+    if not done.exists():
+        if ratings is not None:
+            raise RecipeError(f"{out} is not finished, so nobody can have rated its kit. Run without --ratings first.")
+        check_prompts(inputs.generator, sheets)
+        held_out_rows(inputs.dataset, options.held_out)
+        spaces = {
+            name: feature_space(f"run:{auditor_run}" if name == "run:AUDITOR" else name, device.type)
+            for name in options.features
+        }
+        if missing := [one for one in sheets if not store.path(one).exists()]:
+            side = inputs.dataset.require_images().shape[1]
+            check_space(out, size_of(missing), side, "give a smaller --each")
     settings = _settings(options, inputs, findings)
     run.claim(out, "settings.json", settings, lambda stored: _differences(stored, settings))
+    if done.exists() and ratings is None:
+        return run.read_json(done)
 
-    sheets = _sheets(inputs, findings, options)
-    check_prompts(inputs.generator, sheets)
-    store = _store(inputs, out, options)
-    done = out / "audit.json"
+    read = ratings_of(out, Path(ratings)) if ratings is not None else None
     if not done.exists():
-        side = inputs.dataset.require_images().shape[1]
-        check_space(out, size_of(sheets), side, "give a smaller --each")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         draw_sheets(
             inputs.generator,
             sheets,
             store,
-            side=side,
+            side=inputs.dataset.require_images().shape[1],
             steps=how["steps"],
             guided_to=how["guided_to"],
             sampler=how["sampler"],
@@ -137,12 +152,10 @@ def audit(
             precision=options.precision or "32-true",
             device=device,
         )
-    elif ratings is None:
-        return run.read_json(done)
     material = gather(inputs, findings, sheets, store, options.held_out, options.batch_size)
-    told = run.read_json(done) if done.exists() else _judge(material, options, Path(auditor_run), out)
-    if ratings is not None:
-        told["reader"] = ratings_of(out, Path(ratings))
+    told = run.read_json(done) if done.exists() else _judge(material, options, spaces, out)
+    if read is not None:
+        told["readers"] = [*(one for one in told["readers"] if one["ratings"] != read["ratings"]), read]
     write_report(out, told, material)
     run.write_json(done, told)
     return told
@@ -183,16 +196,13 @@ def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
         drawn_in=how["precision"],
         precision=str(options.precision),
     )
-    return Store(out / "sheets", alike, inputs.synthetic.require_images())
+    images, learned = inputs.synthetic.require_images(), inputs.generator.context.enabled
+    return Store(out / "sheets", alike, images, how["guidance"], learned)
 
 
-def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) -> dict[str, Any]:
+def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, FeatureSpace], out: Path) -> dict[str, Any]:
     """Every check, as `audit.json` holds it."""
     inputs, seed = material.inputs, options.seed
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    spaces = {
-        name: feature_space(f"run:{auditor}" if name == "run:AUDITOR" else name, device) for name in options.features
-    }
     described = {name: evidence.describe(material, space, seed) for name, space in spaces.items()}
     first = options.features[0]
 
@@ -256,7 +266,7 @@ def _judge(material: Material, options: AuditOptions, auditor: Path, out: Path) 
             seed,
         ),
         "reader_kit": write_reader_kit(out, material, seed),
-        "reader": None,
+        "readers": [],
         "environment": run.environment(),
         "research_use": "Research use only. Not a medical device.",
     }

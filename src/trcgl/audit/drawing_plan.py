@@ -53,11 +53,15 @@ class Store:
         folder: of the sheets.
         drawn: of the synthetic folder: image_id, seed, prompt and row of `images`; empty where it was drawn otherwise.
         images: of the synthetic folder.
+        guidance: scale that the synthetic folder was drawn with.
+        context: it was drawn with learned context tokens.
     """
 
     folder: Path
     drawn: pl.DataFrame
     images: UInt8[np.ndarray, "rows side side"]
+    guidance: float
+    context: bool
 
     def path(self, sheet: Sheet) -> Path:
         """The images of a sheet."""
@@ -69,7 +73,7 @@ class Store:
 
     def taken_over(self, sheet: Sheet) -> np.ndarray:
         """For each row of a sheet its place in the synthetic folder; -1 for those that must be drawn."""
-        if not sheet.context:
+        if (sheet.guidance, sheet.context) != (self.guidance, self.context):
             return np.full(sheet.rows.height, -1)
         there = sheet.rows.join(self.drawn, on=["image_id", "seed", "prompt"], how="left", maintain_order="left")
         return there["row"].fill_null(-1).to_numpy()
@@ -88,14 +92,15 @@ def main_sheets(
         guidance: its scale.
         learned: whether the generator uses context tokens.
     """
-    with_it = plan(dataset, findings, each=each, seed=seed).filter(pl.col("target").is_in(list(findings)))
+    # A finding that also keeps the balance is planned more often than asked for.
+    with_it = first(plan(dataset, findings, each=each, seed=seed), each).filter(pl.col("target").is_in(list(findings)))
     sheets = [
         Sheet(WITH, with_it, guidance, learned),
         Sheet(WITHOUT, without(with_it, dataset.space), guidance, learned),
     ]
     normal = dataset.space.normal
     if normal and normal not in findings:
-        rows = plan(dataset, (normal,), each=each, seed=seed).filter(pl.col("target") == normal)
+        rows = first(plan(dataset, (normal,), each=each, seed=seed), each).filter(pl.col("target") == normal)
         sheets.append(Sheet(NORMALS, rows, guidance, learned))
     return sheets
 

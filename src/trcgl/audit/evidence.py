@@ -21,7 +21,6 @@ from trcgl.audit.shortcut import Normals, shortcut
 from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
-from trcgl.data.halves import half
 
 ASSESSABLE, INDICATIVE, TOO_FEW = "assessable", "indicative", "not assessable"
 NOT_DRAWABLE = "not drawable"
@@ -37,8 +36,8 @@ class Described:
 
     Args:
         drawn: of the sheet `with`.
-        train: of some training rows.
-        train_rows: which, rising.
+        train: of some training rows that the auditor did not learn from.
+        train_rows: which of these, rising.
         held_out: of some held-out rows.
         held_out_rows: which, rising.
     """
@@ -62,11 +61,11 @@ def describe(material: Material, space: FeatureSpace, seed: int) -> Described:
     """Features of the drawn images and of the real ones with any audited finding."""
     rows = [
         np.unique(np.concatenate([_compared(material, real, one, seed) for one in material.findings]))
-        for real in (material.train, material.held_out)
+        for real in (material.unseen, material.held_out)
     ]
     train, held_out = (
         space(np.asarray(material.store[real.store[chosen]]))
-        for real, chosen in zip((material.train, material.held_out), rows, strict=True)
+        for real, chosen in zip((material.unseen, material.held_out), rows, strict=True)
     )
     return Described(space(material.images[WITH]), train, rows[0], held_out, rows[1])
 
@@ -90,11 +89,11 @@ def judge_finding(
     sources = material.sources(drawn)
     word, why = status(len(held_out), len(drawn))
     fidelity, told_apart = {}, {}
-    some_train, some_held = (_compared(material, one, finding, seed) for one in (material.train, material.held_out))
+    some_train, some_held = (_compared(material, one, finding, seed) for one in (material.unseen, material.held_out))
     patients: dict[str, Any] = {
         "drawn_sources": sources,
         "held_out_patients": _patients(material.held_out, some_held),
-        "train_patients": _patients(material.train, some_train),
+        "train_patients": _patients(material.unseen, some_train),
     }
     for name, features in described.items():
         sides = features.drawn[drawn], features.of_held_out(some_held), features.of_train(some_train)
@@ -133,15 +132,14 @@ def judge_finding(
 def label_fidelity(material: Material, finding: str, seed: int) -> dict[str, Any]:
     """Drawn images of one finding, all and kept alone, beside real ones, and the null; with the verdict."""
     column, threshold = material.space.index(finding), (material.inputs.auditor.thresholds or {})[finding]
-    rows, others = material.drawn(finding), material.drawn(finding, WITHOUT)
-    without = material.scores[WITHOUT][others, column]
+    rows = material.drawn(finding)
     kept = material.kept(rows)
     measured = {}
-    for name, chosen in (("drawn", rows), ("kept", kept)):
+    for name, chosen in (("drawn", rows), ("kept", kept)):  # row by row, `without` holds their counterparts
         measured[name] = of_drawn(
             material.scores[WITH][chosen, column],
-            without,
-            (material.sources(chosen), material.sources(others, WITHOUT)),
+            material.scores[WITHOUT][chosen, column],
+            (material.sources(chosen), material.sources(chosen, WITHOUT)),
             threshold,
             seed=seed,
         )
@@ -196,7 +194,7 @@ def varied(
     real = []
     for side, features in (
         (material.held_out, described.of_held_out),
-        (material.train, described.of_train),
+        (material.unseen, described.of_train),
     ):
         rows = _compared(material, side, finding, seed)
         real.append(Sample(np.asarray(material.store[side.store[rows]]), features(rows), _patients(side, rows)))
@@ -233,26 +231,19 @@ def memorized(material: Material, findings: Sequence[str], seed: int) -> dict[st
 
 
 def probe(material: Material, seed: int) -> dict[str, Any] | None:
-    """Whether drawn normal radiographs look rare; None where there is no normal label.
-
-    Training normals are those of patients that the auditor has not seen: it would know the others too well.
-    """
+    """Whether drawn normal radiographs look rare; None where there is no normal label."""
     if NORMALS not in material.sheets:
         return None
     columns = [material.space.index(one) for one in material.findings]
-    held_out = material.normals(material.held_out)
-    train = material.normals(material.train)
-    if material.inputs.auditor_half:
-        seen = half(material.inputs.dataset, material.inputs.auditor_half)["patient_id"].implode()
-        train = train[~material.train.rows["patient_id"].gather(train).is_in(seen).to_numpy()]
+    held_out, train = (material.normals(one) for one in (material.held_out, material.unseen))
     train = np.sort(randomness(seed, "normals").permutation(train)[:_MOST])
     patients = _patients(material.held_out, held_out)
-    score = material.score(material.store, material.train.store[train])[:, columns]
+    score = material.score(material.store, material.unseen.store[train])[:, columns]
     thresholds = material.inputs.auditor.thresholds or {}
     return shortcut(
         Normals(material.scores[NORMALS][:, columns], material.sheets[NORMALS].rows["patient_id"].to_list()),
         Normals(material.held_out_score[held_out][:, columns], patients),
-        Normals(score, _patients(material.train, train)),
+        Normals(score, _patients(material.unseen, train)),
         Normals(material.returned_score[held_out][:, columns], patients),
         findings=material.findings,
         thresholds=thresholds,
@@ -270,9 +261,11 @@ def structure(material: Material, finding: str, seed: int) -> dict[str, Any] | N
         return None
     real = material.held_out
     rows, others = material.drawn(finding), material.drawn(finding, WITHOUT)
-    having = _compared(material, real, finding, seed)[: len(rows)]  # estimating a thorax takes a tenth of a second
-    absent = np.flatnonzero(real.truth[:, material.space.index(finding)] == 0)
-    absent = np.sort(randomness(seed, "structure", finding).permutation(absent)[: len(rows)])
+    truth = real.truth[:, material.space.index(finding)]
+    having, absent = (  # as many: estimating a thorax takes a tenth of a second
+        np.sort(randomness(seed, "structure", finding, known).permutation(np.flatnonzero(truth == known))[: len(rows)])
+        for known in (1, 0)
+    )
     looked_at = {
         "drawn": (material.images[WITH][rows], material.sources(rows)),
         "drawn_without": (material.images[WITHOUT][others], material.sources(others, WITHOUT)),
@@ -328,7 +321,7 @@ def judge_all(material: Material, described: Mapping[str, Described], seed: int)
         rows = {
             "drawn": material.drawn(finding),
             "held_out": _compared(material, material.held_out, finding, seed),
-            "train": _compared(material, material.train, finding, seed),
+            "train": _compared(material, material.unseen, finding, seed),
         }
         count = min(map(len, rows.values()))
         for name, of_finding in rows.items():
@@ -338,7 +331,7 @@ def judge_all(material: Material, described: Mapping[str, Described], seed: int)
     patients: dict[str, Any] = {
         "drawn_sources": material.sources(drawn),
         "held_out_patients": _patients(material.held_out, held_out),
-        "train_patients": _patients(material.train, train),
+        "train_patients": _patients(material.unseen, train),
     }
     fidelity = {
         name: overall(one.drawn[drawn], one.of_held_out(held_out), one.of_train(train), **patients, seed=seed).to_dict()

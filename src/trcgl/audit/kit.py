@@ -35,10 +35,14 @@ def write_reader_kit(out: Path, material: Material, seed: int) -> dict[str, Any]
     if NORMALS in material.sheets:
         drawn = np.arange(material.sheets[NORMALS].rows.height)
         rows.append((NONE, material.normals(material.held_out), NORMALS, drawn))
+    taken = np.empty(0, np.int64)
     for finding, real, sheet, drawn in rows:
+        real = np.setdiff1d(real, taken)  # an image of two findings seen twice is known to be real
         count = min(EACH, len(real), len(drawn))
         choose = randomness(seed, "reader kit", finding)
-        images += list(material.store[material.held_out.store[np.sort(choose.permutation(real)[:count])]])
+        chosen = np.sort(choose.permutation(real)[:count])
+        taken = np.concatenate([taken, chosen])
+        images += list(material.store[material.held_out.store[chosen]])
         images += list(material.images[sheet][np.sort(choose.permutation(drawn)[:count])])
         for origin in ORIGINS:
             kinds += [origin for _ in range(count)]

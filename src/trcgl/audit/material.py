@@ -13,8 +13,10 @@ from trcgl.audit.drawing_plan import WITH, WITHOUT, Sheet, Store
 from trcgl.audit.inputs import Inputs
 from trcgl.core.errors import DataError
 from trcgl.data.drawn import KEPT
+from trcgl.data.halves import half
 from trcgl.data.labels import LabelSpace
 from trcgl.data.manifest import label_array
+from trcgl.data.store import Dataset
 from trcgl.evaluate.calibrate import calibrated
 from trcgl.generate.plan import sources
 from trcgl.model.evaluate import score_images
@@ -65,6 +67,8 @@ class Material:
         images: of each sheet, in the order of its rows.
         scores: of the auditor for each sheet, calibrated.
         train: real training images.
+        unseen: those of patients that the auditor did not learn from. Beside held-out images they are the null: in the
+            auditor's own features, images that it learned from are not like others.
         held_out: real images of patients that the generator has not seen.
         held_out_score: of the auditor, calibrated.
         returned_score: the same after encode and decode by the generator's autoencoder.
@@ -78,6 +82,7 @@ class Material:
     images: dict[str, UInt8[np.ndarray, "_ side side"]]
     scores: dict[str, Float[np.ndarray, "_ findings"]]
     train: Real
+    unseen: Real
     held_out: Real
     held_out_score: Float[np.ndarray, "held_out findings"]
     returned_score: Float[np.ndarray, "held_out findings"]
@@ -144,6 +149,16 @@ class Pairs:
     rows: pl.DataFrame
 
 
+def held_out_rows(dataset: Dataset, held_out: HeldOut) -> pl.DataFrame:
+    """Real rows that are the reference.
+
+    Raises:
+        DataError: a split is empty.
+    """
+    splits = ("val", "test") if held_out == "both" else (held_out,)
+    return pl.concat([dataset.split(one) for one in splits])
+
+
 def gather(
     inputs: Inputs,
     findings: Sequence[str],
@@ -166,8 +181,7 @@ def gather(
         DataError: a held-out split is empty.
     """
     dataset, auditor = inputs.dataset, inputs.auditor
-    splits = ("val", "test") if held_out == "both" else (held_out,)
-    real = Real.of(pl.concat([dataset.split(one) for one in splits]), dataset.space)
+    real = Real.of(held_out_rows(dataset, held_out), dataset.space)
     images = {one.name: store.read(one) for one in sheets}
     scores = {name: _score(auditor, one) for name, one in images.items()}
     seen = _score(auditor, dataset.require_images(), real.store)
@@ -179,8 +193,13 @@ def gather(
         returned.append(_score(auditor, back))
     if not all(np.isfinite(one).all() for one in (*scores.values(), seen)):
         raise DataError("the auditor gives a score that is not a number. Train another one.")
+    train = unseen = dataset.split("train")
+    if inputs.auditor_half:
+        learned = half(dataset, inputs.auditor_half)["patient_id"].implode()
+        unseen = train.filter(~pl.col("patient_id").is_in(learned))
     with_it = next(one for one in sheets if one.name == WITH)
-    told = inputs.provenance["verdict"].to_list()
+    screened = inputs.about["screener"] is not None  # else every row is kept, and nobody has looked
+    told = inputs.provenance["verdict"].to_list() if screened else [None] * inputs.provenance.height
     verdict = [told[place] if place >= 0 else None for place in store.taken_over(with_it).tolist()]
     return Material(
         inputs,
@@ -188,7 +207,8 @@ def gather(
         {one.name: one for one in sheets},
         images,
         scores,
-        Real.of(dataset.split("train"), dataset.space),
+        Real.of(train, dataset.space),
+        Real.of(unseen, dataset.space),
         real,
         seen,
         np.concatenate(returned),

@@ -144,6 +144,7 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
     return {
         "schema": "trcgl.reader-ratings/1",
         "kit": described["kit"],
+        "ratings": run.sha256_file(Path(csv_path)),
         "phantom": told["phantom"],
         "images": {"all": len(cases)} | {kind: len(of) for kind, of in kinds.items()},
         "called": {

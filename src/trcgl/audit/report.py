@@ -20,7 +20,7 @@ SECTIONS = (
     ("guidance", "Guidance"),
     ("tokens", "Tokens"),
     ("together", "All together"),
-    ("readers", "Reader"),
+    ("readers", "Readers"),
     ("method", "Method and limits"),
 )
 STYLE = """

@@ -20,8 +20,8 @@ from trcgl.audit.structure_pleura import hydropneumothorax, pneumothorax
 from trcgl.audit.thorax import Thorax, estimate_thorax
 from trcgl.core.errors import DataError
 
-_SMALLEST = 48
 _WORTH_PROCESSES = 64  # images; fewer are done before other processes have started
+_SMALLEST = 48
 """Sides below this have pixels larger than the lines that are asked for."""
 
 

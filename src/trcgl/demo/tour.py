@@ -96,7 +96,7 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     train_generator(at["phantom"], generator, at["generator"])
 
     telling.next("draw the tail; the classifier screens what is drawn")
-    how = SynthesizeOptions(targets=size.targets, each=size.drawn, precision="bf16")
+    how = SynthesizeOptions(targets=size.targets, each=size.drawn, precision="bf16", devices=1)
     drawn = synthesize(at["generator"], at["phantom"], at["real"], at["drawn"], how)
 
     telling.next("train another classifier, on phantoms of other patients, to audit with")
@@ -148,25 +148,27 @@ def _classifier(size: DemoSize) -> "Recipe":
     return replace(
         recipe,
         model=replace(recipe.model, image_size=size.pixels),
-        train=replace(recipe.train, epochs=size.epochs),
+        train=replace(recipe.train, epochs=size.epochs, devices=1),
     )
 
 
 def _generator(size: DemoSize) -> "GeneratorRecipe":
     recipe = GENERATORS["generator_phantom"]()
-    fit = replace(recipe.fit, steps=size.generator_steps, context_steps=size.context_steps, grid_every=0)
+    fit = replace(recipe.fit, steps=size.generator_steps, context_steps=size.context_steps, grid_every=0, devices=1)
     return replace(recipe, image_size=size.pixels, fit=fit)
 
 
 def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]:
     """What to type, step by step."""
-    phantom, real, generator, drawn, others, auditor, audit, with_drawn, scans = (at[name] for name in FOLDERS)
+    phantom, real, generator, drawn, others, auditor, audit, with_drawn, scans = (
+        shlex.quote(str(at[name])) for name in FOLDERS
+    )
     phantoms = (
         f"--size {size.pixels} --source.size {size.pixels} "
         f"--source.positives-per-finding {size.positives_per_finding} --source.no-boxes"
     )
     targets = f" --targets {shlex.join(size.targets)}" if size.targets else ""
-    settings = f"--model.image-size {size.pixels} --train.epochs {size.epochs}"
+    settings = f"--model.image-size {size.pixels} --train.epochs {size.epochs} --train.devices 1"
     return [
         [
             f"trcgl prepare phantom --out {phantom} {phantoms} --source.train-images {size.train_images}",
@@ -176,11 +178,11 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
         [
             f"trcgl train-generator {phantom} --recipe generator_phantom --out {generator} "
             f"--image-size {size.pixels} --fit.steps {size.generator_steps} "
-            f"--fit.context-steps {size.context_steps} --fit.grid-every 0"
+            f"--fit.context-steps {size.context_steps} --fit.grid-every 0 --fit.devices 1"
         ],
         [
             f"trcgl synthesize {generator} --dataset {phantom} --screener {real} --out {drawn} "
-            f"--each {size.drawn} --precision bf16{targets}"
+            f"--each {size.drawn} --precision bf16 --devices 1{targets}"
         ],
         [
             f"trcgl prepare phantom --out {others} {phantoms} --source.train-images {size.auditor_images} "
@@ -198,7 +200,7 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
             f"trcgl evaluate {with_drawn}",
             f"trcgl compare {real} {with_drawn}",
         ],
-        [f"trcgl predict {real} {scans} > {out / 'scores.csv'}"],
+        [f"trcgl predict {real} {scans} > {shlex.quote(str(out / 'scores.csv'))}"],
     ]
 
 

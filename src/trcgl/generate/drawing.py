@@ -24,6 +24,7 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from torch import Tensor
 
 from trcgl.core import run
+from trcgl.core.errors import RecipeError
 from trcgl.data.augment import at_size
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import prompt_of
@@ -109,6 +110,8 @@ class Drawing:
 
 def launch(devices: int | Literal["auto"], nodes: int, accelerator: Literal["auto", "cpu", "gpu"]) -> Fabric:
     """Start the processes that draw; under torchrun or SLURM, join those that were started."""
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise RecipeError("--accelerator gpu, and torch finds no GPU here: see `trcgl doctor`, or give auto or cpu.")
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     if TorchElasticEnvironment.detect():  # torchrun has decided how many there are
         devices = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from trcgl.core import run
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import from_json
 from trcgl.data.labels import LabelSpace
 from trcgl.generate.context import ContextTokens, nearest
@@ -77,6 +78,9 @@ def check_fit(generator: Generator, where: str) -> None:
                 f"{where}: {what.format(left, right)}. trcgl adapts pipelines of the kind of Stable Diffusion 1.x, "
                 f"such as {DOCUMENTED_BASE}."
             )
+    predicts = generator.scheduler.config["prediction_type"]
+    if predicts not in ("epsilon", "v_prediction"):
+        raise CheckpointError(f"{where}: its network predicts {predicts!r}; trcgl trains 'epsilon' or 'v_prediction'.")
 
 
 def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: Any) -> dict[str, Any]:
@@ -238,7 +242,9 @@ def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: Labe
     parts = pipeline.components
     scheduler = DDIMScheduler.from_config(parts["scheduler"].config, clip_sample=False)
     text_encoder = parts["text_encoder"]
-    context = ContextTokens(recipe.context, len(space.findings), text_encoder.config.hidden_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "context tokens"))
+        context = ContextTokens(recipe.context, len(space.findings), text_encoder.config.hidden_size)
     return Generator(parts["tokenizer"], text_encoder, parts["vae"], parts["unet"], scheduler, context, space, {})
 
 

@@ -25,6 +25,7 @@ from trcgl.generate.tokenizer import build_tokenizer
 
 _WORD_END = "</w>"
 _FAINT = 0.3
+_DECODED_PIXELS = 2**22  # of images that are decoded at once: the maps of a large autoencoder take gigabytes
 
 
 @dataclass
@@ -153,7 +154,9 @@ class Generator:
 
     def from_latents(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch colors height width"]:
         """Images of latents, in [-1, 1] but for what overshoots."""
-        return self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
+        together = max(1, _DECODED_PIXELS // self.image_size**2)
+        scaled = latents / self.vae.config["scaling_factor"]
+        return torch.cat([self.vae.decode(part).sample for part in scaled.split(together)])
 
     def _read(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
         if not self.context.within:
@@ -268,7 +271,8 @@ def adapt(generator: Generator, recipe: GeneratorRecipe) -> torch.nn.Module:
         return generator.unet.requires_grad_(True)
     rank = recipe.unet.lora_rank
     generator.unet.requires_grad_(False)
-    generator.unet.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"]), adapter_name="trcgl"
-    )
+    adapter = LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "adapter"))
+        generator.unet.add_adapter(adapter, adapter_name="trcgl")
     return generator.unet

@@ -17,6 +17,7 @@ Sampler = Literal["dpm++2m", "ddim"]
 GUIDED_TO = 0.0
 """Log-SNR up to which guidance steers: as much signal as noise."""
 
+_OTHER_SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 _FIRST_LOG_SNR = -9.5
 """Noise of 115 standard deviations: below it, no step has anything to say."""
 
@@ -95,7 +96,11 @@ def _scheduler(generator: Generator, sampler: Sampler, steps: int) -> DPMSolverM
         scheduler.set_timesteps(steps)
         return scheduler
     scheduler = DPMSolverMultistepScheduler.from_config(
-        config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
+        config,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        final_sigmas_type="zero",
+        **dict.fromkeys(_OTHER_SPACINGS, False),  # of a base, which would contradict the levels given here
     )
     scheduler.set_timesteps(timesteps=even_in_log_snr(generator.scheduler.alphas_cumprod, steps))
     return scheduler

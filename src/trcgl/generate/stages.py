@@ -158,7 +158,8 @@ class Diffusion(Stage):
         seed = derive_seed(self.recipe.seed, self.name, number)
         torch.manual_seed(derive_seed(seed, self.global_rank))
         with torch.no_grad():
-            latent = self.generator.to_latents(self.images(batch))
+            # Noise levels take the precision of the latents, and bfloat16 has too few numbers for a thousand of them.
+            latent = self.generator.to_latents(self.images(batch)).float()
         random = torch.Generator().manual_seed(seed)
         noise = torch.randn((whole, *latent.shape[1:]), generator=random)[slot].to(latent)
         levels = self.generator.scheduler.alphas_cumprod

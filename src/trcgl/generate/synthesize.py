@@ -85,6 +85,7 @@ class SynthesizeOptions:
             ("guided-to", math.isfinite(self.guided_to), "a number"),
             ("steps", 1 <= self.steps <= 1000, "between 1 and 1000"),
             ("batch-size", self.batch_size >= 1, "at least 1"),
+            ("devices", self.devices == "auto" or self.devices >= 1, "auto, or at least 1"),
             ("nodes", self.nodes >= 1, "at least 1"),
         ):
             if not holds:
@@ -134,9 +135,11 @@ def synthesize(
     first = not _get_rank()
     if first:
         run.claim(out, "synthesize.json", settings, lambda stored: _differences(stored, settings))
-    if (out / "dataset.json").exists():
-        return run.read_json(out / "report.json")
     parts = Parts(out / "parts", wanted.height)
+    if (out / "dataset.json").exists():
+        if first:
+            parts.clear()  # where a process was killed between its last two deeds
+        return run.read_json(out / "report.json")
     if first:
         for unfinished in (*out.glob(".*.part"), *parts.folder.glob(".*.part")):  # of a killed process
             unfinished.unlink()

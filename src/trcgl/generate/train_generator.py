@@ -29,6 +29,8 @@ from trcgl.data.store import Dataset, open_dataset
 from trcgl.generate import folder, pipeline
 from trcgl.generate.autoencoder import measure_scale
 from trcgl.generate.fitting import fit_stage
+from trcgl.generate.inputs import open_generator
+from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
 from trcgl.generate.stages import Autoencoder, Diffusion
 from trcgl.generate.training_rows import training_rows
@@ -36,7 +38,7 @@ from trcgl.model.folder import load_model
 from trcgl.model.stop import StopRequest, stop_signals
 
 SCHEMA = "trcgl.generator-run/1"
-_MEASURED = 512  # images of which the scale of the latents is measured
+_MEASURED, _PIXELS = 512, 2**22  # images of which the scale of the latents is measured, and their pixels, at most
 
 
 def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split: str = "train") -> dict[str, Any]:
@@ -61,12 +63,14 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
     check(recipe)
     opened = open_dataset(dataset)
     rows = training_rows(opened, split)
+    # What can be refused is refused before the folder is taken, so that the corrected command may take it.
+    generator = None if (out / "generator.json").exists() else _begin(recipe, opened, rows)
     _claim(dataset, recipe, out)
-    if (out / "generator.json").exists():
+    if generator is None:
         _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
         return run.read_json(out / "generator.json")
     with stop_signals() as request:
-        return _train(opened, rows, recipe, out, request)
+        return _train(generator, opened, rows, recipe, out, request)
 
 
 def check(recipe: GeneratorRecipe) -> None:
@@ -90,6 +94,17 @@ def check(recipe: GeneratorRecipe) -> None:
         ("diffusion.min_snr", recipe.diffusion.min_snr >= 0, "at least 0 (0 switches it off)"),
         ("diffusion.caption_dropout", 0 <= recipe.diffusion.caption_dropout < 1, "at least 0 and below 1"),
         ("diffusion.label_dropout", 0 <= recipe.diffusion.label_dropout <= 1, "between 0 and 1"),
+        ("fit.devices", fit.devices == "auto" or fit.devices >= 1, "auto, or at least 1"),
+        ("autoencoder.factor", recipe.autoencoder.factor >= 1, "at least 1"),
+        ("autoencoder.width", recipe.autoencoder.width >= 16 and not recipe.autoencoder.width % 16, "16, 32, 48, ..."),
+        (
+            "unet.widths",
+            recipe.base is not None or not any(one % 16 or one % recipe.unet.head_width for one in recipe.unet.widths),
+            f"multiples of 16 and of unet.head_width, {recipe.unet.head_width}",
+        ),
+        ("text.heads", recipe.text.heads >= 1 and not recipe.text.width % recipe.text.heads, "a divisor of text.width"),
+        ("context.shared", recipe.context.shared >= 0, "at least 0"),
+        ("context.per_finding", recipe.context.per_finding >= 0, "at least 0"),
         ("autoencoder.steps", recipe.autoencoder.steps >= 0, "at least 0"),
         ("unet.lora_rank", recipe.base is not None or not recipe.unet.lora_rank, "0 without a --base to adapt"),
     ):
@@ -100,10 +115,26 @@ def check(recipe: GeneratorRecipe) -> None:
             raise RecipeError(f"{path} is {value}; it must be {wanted}.")
 
 
-def _train(
-    opened: Dataset, rows: SplitRows, recipe: GeneratorRecipe, out: Path, request: StopRequest
-) -> dict[str, Any]:
+def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipeline.Generator:
+    """The generator before training, once it is known that it can read every prompt that training will show it."""
+    if recipe.base and (Path(recipe.base) / "generator.json").exists():
+        open_generator(Path(recipe.base), opened)  # which must have seen these train patients alone
     generator = (folder.load_base if recipe.base else pipeline.build)(recipe, opened.space)
+    generator.context.enabled = recipe.context.placement != "none"
+    names = np.array(opened.space.findings)
+    for labels in np.unique(rows.labels == 1, axis=0):
+        generator.ids(prompt(names[labels].tolist(), opened.space.normal))
+    return generator
+
+
+def _train(
+    generator: pipeline.Generator,
+    opened: Dataset,
+    rows: SplitRows,
+    recipe: GeneratorRecipe,
+    out: Path,
+    request: StopRequest,
+) -> dict[str, Any]:
     shared: dict[str, Any] = {"generator": generator, "recipe": recipe, "rows": rows}
     how: dict[str, Any] = {"settings": recipe.fit, "request": request}
     for part in (generator.vae, generator.text_encoder, generator.unet, generator.context):
@@ -120,6 +151,7 @@ def _train(
             trained=(generator.vae.requires_grad_(True),),
         )
         fit_stage(stage, stage="autoencoder", folder=out / "training" / "autoencoder", steps=stage.steps, **how)
+        generator.to("cpu")  # Lightning brings back what was trained, and leaves the rest on the device
         generator.vae.requires_grad_(False)
     measure_scale(generator.vae, _some_images(opened, recipe))
 
@@ -142,6 +174,7 @@ def _train(
     )
     network.grid = SampleGrid(out / "samples", "network", opened.space)
     fit_stage(network, stage="network", folder=out / "training" / "network", steps=recipe.fit.steps, **how)
+    generator.to("cpu")
     for part in trained:
         part.requires_grad_(False)
 
@@ -160,6 +193,7 @@ def _train(
         )
         context.grid = SampleGrid(out / "samples", "context", opened.space)
         fit_stage(context, stage="context", folder=out / "training" / "context", steps=context.steps, **how)
+        generator.to("cpu")
     return _finish(generator, opened, rows, recipe, out)
 
 
@@ -211,7 +245,8 @@ def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:
 def _some_images(opened: Dataset, recipe: GeneratorRecipe) -> torch.Tensor:
     """Images (n, 1, H, W) in [-1, 1], evenly from all training rows."""
     rows = opened.split("train")["row"].to_numpy()
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_MEASURED, len(rows))).astype(int))]
+    count = min(_MEASURED, max(1, _PIXELS // recipe.image_size**2), len(rows))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     images = at_size(torch.from_numpy(opened.require_images()[rows]), recipe.image_size)
     return images[:, None].float() / 127.5 - 1
 

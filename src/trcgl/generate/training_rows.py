@@ -17,8 +17,10 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
     """Images and labels of the rows that a generator may see.
 
     Raises:
-        DataError: the split is another than train, empty, or the dataset has no images.
+        DataError: the split is another than train, empty, or the dataset has no images or drawn ones.
     """
+    if dataset.info["source"] == "synthetic":
+        raise DataError(f"{dataset.folder} holds drawn images. A generator learns from real ones: give their dataset.")
     if split != "train":
         raise DataError(
             f"{dataset.folder}: a generator is trained on train patients only, not on {split!r}; what it has seen of "

@@ -1,13 +1,9 @@
 """`trcgl train DATASET --recipe NAME --out RUN [--synthetic SYNTHETIC]`: fit on train, choose the best epoch on val."""
 
 import datetime
-import logging
 import math
 import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,6 @@ import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -38,6 +32,7 @@ from trcgl.model.keeping import BEST, LAST, Keeper
 from trcgl.model.label_graph import adjacency
 from trcgl.model.losses import LOSSES
 from trcgl.model.stop import StopRequest, stop_signals
+from trcgl.model.trainer import hardware, quiet
 from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.model.weights import license_of
@@ -74,7 +69,7 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
         _say(_finished(out, info))
         return info
     # The trainer changes handlers, threads' defaults and warning filters of the process it runs in.
-    with stop_signals() as request, _quiet():
+    with stop_signals() as request, quiet():
         return _fit(opened, recipe, out, info, request, drawn)
 
 
@@ -144,7 +139,7 @@ def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: Drawn | None) -> dic
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if _get_rank():
-        return info
+        return run.read_json(out / "run.json") if (out / "run.json").exists() else info
     run.claim(out, "recipe.json", to_json(recipe), explain)
     if not (out / "run.json").exists():
         run.write_json(out / "environment.json", run.environment())
@@ -228,6 +223,9 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
         absent = [one for one in opened.space.findings if not (data.train_manifest[one] == 1).any()]
         if absent:
             _say(f"this half has no positive of {', '.join(absent)}: what is learned says nothing about them")
+    if counted and not recipe.synthetic.weight:
+        _say("synthetic.weight is 0: no drawn image is shown")
+        return
     for finding, one in (counted or {}).items():
         if one["drawn_with"]:
             dose = "" if one["dose"] is None else f" (dose {one['dose']:.2f})"
@@ -248,38 +246,19 @@ def _trainer(recipe: Recipe, out: Path, keeper: Keeper) -> lightning.Trainer:
     callbacks: list[Callback] = [GoBack(), progress, keeper]
     if settings.ema:
         callbacks.insert(0, MovingAverage(settings.ema))
-    plugins: list[Any] = [WholeCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
-    gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
     return lightning.Trainer(
-        accelerator="gpu" if gpu else "cpu",
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy=_strategy(recipe, gpu),
-        precision=settings.precision,
+        **hardware(settings, unused_parameters=settings.head_warmup_epochs > 0),  # a frozen backbone has no gradient
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=callbacks,
-        plugins=plugins,
         logger=[MetricsLog(out / "metrics.jsonl"), TensorBoardLogger(out, name="", version="tensorboard")],
         default_root_dir=out,
-        deterministic=gpu,  # CPU kernels are, and the switch would cost them time
         benchmark=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         enable_progress_bar=terminal,
     )
-
-
-def _strategy(recipe: Recipe, gpu: bool) -> Any:
-    devices, nodes = recipe.train.devices, recipe.train.nodes
-    several = torch.cuda.device_count() > 1 if devices == "auto" and gpu else devices not in ("auto", 1)
-    if not several and nodes == 1:
-        return "auto"
-    # A frozen backbone takes part in the graph of no loss.
-    return DDPStrategy(find_unused_parameters=recipe.train.head_warmup_epochs > 0)
 
 
 def _finished(out: Path, info: dict[str, Any]) -> str:
@@ -299,26 +278,6 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what a killed process left half-written beside the checkpoints."""
     for path in folder.glob(".*.part"):
         path.unlink()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Lightning says about settings that were chosen on purpose, and what torch says about Lightning."""
-    notes = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = notes.level
-    notes.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            r".*isinstance\(treespec, LeafSpec\).*",
-            r".*is smaller than the logging interval.*",
-            r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
-            r".*[Mm]odule\(s\) in eval mode at the start of training.*",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            yield
-        finally:
-            notes.setLevel(level)
 
 
 @rank_zero_only

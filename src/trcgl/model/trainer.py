@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
+from trcgl.core.errors import RecipeError
 from trcgl.model.checkpoint_io import WholeCheckpointIO
 
 
@@ -41,6 +42,8 @@ def hardware(settings: Hardware, *, unused_parameters: bool = False) -> dict[str
         settings: the part of a recipe that says where it runs.
         unused_parameters: some step's loss does not depend on all parameters (a frozen backbone).
     """
+    if settings.accelerator == "gpu" and not torch.cuda.is_available():
+        raise RecipeError("accelerator is gpu, and torch finds no GPU here: see `trcgl doctor`, or give auto or cpu.")
     gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
