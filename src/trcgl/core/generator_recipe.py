@@ -84,7 +84,7 @@ class DiffusionRecipe:
     caption_dropout: float = 0.1
     """Share of training images whose prompt is empty, for classifier-free guidance."""
     label_dropout: float = 0.1
-    """Share of images with several findings whose prompt names only some of them."""
+    """Share of images with several findings whose prompt names only some of those that are not of the tail."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ is there when the work starts again is not drawn again. An image is a function o
 matter which process draws it, in which batch.
 """
 
-import ctypes
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +30,6 @@ from trcgl.generate.prompts import Prompt
 from trcgl.generate.sampler import Sampler, draw
 
 IMAGES_PER_PART = 128
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -152,22 +149,8 @@ def prepare_network(
     torch.nn.Module.to(generator.unet, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if device.type == "cuda":  # on a CPU it gains nothing, and loses a tenth in bfloat16
         torch.nn.Module.to(generator.unet, memory_format=torch.channels_last)
-    else:
-        _keep_freed_memory()
     if compiled:
         generator.unet.compile()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what the network frees instead of giving it back to the system after every layer.
-
-    Fetching the same pages again cost up to a quarter of the time of a denoising step (6.3 M parameters, batch 16, one
-    core). Other C libraries have no `mallopt`, or ignore it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(_MMAP_THRESHOLD, 2**30)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def draw_parts(

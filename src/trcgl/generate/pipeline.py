@@ -1,7 +1,7 @@
 """A generator: a diffusers pipeline of the kind of Stable Diffusion 1.x, its context tokens, and its label space."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.memory import keep_freed_memory
 from trcgl.core.randomness import derive_seed
 from trcgl.data.labels import LabelSpace
 from trcgl.generate.autoencoder import Autoencoder, build_autoencoder
@@ -51,6 +52,7 @@ class Generator:
     context: ContextTokens
     space: LabelSpace
     info: dict[str, Any]
+    _known: dict[str, list[int]] = field(default_factory=dict, repr=False)  # ids of words that were looked up
 
     @property
     def image_size(self) -> int:
@@ -60,11 +62,14 @@ class Generator:
 
     def to(self, device: str | torch.device) -> "Generator":
         """Move all parts, and let the U-Net compute as suits the device."""
+        if torch.device(device).type == "cpu":
+            keep_freed_memory()
         for part in (self.text_encoder, self.vae, self.unet, self.context):
             part.to(device)
         self.unet.to(memory_format=torch.channels_last)
         # On CPUs the fused kernel's backward pass in bfloat16 takes three times as long as the plain one.
         plain = torch.device(device).type == "cpu"
+        self.text_encoder.set_attn_implementation("eager" if plain else "sdpa")
         self.unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())
         return self
 
@@ -101,7 +106,7 @@ class Generator:
         for words, finding in one.pieces:
             if finding and self.context.within:
                 ids += self.context.finding_ids(self.space.index(finding), vocabulary)
-            ids += self.tokenizer(words, add_special_tokens=False).input_ids
+            ids += self._ids_of(words)
         ids.append(self.tokenizer.eos_token_id)
         if len(ids) > longest:
             raise DataError(
@@ -109,6 +114,11 @@ class Generator:
                 "Ask for fewer findings, or use fewer context tokens."
             )
         return ids + [self.tokenizer.pad_token_id] * (longest - len(ids))
+
+    def _ids_of(self, words: str) -> list[int]:
+        if words not in self._known:
+            self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
+        return self._known[words]
 
     def as_encoded(self, one: Prompt) -> list[str]:
         """The pieces that the text encoder sees, and what is appended to what it says: what a prompt becomes."""

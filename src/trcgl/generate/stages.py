@@ -99,7 +99,8 @@ class Stage(lightning.LightningModule):
         for one in self.parameters():
             by_factor.setdefault(self._factors.get(id(one), 1.0), []).append(one)
         groups = [{"params": ones, "lr": self.rate * factor} for factor, ones in by_factor.items()]
-        optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        fused = self.device.type == "cpu"  # on GPUs it would unscale gradients itself, before they are clipped
+        optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
         warmup = min(self.recipe.fit.warmup_steps, self.steps // 4)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, warmup, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
@@ -185,16 +186,21 @@ class Diffusion(Stage):
             self.grid.draw(self.generator, self.global_step, self.loggers)
 
     def _hidden(self, batch: dict[str, Any], random: np.random.Generator) -> Float[Tensor, "batch tokens width"]:
-        """Encoded prompts, some about a part of the findings, some empty."""
+        """Encoded prompts, some about a part of the findings, some empty.
+
+        A tail finding is always named. Its images are shown so often that a prompt that leaves it out would soon mean
+        it, and what was asked for without it would be drawn with it.
+        """
         settings, space = self.recipe.diffusion, self.generator.space
         whole, slots = batch["of"], batch["slot"].cpu().numpy()
         draws = random.random((whole, 2 + len(space.findings)))[slots]
+        tail = np.isin(space.findings, space.in_group("tail"))
         orders = random.integers(2**32, size=whole)[slots]
         prompts = []
         for label, draw, order in zip(batch["label"].cpu().numpy(), draws, orders, strict=True):
             present = np.flatnonzero(label == 1)
             if len(present) > 1 and draw[0] < settings.label_dropout:
-                kept = draw[2:][present] < 0.5
+                kept = (draw[2:][present] < 0.5) | tail[present]
                 kept[draw[2:][present].argmin()] = True
                 present = present[kept]
             shuffled = np.random.default_rng(order)

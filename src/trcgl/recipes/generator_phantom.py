@@ -22,5 +22,5 @@ def generator_phantom() -> GeneratorRecipe:
         autoencoder=AutoencoderRecipe(factor=2),
         unet=UNetRecipe(widths=(32, 64, 128), layers=1, attention_from=2),
         diffusion=DiffusionRecipe(min_snr=0.0),
-        fit=FitRecipe(steps=6000, context_steps=300, batch_size=16, precision="bf16-mixed", grid_every=1000),
+        fit=FitRecipe(steps=5300, context_steps=200, batch_size=16, precision="bf16-mixed", grid_every=1000),
     )
