@@ -90,9 +90,7 @@ def open_drawn(folder: Path, real: Dataset, dose: float | None = None) -> Drawn:
         raise DataError(f"{folder}: images are {drawn.require_images().shape[1]} px, those of {real.folder} are not.")
     rows = drawn.manifest.join(_verdicts(folder, drawn), on="image_id", how="left", maintain_order="left")
     kept = rows.filter(pl.col("verdict") == KEPT)
-    if not kept.height:
-        raise DataError(f"{folder}: screening kept none of its {rows.height:,} images, so none can be trained with.")
-    taken = kept if dose is None else _up_to(kept, dose, real)
+    taken = kept if dose is None or not kept.height else _up_to(kept, dose, real)
     digest = run.sha256_file(folder / "dataset.json")
     return Drawn(drawn, taken.select(drawn.manifest.columns), taken["target"], digest)
 
