@@ -13,7 +13,7 @@ from trcgl.audit.diversity import Sample, diversity
 from trcgl.audit.drawing_plan import NORMALS, WITH, WITHOUT
 from trcgl.audit.features import FeatureSpace
 from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
-from trcgl.audit.label_fidelity import deranged, discrimination, of_drawn, rate, verdict
+from trcgl.audit.label_fidelity import EASY, PASS, deranged, discrimination, of_drawn, rate, verdict
 from trcgl.audit.material import Material, Real
 from trcgl.audit.memorization import memorization
 from trcgl.audit.real_or_drawn import real_or_drawn
@@ -305,9 +305,9 @@ def conclusion(told: dict[str, Any]) -> dict[str, Any]:
     if shares and "drawn" in shares and shares["real"]["value"] is not None:
         drawn, real = shares["drawn"]["value"], shares["real"]["value"]
         if drawn < _HALF * real:
+            fooled = ": the score is fooled" if word in (PASS, EASY) else ""
             cautions.append(
-                f"The structure of the finding is there in {drawn:.0%} of drawn and {real:.0%} of real images: where "
-                "the score is high all the same, it is fooled."
+                f"The structure of the finding is there in {drawn:.0%} of drawn and {real:.0%} of real images{fooled}."
             )
     if told["counts"]["source_patients"] < _FEW_REAL:
         cautions.append(f"Label sets of only {told['counts']['source_patients']} patients.")
