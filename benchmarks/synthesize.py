@@ -5,11 +5,11 @@
 Ours: 20 steps of DPM-Solver++ 2M, prompts encoded once, both halves of the guidance in one batch. The peer:
 `StableDiffusionPipeline.__call__` with the scheduler of the folder and its default of 50 steps. Batch, precision and
 guidance scale are the same, but ours guides only until what is shown is decided, as `trcgl synthesize` does. Both
-profit from what ours asks of malloc; they take turns, and without a GPU the CPU time
-of the process is taken. Without `--generator` the weights are random, and speed says nothing about the images. With a
-generator and its dataset both draw the label sets of val, and the kernel distance (KID) of what they drew to val's real
-images is printed; the peer knows no context tokens, so ours does without them too. Exits with 1 below 2.2 times the
-rate, or where our KID lies above the peer's interval.
+profit from what ours asks of malloc; they take turns, and without a GPU the CPU time of the process is taken. Without
+`--generator` the weights are random, and speed says nothing about the images. With a generator and its dataset both
+draw the label sets of val, and the kernel distance (KID) of what they drew to val's real images is printed; the peer
+knows no context tokens, so ours does without them too. Exits with 1 below 2.2 times the rate, or where our KID lies
+above the peer's interval.
 """
 
 import argparse

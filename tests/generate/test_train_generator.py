@@ -233,6 +233,32 @@ def test_settings_that_make_no_sense_are_named(recipe, message):
         check(recipe)
 
 
+def test_a_prompt_leaves_out_common_findings_but_never_one_of_the_tail(dataset, monkeypatch):
+    space = open_dataset(dataset).space
+    tail, others = set(space.in_group("tail")), set(space.findings) - set(space.in_group("tail")) - {space.normal}
+    assert tail and others
+    recipe = dataclasses.replace(RECIPE, diffusion=DiffusionRecipe(label_dropout=1.0))
+    generator = build(recipe, space)
+    module = Diffusion(
+        generator=generator,
+        recipe=recipe,
+        rows=training_rows(open_dataset(dataset)),
+        name="n",
+        steps=1,
+        rate=0.1,
+        trained=(),
+    )
+    named = []
+    encode = generator.encode
+    monkeypatch.setattr(generator, "encode", lambda prompts: named.extend(prompts) or encode(prompts))
+    label = torch.tensor([[float(one != space.normal) for one in space.findings]] * 40)
+    module._hidden({"of": 40, "slot": torch.arange(40), "label": label}, np.random.default_rng(0))
+    named = [set(one.findings) for one in named if one.findings]
+    assert len(named) >= 40
+    assert all(tail <= one for one in named)
+    assert any(not others <= one for one in named)
+
+
 def test_what_is_refused_leaves_the_folder_to_the_corrected_command(dataset, tmp_path):
     short = but(steps=1, context_steps=0, grid_every=0)
     long = dataclasses.replace(short, text=dataclasses.replace(RECIPE.text, tokens=6))

@@ -22,12 +22,12 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from torch import Tensor
 
 from trcgl.core import run
-from trcgl.core.errors import RecipeError
 from trcgl.data.augment import at_size
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import prompt_of
 from trcgl.generate.prompts import Prompt
 from trcgl.generate.sampler import Sampler, draw
+from trcgl.model.trainer import on_gpu
 
 IMAGES_PER_PART = 128
 
@@ -107,9 +107,7 @@ class Drawing:
 
 def launch(devices: int | Literal["auto"], nodes: int, accelerator: Literal["auto", "cpu", "gpu"]) -> Fabric:
     """Start the processes that draw; under torchrun or SLURM, join those that were started."""
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise RecipeError("--accelerator gpu, and torch finds no GPU here: see `trcgl doctor`, or give auto or cpu.")
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    gpu = on_gpu(accelerator)
     if TorchElasticEnvironment.detect():  # torchrun has decided how many there are
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
@@ -140,15 +138,13 @@ def end_with(parent: int) -> None:
 def prepare_network(
     generator: Generator, device: torch.device, precision: Literal["32-true", "bf16"], compiled: bool
 ) -> None:
-    """Bring a generator to a device, in the layout and precision in which it draws fastest.
+    """Bring a generator to a device, in the precision in which it is to draw.
 
     Text encoder and autoencoder stay in float32: they are asked once for an image, and rounding shows there.
     """
     generator.to(device)
     # Not diffusers' own `to`, which warns about layers that others of its networks keep in float32.
     torch.nn.Module.to(generator.unet, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    if device.type == "cuda":  # on a CPU it gains nothing, and loses a tenth in bfloat16
-        torch.nn.Module.to(generator.unet, memory_format=torch.channels_last)
     if compiled:
         generator.unet.compile()
 

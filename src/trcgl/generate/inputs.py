@@ -23,12 +23,21 @@ def open_generator(where: Path, dataset: Dataset) -> Generator:
     """
     generator = folder.load(where)
     _same_findings(generator.space, dataset, f"{where} draws")
-    if generator.info["training_patient_digest"] not in _train_digests(dataset):
+    check_train_patients(where, dataset)
+    return generator
+
+
+def check_train_patients(where: Path, dataset: Dataset) -> None:
+    """Refuse a generator folder that was not trained on the train patients of the dataset.
+
+    Raises:
+        DataError: it was not.
+    """
+    if run.read_json(Path(where) / "generator.json")["training_patient_digest"] not in _train_digests(dataset):
         raise DataError(
             f"{where} was not trained on the train patients of {dataset.folder}: it may have seen patients of its val "
             "or test split, and what it draws would carry them into training. Train a generator on this dataset."
         )
-    return generator
 
 
 def open_screener(where: Path, dataset: Dataset) -> LoadedModel:

@@ -29,7 +29,7 @@ from trcgl.data.store import Dataset, open_dataset
 from trcgl.generate import folder, pipeline
 from trcgl.generate.autoencoder import measure_scale
 from trcgl.generate.fitting import fit_stage
-from trcgl.generate.inputs import open_generator
+from trcgl.generate.inputs import check_train_patients
 from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
 from trcgl.generate.stages import Autoencoder, Diffusion
@@ -118,7 +118,7 @@ def check(recipe: GeneratorRecipe) -> None:
 def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipeline.Generator:
     """The generator before training, once it is known that it can read every prompt that training will show it."""
     if recipe.base and (Path(recipe.base) / "generator.json").exists():
-        open_generator(Path(recipe.base), opened)  # which must have seen these train patients alone
+        check_train_patients(Path(recipe.base), opened)
     generator = (folder.load_base if recipe.base else pipeline.build)(recipe, opened.space)
     generator.context.enabled = recipe.context.placement != "none"
     names = np.array(opened.space.findings)

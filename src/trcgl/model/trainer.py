@@ -35,6 +35,18 @@ class Hardware(Protocol):
         """Of the arithmetic."""
 
 
+def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
+    """Whether to work on a GPU.
+
+    Raises:
+        RecipeError: one is asked for, and there is none.
+    """
+    there = torch.cuda.is_available()
+    if accelerator == "gpu" and not there:
+        raise RecipeError("accelerator is gpu, and torch finds no GPU here: see `trcgl doctor`, or give auto or cpu.")
+    return accelerator != "cpu" and there
+
+
 def hardware(settings: Hardware, *, unused_parameters: bool = False) -> dict[str, Any]:
     """Arguments of `lightning.Trainer` for a recipe's hardware.
 
@@ -42,9 +54,7 @@ def hardware(settings: Hardware, *, unused_parameters: bool = False) -> dict[str
         settings: the part of a recipe that says where it runs.
         unused_parameters: some step's loss does not depend on all parameters (a frozen backbone).
     """
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise RecipeError("accelerator is gpu, and torch finds no GPU here: see `trcgl doctor`, or give auto or cpu.")
-    gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+    gpu = on_gpu(settings.accelerator)
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
