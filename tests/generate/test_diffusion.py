@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trcgl.generate.diffusion import min_snr_weight, noised, velocity
+from trcgl.generate.diffusion import log_snr_of, min_snr_weight, noise_levels, noised, shares_of_levels, velocity
 
 
 def scheduler(zero_terminal_snr=True):
@@ -75,3 +75,26 @@ def test_the_loss_and_its_gradient_are_finite_at_every_noise_level_with_zero_ter
     assert scale.grad.isfinite()
     assert latent.grad.isfinite().all()
     assert loss[-1] == 0  # pure noise says nothing about the latent
+
+
+def test_training_shows_the_levels_around_the_mean_most_and_still_shows_noise_alone():
+    alpha_bar = scheduler().alphas_cumprod
+    shares, log_snr = shares_of_levels(alpha_bar, 1.0, 2.0), log_snr_of(alpha_bar)
+    assert float(shares.sum()) == pytest.approx(1)
+    assert float(shares[-1]) == pytest.approx(0.25 / len(alpha_bar), rel=0.01)
+    # Three quarters of a normal distribution within one standard deviation, and a quarter of the levels there.
+    near = (log_snr - 1.0).abs() < 2.0
+    assert float(shares[near].sum()) == pytest.approx(0.75 * 0.683 + 0.25 * float(near.double().mean()), abs=0.01)
+
+
+def test_without_a_spread_training_shows_all_levels_alike():
+    assert shares_of_levels(scheduler().alphas_cumprod, 1.0, 0.0).tolist() == [1 / 1000] * 1000
+
+
+def test_levels_come_as_often_as_their_shares_and_spread_over_every_batch():
+    shares = torch.tensor([0.5, 0.0, 0.25, 0.25], dtype=torch.float64)
+    random = torch.Generator().manual_seed(0)
+    batches = torch.stack([noise_levels(shares, 8, random) for _ in range(200)])
+    assert all(torch.bincount(one, minlength=4).tolist() == [4, 0, 2, 2] for one in batches)
+    assert abs(float((batches[:, 0] == 0).double().mean()) - 0.5) < 0.1  # no place of a batch has a level of its own
+    assert not torch.equal(batches[0], batches[1])

@@ -79,6 +79,12 @@ class DiffusionRecipe:
 
     min_snr: float = 5.0
     """gamma of min-SNR weighting (Hang et al. 2023); 0 weighs the velocity's error alike at all noise levels."""
+    log_snr_mean: float = 0.5
+    """Noise levels that training shows most, where `log_snr_std` is set: half of a log-SNR is where a finding is
+    drawn, after the chest and before the grain."""
+    log_snr_std: float = 0.0
+    """Standard deviation around it (Karras et al. 2022); 0 shows all levels alike, more than half of which are nearly
+    pure noise."""
     zero_terminal_snr: bool = True
     """Rescale the schedule so that the last step is noise alone (Lin et al. 2024); not with a base."""
     caption_dropout: float = 0.1

@@ -6,8 +6,11 @@ zero signal too; a base goes on to predict what it has learned to.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+_EVEN = 0.25  # share of the noise levels that is spread evenly in time
+_FAR = 12.0  # log-SNR below which levels are alike: the schedule's last one may be minus infinity
 
 
 def noised(
@@ -53,6 +56,46 @@ def min_snr_weight(
     if prediction_type == "epsilon":
         return (gamma * (1 - alpha_bar) / alpha_bar.clamp(min=1e-12)).clamp(max=1)
     return torch.minimum(alpha_bar, gamma * (1 - alpha_bar))
+
+
+def shares_of_levels(
+    alpha_bar: Float[Tensor, " levels"], log_snr_mean: float, log_snr_std: float
+) -> Float[Tensor, " levels"]:
+    """How often training shows each noise level; they sum to 1.
+
+    Three quarters follow a normal distribution of the log-SNR, log(ā / (1 - ā)) (Karras et al. 2022, table 1, whose
+    log σ ~ N(-1.2, 1.2²) is a log-SNR of N(1, 2.4²) for data of standard deviation .5); a quarter is spread evenly in
+    time, so that no level stays unlearned, noise alone among them. All is even where the standard deviation is 0.
+
+    Args:
+        alpha_bar: of the scheduler, falling.
+        log_snr_mean: of the normal distribution.
+        log_snr_std: of the same.
+    """
+    even = torch.full((len(alpha_bar),), 1 / len(alpha_bar), dtype=torch.float64)
+    if not log_snr_std:
+        return even
+    log_snr = log_snr_of(alpha_bar).clamp(min=-_FAR)
+    (width,) = torch.gradient(log_snr)
+    density = torch.exp(-0.5 * ((log_snr - log_snr_mean) / log_snr_std) ** 2) * width.abs()
+    return (1 - _EVEN) * density / density.sum() + _EVEN * even
+
+
+def noise_levels(
+    shares: Float[Tensor, " levels"], count: int, random: torch.Generator
+) -> Int[Tensor, " count"]:
+    """Levels of a batch, each as often as its share, spread over the batch in random order.
+
+    One level is drawn from each of `count` equal parts of the distribution, which takes chance out of the loss
+    (Kingma et al. 2021, appendix I.1).
+    """
+    places = (torch.randperm(count, generator=random) + torch.rand(count, generator=random)) / count
+    return torch.searchsorted(shares.cumsum(0), places.double()).clamp(max=len(shares) - 1)
+
+
+def log_snr_of(alpha_bar: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
+    """Of every noise level, in float64; that of noise alone is very low instead of infinite."""
+    return (alpha_bar.double() / (1 - alpha_bar.double())).clamp(min=1e-30).log()
 
 
 def _roots(alpha_bar: Tensor) -> tuple[Tensor, Tensor]:

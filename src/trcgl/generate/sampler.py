@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from trcgl.generate.diffusion import log_snr_of
 from trcgl.generate.pipeline import Generator
 
 Sampler = Literal["dpm++2m", "ddim"]
@@ -72,7 +73,7 @@ def sample(
 ) -> Float[Tensor, "batch channels height width"]:
     """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
     scheduler = _scheduler(generator, sampler, steps)
-    levels = _log_snr(generator.scheduler.alphas_cumprod)
+    levels = log_snr_of(generator.scheduler.alphas_cumprod)
     both = torch.cat([condition, empty.expand(len(condition), -1, -1)])
     latents = noise * scheduler.init_noise_sigma
     for step in scheduler.timesteps:
@@ -106,11 +107,6 @@ def _scheduler(generator: Generator, sampler: Sampler, steps: int) -> DPMSolverM
     return scheduler
 
 
-def _log_snr(alpha_bar: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
-    """Of every noise level; that of noise alone is very low instead of infinite."""
-    return (alpha_bar.double() / (1 - alpha_bar.double())).clamp(min=1e-30).log()
-
-
 def even_in_log_snr(alpha_bar: Float[Tensor, " levels"], steps: int) -> list[int]:
     """Noise levels for a few large steps: from the last one down to the first, their log-SNR evenly spaced.
 
@@ -126,7 +122,7 @@ def even_in_log_snr(alpha_bar: Float[Tensor, " levels"], steps: int) -> list[int
     Returns:
         Levels, falling.
     """
-    ratio = _log_snr(alpha_bar).numpy()
+    ratio = log_snr_of(alpha_bar).numpy()
     last = len(ratio) - 1
     beginning = max(float(ratio[-1]), _FIRST_LOG_SNR)
     wanted = np.linspace(beginning, ratio[0], steps if beginning == ratio[-1] else max(1, steps - 1))

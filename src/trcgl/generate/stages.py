@@ -1,5 +1,6 @@
 """What the stages of the generator's training minimize; all randomness is a function of the seed and the batch."""
 
+from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -153,6 +154,12 @@ class Diffusion(Stage):
 
     grid: SampleGrid | None = None
 
+    @cached_property
+    def _shares(self) -> Float[Tensor, " levels"]:
+        settings = self.recipe.diffusion
+        levels = self.generator.scheduler.alphas_cumprod
+        return diffusion.shares_of_levels(levels, settings.log_snr_mean, settings.log_snr_std)
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Squared error of what the network predicts, weighted by min-SNR."""
         number, whole, slot = batch["number"], batch["of"], batch["slot"].cpu()
@@ -164,7 +171,7 @@ class Diffusion(Stage):
         random = torch.Generator().manual_seed(seed)
         noise = torch.randn((whole, *latent.shape[1:]), generator=random)[slot].to(latent)
         levels = self.generator.scheduler.alphas_cumprod
-        step = torch.randint(len(levels), (whole,), generator=random)[slot]
+        step = diffusion.noise_levels(self._shares, whole, random)[slot]
         alpha_bar = levels[step].to(latent)
         hidden = self._hidden(batch, randomness(seed, "words"))
         predicted = self.generator.unet(

@@ -92,6 +92,7 @@ def check(recipe: GeneratorRecipe) -> None:
         ("fit.save_steps", fit.save_steps >= 0, "at least 0"),
         ("fit.grid_every", fit.grid_every >= 0, "at least 0"),
         ("diffusion.min_snr", recipe.diffusion.min_snr >= 0, "at least 0 (0 switches it off)"),
+        ("diffusion.log_snr_std", recipe.diffusion.log_snr_std >= 0, "at least 0 (0 shows all levels alike)"),
         ("diffusion.caption_dropout", 0 <= recipe.diffusion.caption_dropout < 1, "at least 0 and below 1"),
         ("diffusion.label_dropout", 0 <= recipe.diffusion.label_dropout <= 1, "between 0 and 1"),
         ("fit.devices", fit.devices == "auto" or fit.devices >= 1, "auto, or at least 1"),
