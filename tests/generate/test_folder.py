@@ -50,7 +50,15 @@ def test_plain_diffusers_draws_from_it(saved):
     assert (image.size, image.mode) == ((32, 32), "L")
 
 
-@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.safetensors", "context.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "context.safetensors",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+    ],
+)
 def test_a_changed_or_missing_file_is_named(saved, name):
     _, path = saved
     content = (path / name).read_bytes()

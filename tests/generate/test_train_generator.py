@@ -12,6 +12,7 @@ import torch
 from trcgl.core import run
 from trcgl.core.errors import CheckpointError, DataError, Interrupted, RecipeError
 from trcgl.core.generator_recipe import (
+    UNCHANGED,
     AutoencoderRecipe,
     ContextRecipe,
     DiffusionRecipe,
@@ -20,13 +21,14 @@ from trcgl.core.generator_recipe import (
     TextRecipe,
     UNetRecipe,
 )
+from trcgl.core.recipe import AugmentRecipe
 from trcgl.data.store import open_dataset
 from trcgl.generate.diffusion import noised, velocity
 from trcgl.generate.folder import load
 from trcgl.generate.pipeline import build
 from trcgl.generate.stages import Diffusion
 from trcgl.generate.train_generator import check, train_generator
-from trcgl.generate.training_rows import sampler, training_rows
+from trcgl.generate.training_rows import loader, sampler, training_rows
 
 from ..model.small_dataset import write_dataset
 from ..model.small_synthetic import write_synthetic
@@ -37,9 +39,13 @@ RECIPE = GeneratorRecipe(
     unet=UNetRecipe(widths=(32, 32), layers=1, attention_from=1),
     text=TextRecipe(width=32, layers=1, heads=2, tokens=24),
     context=ContextRecipe(shared=1, per_finding=1),
-    diffusion=DiffusionRecipe(label_dropout=0.5),
+    diffusion=DiffusionRecipe(label_dropout=0.5, log_snr_std=2.0),
+    augment=AugmentRecipe(),
     fit=FitRecipe(steps=14, context_steps=4, batch_size=8, grid_every=7, save_steps=3, ema=0.9, warmup_steps=2),
 )
+
+
+STAGE = {"name": "network", "steps": 1, "rate": 1e-3, "trained": ()}
 
 
 def but(**fit):
@@ -105,6 +111,21 @@ def test_it_learns_to_denoise_images_that_it_has_not_seen(dataset, tmp_path):
     untrained = build(RECIPE, open_dataset(dataset).space)
     untrained.vae.register_to_config(scaling_factor=load(tmp_path / "g").vae.config["scaling_factor"])
     assert denoising_error(load(tmp_path / "g"), dataset) < 0.5 * denoising_error(untrained, dataset)
+
+
+def test_images_are_changed_as_the_recipe_says_and_only_then(dataset):
+    rows = training_rows(open_dataset(dataset))
+    batch = next(iter(loader(rows, lambda _: np.arange(len(rows)), 1, 4)))
+
+    def images(augment):
+        recipe = dataclasses.replace(RECIPE, augment=augment)
+        stage = Diffusion(build(recipe, open_dataset(dataset).space), recipe, rows, **STAGE)
+        return stage.images(batch)
+
+    assert torch.allclose(images(UNCHANGED), batch["image"][:, None] / 127.5 - 1, atol=1e-6)
+    brighter = images(dataclasses.replace(UNCHANGED, brightness=0.2)) - images(UNCHANGED)
+    assert not torch.allclose(brighter, torch.zeros(()), atol=0.01)
+    assert torch.equal(images(AugmentRecipe()), images(AugmentRecipe()))
 
 
 @pytest.mark.parametrize(("stage", "at"), [("network", 5), ("network", 11), ("context", 2)])
@@ -225,6 +246,9 @@ def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
         (dataclasses.replace(RECIPE, autoencoder=AutoencoderRecipe(factor=0)), "autoencoder.factor is 0"),
         (dataclasses.replace(RECIPE, text=TextRecipe(width=32, heads=3)), "text.heads is 3"),
         (dataclasses.replace(RECIPE, context=ContextRecipe(shared=-1)), "context.shared is -1"),
+        (dataclasses.replace(RECIPE, diffusion=DiffusionRecipe(log_snr_std=-1.0)), "diffusion.log_snr_std is -1.0"),
+        (dataclasses.replace(RECIPE, augment=AugmentRecipe(mixup=0.4)), "augment.mixup is 0.4.*would be drawn"),
+        (dataclasses.replace(RECIPE, augment=AugmentRecipe(erasing=0.1)), "augment.erasing is 0.1.*would be drawn"),
         (dataclasses.replace(RECIPE, unet=UNetRecipe(lora_rank=4)), "unet.lora_rank is 4.*without a --base"),
     ],
 )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from trcgl.core.recipe import AugmentRecipe
+
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
@@ -131,6 +133,10 @@ class FitRecipe:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
 
+UNCHANGED = AugmentRecipe(rotation=0.0, translation=0.0, scale=0.0, brightness=0.0, contrast=0.0)
+"""Training images as they are."""
+
+
 @dataclass(frozen=True)
 class GeneratorRecipe:
     """One generator: what `trcgl train-generator` needs besides a dataset."""
@@ -149,4 +155,7 @@ class GeneratorRecipe:
     text: TextRecipe = field(default_factory=TextRecipe)
     context: ContextRecipe = field(default_factory=ContextRecipe)
     diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
+    augment: AugmentRecipe = UNCHANGED
+    """What is learned is what is drawn, so changes have to be such as a radiograph could have. They keep a few images
+    from being learned by heart."""
     fit: FitRecipe = field(default_factory=FitRecipe)

@@ -81,9 +81,7 @@ def shares_of_levels(
     return (1 - _EVEN) * density / density.sum() + _EVEN * even
 
 
-def noise_levels(
-    shares: Float[Tensor, " levels"], count: int, random: torch.Generator
-) -> Int[Tensor, " count"]:
+def noise_levels(shares: Float[Tensor, " levels"], count: int, random: torch.Generator) -> Int[Tensor, " count"]:
     """Levels of a batch, each as often as its share, spread over the batch in random order.
 
     One level is drawn from each of `count` equal parts of the distribution, which takes chance out of the loss

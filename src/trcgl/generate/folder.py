@@ -31,6 +31,7 @@ from trcgl.generate.prompts import EMPTY, phrase, prompt
 
 SCHEMA = "trcgl.generator/1"
 DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_BESIDE = ("training", "samples")  # folders that hold no part of the pipeline
 _VOCABULARY = 20_000  # words compared with a token; whole vocabularies of bases take minutes
 
 
@@ -103,16 +104,17 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
         generator.unet.fuse_lora()
         generator.unet.unload_lora()
     try:
-        StableDiffusionPipeline(
-            vae=generator.vae,
-            text_encoder=generator.text_encoder,
-            tokenizer=generator.tokenizer,
-            unet=generator.unet,
-            scheduler=generator.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(folder, safe_serialization=True)
+        with _quiet():
+            StableDiffusionPipeline(
+                vae=generator.vae,
+                text_encoder=generator.text_encoder,
+                tokenizer=generator.tokenizer,
+                unet=generator.unet,
+                scheduler=generator.scheduler,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            ).save_pretrained(folder, safe_serialization=True)
         with run.atomic(folder / "context.safetensors") as aside:
             save_file({name: value.detach().cpu().contiguous() for name, value in _context(generator)}, aside)
     except (OSError, SafetensorError) as error:
@@ -120,7 +122,7 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
         raise DataError(
             f"{folder}: cannot be written ({why}). Free some space and give the same command again."
         ) from error
-    files = {str(path.relative_to(folder)): run.sha256_file(path) for path in _weights(folder)}
+    files = {str(path.relative_to(folder)): run.sha256_file(path) for path in _files(folder)}
     info = {
         "schema": SCHEMA,
         "digest": run.digest([f"{name} {value}" for name, value in files.items()]),
@@ -207,7 +209,7 @@ def start_context(generator: Generator) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence progress bars of a load that takes a second, and the warning that our autoencoder is not diffusers'."""
+    """Silence progress bars of what takes a second, and the warning that our autoencoder is not diffusers'."""
     bars = [one for one in (diffusers_logging, transformers_logging) if one.is_progress_bar_enabled()]
     level = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity_error()
@@ -252,5 +254,8 @@ def _context(generator: Generator) -> list[tuple[str, torch.Tensor]]:
     return list(generator.context.state_dict().items())
 
 
-def _weights(folder: Path) -> list[Path]:
-    return sorted([folder / "context.safetensors", *folder.glob("*/*.safetensors")])
+def _files(folder: Path) -> list[Path]:
+    """Everything that decides what is drawn: weights, configurations, vocabulary."""
+    inside = [path for kind in ("safetensors", "json", "txt") for path in folder.glob(f"*/*.{kind}")]
+    parts = [path for path in inside if path.parent.name not in _BESIDE]
+    return sorted([folder / "context.safetensors", folder / "model_index.json", *parts])

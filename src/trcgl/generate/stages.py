@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trcgl.core.errors import RecipeError
-from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.generator_recipe import UNCHANGED, GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
-from trcgl.data.augment import at_size
+from trcgl.data.augment import at_size, augment, draw_parameters, to_unit
 from trcgl.data.datamodule import SplitRows
 from trcgl.generate import diffusion
 from trcgl.generate.fitting import clip, warmed_up
@@ -135,8 +135,13 @@ class Stage(lightning.LightningModule):
         scheduler.step()
 
     def images(self, batch: dict[str, Any]) -> Float[Tensor, "batch 1 height width"]:
-        """Images of a batch at the generator's size, in [-1, 1]."""
-        return at_size(batch["image"], self.recipe.image_size)[:, None].float() / 127.5 - 1
+        """Images of a batch at the generator's size, changed as the recipe says, in [-1, 1]."""
+        image = to_unit(at_size(batch["image"], self.recipe.image_size))
+        if self.recipe.augment != UNCHANGED:
+            seed = derive_seed(self.recipe.seed, self.name)
+            parameters = draw_parameters(self.recipe.augment, batch["of"], seed, batch["number"])
+            image = augment(image, parameters.take(batch["slot"], image.device))
+        return image * 2 - 1
 
     def mean(self, each: Float[Tensor, " batch"], batch: dict[str, Any]) -> Tensor:
         """Mean over the real rows of the batch on all processes together; remembers the loss for the log."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.recipe import AugmentRecipe
 from trcgl.recipes.generator_phantom import generator_phantom
 
 
@@ -16,5 +17,7 @@ def generator_nih_mini() -> GeneratorRecipe:
         trcgl train-generator nih-mini --recipe generator_nih_mini --out generator
     """
     recipe = generator_phantom()
-    fit = replace(recipe.fit, steps=6000, context_steps=300)
-    return replace(recipe, name="generator_nih_mini", fit=fit)
+    # A share of their own would show each of a few dozen images of the tail hundreds of times.
+    fit = replace(recipe.fit, steps=4000, context_steps=150, tail=0.0, replay=0.3)
+    changed = AugmentRecipe(rotation=2.0, translation=0.03, scale=0.05, brightness=0.05, contrast=0.1)
+    return replace(recipe, name="generator_nih_mini", augment=changed, fit=fit)

@@ -22,5 +22,5 @@ def generator_phantom() -> GeneratorRecipe:
         autoencoder=AutoencoderRecipe(factor=2),
         unet=UNetRecipe(widths=(32, 64, 128), layers=1, attention_from=2),
         diffusion=DiffusionRecipe(min_snr=0.0, log_snr_std=2.0),
-        fit=FitRecipe(steps=5800, context_steps=200, batch_size=16, precision="bf16-mixed", grid_every=1000),
+        fit=FitRecipe(steps=5000, context_steps=150, batch_size=16, precision="bf16-mixed", grid_every=2500),
     )
