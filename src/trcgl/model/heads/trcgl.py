@@ -1,7 +1,4 @@
-"""Heads: a feature map in, one logit per finding out. Every head has one signature; `HEADS` is the registry."""
-
-from abc import ABC, abstractmethod
-from typing import NamedTuple
+"""The head of TRCGL-Net."""
 
 import torch
 from jaxtyping import Float
@@ -10,60 +7,8 @@ from torch import Tensor, nn
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.channel_reweighting import ChannelReweighting
 from trcgl.model.class_attention import ClassAttention
-from trcgl.model.label_graph import LabelGraph
-
-
-class HeadOutput(NamedTuple):
-    """What a head returns.
-
-    Args:
-        logits: (B, C).
-        maps: (B, C, h, w), each map sums to 1; None for a head without attention.
-    """
-
-    logits: Tensor
-    maps: Tensor | None
-
-
-class Head(nn.Module, ABC):
-    """A head is built as `HEADS[name](width, findings, recipe, adjacency)`.
-
-    Args:
-        width: channels D of the feature map.
-        findings: number of findings C.
-        recipe: the model's settings; a head reads those that concern it.
-        adjacency: normalized label graph Â (C, C); a head without a graph ignores it.
-    """
-
-    @abstractmethod
-    def __init__(
-        self, width: int, findings: int, recipe: ModelRecipe, adjacency: Float[Tensor, "findings findings"]
-    ) -> None:
-        super().__init__()
-
-    @abstractmethod
-    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
-        """Logits, and attention maps where the head has them."""
-
-    def gates(self) -> dict[str, float]:
-        """Present value of every gate by name, for the log; empty for a head without gates."""
-        return {}
-
-
-class LinearHead(Head):
-    """Global average pooling and a linear layer: W mean_hw F + b. What timm does by default."""
-
-    def __init__(
-        self, width: int, findings: int, recipe: ModelRecipe, adjacency: Float[Tensor, "findings findings"]
-    ) -> None:
-        super().__init__(width, findings, recipe, adjacency)
-        self.dropout = nn.Dropout(recipe.dropout)
-        self.classifier = _classifier(width, findings)
-
-    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
-        """Logits; no maps."""
-        pooled = feature.mean((2, 3))                                 # (B, D)
-        return HeadOutput(self.classifier(self.dropout(pooled)), None)  # (B, C)
+from trcgl.model.heads.contract import Head, HeadOutput, linear_classifier, own_logits
+from trcgl.model.label_graph import LabelGraph, Labels
 
 
 class TrcglHead(Head):
@@ -75,27 +20,25 @@ class TrcglHead(Head):
     `learn_gates`; at 0 the module is switched off and the head is the linear one.
     """
 
-    def __init__(
-        self, width: int, findings: int, recipe: ModelRecipe, adjacency: Float[Tensor, "findings findings"]
-    ) -> None:
-        super().__init__(width, findings, recipe, adjacency)
+    def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
+        super().__init__(width, recipe, labels)
         learn = recipe.learn_gates
         self.dropout = nn.Dropout(recipe.dropout)
-        self.classifier = _classifier(width, findings)
+        self.classifier = linear_classifier(width, labels.findings)
         self.reweight = ChannelReweighting(width, recipe.reduction, recipe.reweighting_gate, learn_gate=learn)
-        self.attend = ClassAttention(width, findings, recipe.attention_temperature)
-        self.graph = LabelGraph(width, recipe.label_embedding, adjacency)
+        self.attend = ClassAttention(width, labels.findings, recipe.attention_temperature)
+        self.graph = LabelGraph(width, recipe, labels)
         self.attention_gate = nn.Parameter(torch.tensor(recipe.attention_gate), requires_grad=learn)
         self.graph_gate = nn.Parameter(torch.tensor(recipe.graph_gate), requires_grad=learn)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
         """Logits and one attention map per finding."""
-        pooled = feature.mean((2, 3))                                       # (B, D)        g
-        factors = self.reweight(pooled)                                     # (B, D)        1 + γ s
+        pooled = feature.mean((2, 3))                                         # (B, D)        g
+        factors = self.reweight(pooled)                                       # (B, D)        1 + γ s
         per_finding, maps = self.attend(feature * factors[:, :, None, None])  # (B, C, D), (B, C, h, w)
-        everywhere = self.classifier(self.dropout(pooled))                  # (B, C)        l_gap
-        somewhere = self._own_logit(self.dropout(per_finding))              # (B, C)        l_spatial
-        together = self.graph(pooled * factors)                             # (B, C)        l_lab
+        everywhere = self.classifier(self.dropout(pooled))                    # (B, C)        l_gap
+        somewhere = own_logits(self.dropout(per_finding), self.classifier)    # (B, C)        l_spatial
+        together = self.graph(pooled * factors)                               # (B, C)        l_lab
         logits = everywhere + self.attention_gate * somewhere + self.graph_gate * together
         return HeadOutput(logits, maps)
 
@@ -103,17 +46,3 @@ class TrcglHead(Head):
         """γ, λ and μ."""
         gates = {"reweighting": self.reweight.gate, "attention": self.attention_gate, "graph": self.graph_gate}
         return {name: float(gate.detach()) for name, gate in gates.items()}
-
-    def _own_logit(self, per_finding: Float[Tensor, "batch findings width"]) -> Float[Tensor, "batch findings"]:
-        return torch.einsum("bcd,cd->bc", per_finding, self.classifier.weight) + self.classifier.bias
-
-
-def _classifier(width: int, findings: int) -> nn.Linear:
-    layer = nn.Linear(width, findings)
-    nn.init.trunc_normal_(layer.weight, std=0.02)  # as ConvNeXt's own classifier
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-HEADS: dict[str, type[Head]] = {"linear": LinearHead, "trcgl": TrcglHead}
-"""Name in a recipe (`--model.head`) to class."""
