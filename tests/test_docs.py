@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from trcgl import cli
+from trcgl.model.heads import HEADS
 from trcgl.verb import Done, Verb
 from trcgl.verbs import VERBS
 
@@ -58,6 +59,12 @@ def test_a_documented_command_is_understood(page, typed, monkeypatch):
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_in_the_table_of_the_model_page_and_in_the_help(head):
+    assert f"\n| `{head}` |" in (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    assert f"`{head}`" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -5,29 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trcgl.data.labels import phrase
 from trcgl.data.sources import padchest_findings
-from trcgl.generate.prompts import EMPTY, phrase, prompt
+from trcgl.generate.prompts import EMPTY, prompt
 
 SPACE = padchest_findings.SPACE
 label_sets = st.lists(st.sampled_from([one for one in SPACE.findings if one != "Normal"]), min_size=1, unique=True)
-
-
-@pytest.mark.parametrize(
-    ("finding", "words"),
-    [
-        ("Pleural_Thickening", "pleural thickening"),
-        ("pneumoperitoneo", "pneumoperitoneum"),
-        ("Support Devices", "support devices"),
-        ("COPD signs", "COPD signs"),
-        ("Hernia", "hernia"),
-    ],
-)
-def test_a_finding_is_named_as_in_a_sentence(finding, words):
-    assert phrase(finding) == words
-
-
-def test_no_two_findings_share_a_phrase():
-    assert len({phrase(one) for one in SPACE.findings}) == len(SPACE.findings)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from trcgl.core.recipe import ModelRecipe, Recipe
 from trcgl.core.run import sha256_file
 from trcgl.data.labels import LabelSpace
 from trcgl.model.folder import load_model, save_model, update_calibration
+from trcgl.model.heads import HEADS
 from trcgl.model.label_graph import adjacency
 from trcgl.model.trcgl_net import build_network
 
@@ -17,10 +18,11 @@ SPACE = LabelSpace("three", ("Mass", "Hernia", "Edema"), {"Mass": "head", "Herni
 GRAPH = adjacency(torch.tensor([[1, 0.3, 0], [0.2, 1, 0.5], [0, 0.1, 1]]), 0.02)
 
 
-def save(folder, head="trcgl"):
+def save(folder, head="trcgl", vectors=None, **settings):
     torch.manual_seed(0)
-    recipe = Recipe(model=ModelRecipe(backbone="resnet10t", image_size=32, head=head, weights="gone.safetensors"))
-    network = build_network(recipe.model, 3, GRAPH, load_weights=False)
+    model = ModelRecipe(backbone="resnet10t", image_size=32, head=head, weights="gone.safetensors", **settings)
+    recipe = Recipe(model=model)
+    network = build_network(recipe.model, 3, GRAPH, vectors=vectors, load_weights=False)
     network(torch.rand(4, 1, 32, 32))  # moves the running statistics of the batch norm
     save_model(
         folder,
@@ -31,6 +33,7 @@ def save(folder, head="trcgl"):
         adjacency=GRAPH,
         training_patient_digest="0" * 64,
         license="apache-2.0",
+        vectors=vectors,
     )
     return network
 
@@ -39,9 +42,13 @@ def images(count=5):
     return np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("head", ["linear", "trcgl"])
-def test_loading_gives_the_same_logits_bit_for_bit(tmp_path, head):
-    network = save(tmp_path, head)
+@pytest.mark.parametrize(
+    "settings", [{}, {"graph": "learned", "queries": 2}, {"label_text": "gone", "learn_embeddings": False}]
+)
+@pytest.mark.parametrize("head", HEADS)
+def test_loading_gives_the_same_logits_bit_for_bit(tmp_path, head, settings):
+    vectors = torch.randn(3, 7) if "label_text" in settings else None
+    network = save(tmp_path, head, vectors, **settings)
     with torch.inference_mode():
         expected = network(torch.from_numpy(images())[:, None].float() / 255).logits.numpy()
     model = load_model(tmp_path)
@@ -55,6 +62,13 @@ def test_the_graph_comes_back_with_the_model(tmp_path, head):
     assert torch.equal(load_model(tmp_path).adjacency, GRAPH)
     if head == "trcgl":
         assert torch.equal(load_model(tmp_path).network.head.graph.adjacency, GRAPH)
+
+
+@pytest.mark.parametrize(("vectors", "settings"), [(torch.randn(3, 7), {}), (None, {"label_text": "a-model"})])
+def test_text_vectors_that_do_not_fit_the_recipe_are_refused(tmp_path, vectors, settings):
+    save(tmp_path, "trcgl", vectors, **settings)
+    with pytest.raises(CheckpointError, match="text vectors do not fit model.json's label_text"):
+        load_model(tmp_path)
 
 
 def test_scores_do_not_depend_on_the_batch_size(tmp_path):

@@ -7,63 +7,84 @@ import torch
 
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.heads import HEADS
-from trcgl.model.label_graph import adjacency
+from trcgl.model.label_graph import Labels, adjacency
 
 WIDTH, FINDINGS = 32, 6
 RECIPE = ModelRecipe(learn_gates=True, dropout=0.2, label_embedding=16, reduction=4)
 
 
-def build(name, recipe=RECIPE, findings=FINDINGS):
+def build(name, recipe=RECIPE, findings=FINDINGS, vectors=None):
     torch.manual_seed(0)
-    return HEADS[name](WIDTH, findings, recipe, adjacency(torch.rand(findings, findings), 0.4))
+    recipe = dataclasses.replace(recipe, head=name)
+    return HEADS[name](WIDTH, recipe, Labels(adjacency(torch.rand(findings, findings), 0.4), vectors))
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (3, 5)])
-@pytest.mark.parametrize("name", HEADS)
-def test_every_head_returns_one_logit_per_finding(name, grid, batch):
-    output = build(name)(torch.randn(batch, WIDTH, *grid))
-    assert output.logits.shape == (batch, FINDINGS)
-    assert output.maps is None or output.maps.shape == (batch, FINDINGS, *grid)
+every_head = pytest.mark.parametrize("name", HEADS)
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_every_parameter_of_every_head_is_trained(name):
-    head = build(name)
+@pytest.mark.parametrize("findings", [1, 5, 30])
+@pytest.mark.parametrize(("batch", "grid"), [(1, (1, 1)), (2, (4, 4)), (1, (3, 5))])
+@every_head
+def test_every_head_returns_one_logit_and_one_map_per_finding(name, batch, grid, findings):
+    output = build(name, findings=findings)(torch.randn(batch, WIDTH, *grid))
+    assert output.logits.shape == (batch, findings)
+    assert output.maps is None or output.maps.shape == (batch, findings, *grid)
+
+
+@pytest.mark.parametrize("spread", [1, 30])
+@pytest.mark.parametrize("training", [True, False])
+@every_head
+def test_the_maps_of_every_head_are_shares_of_one(name, training, spread):
+    maps = build(name).train(training)(spread * torch.randn(3, WIDTH, 3, 5)).maps
+    if maps is not None:
+        torch.testing.assert_close(maps.sum((2, 3)), torch.ones(3, FINDINGS))
+        assert (maps >= 0).all()
+
+
+@pytest.mark.parametrize("graph", ["symmetric", "learned"])
+@pytest.mark.parametrize("text", [False, True])
+@every_head
+def test_every_parameter_of_every_head_is_trained(name, graph, text):
+    vectors = torch.nn.functional.normalize(torch.randn(FINDINGS, 24), dim=1) if text else None
+    head = build(name, dataclasses.replace(RECIPE, graph=graph), vectors=vectors)
     (head(torch.randn(3, WIDTH, 4, 4)).logits ** 2).sum().backward()
     without = [name for name, one in head.named_parameters() if one.grad is None or not one.grad.any()]
     assert without == []
 
 
-@pytest.mark.parametrize("name", HEADS)
+@every_head
+def test_label_embeddings_can_be_kept_as_they_start(name):
+    head = build(name, dataclasses.replace(RECIPE, learn_embeddings=False))
+    assert [name for name, one in head.named_parameters() if not one.requires_grad] == [
+        name for name, _ in head.named_parameters() if name.endswith("embeddings")
+    ]
+
+
+@every_head
 def test_every_head_is_deterministic_in_evaluation(name):
     head, feature = build(name).eval(), torch.randn(3, WIDTH, 4, 4)
     assert torch.equal(head(feature).logits, head(feature).logits)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@every_head
 def test_an_image_is_scored_the_same_in_any_batch(name):
     head, feature = build(name).eval(), torch.randn(5, WIDTH, 4, 4)
     torch.testing.assert_close(head(feature).logits[2:3], head(feature[2:3]).logits)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", HEADS)
+@every_head
 def test_every_head_is_finite_in_mixed_precision(name, dtype):
     head = build(name)
     with torch.autocast("cpu", dtype=dtype):
         output = head(10 * torch.randn(2, WIDTH, 4, 4))
     output.logits.float().sum().backward()
     assert output.logits.isfinite().all()
+    assert output.maps is None or output.maps.isfinite().all()
     assert all(one.grad.isfinite().all() for one in head.parameters())
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_a_single_finding_is_enough(name):
-    assert build(name, findings=1)(torch.randn(2, WIDTH, 2, 2)).logits.shape == (2, 1)
-
-
-@pytest.mark.parametrize("name", HEADS)
+@every_head
 def test_relabeling_the_findings_permutes_the_outputs(name):
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     head, feature = build(name).eval(), torch.randn(3, WIDTH, 4, 4)
@@ -81,8 +102,23 @@ def test_relabeling_the_findings_permutes_the_outputs(name):
         torch.testing.assert_close(permuted.maps, straight.maps[:, order])
 
 
+@every_head
+def test_every_head_learns_a_batch_by_heart(name):
+    head = build(name, dataclasses.replace(RECIPE, dropout=0.0))
+    feature, target = torch.randn(8, WIDTH, 4, 4), torch.randint(0, 2, (8, FINDINGS)).float()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-2, weight_decay=0.0)
+    for _ in range(600):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(head(feature).logits, target)
+        if loss.item() < 0.1:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
-def test_attention_maps_sum_to_one(temperature):
+def test_attention_maps_sum_to_one_at_any_temperature(temperature):
     head = build("trcgl", dataclasses.replace(RECIPE, attention_temperature=temperature))
     maps = head(20 * torch.randn(3, WIDTH, 5, 5)).maps
     torch.testing.assert_close(maps.sum((2, 3)), torch.ones(3, FINDINGS))

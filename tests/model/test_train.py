@@ -2,14 +2,17 @@ import dataclasses
 import json
 import socket
 
+import polars as pl
 import pytest
 import torch
 
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.data import datamodule
+from trcgl.data.cooccurrence import counts
 from trcgl.data.store import open_dataset
 from trcgl.model.classifier import Classifier
 from trcgl.model.folder import load_model
+from trcgl.model.label_graph import ml_gcn_adjacency
 from trcgl.model.train import train
 
 from . import processes
@@ -138,6 +141,32 @@ def test_a_setting_that_cannot_be_is_named_before_anything_is_written(dataset, t
     with pytest.raises(RecipeError, match=named):
         train(dataset, small_recipe(**settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"attention_heads": 0}, "model.attention_heads is 0; it must be at least 1"),
+        ({"attention_blocks": 0}, "model.attention_blocks"),
+        ({"queries": 0}, "model.queries"),
+        ({"label_embedding": 0}, "model.label_embedding"),
+        ({"graph_share": 1.0}, "model.graph_share is 1.0; it must be between 0 and 1"),
+    ],
+)
+def test_a_setting_of_a_head_that_cannot_be_is_named_too(dataset, tmp_path, settings, named):
+    with pytest.raises(RecipeError, match=named):
+        train(dataset, with_model(small_recipe(), **settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_the_graph_that_its_recipe_chose(dataset, tmp_path):
+    recipe = with_model(small_recipe(epochs=1), graph="ml_gcn", graph_threshold=0.01)
+    train(dataset, recipe, tmp_path / "run")
+    opened = open_dataset(dataset)
+    conditional = counts(opened.manifest.filter(pl.col("split") == "train"), opened.space).conditional()
+    assert torch.equal(
+        load_model(tmp_path / "run" / "model").adjacency, ml_gcn_adjacency(torch.from_numpy(conditional), 0.01, 0.2)
+    )
 
 
 def test_a_full_disk_is_an_error_that_names_the_checkpoint(dataset, tmp_path, monkeypatch):

@@ -31,25 +31,39 @@ class ModelRecipe:
     drop_path: float = 0.0
     """Stochastic depth of the backbone."""
     dropout: float = 0.0
-    """Dropout on the pooled features before the classifier."""
+    """Dropout on the features before the classifier, and in transformer layers of a head."""
     head: str = "trcgl"
-    """Name of a head in `trcgl.model.heads.HEADS`."""
+    """`linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet` or `clarity`."""
     reweighting_gate: float = 0.05
     """gamma: weight of channel reweighting; the start value where `learn_gates` is set."""
     attention_gate: float = 0.1
-    """lambda: weight of the class-aware attention logit."""
+    """lambda: weight of the attention logit of `trcgl` and `csra`."""
     graph_gate: float = 0.05
     """mu: weight of the label-graph logit."""
     learn_gates: bool = False
-    """Train the three gates with the network and log them."""
+    """Train the gates with the network and log them."""
     reduction: int = 16
-    """Reduction r of the channel-reweighting bottleneck."""
+    """Reduction r of the bottleneck of `trcgl` and `dualattnet`."""
     attention_temperature: float = 1.0
-    """tau of the spatial softmax."""
+    """tau of the spatial softmax of `trcgl` and `dualattnet`."""
     label_embedding: int = 256
-    """Width of the learnable label embeddings E."""
+    """Width of random label embeddings E, of the hidden graph layer, and of transformer layers in a head."""
+    label_text: str | None = None
+    """A `transformers` text model (folder or hub id) that E starts from; `None` starts E at random."""
+    learn_embeddings: bool = True
+    """Train the label embeddings E (queries, class tokens); off keeps them as they start."""
+    graph: Literal["symmetric", "ml_gcn", "identity", "learned"] = "symmetric"
+    """Label graph: mean of P(j|i) and P(i|j); P(j|i) made binary, as ML-GCN; no edges; or attention among E."""
     graph_threshold: float = 0.02
-    """Conditional co-occurrence below this is no edge."""
+    """Conditional co-occurrence below this is no edge (0.4 in ML-GCN)."""
+    graph_share: float = 0.2
+    """p of `ml_gcn`: what a finding takes from its neighbors together."""
+    attention_heads: int = 4
+    """Attention heads of `csra`, `ml_decoder`, `query2label` and `clarity`."""
+    attention_blocks: int = 2
+    """Transformer layers of `query2label` and `clarity`."""
+    queries: int | None = None
+    """Group queries of `ml_decoder`; `None` gives each finding its own."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The label space: which findings there are, in which order, in which group, and from which raw labels."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from trcgl.core.errors import DataError
 
 Group = Literal["head", "medium", "tail"]
 GROUPS: tuple[Group, ...] = ("head", "medium", "tail")
+_SPELLINGS = {"pneumoperitoneo": "pneumoperitoneum"}
+_NAME = re.compile(r"[A-Z][a-z]")
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,9 @@ class LabelSpace:
             )
         except (TypeError, KeyError) as error:
             raise DataError(f"the stored label space cannot be read: {error}. Prepare the dataset again.") from error
+
+
+def phrase(finding: str) -> str:
+    """A finding's name within a sentence: `Pleural_Thickening` is pleural thickening; abbreviations keep their case."""
+    words = [word.lower() if _NAME.match(word) else word for word in finding.replace("_", " ").split()]
+    return " ".join(_SPELLINGS.get(word, word) for word in words)

@@ -24,10 +24,10 @@ from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import from_json
-from trcgl.data.labels import LabelSpace
+from trcgl.data.labels import LabelSpace, phrase
 from trcgl.generate.context import ContextTokens, nearest
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.prompts import EMPTY, phrase, prompt
+from trcgl.generate.prompts import EMPTY, prompt
 
 SCHEMA = "trcgl.generator/1"
 DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"

@@ -1,14 +1,13 @@
 """A label set in plain English."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from trcgl.data.labels import phrase
+
 _PLAIN, _NORMAL = "chest radiograph", "normal"
-_SPELLINGS = {"pneumoperitoneo": "pneumoperitoneum"}
-_NAME = re.compile(r"[A-Z][a-z]")
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,6 @@ class Prompt:
 
 EMPTY = Prompt()
 """What classifier-free guidance steers away from."""
-
-
-def phrase(finding: str) -> str:
-    """A finding's name within a sentence: `Pleural_Thickening` is pleural thickening; abbreviations keep their case."""
-    words = [word.lower() if _NAME.match(word) else word for word in finding.replace("_", " ").split()]
-    return " ".join(_SPELLINGS.get(word, word) for word in words)
 
 
 def prompt(findings: Iterable[str], normal: str | None, order: np.random.Generator | None = None) -> Prompt:

@@ -22,7 +22,7 @@ from trcgl.model.weights import read_safetensors
 
 SCHEMA = "trcgl.model/1"
 _FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
-_NETWORK, _ADJACENCY = "network.", "adjacency"
+_NETWORK, _ADJACENCY, _VECTORS = "network.", "adjacency", "vectors"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LoadedModel:
         info: the content of `model.json`.
         thresholds: finding to the threshold fitted on val, or None before `trcgl evaluate`.
         temperature: fitted on val, or None before `trcgl evaluate`.
-        adjacency: Â (C, C), also for a head that does not use it.
+        adjacency: Â (C, C), also for a head that does not use it; the identity where the graph is learned.
     """
 
     network: TrcglNet
@@ -98,6 +98,7 @@ def save_model(
     adjacency: Float[Tensor, "findings findings"],
     training_patient_digest: str,
     license: str,
+    vectors: Float[Tensor, "findings text"] | None = None,
     synthetic: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
     temperature: float | None = None,
@@ -113,6 +114,7 @@ def save_model(
         adjacency: Â that the network was built with.
         training_patient_digest: `run.digest` of the training patients, so that a leak can be seen later.
         license: of the initial weights.
+        vectors: of the text model that label embeddings started from, which a loaded model then does not need.
         synthetic: which drawn images it was trained with.
         thresholds: finding to threshold.
         temperature: of the calibration.
@@ -123,6 +125,8 @@ def save_model(
     folder = Path(folder)
     tensors = {_NETWORK + name: _portable(tensor) for name, tensor in network.state_dict().items()}
     tensors[_ADJACENCY] = _portable(adjacency)
+    if vectors is not None:
+        tensors[_VECTORS] = _portable(vectors)
     with run.atomic(folder / "model.safetensors") as aside:
         save_file(tensors, aside)
     normalization = {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()}
@@ -166,7 +170,10 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
     if adjacency is None or adjacency.shape != (findings, findings):
         found = "missing" if adjacency is None else tuple(adjacency.shape)
         raise CheckpointError(f"{path}: the label graph is {found}, not {(findings, findings)}. Train the model again.")
-    network = build_network(recipe.model, findings, adjacency, load_weights=False)
+    vectors = tensors.pop(_VECTORS, None)
+    if (vectors is None) != (recipe.model.label_text is None) or (vectors is not None and len(vectors) != findings):
+        raise CheckpointError(f"{path}: the text vectors do not fit model.json's label_text. Train the model again.")
+    network = build_network(recipe.model, findings, adjacency, vectors=vectors, load_weights=False)
     try:
         network.load_state_dict({name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()})
     except RuntimeError as error:

@@ -29,7 +29,8 @@ from trcgl.model.checkpoint_io import WholeCheckpointIO
 from trcgl.model.classifier import Classifier
 from trcgl.model.folder import save_model
 from trcgl.model.keeping import BEST, LAST, Keeper
-from trcgl.model.label_graph import adjacency
+from trcgl.model.label_graph import build_adjacency
+from trcgl.model.label_text import finding_vectors
 from trcgl.model.losses import LOSSES
 from trcgl.model.stop import StopRequest, stop_signals
 from trcgl.model.trainer import hardware, quiet
@@ -55,7 +56,8 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
         The content of `run.json`: where the best epoch is and what val said of it.
 
     Raises:
-        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, or training diverged.
+        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, the text model of
+            `model.label_text` cannot be had, or training diverged.
         DataError: the dataset is not usable, `synthetic` was drawn for another one, or the disk is full.
         CheckpointError: initial weights or the checkpoint to resume from cannot be read.
         Interrupted: a signal asked to stop; the state is saved.
@@ -79,7 +81,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         RecipeError: one is; the message names it.
     """
-    train, synthetic = recipe.train, recipe.synthetic
+    model, train, synthetic = recipe.model, recipe.train, recipe.synthetic
     for path, holds, wanted in (
         ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
         ("train.epochs", train.epochs >= 1, "at least 1"),
@@ -97,7 +99,12 @@ def check(recipe: Recipe) -> None:
         ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
         ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
         ("synthetic.dose", 0 <= (synthetic.dose or 0) < math.inf, "at least 0"),
-        ("model.image_size", recipe.model.image_size >= 1, "at least 1"),
+        ("model.image_size", model.image_size >= 1, "at least 1"),
+        ("model.label_embedding", model.label_embedding >= 1, "at least 1"),
+        ("model.graph_share", 0 < model.graph_share < 1, "between 0 and 1"),
+        ("model.attention_heads", model.attention_heads >= 1, "at least 1"),
+        ("model.attention_blocks", model.attention_blocks >= 1, "at least 1"),
+        ("model.queries", model.queries is None or model.queries >= 1, "at least 1"),
         ("augment.mixup", recipe.augment.mixup >= 0, "at least 0"),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
     ):
@@ -171,11 +178,13 @@ def _fit(
     counted = drawn.counts(data.train_manifest) if drawn else None
     _announce(data, opened, recipe, counted)
     graph = training_graph(data, opened, recipe)
+    text = recipe.model.label_text
+    vectors = None if text is None else finding_vectors(text, opened.space.findings)
     size = opened.require_images().shape[1]
     if size != recipe.model.image_size:
         _say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
     torch.manual_seed(derive_seed(recipe.seed, "network"))
-    network = build_network(recipe.model, len(opened.space.findings), graph)
+    network = build_network(recipe.model, len(opened.space.findings), graph, vectors=vectors)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
         network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.shown.image_ids, counted
@@ -200,6 +209,7 @@ def _fit(
             space=opened.space,
             preprocessing={"image_size": recipe.model.image_size, "fit": opened.info["fit"]},
             adjacency=graph,
+            vectors=vectors,
             training_patient_digest=run.digest(data.train_manifest["patient_id"].unique().to_list()),
             license=license_of(recipe.model),
             synthetic=info.get("synthetic"),
@@ -236,9 +246,9 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
 
 
 def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Tensor:
-    """Normalized label graph Â (C, C) of the training rows that take part."""
+    """Normalized label graph Â (C, C) of the training rows that take part, made as `model.graph` says."""
     conditional = counts(data.train_manifest, opened.space).conditional()
-    return adjacency(torch.from_numpy(conditional), recipe.model.graph_threshold)
+    return build_adjacency(torch.from_numpy(conditional), recipe.model)
 
 
 def _trainer(recipe: Recipe, out: Path, keeper: Keeper) -> lightning.Trainer:

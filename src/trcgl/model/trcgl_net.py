@@ -11,6 +11,7 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.backbone import create_backbone, take_final_norm
 from trcgl.model.heads import HEADS, HeadOutput
+from trcgl.model.label_graph import Labels
 from trcgl.model.weights import load_local
 
 
@@ -24,11 +25,12 @@ class TrcglNet(nn.Module):
     Args:
         recipe: the model's settings.
         findings: number of findings C.
-        adjacency: normalized label graph Â (C, C), from `label_graph.adjacency`.
+        adjacency: normalized label graph Â (C, C), from `label_graph.build_adjacency`.
+        vectors: of the findings (C, T), from `label_text.finding_vectors`; None starts label embeddings at random.
         load_weights: False leaves the backbone at random, for a caller that loads trained weights next.
 
     Raises:
-        RecipeError: the backbone, one of its options or the head does not exist.
+        RecipeError: the backbone, one of its options or the head does not exist, or the head's settings contradict.
         CheckpointError: the initial weights cannot be loaded.
     """
 
@@ -41,6 +43,7 @@ class TrcglNet(nn.Module):
         findings: int,
         adjacency: Float[Tensor, "findings findings"],
         *,
+        vectors: Float[Tensor, "findings text"] | None = None,
         load_weights: bool = True,
     ) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class TrcglNet(nn.Module):
         if load_weights and recipe.weights not in ("hub", "none"):
             load_local(self.backbone.body, Path(recipe.weights))
         self.norm = take_final_norm(self.backbone)
-        self.head = HEADS[recipe.head](self.backbone.width, findings, recipe, adjacency)
+        self.head = HEADS[recipe.head](self.backbone.width, recipe, Labels(adjacency, vectors))
         config: dict[str, Any] = self.backbone.body.pretrained_cfg  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None])
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None])
@@ -69,6 +72,7 @@ def build_network(
     findings: int,
     adjacency: Float[Tensor, "findings findings"],
     *,
+    vectors: Float[Tensor, "findings text"] | None = None,
     load_weights: bool = True,
 ) -> TrcglNet:
     """The network of a recipe with its initial weights.
@@ -77,10 +81,11 @@ def build_network(
         recipe: the model's settings.
         findings: number of findings C.
         adjacency: normalized label graph Â (C, C).
+        vectors: of the findings (C, T); None starts label embeddings at random.
         load_weights: False leaves the backbone at random, for a caller that loads trained weights next.
 
     Raises:
-        RecipeError: the backbone, one of its options or the head does not exist.
+        RecipeError: the backbone, one of its options or the head does not exist, or the head's settings contradict.
         CheckpointError: the initial weights cannot be loaded.
     """
-    return TrcglNet(recipe, findings, adjacency, load_weights=load_weights)
+    return TrcglNet(recipe, findings, adjacency, vectors=vectors, load_weights=load_weights)

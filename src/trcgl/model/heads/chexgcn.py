@@ -1,0 +1,32 @@
+"""A co-occurrence graph beside the image's own classifier, in the manner of CheXGCN."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trcgl.core.recipe import ModelRecipe
+from trcgl.model.heads.contract import Head, HeadOutput, linear_classifier
+from trcgl.model.label_graph import GraphClassifiers, Labels
+
+
+class ChexGcnHead(Head):
+    """In the manner of CheXGCN (Chen et al., IEEE JBHI 2020): scores of a label graph recalibrate the image's logits.
+
+        g = mean_hw F
+        l = W g + b + g Z^T,   Z = Â σ(Â E W1) W2
+
+    The original has an image feature embedding and a label co-occurrence module, a graph convolution over word vectors
+    of the findings, whose scores "adaptively recalibrate" the outputs. Here recalibration is a sum, the graph is the
+    one that `model.graph` names, label embeddings are learned unless `model.label_text` names a text model, and the
+    backbone is any.
+    """
+
+    def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
+        super().__init__(width, recipe, labels)
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.classifier = linear_classifier(width, labels.findings)
+        self.graph = GraphClassifiers(width, recipe, labels)
+
+    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
+        """Logits; no maps."""
+        pooled = self.dropout(feature.mean((2, 3)))                               # (B, D)
+        return HeadOutput(self.classifier(pooled) + self.graph(pooled), None)     # (B, C)

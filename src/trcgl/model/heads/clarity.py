@@ -1,0 +1,51 @@
+"""Class tokens beside the places, in the manner of CLARiTy."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trcgl.core.recipe import ModelRecipe
+from trcgl.model.heads.attention import Block, LabelQueries, Places, transformer_width
+from trcgl.model.heads.contract import Head, HeadOutput, linear_classifier, own_logits
+from trcgl.model.label_graph import Labels
+
+
+class ClarityHead(Head):
+    """In the manner of CLARiTy (Statheros et al., arXiv 2512.16700): one class token per finding among the places.
+
+        X   = blocks([class tokens; W F + b + positions])
+        l_c = w_c · norm(X_c) + b_c
+        A_c = attention of class token c to the places, mean over blocks and heads, scaled to sum 1
+
+    The original is a whole vision transformer; here `model.attention_blocks` blocks of width `model.label_embedding`
+    stand on the map of any backbone. Its background suppression (SegmentCAM), its teacher, its self-supervised start
+    and the loss that keeps class tokens orthogonal are left out.
+
+    Raises:
+        RecipeError: the width cannot be divided among the heads.
+    """
+
+    def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
+        super().__init__(width, recipe, labels)
+        inner, heads = transformer_width(recipe), recipe.attention_heads
+        self.places = Places(width, inner)
+        self.tokens = LabelQueries(labels.findings, recipe, labels.vectors)
+        self.blocks = nn.ModuleList(Block(inner, heads, recipe.dropout) for _ in range(recipe.attention_blocks))
+        self.norm = nn.LayerNorm(inner)
+        self.classifier = linear_classifier(inner, labels.findings)
+
+    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
+        """Logits and the attention map of each finding's class token."""
+        places, positions = self.places(feature)                            # (B, hw, E), (hw, E)
+        classes = self.tokens(len(feature))                                 # (B, C, E)
+        findings = classes.shape[1]
+        tokens = torch.cat([classes, places + positions], dim=1)            # (B, C + hw, E)
+        looks = []
+        for block in self.blocks:
+            tokens, attention = block(tokens)                               # (B, C + hw, E), (B, C + hw, C + hw)
+            looks.append(attention[:, :findings, findings:])
+        logits = own_logits(self.norm(tokens[:, :findings]), self.classifier)  # (B, C)
+        maps = torch.stack(looks).mean(0)                                   # (B, C, hw)
+        maps = maps + torch.finfo(maps.dtype).tiny  # even where a token looked at no place at all
+        maps = maps / maps.sum(-1, keepdim=True)                            # (B, C, hw)
+        return HeadOutput(logits, maps.unflatten(-1, feature.shape[-2:]))   # (B, C), (B, C, h, w)

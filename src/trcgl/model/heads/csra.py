@@ -1,0 +1,75 @@
+"""Class-specific residual attention."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.recipe import ModelRecipe
+from trcgl.model.heads.contract import Head, HeadOutput, linear_classifier
+from trcgl.model.label_graph import Labels
+
+TEMPERATURES: dict[int, tuple[float, ...]] = {
+    1: (1.0,),
+    2: (1.0, math.inf),
+    4: (1.0, 2.0, 4.0, math.inf),
+    6: (1.0, 2.0, 3.0, 4.0, 5.0, math.inf),
+    8: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, math.inf),
+}
+"""Number of heads to the temperature T of each, as published; infinity, written 99 there, is max pooling."""
+
+
+class CsraHead(Head):
+    """Class-specific residual attention (Zhu & Wu, ICCV 2021, section 3): average pooling plus attention.
+
+        s_j  = m_c · F_j                             score of finding c at place j
+        A_j  = softmax_j(T s_j)
+        l    = Σ_heads (mean_j s_j + λ Σ_j A_j s_j)
+
+    Each of `model.attention_heads` heads has classifiers m and a temperature T of its own; λ is
+    `model.attention_gate`. The map of a finding is the mean of its A over heads. As in the paper there is no bias.
+    The authors' code also scales every m to length 1, which the paper does not mention; here m is free.
+
+    Raises:
+        RecipeError: the paper gives no temperatures for this number of heads.
+    """
+
+    def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
+        super().__init__(width, recipe, labels)
+        if recipe.attention_heads not in TEMPERATURES:
+            raise RecipeError(
+                f"model.attention_heads is {recipe.attention_heads}; csra has {', '.join(map(str, TEMPERATURES))}."
+            )
+        self.temperatures = TEMPERATURES[recipe.attention_heads]
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.classifiers = nn.ModuleList(
+            linear_classifier(width, labels.findings, bias=False) for _ in self.temperatures
+        )
+        self.attention_gate = nn.Parameter(torch.tensor(recipe.attention_gate), requires_grad=recipe.learn_gates)
+
+    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
+        """Logits and one attention map per finding."""
+        places = self.dropout(feature.flatten(2).transpose(1, 2))              # (B, hw, D)
+        logits, maps = [], []
+        for classifier, temperature in zip(self.classifiers, self.temperatures, strict=True):
+            scores = classifier(places).transpose(1, 2).float()                # (B, C, hw)
+            attention = _attention(scores, temperature)                        # (B, C, hw)
+            logits.append(scores.mean(-1) + self.attention_gate * (attention * scores).sum(-1))
+            maps.append(attention)
+        shared = torch.stack(maps).mean(0).unflatten(-1, feature.shape[-2:])   # (B, C, h, w)
+        return HeadOutput(torch.stack(logits).sum(0), shared)
+
+    def gates(self) -> dict[str, float]:
+        """λ."""
+        return {"attention": float(self.attention_gate.detach())}
+
+
+def _attention(
+    scores: Float[Tensor, "batch findings places"], temperature: float
+) -> Float[Tensor, "batch findings places"]:
+    if math.isinf(temperature):
+        return one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+    return torch.softmax(temperature * scores, dim=-1)

@@ -1,0 +1,30 @@
+"""ML-GCN."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trcgl.core.recipe import ModelRecipe
+from trcgl.model.heads.contract import Head, HeadOutput
+from trcgl.model.label_graph import GraphClassifiers, Labels
+
+
+class MlGcnHead(Head):
+    """ML-GCN (Chen et al., CVPR 2019): a graph over the labels generates the classifiers.
+
+        x = max_hw F
+        l = x Z^T,   Z = Â σ(Â E W1) W2
+
+    As published where `model.graph` is `ml_gcn`, `model.graph_threshold` 0.4, and label embeddings are vectors of text
+    (`model.label_text`) that stay as they are (`model.learn_embeddings` off). The published hidden layer is 1,024 wide
+    for D = 2,048; here it is `model.label_embedding`.
+    """
+
+    def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
+        super().__init__(width, recipe, labels)
+        self.dropout = nn.Dropout(recipe.dropout)
+        self.graph = GraphClassifiers(width, recipe, labels)
+
+    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
+        """Logits; no maps."""
+        pooled = feature.amax((2, 3))                              # (B, D)
+        return HeadOutput(self.graph(self.dropout(pooled)), None)  # (B, C)
