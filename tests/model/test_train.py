@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.recipe import LossRecipe
 from trcgl.data import datamodule
 from trcgl.data.store import open_dataset
 from trcgl.model.classifier import Classifier
 from trcgl.model.folder import load_model
+from trcgl.model.losses import LOSSES
 from trcgl.model.train import train
 
 from . import processes
@@ -173,3 +175,20 @@ def test_two_processes_train_as_one(dataset, tmp_path):
     assert [line["val/mAP"] for line in log_of(tmp_path / "one") if "val/mAP" in line] == pytest.approx(
         [line["val/mAP"] for line in log_of(tmp_path / "two") if "val/mAP" in line]
     )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains_on_mixed_images_with_unknown_labels(dataset, tmp_path, name):
+    recipe = small_recipe(epochs=1)
+    augment = dataclasses.replace(recipe.augment, mixup=0.4)
+    train(dataset, dataclasses.replace(recipe, loss=LossRecipe(name=name), augment=augment), tmp_path / "run")
+    network = load_model(tmp_path / "run" / "model").network
+    assert all(one.isfinite().all() for one in network.parameters())
+
+
+@pytest.mark.parametrize(("unknown", "same"), [(0.0, True), (0.3, False)])
+def test_entropy_maximization_differs_from_cross_entropy_by_unknown_labels_alone(tmp_path, unknown, same):
+    data = write_dataset(tmp_path / "data", unknown=unknown)
+    for name in ("bce", "entropy_maximization"):
+        train(data, dataclasses.replace(small_recipe(epochs=1), loss=LossRecipe(name=name)), tmp_path / name)
+    assert (weights_of(tmp_path / "bce") == weights_of(tmp_path / "entropy_maximization")) == same

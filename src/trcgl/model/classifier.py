@@ -16,7 +16,7 @@ from trcgl.core.recipe import Recipe
 from trcgl.data.datamodule import SplitRows, known_labels
 from trcgl.data.labels import LabelSpace
 from trcgl.model.backbone import freeze_stages
-from trcgl.model.losses import LOSSES, masked_mean
+from trcgl.model.losses import LOSSES, elements, masked_mean
 from trcgl.model.optimizer import build_optimizer, schedule
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.model.validation import SELECTED, validation_metrics
@@ -90,8 +90,10 @@ class Classifier(lightning.LightningModule):
         target, known = known_labels(batch["label"], batch["real"])
         weight = batch["real"].float()
         weight = torch.where(batch["row"] < self._real_rows, weight, self.recipe.synthetic.weight * weight)
+        self.loss.progress = self.global_step / self._steps
         logits = self.network(batch["image"]).logits
-        loss = masked_mean(self.loss(logits, target), known, weight, self._denominator(known, weight))
+        elementwise, counted = elements(self.loss, logits, target, known, batch["real"])
+        loss = masked_mean(elementwise, counted, weight, self._denominator(counted, weight))
         self._since_step.append((loss.detach(), batch["row"][batch["real"]]))
         return loss
 

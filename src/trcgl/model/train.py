@@ -82,6 +82,11 @@ def check(recipe: Recipe) -> None:
     train, synthetic = recipe.train, recipe.synthetic
     for path, holds, wanted in (
         ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
+        ("loss.beta", 0 <= recipe.loss.beta < 1, "at least 0 and below 1"),
+        ("loss.margin_scale", recipe.loss.margin_scale > 0, "above 0"),
+        ("loss.defer", 0 <= recipe.loss.defer <= 1, "between 0 and 1"),
+        ("loss.negative_tolerance", recipe.loss.negative_tolerance > 0, "above 0"),
+        ("loss.unknown_weight", recipe.loss.unknown_weight >= 0, "at least 0"),
         ("train.epochs", train.epochs >= 1, "at least 1"),
         ("train.batch_size", train.batch_size >= 1, "at least 1"),
         ("train.accumulate", train.accumulate >= 1, "at least 1"),
