@@ -152,10 +152,15 @@ def test_a_full_disk_is_an_error_that_names_the_checkpoint(dataset, tmp_path, mo
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-def test_two_processes_train_as_one(dataset, tmp_path):
+@pytest.mark.parametrize(
+    ("loss", "head", "stage"),
+    [("bce", "trcgl", "head_warmup_epochs"), ("entropy_maximization", "linear", "retrain_epochs")],
+)
+def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
     """Equal up to the order of sums: batches of 9 do not divide by 2, and some labels are unknown."""
-    recipe = small_recipe(epochs=2, head_warmup_epochs=1, batch_size=9, ema=0.9)
-    recipe = with_model(recipe, drop_path=0.0, dropout=0.0)
+    recipe = small_recipe(epochs=2, batch_size=9, ema=0.9, **{stage: 1})
+    recipe = with_model(recipe, drop_path=0.0, dropout=0.0, head=head)
+    recipe = dataclasses.replace(recipe, loss=LossRecipe(name=loss))
     recipe = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4))
     train(dataset, recipe, tmp_path / "one")
     with socket.socket() as free:

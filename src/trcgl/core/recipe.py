@@ -138,6 +138,8 @@ class TrainRecipe:
     """Largest gradient norm; 0 switches clipping off."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights; 0 switches it off."""
+    retrain_epochs: int = 0
+    """The last so many epochs retrain the head alone, from new weights and with class-balanced sampling."""
     sampler: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
     repeat_threshold: float = 0.01
     """T of repeat-factor sampling (Gupta et al. 2019)."""

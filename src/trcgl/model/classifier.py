@@ -1,5 +1,6 @@
 """The training step: loss, optimizer, schedule; all randomness is a function of the seed and the batch."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe
 from trcgl.data.datamodule import SplitRows, known_labels
 from trcgl.data.labels import LabelSpace
+from trcgl.data.sampling import retrained_from
 from trcgl.model.backbone import freeze_stages
 from trcgl.model.losses import LOSSES, elements, masked_mean
 from trcgl.model.optimizer import build_optimizer, schedule
@@ -57,6 +59,9 @@ class Classifier(lightning.LightningModule):
         if recipe.train.frozen_stages is not None:
             freeze_stages(network.backbone, recipe.train.frozen_stages)
         self.recipe, self.space = recipe, space
+        self._initial_head = copy.deepcopy(network.head.state_dict()) if recipe.train.retrain_epochs else {}
+        self._retrain = retrained_from(recipe.train)
+        self.retrain_step = steps // recipe.train.epochs * self._retrain if recipe.train.retrain_epochs else 0
         self._val_rows, self._steps, self._image_ids, self._counts = val, steps, image_ids, counts or {}
         self._real_rows = len(train)
         positives = torch.from_numpy((train.labels == 1).sum(0))
@@ -68,10 +73,18 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with it."""
         optimizer = build_optimizer(self.network, self.recipe.train)
+        warmup = self.recipe.train.warmup_steps
         rate = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: schedule(step, self.recipe.train.warmup_steps, self._steps)
+            optimizer, lambda step: schedule(step, warmup, self._steps, self.retrain_step)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def restart_head(self) -> None:
+        """Bring the head back to the weights it was built with, and let the optimizer forget how it moved."""
+        self.network.head.load_state_dict(self._initial_head)
+        for optimizer in self.trainer.optimizers:
+            for parameter in self.network.head.parameters():
+                optimizer.state.pop(parameter, None)
 
     def on_train_start(self) -> None:
         """Freeze or thaw, also when an epoch is resumed in its middle; say what a fresh run learns from."""
@@ -162,7 +175,7 @@ class Classifier(lightning.LightningModule):
         return self.trainer.strategy.reduce(value, reduce_op="mean") if self.trainer.world_size > 1 else value
 
     def _freeze(self) -> None:
-        frozen = self.current_epoch < self.recipe.train.head_warmup_epochs
+        frozen = not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
         for module in (self.network.backbone, self.network.norm):
             module.train(not frozen)  # a frozen backbone also keeps its running statistics
             module.requires_grad_(not frozen)
