@@ -154,7 +154,7 @@ def test_a_full_disk_is_an_error_that_names_the_checkpoint(dataset, tmp_path, mo
 
 @pytest.mark.parametrize(
     ("loss", "head", "stage"),
-    [("bce", "trcgl", "head_warmup_epochs"), ("entropy_maximization", "linear", "retrain_epochs")],
+    [("bce", "trcgl", "head_warmup_epochs"), ("entropy_maximization", "experts", "retrain_epochs")],
 )
 def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
     """Equal up to the order of sums: batches of 9 do not divide by 2, and some labels are unknown."""

@@ -18,6 +18,8 @@ from trcgl.data.datamodule import SplitRows, known_labels
 from trcgl.data.labels import LabelSpace
 from trcgl.data.sampling import retrained_from
 from trcgl.model.backbone import freeze_stages
+from trcgl.model.experts import own_findings
+from trcgl.model.heads import HeadOutput
 from trcgl.model.losses import LOSSES, elements, masked_mean
 from trcgl.model.optimizer import build_optimizer, schedule
 from trcgl.model.trcgl_net import TrcglNet
@@ -104,9 +106,8 @@ class Classifier(lightning.LightningModule):
         weight = batch["real"].float()
         weight = torch.where(batch["row"] < self._real_rows, weight, self.recipe.synthetic.weight * weight)
         self.loss.progress = self.global_step / self._steps
-        logits = self.network(batch["image"]).logits
-        elementwise, counted = elements(self.loss, logits, target, known, batch["real"])
-        loss = masked_mean(elementwise, counted, weight, self._denominator(counted, weight))
+        output = self.network(batch["image"])
+        loss = self._objective(output, target, known, batch["real"], weight)
         self._since_step.append((loss.detach(), batch["row"][batch["real"]]))
         return loss
 
@@ -166,6 +167,20 @@ class Classifier(lightning.LightningModule):
     def _record(self, values: dict[str, Any]) -> None:
         for logger in self.loggers:
             logger.log_metrics({"epoch": self.current_epoch + 1, **values}, step=self.global_step)
+
+    def _objective(self, output: HeadOutput, target: Tensor, known: Tensor, real: Tensor, weight: Tensor) -> Tensor:
+        """Masked mean of the loss; for each of several experts, over all findings and over its own."""
+
+        def mean(logits: Tensor, among: Tensor | None = None) -> Tensor:
+            elementwise, counted = elements(self.loss, logits, target, known, real)
+            counted = counted if among is None else counted & among
+            return masked_mean(elementwise, counted, weight, self._denominator(counted, weight))
+
+        if output.experts is None:
+            return mean(output.logits)
+        own = own_findings(self.space).to(known.device)
+        parts = [mean(one) + mean(one, among) for one, among in zip(output.experts, own, strict=True)]
+        return torch.stack(parts).mean() / 2
 
     def _denominator(self, known: Tensor, weight: Tensor) -> Tensor:
         # DDP averages gradients over processes, so that each divides by the mean of their weights.

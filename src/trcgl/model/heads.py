@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.channel_reweighting import ChannelReweighting
 from trcgl.model.class_attention import ClassAttention
+from trcgl.model.experts import Experts, averaged
 from trcgl.model.label_graph import LabelGraph
 
 
@@ -19,10 +20,12 @@ class HeadOutput(NamedTuple):
     Args:
         logits: (B, C).
         maps: (B, C, h, w), each map sums to 1; None for a head without attention.
+        experts: (E, B, C), what is trained where `logits` only averages it; None for a head without experts.
     """
 
     logits: Tensor
     maps: Tensor | None
+    experts: Tensor | None = None
 
 
 class Head(nn.Module, ABC):
@@ -108,6 +111,21 @@ class TrcglHead(Head):
         return torch.einsum("bcd,cd->bc", per_finding, self.classifier.weight) + self.classifier.bias
 
 
+class ExpertsHead(Head):
+    """Global average pooling and three `Experts`, whose probabilities are averaged."""
+
+    def __init__(
+        self, width: int, findings: int, recipe: ModelRecipe, adjacency: Float[Tensor, "findings findings"]
+    ) -> None:
+        super().__init__(width, findings, recipe, adjacency)
+        self.experts = Experts(width, findings, recipe.dropout)
+
+    def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
+        """Averaged logits and those of each expert; no maps."""
+        experts = self.experts(feature.mean((2, 3)))                  # (3, B, C)
+        return HeadOutput(averaged(experts), None, experts)           # (B, C)
+
+
 def _classifier(width: int, findings: int) -> nn.Linear:
     layer = nn.Linear(width, findings)
     nn.init.trunc_normal_(layer.weight, std=0.02)  # as ConvNeXt's own classifier
@@ -115,5 +133,5 @@ def _classifier(width: int, findings: int) -> nn.Linear:
     return layer
 
 
-HEADS: dict[str, type[Head]] = {"linear": LinearHead, "trcgl": TrcglHead}
+HEADS: dict[str, type[Head]] = {"linear": LinearHead, "trcgl": TrcglHead, "experts": ExpertsHead}
 """Name in a recipe (`--model.head`) to class."""
