@@ -36,6 +36,12 @@ def test_natural_shows_every_row_once():
     assert sorted(epoch("natural")) == list(range(1000))
 
 
+def test_the_last_epochs_are_class_balanced_where_they_retrain():
+    for number in range(5):
+        shown = epoch("natural", number, epochs=5, retrain_epochs=2)
+        assert np.array_equal(shown, epoch("natural" if number < 3 else "class_balanced", number))
+
+
 def test_class_balanced_shows_every_finding_with_positives_equally_often():
     shown = np.concatenate([epoch("class_balanced", number) for number in range(20)])
     # Rows 0 to 9 are drawn for the rare finding (half of all draws) and, 10 of 500, for the common one.

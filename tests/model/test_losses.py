@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trcgl.core.recipe import LossRecipe
-from trcgl.model.losses import LOSSES, masked_mean
+from trcgl.data.datamodule import known_labels
+from trcgl.model.losses import LOSSES, elements, masked_mean
 
 
 def logit(probability: float) -> torch.Tensor:
@@ -21,11 +22,61 @@ def loss_at(name: str, probability: float, target: float, **settings) -> float:
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("share", [0.25, 0.9])
 def test_a_mixed_label_has_the_mixture_of_both_losses(name, share):
-    loss = LOSSES[name](LossRecipe(max_margin=0.0), torch.tensor([30, 3]), 100)
+    # Without what is not linear in the label: margins of positives, and weights that depend on all labels of a row.
+    loss = LOSSES[name](LossRecipe(max_margin=0.0, rebalance_slope=0.0), torch.tensor([30, 3]), 100)
     logits = torch.tensor([[-1.5, 0.7]])
     mixed = loss(logits, torch.full((1, 2), share))
     wanted = share * loss(logits, torch.ones(1, 2)) + (1 - share) * loss(logits, torch.zeros(1, 2))
     assert torch.allclose(mixed, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("progress", [0.0, 0.99])
+def test_every_loss_learns_from_mixed_labels(name, progress):
+    loss = LOSSES[name](LossRecipe(), torch.tensor([30, 3]), 100)
+    loss.progress = progress
+    logits = torch.tensor([[-12.0, 12.0], [0.0, 0.5]], requires_grad=True)
+    value = loss(logits, torch.tensor([[0.25, 0.9], [0.5, 0.0]]))
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert (value >= 0).all() and value.isfinite().all()
+    assert gradient[0, 0] < 0 < gradient[0, 1]  # towards a share above and a share below the score
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_permuting_the_rows_permutes_every_loss(name):
+    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 50, 900]), 1000)
+    logits, target, order = torch.randn(6, 3), torch.randint(0, 2, (6, 3)).float(), torch.randperm(6)
+    torch.testing.assert_close(loss(logits[order], target[order]), loss(logits, target)[order])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_row_counts_the_same_in_any_batch(name):
+    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 50, 900]), 1000)
+    logits, target = torch.randn(6, 3), torch.randint(0, 2, (6, 3)).float()
+    torch.testing.assert_close(loss(logits, target)[2:3], loss(logits[2:3], target[2:3]))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_unknown_label_never_makes_a_loss_or_a_gradient_undefined(name):
+    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 0, 90]), 100)
+    logits = torch.tensor([[1e2, -1e2, 0.0], [-1e2, 1e2, 3.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    nan = float("nan")
+    label = torch.tensor([[nan, 1.0, nan], [nan, nan, nan], [0.0, nan, 1.0]])
+    real = torch.tensor([True, True, False])
+    target, known = known_labels(label, real)
+    value = masked_mean(*elements(loss, logits, target, known, real), torch.ones(3))
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite() and gradient.isfinite().all()
+    assert gradient[0, 1] < 0  # the one label that is known
+    assert not gradient[2].any()  # a row that only fills the batch
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "entropy_maximization"])
+def test_only_a_loss_of_partial_labels_learns_from_unknown_ones(name):
+    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 5]), 100)
+    known = torch.tensor([[True, False], [False, True]])
+    _, counted = elements(loss, torch.randn(2, 2), torch.zeros(2, 2), known, torch.tensor([True, True]))
+    assert torch.equal(counted, known)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -39,6 +90,8 @@ def test_every_loss_is_finite_for_extreme_logits_and_findings_without_positives(
         assert value.isfinite().all() and (value >= 0).all()
         (gradient,) = torch.autograd.grad(value.sum(), logits)
         assert gradient.isfinite().all()
+        unknown = loss.of_unknown(logits)
+        assert unknown is None or (unknown.dtype == torch.float32 and unknown.isfinite().all())
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -88,20 +141,6 @@ def test_asymmetric_loss_keeps_pushing_down_a_hard_negative():
 def test_asymmetric_loss_of_a_positive_by_hand():
     assert loss_at("asl", 0.6, 1) == pytest.approx(-math.log(0.6), rel=1e-5)
     assert loss_at("asl", 0.6, 1, gamma_positive=1.0) == pytest.approx(0.4 * -math.log(0.6), rel=1e-5)
-
-
-def test_published_margin_loss_by_hand():
-    # beta 0.5: 1 - 0.5^1 = 0.5 and 1 - 0.5^2 = 0.75, so e = (0.5/0.5, 0.5/0.75) = (1, 2/3), mean 5/6;
-    # weights sqrt(1 / (5/6)) = 1.095445 and sqrt((2/3) / (5/6)) = 0.894427; margins 0.2 * (1/2, 2/2) = 0.1, 0.2.
-    # Positive, logit 1: log(1 + exp(-0.9)) = 0.341154 and log(1 + exp(-0.8)) = 0.371101.
-    # Negative, logit 1: no margin, log(1 + exp(1)) = 1.313262.
-    loss = LOSSES["published_margin"](LossRecipe(beta=0.5), torch.tensor([1, 2]), 10)
-    value = loss(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
-    expected = [
-        [1.095445 * 0.341154, 0.894427 * 0.371101],
-        [1.095445 * 1.313262, 0.894427 * 1.313262],
-    ]
-    torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.recipe import LossRecipe
 from trcgl.data import datamodule
 from trcgl.data.cooccurrence import counts
 from trcgl.data.store import open_dataset
 from trcgl.model.classifier import Classifier
 from trcgl.model.folder import load_model
 from trcgl.model.label_graph import ml_gcn_adjacency
+from trcgl.model.losses import LOSSES
 from trcgl.model.train import train
 
 from . import processes
@@ -179,10 +181,15 @@ def test_a_full_disk_is_an_error_that_names_the_checkpoint(dataset, tmp_path, mo
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-def test_two_processes_train_as_one(dataset, tmp_path):
+@pytest.mark.parametrize(
+    ("loss", "head", "stage"),
+    [("bce", "trcgl", "head_warmup_epochs"), ("entropy_maximization", "experts", "retrain_epochs")],
+)
+def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
     """Equal up to the order of sums: batches of 9 do not divide by 2, and some labels are unknown."""
-    recipe = small_recipe(epochs=2, head_warmup_epochs=1, batch_size=9, ema=0.9)
-    recipe = with_model(recipe, drop_path=0.0, dropout=0.0)
+    recipe = small_recipe(epochs=2, batch_size=9, ema=0.9, **{stage: 1})
+    recipe = with_model(recipe, drop_path=0.0, dropout=0.0, head=head)
+    recipe = dataclasses.replace(recipe, loss=LossRecipe(name=loss))
     recipe = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4))
     train(dataset, recipe, tmp_path / "one")
     with socket.socket() as free:
@@ -202,3 +209,20 @@ def test_two_processes_train_as_one(dataset, tmp_path):
     assert [line["val/mAP"] for line in log_of(tmp_path / "one") if "val/mAP" in line] == pytest.approx(
         [line["val/mAP"] for line in log_of(tmp_path / "two") if "val/mAP" in line]
     )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains_on_mixed_images_with_unknown_labels(dataset, tmp_path, name):
+    recipe = small_recipe(epochs=1)
+    augment = dataclasses.replace(recipe.augment, mixup=0.4)
+    train(dataset, dataclasses.replace(recipe, loss=LossRecipe(name=name), augment=augment), tmp_path / "run")
+    network = load_model(tmp_path / "run" / "model").network
+    assert all(one.isfinite().all() for one in network.parameters())
+
+
+@pytest.mark.parametrize(("unknown", "same"), [(0.0, True), (0.3, False)])
+def test_entropy_maximization_differs_from_cross_entropy_by_unknown_labels_alone(tmp_path, unknown, same):
+    data = write_dataset(tmp_path / "data", unknown=unknown)
+    for name in ("bce", "entropy_maximization"):
+        train(data, dataclasses.replace(small_recipe(epochs=1), loss=LossRecipe(name=name)), tmp_path / name)
+    assert (weights_of(tmp_path / "bce") == weights_of(tmp_path / "entropy_maximization")) == same

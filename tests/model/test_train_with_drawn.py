@@ -228,6 +228,7 @@ def test_mixup_mixes_images_of_one_kind(dataset, drawn, tmp_path, monkeypatch):
     [
         ({"half": "first"}, {}, "train.half is first.*learned from both halves"),
         ({"epochs": 1}, {"schedule": "pretrain"}, "train.epochs of at least 2"),
+        ({"retrain_epochs": 1}, {"schedule": "pretrain"}, "train.retrain_epochs is 1.*no epoch of real images"),
         ({}, {"weight": -0.5}, "synthetic.weight"),
         ({}, {"warmup": 3}, "synthetic.warmup"),
         ({}, {"pretrain_share": 1.0}, "synthetic.pretrain_share"),

@@ -82,11 +82,29 @@ class LossRecipe:
     clip: float = 0.05
     """Probability shift m of `asl` on negatives."""
     beta: float = 0.9999
-    """beta of the effective number of samples (Cui et al. 2019), for `published_margin`."""
+    """beta of the effective number of samples (Cui et al. 2019): `published_margin`, `class_balanced`, `ldam`."""
     weight_power: float = 0.5
-    """Power of the effective-number weights of `published_margin`."""
+    """Power of the effective-number weights of `published_margin`; it is 1 in the other two."""
     max_margin: float = 0.2
-    """Largest positive margin of `published_margin`."""
+    """Largest positive margin of `published_margin` and `ldam` (0.5 in the original of the latter)."""
+    margin_scale: float = 1.0
+    """s by which `ldam` multiplies logits in training."""
+    defer: float = 0.8
+    """Share of the optimizer steps after which `ldam` weighs findings by their effective number; 1: never."""
+    tau: float = 1.0
+    """Factor of the log-odds of `logit_adjusted`."""
+    rebalance_floor: float = 0.1
+    """alpha, the smallest weight of `distribution_balanced`."""
+    rebalance_slope: float = 10.0
+    """beta, how sharply the weights of `distribution_balanced` rise."""
+    rebalance_center: float = 0.2
+    """mu, around which ratio the weights of `distribution_balanced` rise."""
+    negative_tolerance: float = 2.0
+    """lambda of `distribution_balanced`: how soon a negative is let go."""
+    tolerance_shift: float = 0.05
+    """kappa of `distribution_balanced`: share of a finding's log-odds by which its logit is moved."""
+    unknown_weight: float = 0.1
+    """alpha of `entropy_maximization`: weight of unknown labels beside known ones."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +152,8 @@ class TrainRecipe:
     """Largest gradient norm; 0 switches clipping off."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights; 0 switches it off."""
+    retrain_epochs: int = 0
+    """The last so many epochs retrain the head alone, from new weights and with class-balanced sampling."""
     sampler: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
     repeat_threshold: float = 0.01
     """T of repeat-factor sampling (Gupta et al. 2019)."""

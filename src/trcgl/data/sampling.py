@@ -61,13 +61,16 @@ def repeat_factor(
 
 
 def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], seed: int) -> Sampler:
-    """The sampler of a recipe over the labels of the training rows (NaN where unknown)."""
+    """The sampler of a recipe over the labels of the training rows (NaN where unknown); retraining has its own."""
     makers: dict[str, Sampler] = {
         "natural": lambda epoch: natural(len(labels), seed, epoch),
         "class_balanced": lambda epoch: class_balanced(labels, seed, epoch),
         "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
     }
-    return makers[recipe.sampler]
+    if not recipe.retrain_epochs:
+        return makers[recipe.sampler]
+    first = retrained_from(recipe)
+    return lambda epoch: makers[recipe.sampler if epoch < first else "class_balanced"](epoch)
 
 
 def with_drawn(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
@@ -116,6 +119,11 @@ def pretraining_epochs(recipe: Recipe) -> int:
         return 0
     epochs = recipe.train.epochs
     return min(max(1, round(recipe.synthetic.pretrain_share * epochs)), epochs - 1)
+
+
+def retrained_from(recipe: TrainRecipe) -> int:
+    """The first epoch that retrains the head alone, counted from 0; the number of epochs if none does."""
+    return recipe.epochs - recipe.retrain_epochs
 
 
 def _over_and_over(rows: int, count: int, draw: np.random.Generator) -> Int[np.ndarray, " places"]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -24,6 +25,16 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float) -> None:
         super().__init__(multi_avg_fn=self._average)
         self._decay = decay
+
+    def begin_anew(self, module: lightning.LightningModule) -> None:
+        """Forget what was averaged: the average is what `module` is now, as before its first step."""
+        assert self._average_model is not None
+        self._average_model.module.load_state_dict(module.state_dict())
+        self._average_model.n_averaged.zero_()
+
+    def give_to(self, module: lightning.LightningModule) -> None:
+        """Let `module` train on from the average."""
+        self._copy_average_to_current(module)
 
     def _average(self, averaged: Any, current: Any, updates: Tensor | int) -> None:
         if torch.is_floating_point(averaged[0]):  # tensors come grouped by type

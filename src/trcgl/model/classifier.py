@@ -1,5 +1,6 @@
 """The training step: loss, optimizer, schedule; all randomness is a function of the seed and the batch."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +16,11 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe
 from trcgl.data.datamodule import SplitRows, known_labels
 from trcgl.data.labels import LabelSpace
+from trcgl.data.sampling import retrained_from
 from trcgl.model.backbone import freeze_stages
-from trcgl.model.losses import LOSSES, masked_mean
+from trcgl.model.experts import own_findings
+from trcgl.model.heads import HeadOutput
+from trcgl.model.losses import LOSSES, elements, masked_mean
 from trcgl.model.optimizer import build_optimizer, schedule
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.model.validation import SELECTED, validation_metrics
@@ -57,6 +61,9 @@ class Classifier(lightning.LightningModule):
         if recipe.train.frozen_stages is not None:
             freeze_stages(network.backbone, recipe.train.frozen_stages)
         self.recipe, self.space = recipe, space
+        self._initial_head = copy.deepcopy(network.head.state_dict()) if recipe.train.retrain_epochs else {}
+        self._retrain = retrained_from(recipe.train)
+        self.retrain_step = steps // recipe.train.epochs * self._retrain if recipe.train.retrain_epochs else 0
         self._val_rows, self._steps, self._image_ids, self._counts = val, steps, image_ids, counts or {}
         self._real_rows = len(train)
         positives = torch.from_numpy((train.labels == 1).sum(0))
@@ -68,10 +75,18 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with it."""
         optimizer = build_optimizer(self.network, self.recipe.train)
+        warmup = self.recipe.train.warmup_steps
         rate = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: schedule(step, self.recipe.train.warmup_steps, self._steps)
+            optimizer, lambda step: schedule(step, warmup, self._steps, self.retrain_step)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def restart_head(self) -> None:
+        """Bring the head back to the weights it was built with, and let the optimizer forget how it moved."""
+        self.network.head.load_state_dict(self._initial_head)
+        for optimizer in self.trainer.optimizers:
+            for parameter in self.network.head.parameters():
+                optimizer.state.pop(parameter, None)
 
     def on_train_start(self) -> None:
         """Freeze or thaw, also when an epoch is resumed in its middle; say what a fresh run learns from."""
@@ -90,8 +105,9 @@ class Classifier(lightning.LightningModule):
         target, known = known_labels(batch["label"], batch["real"])
         weight = batch["real"].float()
         weight = torch.where(batch["row"] < self._real_rows, weight, self.recipe.synthetic.weight * weight)
-        logits = self.network(batch["image"]).logits
-        loss = masked_mean(self.loss(logits, target), known, weight, self._denominator(known, weight))
+        self.loss.progress = self.global_step / self._steps
+        output = self.network(batch["image"])
+        loss = self._objective(output, target, known, batch["real"], weight)
         self._since_step.append((loss.detach(), batch["row"][batch["real"]]))
         return loss
 
@@ -152,6 +168,20 @@ class Classifier(lightning.LightningModule):
         for logger in self.loggers:
             logger.log_metrics({"epoch": self.current_epoch + 1, **values}, step=self.global_step)
 
+    def _objective(self, output: HeadOutput, target: Tensor, known: Tensor, real: Tensor, weight: Tensor) -> Tensor:
+        """Masked mean of the loss; for each of several experts, over all findings and over its own."""
+
+        def mean(logits: Tensor, among: Tensor | None = None) -> Tensor:
+            elementwise, counted = elements(self.loss, logits, target, known, real)
+            counted = counted if among is None else counted & among
+            return masked_mean(elementwise, counted, weight, self._denominator(counted, weight))
+
+        if output.experts is None:
+            return mean(output.logits)
+        own = own_findings(self.space).to(known.device)
+        parts = [mean(one) + mean(one, among) for one, among in zip(output.experts, own, strict=True)]
+        return torch.stack(parts).mean() / 2
+
     def _denominator(self, known: Tensor, weight: Tensor) -> Tensor:
         # DDP averages gradients over processes, so that each divides by the mean of their weights.
         return self._over_processes((known * weight[:, None]).sum())
@@ -160,7 +190,7 @@ class Classifier(lightning.LightningModule):
         return self.trainer.strategy.reduce(value, reduce_op="mean") if self.trainer.world_size > 1 else value
 
     def _freeze(self) -> None:
-        frozen = self.current_epoch < self.recipe.train.head_warmup_epochs
+        frozen = not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
         for module in (self.network.backbone, self.network.norm):
             module.train(not frozen)  # a frozen backbone also keeps its running statistics
             module.requires_grad_(not frozen)

@@ -1,40 +1,17 @@
-"""Losses: logits and labels in, one number per image and finding out; `masked_mean` comes after."""
-
-from abc import ABC, abstractmethod
+"""Every loss by its name, the plain ones among them; `masked_mean` comes after."""
 
 import torch
 from jaxtyping import Bool, Float, Num
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from trcgl.core.recipe import LossRecipe
+from trcgl.model.balanced_losses import ClassBalancedLoss, DistributionBalancedLoss, LogitAdjustedLoss
+from trcgl.model.loss import Loss
+from trcgl.model.margin_losses import LdamLoss, PublishedMarginLoss
+from trcgl.model.partial_loss import EntropyMaximizationLoss
 
 _SMALLEST = 1e-8  # of a probability before a power: the slope of p^γ at 0 is infinite for γ < 1
-
-
-class Loss(nn.Module, ABC):
-    """A loss is built as `LOSSES[name](recipe, positives, rows)`.
-
-    It computes in float32 whatever the precision of the logits, and is finite for a finding without positives.
-
-    Args:
-        recipe: settings; a loss reads those that concern it.
-        positives: (C,) positives of each finding among the training rows.
-        rows: number of training rows.
-    """
-
-    @abstractmethod
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
-        super().__init__()
-
-    @abstractmethod
-    def forward(
-        self, logits: Float[Tensor, "batch findings"], target: Float[Tensor, "batch findings"]
-    ) -> Float[Tensor, "batch findings"]:
-        """Loss of each element; `target` is 0 or 1, or between them where images were mixed.
-
-        Where the label is unknown it is anything finite: it is masked later.
-        """
 
 
 class BinaryCrossEntropy(Loss):
@@ -101,37 +78,26 @@ class AsymmetricLoss(Loss):
         return target * positive + (1 - target) * negative
 
 
-class PublishedMarginLoss(Loss):
-    """The loss of TRCGL-Net as published: weighted cross-entropy with a margin that grows with frequency.
+def elements(
+    loss: Loss,
+    logits: Float[Tensor, "batch findings"],
+    target: Float[Tensor, "batch findings"],
+    known: Bool[Tensor, "batch findings"],
+    real: Bool[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch findings"], Bool[Tensor, "batch findings"]]:
+    """Loss of each element, and which elements count: known labels, or all of them where the loss has a use for all.
 
-        w_c = (e_c / mean e)^power,        e_c = (1 - β) / (1 - β^n_c)       (Cui et al. 2019)
-        m_c = max_margin · n_c / max n
-        loss = w_c · BCE(l_c - m_c y, y)
-
-    It is odd and kept as it is: the margin asks most of the findings that have most examples, the opposite of
-    LDAM (Cao et al. 2019), whose margin is proportional to n^-1/4. The paper gives only the largest margin (0.2) and
-    the direction; that it is linear in n, and subtracted from the logit of a positive, is our reading. A finding
-    without positives is weighted as if it had one.
+    Args:
+        loss: of known labels, and perhaps of unknown ones.
+        logits: of the batch.
+        target: labels, 0 where unknown.
+        known: False where the label is unknown.
+        real: False for a row that only fills the batch up; it never counts.
     """
-
-    weight: Tensor
-    margin: Tensor
-
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
-        super().__init__(recipe, positives, rows)
-        counts = positives.double().clamp(min=1)
-        inverse_effective = (1 - recipe.beta) / (1 - recipe.beta**counts)
-        weight = (inverse_effective / inverse_effective.mean()) ** recipe.weight_power
-        self.register_buffer("weight", weight.float())
-        self.register_buffer("margin", (recipe.max_margin * counts / counts.max()).float())
-
-    def forward(
-        self, logits: Float[Tensor, "batch findings"], target: Float[Tensor, "batch findings"]
-    ) -> Float[Tensor, "batch findings"]:
-        """Loss of each element."""
-        target = target.float()
-        moved = logits.float() - self.margin * target
-        return self.weight * functional.binary_cross_entropy_with_logits(moved, target, reduction="none")
+    elementwise, unknown = loss(logits, target), loss.of_unknown(logits)
+    if unknown is None:
+        return elementwise, known
+    return torch.where(known, elementwise, unknown), real[:, None].expand_as(known)
 
 
 def masked_mean(
@@ -144,7 +110,7 @@ def masked_mean(
 
     Args:
         elementwise: what a loss returned.
-        known: False where the label is unknown.
+        known: False where a label is left out, as most losses do with unknown ones.
         row_weight: weight of each row.
         denominator: divide by this instead of the weight of the known labels in this batch. On several processes,
             whose gradients are averaged, it is that weight summed over the processes ÷ their number.
@@ -161,5 +127,10 @@ LOSSES: dict[str, type[Loss]] = {
     "focal": FocalLoss,
     "asl": AsymmetricLoss,
     "published_margin": PublishedMarginLoss,
+    "ldam": LdamLoss,
+    "class_balanced": ClassBalancedLoss,
+    "distribution_balanced": DistributionBalancedLoss,
+    "logit_adjusted": LogitAdjustedLoss,
+    "entropy_maximization": EntropyMaximizationLoss,
 }
 """Name in a recipe (`--loss.name`) to class."""

@@ -31,14 +31,17 @@ def build_optimizer(network: TrcglNet, recipe: TrainRecipe) -> torch.optim.AdamW
     return torch.optim.AdamW(groups)
 
 
-def schedule(step: int, warmup: int, total: int) -> float:
+def schedule(step: int, warmup: int, total: int, restart: int = 0) -> float:
     """Factor of the learning rate at optimizer step `step`: linear warm-up, then half a cosine to 0.
 
     Args:
         step: from 0.
         warmup: steps of warm-up; the first of them already moves. At most half of the run.
         total: steps of the run.
+        restart: a step before which all this happens once and from which on it happens again; 0: once in all.
     """
+    if restart:
+        step, total = (step, restart) if step < restart else (step - restart, total - restart)
     warmup = min(warmup, total // 2)
     if step < warmup:
         return (step + 1) / warmup

@@ -22,7 +22,7 @@ from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.data.cooccurrence import counts
 from trcgl.data.datamodule import RadiographData
 from trcgl.data.drawn import Drawn, open_drawn
-from trcgl.data.sampling import pretraining_epochs
+from trcgl.data.sampling import pretraining_epochs, retrained_from
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.model.averaging import MovingAverage
 from trcgl.model.checkpoint_io import WholeCheckpointIO
@@ -32,6 +32,7 @@ from trcgl.model.keeping import BEST, LAST, Keeper
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
 from trcgl.model.losses import LOSSES
+from trcgl.model.retraining import HeadRestart
 from trcgl.model.stop import StopRequest, stop_signals
 from trcgl.model.trainer import hardware, quiet
 from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines
@@ -84,10 +85,20 @@ def check(recipe: Recipe) -> None:
     model, train, synthetic = recipe.model, recipe.train, recipe.synthetic
     for path, holds, wanted in (
         ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
+        ("loss.beta", 0 <= recipe.loss.beta < 1, "at least 0 and below 1"),
+        ("loss.margin_scale", recipe.loss.margin_scale > 0, "above 0"),
+        ("loss.defer", 0 <= recipe.loss.defer <= 1, "between 0 and 1"),
+        ("loss.negative_tolerance", recipe.loss.negative_tolerance > 0, "above 0"),
+        ("loss.unknown_weight", recipe.loss.unknown_weight >= 0, "at least 0"),
         ("train.epochs", train.epochs >= 1, "at least 1"),
         ("train.batch_size", train.batch_size >= 1, "at least 1"),
         ("train.accumulate", train.accumulate >= 1, "at least 1"),
         ("train.head_warmup_epochs", 0 <= train.head_warmup_epochs <= train.epochs, "between 0 and train.epochs"),
+        (
+            "train.retrain_epochs",
+            0 <= train.retrain_epochs <= max(0, train.epochs - max(1, train.head_warmup_epochs)),
+            "at least 0, and leave an epoch of train.epochs besides those of train.head_warmup_epochs",
+        ),
         ("train.frozen_stages", (train.frozen_stages or 0) >= 0, "at least 0"),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
         ("train.patience", train.patience >= 0, "at least 0"),
@@ -128,6 +139,11 @@ def _drawn(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
         )
     if recipe.synthetic.schedule == "pretrain" and recipe.train.epochs < 2:
         raise RecipeError("synthetic.schedule is pretrain, which needs train.epochs of at least 2.")
+    if retrained_from(recipe.train) <= pretraining_epochs(recipe):
+        raise RecipeError(
+            f"train.retrain_epochs is {recipe.train.retrain_epochs}, which leaves no epoch of real images after the "
+            f"{pretraining_epochs(recipe)} of synthetic.pretrain_share. Choose fewer of either."
+        )
     return open_drawn(synthetic, opened, recipe.synthetic.dose)
 
 
@@ -191,7 +207,8 @@ def _fit(
     )
 
     checkpoints = out / "checkpoints"
-    keeper = Keeper(checkpoints, recipe.train, request, pretraining_epochs(recipe) if shown else 0)
+    retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
+    keeper = Keeper(checkpoints, recipe.train, request, max(retrained, pretraining_epochs(recipe) if shown else 0))
     trainer = _trainer(recipe, out, keeper)
     if trainer.is_global_zero:
         _remove_unfinished(checkpoints)
@@ -256,10 +273,14 @@ def _trainer(recipe: Recipe, out: Path, keeper: Keeper) -> lightning.Trainer:
     terminal = sys.stderr.isatty()
     progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
     callbacks: list[Callback] = [GoBack(), progress, keeper]
-    if settings.ema:
-        callbacks.insert(0, MovingAverage(settings.ema))
+    average = MovingAverage(settings.ema) if settings.ema else None
+    if settings.retrain_epochs:
+        callbacks.insert(0, HeadRestart(average))
+    if average:
+        callbacks.insert(0, average)
+    frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
     return lightning.Trainer(
-        **hardware(settings, unused_parameters=settings.head_warmup_epochs > 0),  # a frozen backbone has no gradient
+        **hardware(settings, unused_parameters=frozen),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=callbacks,

@@ -5,6 +5,7 @@ from trcgl.model.heads.clarity import ClarityHead
 from trcgl.model.heads.contract import Head, HeadOutput
 from trcgl.model.heads.csra import CsraHead
 from trcgl.model.heads.dualattnet import DualAttNetHead
+from trcgl.model.heads.experts import ExpertsHead
 from trcgl.model.heads.linear import LinearHead
 from trcgl.model.heads.ml_decoder import MlDecoderHead
 from trcgl.model.heads.ml_gcn import MlGcnHead
@@ -23,5 +24,6 @@ HEADS: dict[str, type[Head]] = {
     "chexgcn": ChexGcnHead,
     "dualattnet": DualAttNetHead,
     "clarity": ClarityHead,
+    "experts": ExpertsHead,
 }
 """Name in a recipe (`--model.head`) to class."""

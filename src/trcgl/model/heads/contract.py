@@ -17,10 +17,12 @@ class HeadOutput(NamedTuple):
     Args:
         logits: (B, C).
         maps: (B, C, h, w), each map sums to 1; None for a head without attention.
+        experts: (E, B, C), what is trained where `logits` only averages it; None for a head without experts.
     """
 
     logits: Tensor
     maps: Tensor | None
+    experts: Tensor | None = None
 
 
 class Head(nn.Module, ABC):
