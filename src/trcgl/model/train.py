@@ -33,7 +33,7 @@ from trcgl.model.label_graph import adjacency
 from trcgl.model.losses import LOSSES
 from trcgl.model.stop import StopRequest, stop_signals
 from trcgl.model.trainer import hardware, quiet
-from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines
+from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.model.weights import license_of
 
@@ -183,7 +183,8 @@ def _fit(
 
     checkpoints = out / "checkpoints"
     keeper = Keeper(checkpoints, recipe.train, request, pretraining_epochs(recipe) if shown else 0)
-    trainer = _trainer(recipe, out, keeper)
+    stopwatch = Stopwatch()
+    trainer = _trainer(recipe, out, keeper, stopwatch)
     if trainer.is_global_zero:
         _remove_unfinished(checkpoints)
     last = checkpoints / LAST
@@ -206,7 +207,8 @@ def _fit(
         )
         best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        info = {**info, "best": best, "steps": trainer.global_step, "finished": finished}
+        info = {**info, "best": best, "steps": trainer.global_step, "cost": cost(network, stopwatch)}
+        info["finished"] = finished
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         run.write_json(out / "run.json", info)
@@ -241,11 +243,11 @@ def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Ten
     return adjacency(torch.from_numpy(conditional), recipe.model.graph_threshold)
 
 
-def _trainer(recipe: Recipe, out: Path, keeper: Keeper) -> lightning.Trainer:
+def _trainer(recipe: Recipe, out: Path, keeper: Keeper, stopwatch: Stopwatch) -> lightning.Trainer:
     settings = recipe.train
     terminal = sys.stderr.isatty()
     progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
-    callbacks: list[Callback] = [GoBack(), progress, keeper]
+    callbacks: list[Callback] = [GoBack(), progress, stopwatch, keeper]
     if settings.ema:
         callbacks.insert(0, MovingAverage(settings.ema))
     return lightning.Trainer(
