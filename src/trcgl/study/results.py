@@ -102,7 +102,7 @@ def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
     return Runs(
         tuple(one.job.seed for one in outcomes),
         np.array([np.nan if one is None else one for one in values], np.float64),
-        np.array(drawn, np.float64).reshape(len(outcomes), -1),
+        np.stack(drawn) if drawn else np.empty((0, 0)),
     )
 
 
