@@ -27,7 +27,7 @@ def test_the_ladder_adds_one_part_after_the_other():
     made, _ = recipes(FULL, drawn=True)
     rungs = ["plain", "up_to_sampler", "up_to_loss", "up_to_reweighting", "up_to_attention", "up_to_graph", "full"]
     assert list(made)[: len(rungs)] == rungs
-    assert made["full"] == (FULL, True) and made["up_to_graph"] == (FULL, False)
+    assert made["full"] == (FULL, "drawn") and made["up_to_graph"] == (FULL, "")
     plain = made["plain"][0]
     assert (plain.loss.name, plain.train.sampler, plain.model.switched_off) == ("bce", "natural", MODULES)
     assert made["up_to_reweighting"][0].model.switched_off == ("attention", "graph")
@@ -36,7 +36,7 @@ def test_the_ladder_adds_one_part_after_the_other():
 def test_each_part_is_left_out_in_turn_and_nothing_is_trained_twice():
     made, contrasts = recipes(FULL, drawn=True)
     assert "without_drawn" not in made  # the last rung but one
-    assert made["without_loss"] == (dataclasses.replace(FULL, loss=LossRecipe(name="bce")), True)
+    assert made["without_loss"] == (dataclasses.replace(FULL, loss=LossRecipe(name="bce")), "drawn")
     assert made["without_attention"][0].model.switched_off == ("attention",)
     assert len({(repr(recipe), drawn) for recipe, drawn in made.values()}) == len(made)
     pairs = [frozenset((one.arm, one.against)) for one in contrasts]

@@ -7,7 +7,14 @@ from trcgl.recipes import RECIPES
 from trcgl.study.arms import PEERS, chosen
 from trcgl.study.plan import against_baseline
 
-SHARED = ("augment.rotation", "augment.translation", "train.epochs", "train.batch_size", "train.patience", "model.image_size")
+SHARED = (
+    "augment.rotation",
+    "augment.translation",
+    "train.epochs",
+    "train.batch_size",
+    "train.patience",
+    "model.image_size",
+)
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -34,7 +41,7 @@ def test_peers_are_chosen_by_name_and_drawn_ones_need_drawn_images():
     assert [one.name for one in chosen(("asl", "linear"), PEERS, drawn=False)] == ["asl", "linear"]
     everything = chosen((), PEERS, drawn=True)
     assert [one.name for one in everything] == list(PEERS)
-    assert len(chosen((), PEERS, drawn=False)) == len(PEERS) - sum(one.drawn for one in everything)
+    assert len(chosen((), PEERS, drawn=False)) == len(PEERS) - sum(bool(one.drawn) for one in everything)
     with pytest.raises(RecipeError, match="--synthetic"):
         chosen(("drawn",), PEERS, drawn=False)
     with pytest.raises(RecipeError, match="more than once"):

@@ -87,7 +87,9 @@ class TrcglHead(Head):
         learn = {name: recipe.learn_gates and name not in recipe.switched_off for name in gates}
         self.dropout = nn.Dropout(recipe.dropout)
         self.classifier = _classifier(width, findings)
-        self.reweight = ChannelReweighting(width, recipe.reduction, gates["reweighting"], learn_gate=learn["reweighting"])
+        self.reweight = ChannelReweighting(
+            width, recipe.reduction, gates["reweighting"], learn_gate=learn["reweighting"]
+        )
         self.attend = ClassAttention(width, findings, recipe.attention_temperature)
         self.graph = LabelGraph(width, recipe.label_embedding, adjacency)
         self.attention_gate = nn.Parameter(torch.tensor(gates["attention"]), requires_grad=learn["attention"])

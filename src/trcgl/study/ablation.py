@@ -51,7 +51,13 @@ def ablation(base: Recipe, *, drawn: bool) -> tuple[tuple[Arm, ...], tuple[Contr
     def arm(name: str, kept: Iterable[str], changes: Mapping[str, Any] | None = None) -> str:
         """Add an arm, unless one that does the same is there; return its name."""
         kept = set(kept)
-        made = Arm(name, {**_without(base, set(parts) - kept), **(changes or {})}, REFERENCE, "", "drawn" in kept)
+        made = Arm(
+            name,
+            {**_without(base, set(parts) - kept), **(changes or {})},
+            REFERENCE,
+            "",
+            "drawn" if "drawn" in kept else "",
+        )
         for one in arms.values():
             if (one.drawn, one.recipe(base, 0)) == (made.drawn, made.recipe(base, 0)):
                 return one.name

@@ -1,17 +1,18 @@
 """What a study asks, decided before it starts: arms, seeds, the one primary contrast, and what it is judged on."""
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from trcgl.core import run
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe, differences, from_json, overridden, to_json
-from trcgl.data.labels import LabelSpace
+from trcgl.data.drawn import open_drawn
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.study.arms import Arm
 
@@ -96,14 +97,13 @@ def check(plan: Plan) -> Dataset:
     opened = open_dataset(plan.dataset)
     opened.require_images()
     if not (opened.manifest["split"] == "test").any():
-        raise DataError(
-            f"{plan.dataset} has no test split, and a study reports on test. Prepare the dataset with one (for a table: "
-            "a split column, or split fractions above 0)."
-        )
+        raise DataError(f"{plan.dataset} has no test split, and a study reports on test. Prepare the dataset with one.")
     rows = opened.split("test", with_none=plan.base.train.with_none)
     tail = opened.space.in_group("tail")
     if not any((rows[one] == 1).any() for one in tail):
         raise DataError(f"{plan.dataset}: test has no positive of a tail finding, and a study is about tail mAP.")
+    if plan.synthetic:
+        open_drawn(plan.synthetic, opened)
     for arm in plan.arms:
         plan.recipe(arm, 0)
     return opened
@@ -132,31 +132,30 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
 
     def explain(stored: str) -> str:
         before = json.loads(stored)
-        if before.get("dataset_digest") != digest:
-            return f"it is a study of another dataset ({before.get('dataset')}) than {plan.dataset}"
-        told = [f"{name}: {before.get(name)} → {now}" for name, now in protocol.items() if name != "recipe"]
-        told = [one for one, (name, now) in zip(told, protocol.items(), strict=False) if before.get(name) != now]
-        return "; ".join([*told, *differences(from_json(json.dumps(before["recipe"])), plan.base)])
+        if before["dataset_digest"] != digest:
+            return f"it is a study of another dataset ({before['dataset']}) than {plan.dataset}"
+        fixed = [name for name in protocol if name != "recipe" and before[name] != protocol[name]]
+        recipes = differences(from_json(json.dumps(before["recipe"])), plan.base)
+        return "; ".join([*(f"{name}: {before[name]} → {protocol[name]}" for name in fixed), *recipes])
 
-    run.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
-    for arm in plan.arms:
-        folder = out / "runs" / arm.name
-        settings = to_json(plan.recipe(arm, 0))
-        run.claim(folder, "arm.json", settings, lambda stored, arm=arm: _changed(stored, plan, arm))
-
-
-def space_of(dataset: Path) -> LabelSpace:
-    """The label space of a dataset folder."""
-    return LabelSpace.from_dict(run.read_json(dataset / "dataset.json")["label_space"])
+    with _alone(out):
+        run.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
+        for arm in plan.arms:
+            recipe = plan.recipe(arm, 0)
+            run.claim(out / "runs" / arm.name, "arm.json", to_json(recipe), partial(_changed, recipe))
 
 
-def _changed(stored: str, plan: Plan, arm: Arm) -> str:
-    return "; ".join(differences(from_json(stored), plan.recipe(arm, 0)))
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Let several processes that begin one study do so one after the other."""
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out.absolute().parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
-def tail_positives(opened: Dataset, plan: Plan) -> dict[str, int]:
-    """Positive patients of each tail finding in test."""
-    rows = opened.split("test", with_none=plan.base.train.with_none)
-    return {
-        one: int(rows.filter(pl.col(one) == 1)["patient_id"].n_unique()) for one in opened.space.in_group("tail")
-    }
+def _changed(recipe: Recipe, stored: str) -> str:
+    return "; ".join(differences(from_json(stored), recipe))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trcgl.core import run
+from trcgl.core.recipe import differences
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import LEVEL, Estimate, Runs, difference, holm, mean
 from trcgl.study.worker import Job
@@ -72,7 +73,7 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         arms[arm.name] = {
             "reference": arm.reference,
             "differs": arm.differs,
-            "changes": {path: value for path, value in arm.changes.items()},
+            "changes": [one for one in differences(plan.base, plan.recipe(arm, 0)) if not one.startswith("seed:")],
             "seeds": [one.job.seed for one in told],
             "diverged": {str(one.job.seed): one.told["why"] for one in by_arm[arm.name] if not one.finished},
             "parameters": told[0].told["cost"]["parameters"] if told else None,

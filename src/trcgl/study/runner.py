@@ -18,6 +18,8 @@ from trcgl.core.progress import track
 from trcgl.study.plan import Plan
 from trcgl.study.worker import BUSY, Job, held, try_out, work
 
+COPIES = "copies"
+"""Folder of the copied real images, within the study."""
 PATIENCE = 0.2
 """Seconds between two looks at a run."""
 PRELOAD = ("trcgl.model.train", "trcgl.model.evaluate", "trcgl.study.worker")
@@ -32,7 +34,7 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
             folder=out / "runs" / arm.name / f"seed-{seed}",
             dataset=plan.dataset,
             recipe=plan.recipe(arm, seed),
-            synthetic=plan.synthetic if arm.drawn else None,
+            synthetic={"": None, "drawn": plan.synthetic, "copies": out / COPIES}[arm.drawn],
         )
         for seed in range(plan.seeds)
         for arm in plan.arms

@@ -9,10 +9,11 @@ from trcgl.core import run
 from trcgl.core.recipe import Recipe
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import PEERS, chosen
+from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
 from trcgl.study.plan import Plan, against_baseline, check, claim, single_device
 from trcgl.study.results import collect, cost_of, results, write
-from trcgl.study.runner import carry_out, jobs_of
+from trcgl.study.runner import COPIES, carry_out, jobs_of
 
 
 def peers(
@@ -51,9 +52,7 @@ def peers(
     return study(Plan("peers", dataset, base, taken, against_baseline(taken, baseline, primary), seeds, synthetic), out)
 
 
-def ablate(
-    dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None
-) -> dict[str, Any]:
+def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None) -> dict[str, Any]:
     """Take a recipe apart: the ladder, each part left out, and the graph's threshold.
 
     Args:
@@ -85,6 +84,8 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
     plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
     opened = check(plan)
     claim(plan, out, opened)
+    if plan.synthetic and any(arm.drawn == "copies" for arm in plan.arms):
+        duplicate(plan.synthetic, opened, out / COPIES)
     jobs = jobs_of(plan, out)
     carry_out(jobs)
     outcomes = collect(jobs)

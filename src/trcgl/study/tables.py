@@ -51,7 +51,7 @@ def mean_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def difference_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     """Head and rows of the contrasts."""
-    rows = [("contrast", "question", "difference [interval]", "level", "p", "detectable")]
+    rows: list[tuple[str, ...]] = [("contrast", "question", "difference [interval]", "level", "p", "detectable")]
     for one in document["contrasts"]:
         name = f"{one['arm']} - {one['against']}" + (" (primary)" if one["primary"] else "")
         if one["interval"] is None:
@@ -84,7 +84,7 @@ def gate_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def cost_rows(cost: dict[str, Any]) -> list[tuple[str, ...]]:
     """Head and rows of what every arm costs."""
-    rows = [("arm", "parameters", "training images/s", "peak memory (MiB)", "device")]
+    rows: list[tuple[str, ...]] = [("arm", "parameters", "training images/s", "peak memory (MiB)", "device")]
     for name, arm in cost["arms"].items():
         rate = f"{arm['images_per_second']:.3g}" if arm["images_per_second"] else "–"
         rows.append((name, millions(arm["parameters"]), rate, f"{arm['peak_memory_mib']:,}", arm["device"]))
@@ -97,7 +97,9 @@ def csv(document: dict[str, Any]) -> str:
     writer = comma.writer(text, lineterminator="\n")
     writer.writerow(["arm", "seed", "status", *METRICS, "parameters"])
     for name, arm in document["arms"].items():
-        rows = {seed: [arm["metrics"][one]["values"][place] for one in METRICS] for place, seed in enumerate(arm["seeds"])}
+        rows = {
+            seed: [arm["metrics"][one]["values"][place] for one in METRICS] for place, seed in enumerate(arm["seeds"])
+        }
         for seed, values in rows.items():
             writer.writerow([name, seed, "finished", *values, arm["parameters"]])
         for seed in arm["diverged"]:
@@ -124,6 +126,8 @@ def probability(p: float) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)

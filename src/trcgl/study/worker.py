@@ -152,7 +152,7 @@ def _finish(job: Job) -> dict[str, Any]:
     predictions = read_predictions(path, own.space)
     told, drawn = measure(predictions, model.thresholds or {}, job.recipe)
     with run.atomic(job.replicates) as aside, open(aside, "wb") as handle:
-        np.savez(handle, **drawn)
+        np.savez(handle, allow_pickle=False, **drawn)
     gates = model.network.head.gates()
     return {"schema": SCHEMA, "status": "finished", "best": info["best"], "cost": info["cost"], "gates": gates} | told
 
