@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/study.py
 
 A few hundred phantoms of 64 px, two arms, `--seeds` seeds. The peer trains the same recipes in one process, fits what
-is fitted on val and scores test. Exits with 1 if the study takes more than 1.05 times as long, or if its own memory grows
-by more than 20 MiB from the first quarter of the runs to the last.
+is fitted on val and scores test. Exits with 1 if the study takes more than 1.05 times as long, or if its own memory
+grows by more than 20 MiB from the first quarter of the runs to the last.
 """
 
 import argparse

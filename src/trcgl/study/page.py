@@ -51,6 +51,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
             means=tables.mean_rows(document),
             differences=tables.difference_rows(document),
             gates=tables.gate_rows(document),
+            unused=tables.unused_modules(document),
             edges=document.get("edges"),
             cost=tables.cost_rows(cost),
             command=run.read_json(out / "command.json")["command"],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trcgl.core import run
-from trcgl.core.recipe import differences
+from trcgl.core.recipe import Recipe, differences
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import LEVEL, Estimate, Runs, difference, holm, mean
 from trcgl.study.worker import Job
@@ -26,6 +26,8 @@ METRICS = {
 """Columns of the table."""
 JUDGED = "tail"
 """The group whose mAP is compared, tested and adjusted."""
+UNUSED = 0.01
+"""A learned gate that ends nearer to 0 leaves its module unused."""
 DESCRIBED = ("medium", "head", "overall")
 """Groups whose differences are told with plain 95 % intervals, and decide nothing."""
 
@@ -80,6 +82,11 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "metrics": {name: _over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
             "interval": _ends(mean(runs[arm.name][JUDGED], patients[JUDGED]).interval()) if told else None,
             "gates": _gates(told),
+            "unused": _unused(plan.recipe(arm, 0), told),
+            "findings": {
+                finding: _over_seeds([one.told["findings"][finding]["AP"] for one in told])
+                for finding in (told[0].told["findings"] if told else ())
+            },
         }
     contrasts = _contrasts(plan, runs, patients)
     document = {
@@ -118,6 +125,12 @@ def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
 def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     names = outcomes[0].told["gates"] if outcomes else {}
     return {name: _over_seeds([one.told["gates"][name] for one in outcomes]) for name in names}
+
+
+def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:
+    """Modules that training could have switched on and did not."""
+    means = {name: one["mean"] for name, one in _gates(outcomes).items() if name not in recipe.model.switched_off}
+    return [name for name, value in means.items() if recipe.model.learn_gates and abs(value) < UNUSED]
 
 
 def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, float]) -> list[dict[str, Any]]:

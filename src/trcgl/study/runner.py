@@ -12,7 +12,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from trcgl.core import run
 from trcgl.core.errors import Interrupted, RecipeError
 from trcgl.core.progress import track
 from trcgl.study.plan import Plan
@@ -58,11 +57,6 @@ def carry_out(jobs: Sequence[Job]) -> None:
     epochs = sum(one.recipe.train.epochs for one in left)
     for _ in track(_epochs(left, context), total=epochs, what=f"{len(left)} runs, epoch"):
         pass
-
-
-def outcome(job: Job) -> dict[str, Any] | None:
-    """What came out of a run; None where it is not done."""
-    return run.read_json(job.outcome) if job.outcome.exists() else None
 
 
 def _context() -> Any:
@@ -127,7 +121,10 @@ def _judge(code: int, hear: Any, where: str) -> None:
     """Raise what a process that ended badly has to say."""
     if code in (0, BUSY):
         return
-    said = hear.recv() if hear.poll() else ""
+    try:
+        said = hear.recv()
+    except EOFError:  # it ended without a word
+        said = ""
     if code == 2:
         raise RecipeError(said)
     if code > 128 or code < 0:

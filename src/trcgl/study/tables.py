@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from trcgl.study.results import METRICS
+from trcgl.study.results import METRICS, UNUSED
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -22,6 +22,8 @@ def markdown(document: dict[str, Any]) -> str:
     ]
     if gates := gate_rows(document):
         parts += ["Gates that training ended with, mean ± standard deviation over seeds:", _table(gates)]
+    if unused := unused_modules(document):
+        parts.append(unused)
     if edges := document.get("edges"):
         rows = [("graph threshold", "edges", "of pairs")]
         rows += [(one["name"], str(one["edges"]), str(one["pairs"])) for one in edges]
@@ -80,6 +82,12 @@ def gate_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [("arm", *names)]
     rows += [(arm, *(spread(gates[one]) if one in gates else "" for one in names)) for arm, gates in with_gates.items()]
     return rows if with_gates else []
+
+
+def unused_modules(document: dict[str, Any]) -> str:
+    """Which learned gates ended nearer to 0 than 0.01, in a sentence; empty where none did."""
+    told = [f"{name}: {', '.join(arm['unused'])}" for name, arm in document["arms"].items() if arm["unused"]]
+    return f"Unused, for the learned gate ends below {UNUSED} on average: {'; '.join(told)}." if told else ""
 
 
 def cost_rows(cost: dict[str, Any]) -> list[tuple[str, ...]]:
