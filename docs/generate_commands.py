@@ -9,6 +9,7 @@ from unittest import mock
 
 from trcgl import cli
 from trcgl.data.sources import SOURCES
+from trcgl.study_verbs import KINDS
 from trcgl.verbs import VERBS
 
 PAGE = Path(__file__).parent / "commands.md"
@@ -32,6 +33,8 @@ def _variants(verb: str) -> Iterator[str]:
     yield verb
     if verb == "prepare":
         yield from (f"prepare {source}" for source in SOURCES)
+    if verb == "study":
+        yield from (f"study {kind}" for kind in KINDS)
 
 
 def _block(command: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs
+from trcgl import drawn_verbs, study_verbs
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
@@ -270,6 +270,11 @@ VERBS: dict[str, Verb] = {
         "Paired patient-bootstrap differences between evaluated runs.",
         "trcgl compare baseline run",
         plain(_compare),
+    ),
+    "study": Verb(
+        "Train several arms on several seeds, and say what may be said about their differences.",
+        study_verbs.EXAMPLE,
+        study_verbs.study,
     ),
     "predict": Verb(
         "Calibrated scores for files and folders.",

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from trcgl.core.errors import RecipeError
-from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, to_json
+from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, overridden, to_json
 
 
 def test_what_is_stored_is_what_is_read():
@@ -39,3 +39,17 @@ def test_differences_name_the_path_and_both_values():
     left = Recipe()
     right = dataclasses.replace(left, train=dataclasses.replace(left.train, epochs=7))
     assert differences(left, right) == ["train.epochs: 30 → 7"]
+
+
+def test_fields_are_overridden_by_their_paths_and_checked():
+    made = overridden(Recipe(), {"train.epochs": 5, "model.switched_off": ("graph",), "seed": 2})
+    assert (made.train.epochs, made.model.switched_off, made.seed) == (5, ("graph",), 2)
+    assert overridden(Recipe(), {}) == Recipe()
+    for changes, why in (
+        ({"train.epoch": 5}, r"unknown: train\.epoch"),
+        ({"optimizer.rate": 5}, r"unknown: optimizer\.rate"),
+        ({"train.epochs": "5"}, r"train\.epochs: '5' is not int"),
+        ({"model.switched_off": ("wings",)}, r"model\.switched_off: "),
+    ):
+        with pytest.raises(RecipeError, match=why):
+            overridden(Recipe(), changes)

@@ -31,6 +31,7 @@ def write_synthetic(folder, dataset, *, targets=None, rejected=(), patients=None
             known = dict.fromkeys(space.findings, 0) if target == space.normal else dict.fromkeys(space.findings)
             rows.append(
                 {
+                    "source_image_id": source["image_id"],
                     "image_id": f"drawn-{target}-{index:03d}",
                     "patient_id": patients[len(rows)] if patients else source["patient_id"],
                     "target": target,
@@ -47,7 +48,12 @@ def write_synthetic(folder, dataset, *, targets=None, rejected=(), patients=None
     manifest = pl.DataFrame({**empty, **named, **known, **weight, **labels}, schema_overrides=SCHEMA)
     verdicts = ["rejected: blank" if place in rejected else "kept" for place in range(len(rows))]
     provenance = pl.DataFrame(
-        {"image_id": named["image_id"], "target": [row["target"] for row in rows], "verdict": verdicts}
+        {
+            "image_id": named["image_id"],
+            "source_image_id": [row["source_image_id"] for row in rows],
+            "target": [row["target"] for row in rows],
+            "verdict": verdicts,
+        }
     )
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", np.array(images))

@@ -9,7 +9,7 @@ from trcgl.core.errors import DataError
 from trcgl.data.store import open_dataset
 from trcgl.evaluate.metrics import average_precision
 from trcgl.evaluate.predictions import read_predictions
-from trcgl.model.evaluate import evaluate_run
+from trcgl.model.evaluate import evaluate_run, fit_on_val
 from trcgl.model.folder import load_model
 from trcgl.model.train import train
 
@@ -58,6 +58,14 @@ def test_temperature_and_thresholds_come_from_val_alone(judged, dataset, tmp_pat
     (out / "predictions" / "test.parquet").unlink()
     evaluate_run(out)
     assert run.read_json(out / "model" / "model.json") == info
+
+
+def test_val_is_judged_where_it_has_been_scored_alone(dataset, judged, tmp_path):
+    train(dataset, small_recipe(epochs=2), tmp_path / "run")
+    fit_on_val(tmp_path / "run", open_dataset(dataset))
+    assert not (tmp_path / "run" / "evaluation").exists()
+    told = evaluate_run(tmp_path / "run")
+    assert told == judged[1] and (tmp_path / "run" / "evaluation" / "val.json").exists()
 
 
 def test_another_dataset_is_judged_on_the_findings_that_both_have(judged, tmp_path):

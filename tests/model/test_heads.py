@@ -164,3 +164,19 @@ def test_the_head_computes_the_published_equations():
         together = head.graph(reweighted.mean(1)[None])[0]
         expected = w @ g + b + head.attention_gate * spatial + head.graph_gate * together
         torch.testing.assert_close(head(feature).logits[image], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_a_module_that_is_switched_off_stays_off_and_the_others_do_not(learn):
+    gates = {"reweighting_gate": 0.3, "attention_gate": 0.3, "graph_gate": 0.3, "learn_gates": learn}
+    feature = torch.randn(3, WIDTH, 4, 4)
+    for off in ("reweighting", "attention", "graph"):
+        head = build("trcgl", dataclasses.replace(RECIPE, **gates, dropout=0.0, switched_off=(off,)))
+        (head(feature).logits ** 2).sum().backward()
+        gradients = [head.reweight.gate.grad, head.attention_gate.grad, head.graph_gate.grad]
+        assert head.gates() == {one: 0.0 if one == off else pytest.approx(0.3) for one in head.gates()}
+        moved = {one for one, grad in zip(head.gates(), gradients, strict=True) if grad is not None}
+        assert moved == (set(head.gates()) - {off} if learn else set())
+    linear = build("trcgl", dataclasses.replace(RECIPE, **gates, dropout=0.0, switched_off=tuple(head.gates())))
+    plain = linear.classifier(feature.mean((2, 3)))
+    torch.testing.assert_close(linear(feature).logits, plain)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import torch
 
-from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.errors import DataError, Diverged, RecipeError
 from trcgl.core.recipe import LossRecipe
 from trcgl.data import datamodule
 from trcgl.data.cooccurrence import counts
@@ -68,6 +68,15 @@ def test_gates_rates_and_loss_are_logged(dataset, tmp_path):
     assert {"gate/attention", "gate/graph", "gate/reweighting", "lr/head", "lr/backbone"} <= steps[0].keys()
 
 
+def test_a_finished_run_says_what_it_cost(dataset, tmp_path):
+    info = train(dataset, small_recipe(epochs=2), tmp_path / "run")
+    assert info["cost"]["parameters"] == sum(
+        one.numel() for one in load_model(tmp_path / "run" / "model").network.parameters()
+    )
+    assert info["cost"]["images_per_second"] > 1 and info["cost"]["peak_memory_mib"] > 50
+    assert train(dataset, small_recipe(epochs=2), tmp_path / "run") == info
+
+
 def test_images_of_another_size_are_resized_and_it_is_said(dataset, tmp_path, capsys):
     recipe = with_model(small_recipe(epochs=1), image_size=64)
     train(dataset, recipe, tmp_path / "run")
@@ -109,6 +118,13 @@ def test_frozen_stages_stay_as_they_were_and_the_others_learn(dataset, tmp_path)
     assert changed == {"1", "2", "3"}
 
 
+def test_a_score_on_val_that_is_not_finite_stops_the_run(dataset, tmp_path, monkeypatch):
+    ordered = Classifier._in_order
+    monkeypatch.setattr(Classifier, "_in_order", lambda *rows: ordered(*rows) * float("nan"))
+    with pytest.raises(Diverged, match="epoch 1: a score on val is not finite"):
+        train(dataset, small_recipe(epochs=1), tmp_path / "run")
+
+
 def test_more_frozen_stages_than_there_are_is_an_error(dataset, tmp_path):
     with pytest.raises(RecipeError, match="frozen_stages is 9, but the backbone has 4 stages"):
         train(dataset, small_recipe(frozen_stages=9), tmp_path / "run")
@@ -127,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(dataset, t
         return step(self, batch, batch_idx) * (float("nan") if batch["number"] == 8 else 1.0)
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
-    with pytest.raises(RecipeError, match=r"diverged after step 8 \(epoch 2\).*0-\d+\.png.*backbone-lr") as error:
+    with pytest.raises(Diverged, match=r"diverged after step 8 \(epoch 2\).*0-\d+\.png.*backbone-lr") as error:
         train(dataset, small_recipe(), tmp_path / "run")
     assert error.value.args[0].count(".png") == 8
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)

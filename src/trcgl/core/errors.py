@@ -17,6 +17,10 @@ class RecipeError(TrcglError):
     """A setting is unknown, contradictory, or not what an existing output folder was made with."""
 
 
+class Diverged(RecipeError):
+    """Training reached a loss, a gradient or a score that is not finite; it would do so again."""
+
+
 class CheckpointError(TrcglError):
     """Weights or a checkpoint are missing, damaged, untrusted or of another shape."""
 

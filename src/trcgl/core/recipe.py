@@ -8,6 +8,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -33,7 +34,8 @@ class ModelRecipe:
     dropout: float = 0.0
     """Dropout on the features before the classifier, and in transformer layers of a head."""
     head: str = "trcgl"
-    """`linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet` or `clarity`."""
+    """`linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet`, `clarity` or
+    `experts`."""
     reweighting_gate: float = 0.05
     """gamma: weight of channel reweighting; the start value where `learn_gates` is set."""
     attention_gate: float = 0.1
@@ -42,6 +44,8 @@ class ModelRecipe:
     """mu: weight of the label-graph logit."""
     learn_gates: bool = False
     """Train the gates with the network and log them."""
+    switched_off: tuple[Literal["reweighting", "attention", "graph"], ...] = ()
+    """Modules whose gate is 0 and stays there, whatever the fields above say; for ablations."""
     reduction: int = 16
     """Reduction r of the bottleneck of `trcgl` and `dualattnet`."""
     attention_temperature: float = 1.0
@@ -213,6 +217,24 @@ class Recipe:
     train: TrainRecipe = field(default_factory=TrainRecipe)
     synthetic: SyntheticRecipe = field(default_factory=SyntheticRecipe)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
+
+
+def overridden(recipe: Any, changes: Mapping[str, Any]) -> Any:
+    """A recipe with some fields set by their paths, for instance `{"model.head": "linear", "train.epochs": 5}`.
+
+    Raises:
+        RecipeError: a field is unknown, or a value of the wrong type.
+    """
+    tree = dataclasses.asdict(recipe)
+    if unknown := sorted(changes.keys() - _flatten(tree).keys()):
+        raise RecipeError(f"recipe fields unknown: {', '.join(unknown)}")
+    for path, value in changes.items():
+        *parts, name = path.split(".")
+        place = tree
+        for part in parts:
+            place = place[part]
+        place[name] = value
+    return _build(type(recipe), tree, "")
 
 
 def to_json(recipe: Any) -> str:

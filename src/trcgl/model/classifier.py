@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trcgl.core.errors import RecipeError
+from trcgl.core.errors import Diverged
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe
 from trcgl.data.datamodule import SplitRows, known_labels
@@ -147,6 +147,11 @@ class Classifier(lightning.LightningModule):
         rows = self._gathered([one for _, one in self._scored]).reshape(-1)
         self._scored.clear()
         score = self._in_order(logits[rows >= 0], rows[rows >= 0])
+        if not np.isfinite(score).all():
+            raise Diverged(
+                f"training diverged in epoch {self.current_epoch + 1}: a score on val is not finite. Train again into "
+                "another --out with a lower --train.backbone-lr and --train.head-lr, or --train.precision 32-true."
+            )
         val = self._val_rows
         self.validated = validation_metrics(val.labels, score, val.weights, self.space)
         self.log(SELECTED, self.validated[SELECTED], prog_bar=True, logger=False, rank_zero_only=True)
@@ -201,7 +206,7 @@ class Classifier(lightning.LightningModule):
         rows = torch.cat([rows for _, rows in self._since_step]).tolist()
         names = [self._image_ids[row] for row in rows[:_NAMED]]
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-        raise RecipeError(
+        raise Diverged(
             f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} "
             f"and the gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. "
             "Nothing of this step was saved. Train again into another --out with a lower --train.backbone-lr and "

@@ -77,6 +77,13 @@ def open_own_dataset(run_folder: Path) -> Dataset:
 
 
 def calibrate(run_folder: Path, own: Dataset) -> None:
+    """Fit on val what is fitted there, and judge val, once."""
+    fit_on_val(run_folder, own)
+    if not (run_folder / "evaluation" / "val.json").exists():
+        _judge(run_folder, own, "val")
+
+
+def fit_on_val(run_folder: Path, own: Dataset) -> None:
     """Score val, fit one temperature and the thresholds on it, and write them into the model folder, once."""
     path = run_folder / "predictions" / "val.parquet"
     model = load_model(run_folder / "model", device=_device())
@@ -90,7 +97,6 @@ def calibrate(run_folder: Path, own: Dataset) -> None:
     thresholds, _ = fit_thresholds(score, uncalibrated.truth, own.space, uncalibrated.weight)
     write_predictions(path, Predictions.from_manifest(rows, own.space, logit=logits, score=score))
     update_calibration(run_folder / "model", thresholds, temperature)
-    _judge(run_folder, own, "val")
 
 
 def score_split(run_folder: Path, dataset: Dataset, split: str, path: Path) -> Predictions:

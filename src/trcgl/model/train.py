@@ -35,7 +35,7 @@ from trcgl.model.losses import LOSSES
 from trcgl.model.retraining import HeadRestart
 from trcgl.model.stop import StopRequest, stop_signals
 from trcgl.model.trainer import hardware, quiet
-from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines
+from trcgl.model.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.model.weights import license_of
 
@@ -209,7 +209,8 @@ def _fit(
     checkpoints = out / "checkpoints"
     retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
     keeper = Keeper(checkpoints, recipe.train, request, max(retrained, pretraining_epochs(recipe) if shown else 0))
-    trainer = _trainer(recipe, out, keeper)
+    stopwatch = Stopwatch()
+    trainer = _trainer(recipe, out, keeper, stopwatch)
     if trainer.is_global_zero:
         _remove_unfinished(checkpoints)
     last = checkpoints / LAST
@@ -233,7 +234,8 @@ def _fit(
         )
         best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        info = {**info, "best": best, "steps": trainer.global_step, "finished": finished}
+        info = {**info, "best": best, "steps": trainer.global_step, "cost": cost(network, stopwatch)}
+        info["finished"] = finished
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         run.write_json(out / "run.json", info)
@@ -268,11 +270,11 @@ def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Ten
     return build_adjacency(torch.from_numpy(conditional), recipe.model)
 
 
-def _trainer(recipe: Recipe, out: Path, keeper: Keeper) -> lightning.Trainer:
+def _trainer(recipe: Recipe, out: Path, keeper: Keeper, stopwatch: Stopwatch) -> lightning.Trainer:
     settings = recipe.train
     terminal = sys.stderr.isatty()
     progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
-    callbacks: list[Callback] = [GoBack(), progress, keeper]
+    callbacks: list[Callback] = [GoBack(), progress, stopwatch, keeper]
     average = MovingAverage(settings.ema) if settings.ema else None
     if settings.retrain_epochs:
         callbacks.insert(0, HeadRestart(average))

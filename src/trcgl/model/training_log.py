@@ -1,15 +1,18 @@
 """What training tells: `metrics.jsonl`, which is the truth, and lines for those who watch without a terminal."""
 
 import json
+import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
 from trcgl.core import run
 from trcgl.model.classifier import Classifier
@@ -65,6 +68,47 @@ class GoBack(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLog):
                 logger.go_back_to(trainer.global_step or -1)  # a run that starts anew logs its step 0 again
+
+
+class Stopwatch(Callback):
+    """Measures images per second: of the fastest epoch, from its first batch to the end of its last, validation apart.
+
+    Other work on the machine, compilation and cold caches only ever slow an epoch down.
+    """
+
+    def __init__(self) -> None:
+        self.images_per_second: float | None = None
+        self._images, self._started = 0, 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._images, self._started = 0, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images of all processes; stop the clock before validation."""
+        self._images += batch["of"]
+        if trainer.is_last_batch:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # the last batch may still be at work
+            rate = self._images / max(time.monotonic() - self._started, 1e-9)
+            self.images_per_second = max(rate, self.images_per_second or 0.0)
+
+
+def cost(network: nn.Module, stopwatch: Stopwatch) -> dict[str, Any]:
+    """What training took: `parameters`, `images_per_second`, `peak_memory_mib` and the `device`.
+
+    Memory is what torch allocated on the GPU at most, or the largest resident set of this process on the CPU.
+    """
+    gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {
+        "parameters": sum(one.numel() for one in network.parameters()),
+        "images_per_second": stopwatch.images_per_second,
+        "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20 if gpu else resident),
+        "device": torch.cuda.get_device_name() if gpu else "CPU",
+    }
 
 
 class ProgressLines(Callback):

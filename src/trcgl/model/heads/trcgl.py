@@ -22,14 +22,21 @@ class TrcglHead(Head):
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
         super().__init__(width, recipe, labels)
-        learn = recipe.learn_gates
+        gates = {
+            "reweighting": recipe.reweighting_gate,
+            "attention": recipe.attention_gate,
+            "graph": recipe.graph_gate,
+        } | dict.fromkeys(recipe.switched_off, 0.0)
+        learn = {name: recipe.learn_gates and name not in recipe.switched_off for name in gates}
         self.dropout = nn.Dropout(recipe.dropout)
         self.classifier = linear_classifier(width, labels.findings)
-        self.reweight = ChannelReweighting(width, recipe.reduction, recipe.reweighting_gate, learn_gate=learn)
+        self.reweight = ChannelReweighting(
+            width, recipe.reduction, gates["reweighting"], learn_gate=learn["reweighting"]
+        )
         self.attend = ClassAttention(width, labels.findings, recipe.attention_temperature)
         self.graph = LabelGraph(width, recipe, labels)
-        self.attention_gate = nn.Parameter(torch.tensor(recipe.attention_gate), requires_grad=learn)
-        self.graph_gate = nn.Parameter(torch.tensor(recipe.graph_gate), requires_grad=learn)
+        self.attention_gate = nn.Parameter(torch.tensor(gates["attention"]), requires_grad=learn["attention"])
+        self.graph_gate = nn.Parameter(torch.tensor(gates["graph"]), requires_grad=learn["graph"])
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
         """Logits and one attention map per finding."""

@@ -1,0 +1,126 @@
+"""The ablation of a recipe: a ladder from plain to full, each part left out in turn, and a sweep of the label graph."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.recipe import Recipe
+from trcgl.data.cooccurrence import counts
+from trcgl.data.store import Dataset
+from trcgl.study.arms import PLAIN, Arm
+from trcgl.study.plan import Contrast
+
+REFERENCE = "TRCGL-Net, arXiv 2607.00975"
+MODULES = ("reweighting", "attention", "graph")
+GRAPH = "model.graph_threshold"
+THRESHOLDS = (0.02, 0.1, 0.2, 0.4)
+IDENTITY = 2.0
+"""A conditional probability never reaches it: a graph of self-loops alone."""
+PARTS = ("sampler", "loss", *MODULES, "drawn")
+"""What is added, in this order, and left out."""
+IN_WORDS = {
+    "sampler": "the sampler",
+    "loss": "the loss",
+    "reweighting": "channel reweighting",
+    "attention": "class-aware attention",
+    "graph": "the label graph",
+    "drawn": "drawn images",
+}
+
+
+def ablation(base: Recipe, *, drawn: bool) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
+    """Arms and contrasts of the ablation of a recipe; the primary contrast is full against plain.
+
+    A part that the recipe does not have (its loss is cross-entropy already, its sampler the natural one) is no rung.
+
+    Args:
+        base: the full recipe.
+        drawn: whether there are drawn images.
+
+    Raises:
+        RecipeError: the recipe has no part that could be left out.
+    """
+    parts = [one for one in PARTS if _has(base, one, drawn)]
+    if not parts:
+        raise RecipeError(f"the recipe {base.name} is plain already: there is nothing to take apart.")
+    arms: dict[str, Arm] = {}
+    contrasts: dict[frozenset[str], Contrast] = {}
+
+    def arm(name: str, kept: Iterable[str], changes: Mapping[str, Any] | None = None) -> str:
+        """Add an arm, unless one that does the same is there; return its name."""
+        kept = set(kept)
+        made = Arm(
+            name,
+            {**_without(base, set(parts) - kept), **(changes or {})},
+            REFERENCE,
+            "",
+            "drawn" if "drawn" in kept else "",
+        )
+        for one in arms.values():
+            if (one.drawn, one.recipe(base, 0)) == (made.drawn, made.recipe(base, 0)):
+                return one.name
+        arms[name] = made
+        return name
+
+    def ask(one: str, against: str, what: str) -> None:
+        if one != against:
+            contrasts.setdefault(frozenset((one, against)), Contrast(one, against, what))
+
+    names = ["plain", *(f"up_to_{one}" for one in parts[:-1]), "full"]
+    rungs = [arm(name, parts[:place]) for place, name in enumerate(names)]
+    ask("full", "plain", "does the whole help?")
+    for part, lower, upper in zip(parts, rungs, rungs[1:], strict=False):
+        ask(upper, lower, f"adding {IN_WORDS[part]}")
+    for one in parts:
+        ask(arm(f"without_{one}", set(parts) - {one}), "full", f"leaving out {IN_WORDS[one]}")
+    if "graph" in parts:
+        for threshold in THRESHOLDS:
+            ask(arm(f"graph_{threshold}", parts, {GRAPH: threshold}), "full", f"edges from {threshold} up")
+        ask(arm("graph_identity", parts, {GRAPH: IDENTITY}), "full", "a graph without edges")
+    return tuple(arms.values()), tuple(contrasts.values())
+
+
+def edges(opened: Dataset, base: Recipe, arms: tuple[Arm, ...]) -> list[dict[str, Any]]:
+    """How many pairs of findings each graph of the ablation joins, of how many."""
+    rows = opened.split("train", with_none=base.train.with_none)
+    conditional = counts(rows, opened.space).conditional()
+    weights = ((conditional + conditional.T) / 2)[np.triu_indices(len(conditional), k=1)]
+    told = []
+    for one in arms:
+        if one.name == "full" or one.name.startswith("graph_"):
+            threshold = one.recipe(base, 0).model.graph_threshold
+            name = "identity" if threshold == IDENTITY else f"{threshold}" + (" (full)" if one.name == "full" else "")
+            told.append({"name": name, "edges": int((weights >= threshold).sum()), "pairs": len(weights)})
+    return told
+
+
+def _has(base: Recipe, part: str, drawn: bool) -> bool:
+    if part == "drawn":
+        return drawn
+    if part in ("sampler", "loss"):
+        return any(_value(base, path) != value for path, value in _plain(part).items())
+    return base.model.head == "trcgl" and part not in base.model.switched_off
+
+
+def _without(base: Recipe, parts: set[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for one in ("sampler", "loss"):
+        if one in parts:
+            changes |= _plain(one)
+    if off := tuple(one for one in MODULES if one in parts or one in base.model.switched_off):
+        changes["model.switched_off"] = off
+    return changes
+
+
+def _plain(part: str) -> dict[str, Any]:
+    prefix = {"sampler": "train.sampler", "loss": "loss."}[part]
+    return {path: value for path, value in PLAIN.items() if path.startswith(prefix)}
+
+
+def _value(base: Recipe, path: str) -> Any:
+    value: Any = base
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

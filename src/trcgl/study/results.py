@@ -1,0 +1,247 @@
+"""The table of a study: means over seeds, differences with their intervals, and a verdict that is computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trcgl.core import run
+from trcgl.core.recipe import Recipe, differences
+from trcgl.study.plan import Contrast, Plan
+from trcgl.study.statistics import LEVEL, Estimate, Runs, difference, holm, mean
+from trcgl.study.worker import Job
+
+SCHEMA = "trcgl.study-table/1"
+METRICS = {
+    "mAP_tail": "tail mAP",
+    "mAP_medium": "medium mAP",
+    "mAP_head": "head mAP",
+    "mAP_overall": "mAP",
+    "mAUC": "mAUC",
+    "mF1": "mF1",
+    "mECE": "mECE",
+}
+"""Columns of the table."""
+JUDGED = "tail"
+"""The group whose mAP is compared, tested and adjusted."""
+UNUSED = 0.01
+"""A learned gate that ends nearer to 0 leaves its module unused."""
+DESCRIBED = ("medium", "head", "overall")
+"""Groups whose differences are told with plain 95 % intervals, and decide nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of one run.
+
+    Args:
+        job: the run.
+        told: content of its outcome file.
+    """
+
+    job: Job
+    told: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has numbers; a run that diverged has not."""
+        return self.told["status"] == "finished"
+
+
+def collect(jobs: Sequence[Job]) -> list[Outcome]:
+    """The outcomes of the runs that are done."""
+    return [Outcome(one, run.read_json(one.outcome)) for one in jobs if one.outcome.exists()]
+
+
+def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The document of schema `trcgl.study-table/1`: everything that the same runs always give, so no times.
+
+    Args:
+        plan: of the study.
+        outcomes: of its runs.
+    """
+    by_arm = {arm.name: [one for one in outcomes if one.job.arm == arm.name] for arm in plan.arms}
+    finished = {name: [one for one in told if one.finished] for name, told in by_arm.items()}
+    patients = {
+        group: max((one.told["freedom"][group] for told in finished.values() for one in told), default=0.0)
+        for group in (JUDGED, *DESCRIBED)
+    }
+    runs = {name: {group: _runs(told, group) for group in patients} for name, told in finished.items()}
+    arms = {}
+    for arm in plan.arms:
+        told = finished[arm.name]
+        arms[arm.name] = {
+            "reference": arm.reference,
+            "differs": arm.differs,
+            "changes": [one for one in differences(plan.base, plan.recipe(arm, 0)) if not one.startswith("seed:")],
+            "seeds": [one.job.seed for one in told],
+            "diverged": {str(one.job.seed): one.told["why"] for one in by_arm[arm.name] if not one.finished},
+            "parameters": told[0].told["cost"]["parameters"] if told else None,
+            "metrics": {name: _over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
+            "interval": _ends(mean(runs[arm.name][JUDGED], patients[JUDGED]).interval()) if told else None,
+            "gates": _gates(told),
+            "unused": _unused(plan.recipe(arm, 0), told),
+            "findings": {
+                finding: _over_seeds([one.told["findings"][finding]["AP"] for one in told])
+                for finding in (told[0].told["findings"] if told else ())
+            },
+        }
+    contrasts = _contrasts(plan, runs, patients)
+    document = {
+        "schema": SCHEMA,
+        "kind": plan.kind,
+        "seeds": plan.seeds,
+        "level": LEVEL,
+        "replicates": plan.base.evaluate.replicates,
+        "arms": arms,
+        "contrasts": contrasts,
+    }
+    return document | {"verdict": verdict(document)}
+
+
+def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
+    drawn = []
+    for one in outcomes:
+        with np.load(one.job.replicates, allow_pickle=False) as stored:
+            drawn.append(stored[group])
+    values = [one.told["metrics"][f"mAP_{group}"] for one in outcomes]
+    return Runs(
+        tuple(one.job.seed for one in outcomes),
+        np.array([np.nan if one is None else one for one in values], np.float64),
+        np.stack(drawn) if drawn else np.empty((0, 0)),
+    )
+
+
+def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    defined = [one for one in values if one is not None]
+    if not defined:
+        return {"mean": None, "sd": None, "values": list(values)}
+    spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+    return {"mean": float(np.mean(defined)), "sd": spread, "values": list(values)}
+
+
+def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+    names = outcomes[0].told["gates"] if outcomes else {}
+    return {name: _over_seeds([one.told["gates"][name] for one in outcomes]) for name in names}
+
+
+def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:
+    """Modules that training could have switched on and did not."""
+    means = {name: one["mean"] for name, one in _gates(outcomes).items() if name not in recipe.model.switched_off}
+    return [name for name, value in means.items() if recipe.model.learn_gates and abs(value) < UNUSED]
+
+
+def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, float]) -> list[dict[str, Any]]:
+    found = [_compared(runs, one, JUDGED, patients) for one in plan.contrasts]
+    p = {str(place): one.p() for place, one in enumerate(found) if place and one and one.p() is not None}
+    adjusted = holm({name: value for name, value in p.items() if value is not None})
+    told = []
+    for place, (contrast, estimate) in enumerate(zip(plan.contrasts, found, strict=True)):
+        one = adjusted.get(str(place))
+        alpha = one.alpha if one else 1 - LEVEL
+        document: dict[str, Any] = {
+            "arm": contrast.arm,
+            "against": contrast.against,
+            "what": contrast.what,
+            "primary": place == 0,
+            "value": estimate.value if estimate else None,
+            "seeds": list(estimate.seeds) if estimate else [],
+        }
+        if estimate is None or estimate.error is None:
+            why = estimate.why if estimate else "no seed that both arms finished"
+            told.append(document | {"interval": None, "p": None, "detectable": None, "why": why})
+            continue
+        also = {group: _compared(runs, contrast, group, patients) for group in DESCRIBED}
+        told.append(
+            document
+            | {
+                "error": estimate.error,
+                "freedom": estimate.freedom if np.isfinite(estimate.freedom) else None,
+                "interval": _ends(estimate.interval(alpha)),
+                "level": 1 - alpha,
+                "p": one.p if one else estimate.p(),
+                "detectable": estimate.detectable(alpha),
+                "dropped": estimate.dropped,
+                "also": {
+                    f"mAP_{group}": {"value": other.value, "interval": _ends(other.interval())}
+                    for group, other in also.items()
+                    if other and np.isfinite(other.value)
+                },
+            }
+        )
+    return told
+
+
+def _compared(
+    runs: dict[str, dict[str, Runs]], contrast: Contrast, group: str, patients: dict[str, float]
+) -> Estimate | None:
+    return difference(runs[contrast.arm][group], runs[contrast.against][group], patients[group])
+
+
+def _ends(interval: tuple[float, float] | None) -> list[float] | None:
+    return [float(one) for one in interval] if interval else None
+
+
+def verdict(document: dict[str, Any]) -> str:
+    """What may be said, in sentences that are made from the numbers."""
+    first, *others = document["contrasts"]
+    sentences = [_sentence(first)]
+    higher = [one["arm"] for one in others if one["interval"] and one["interval"][0] > 0]
+    lower = [one["arm"] for one in others if one["interval"] and one["interval"][1] < 0]
+    unclear = [one for one in others if one["interval"] and one["interval"][0] <= 0 <= one["interval"][1]]
+    if others:
+        counted = f"Of {len(others)} other contrast{'s' if len(others) > 1 else ''}, adjusted for their number (Holm): "
+        parts = [f"higher {', '.join(higher) or 'none'}", f"lower {', '.join(lower) or 'none'}"]
+        if unclear:
+            least, most = (pick(one["detectable"] for one in unclear) for pick in (min, max))
+            span = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}"
+            parts.append(f"no difference shown for {', '.join(one['arm'] for one in unclear)} (detectable: {span})")
+        sentences.append(counted + "; ".join(parts) + ".")
+    lost = [f"{name} seed {seed}" for name, arm in document["arms"].items() for seed in arm["diverged"]]
+    if lost:
+        sentences.append(f"Diverged, and not averaged: {', '.join(lost)}.")
+    return " ".join(sentences)
+
+
+def _sentence(one: dict[str, Any]) -> str:
+    names = f"{one['arm']} against {one['against']}"
+    if one["interval"] is None:
+        return f"{names}: nothing can be said ({one['why']})."
+    low, high = one["interval"]
+    found = f"{one['value']:+.4f} [{low:+.4f}, {high:+.4f}] in tail mAP over {len(one['seeds'])} seeds"
+    if low > 0:
+        return f"{names}: higher, {found}."
+    if high < 0:
+        return f"{names}: lower, {found}."
+    return f"{names}: no difference shown, {found}; one of {one['detectable']:.4f} would probably have been."
+
+
+def write(out: Path, document: dict[str, Any], cost: dict[str, Any]) -> None:
+    """Write table.md, table.csv, table.json, cost.md and cost.json."""
+    from trcgl.study import tables
+
+    run.write_json(out / "table.json", document)
+    run.write_json(out / "cost.json", cost)
+    run.write_text(out / "table.md", tables.markdown(document))
+    run.write_text(out / "table.csv", tables.csv(document))
+    run.write_text(out / "cost.md", tables.cost_markdown(cost))
+
+
+def cost_of(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Parameters, images per second and peak memory of each arm: the fastest of its runs, and its largest memory.
+
+    Apart from the table, because the clock never gives the same numbers twice.
+    """
+    told: dict[str, Any] = {}
+    for arm in plan.arms:
+        costs = [one.told["cost"] for one in outcomes if one.job.arm == arm.name and one.finished]
+        if costs:
+            told[arm.name] = {
+                "parameters": costs[0]["parameters"],
+                "images_per_second": max((one["images_per_second"] or 0.0 for one in costs), default=0.0) or None,
+                "peak_memory_mib": max(one["peak_memory_mib"] for one in costs),
+                "device": costs[0]["device"],
+            }
+    return {"schema": "trcgl.study-cost/1", "arms": told}

@@ -1,0 +1,212 @@
+"""Two arms on several seeds and the same test patients: the difference, its interval, and what could have been found.
+
+Seeds and patients are both a sample. The test statistic is that of multi-reader multi-case studies (Obuchowski &
+Rockette 1995) with the degrees of freedom of Hillis (2007): runs take the place of readers, patients that of cases.
+For arms a and b with S seeds each,
+
+    D  = mean over seeds of (M_a - M_b)                       M: tail mAP on all test patients
+    V  = C + U_a + U_b
+    C  = max(0, c_aa + c_bb - 2 c_ab)                         what other patients would change
+    U_a = max(s_a², v_a - c_aa) / S                           what other seeds would change
+    ν  = V² / (C² / ν_C + (U_a² + U_b²) / (S - 1))            Satterthwaite
+    interval: D ± t(ν) √V
+
+c_ab is the mean covariance between a run of a and a run of b (c_aa: two different runs of a), v_a the mean variance of
+one run of a, all over the paired patient bootstrap, in which every run meets the same draws of patients. s_a² is the
+variance between the seeds of a. It holds what a run and a patient have of their own (v_a - c_aa) already, which is why
+that is a floor and not a further term. Resampling three seeds instead has ten distinct outcomes, two thirds of the
+variance, and no t. ν_C + 1 is the effective number of positive patients, as in `trcgl.evaluate.intervals`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm, t
+
+LEVEL = 0.95
+DETECTABLE = 2.8
+"""Standard errors that a two-sided test at 5 % finds with a power of 80 %."""
+LEAST = 100
+"""Fewer defined replicates than this give no interval."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One metric of the runs of one arm.
+
+    Args:
+        seeds: of the runs.
+        values: of each run, on all test patients.
+        replicates: the same on every draw of patients, NaN where undefined.
+    """
+
+    seeds: tuple[int, ...]
+    values: Float[np.ndarray, " seeds"]
+    replicates: Float[np.ndarray, "seeds replicates"]
+
+    def at(self, seeds: Sequence[int]) -> "Runs":
+        """The runs of these seeds."""
+        places = [self.seeds.index(one) for one in seeds]
+        return Runs(tuple(seeds), self.values[places], self.replicates[places])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, or a difference of two, with what its interval is made of.
+
+    Args:
+        value: the estimate.
+        error: its standard error √V; None where there is none.
+        freedom: ν.
+        why: the reason why there is no standard error.
+        seeds: that were averaged.
+        dropped: replicates that left the metric undefined.
+    """
+
+    value: float
+    error: float | None
+    freedom: float
+    why: str | None
+    seeds: tuple[int, ...]
+    dropped: int
+
+    def interval(self, alpha: float = 1 - LEVEL) -> tuple[float, float] | None:
+        """The interval at level 1 - alpha."""
+        if self.error is None:
+            return None
+        reach = float(t.isf(alpha / 2, self.freedom)) * self.error
+        return self.value - reach, self.value + reach
+
+    def p(self) -> float | None:
+        """Two-sided p-value of no difference."""
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
+
+    def detectable(self, alpha: float = 1 - LEVEL) -> float | None:
+        """The smallest difference that a study like this would probably find: 2.8 standard errors.
+
+        The standard error is that of the interval: its half-length in units of the normal distribution's, so that it
+        grows where few seeds or a smaller alpha widen the interval.
+        """
+        ends = self.interval(alpha)
+        return DETECTABLE * (ends[1] - ends[0]) / 2 / float(norm.isf((1 - LEVEL) / 2)) if ends else None
+
+
+def mean(runs: Runs, patients: float) -> Estimate:
+    """Mean of a metric over the seeds of one arm.
+
+    Args:
+        runs: of the arm.
+        patients: ν_C.
+    """
+    own = _Parts.of(runs)
+    return _estimate(float(runs.values.mean()), runs.seeds, runs.replicates, own.shared, [own], patients)
+
+
+def difference(one: Runs, other: Runs, patients: float) -> Estimate | None:
+    """Mean over the seeds that both arms have of the difference `one` - `other`; None where they have none in common.
+
+    Args:
+        one: runs of an arm.
+        other: runs of the arm it is compared with.
+        patients: ν_C.
+    """
+    seeds = tuple(seed for seed in one.seeds if seed in other.seeds)
+    if not seeds:
+        return None
+    one, other = one.at(seeds), other.at(seeds)
+    both = np.concatenate([one.replicates, other.replicates])
+    value = float((one.values - other.values).mean())
+    a, b = _Parts.of(one), _Parts.of(other)
+    together = _kept(both)
+    across = float(np.cov(together)[: len(seeds), len(seeds) :].mean()) if together.shape[1] > 1 else 0.0
+    return _estimate(value, seeds, both, a.shared + b.shared - 2 * across, [a, b], patients)
+
+
+@dataclass(frozen=True)
+class Holm:
+    """What Holm's procedure says about one of several differences.
+
+    Args:
+        p: adjusted p-value.
+        alpha: level at which its interval leaves out 0 exactly where p < 0.05.
+    """
+
+    p: float
+    alpha: float
+
+
+def holm(p: Mapping[str, float], alpha: float = 1 - LEVEL) -> dict[str, Holm]:
+    """Holm's step-down procedure (1979), with intervals that agree with its decisions.
+
+    The i-th smallest of m p-values is tested at alpha / (m - i + 1), until the first that fails: what follows it is
+    held to the same level (Strassburger & Bretz 2008).
+    """
+    order = sorted(p, key=lambda name: p[name])
+    told, largest, stopped = {}, 0.0, None
+    for place, name in enumerate(order):
+        step = len(order) - place
+        largest = max(largest, min(1.0, step * p[name]))
+        if stopped is None and step * p[name] > alpha:
+            stopped = alpha / step
+        told[name] = Holm(largest, stopped or alpha / step)
+    return told
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Variance of the runs of one arm.
+
+    Args:
+        shared: c_aa, covariance of two runs over patients.
+        own: U_a, of the mean over seeds.
+        freedom: S - 1.
+    """
+
+    shared: float
+    own: float
+    freedom: int
+
+    @classmethod
+    def of(cls, runs: Runs) -> "_Parts":
+        seeds, kept = len(runs.values), _kept(runs.replicates)
+        if seeds < 2 or kept.shape[1] < 2:
+            return cls(0.0, 0.0, 0)
+        covariance = np.cov(kept)
+        apart = ~np.eye(seeds, dtype=bool)
+        shared, single = float(covariance[apart].mean()), float(covariance.diagonal().mean())
+        return cls(shared, max(float(runs.values.var(ddof=1)), single - shared) / seeds, seeds - 1)
+
+
+def _kept(replicates: Float[np.ndarray, "runs replicates"]) -> Float[np.ndarray, "runs kept"]:
+    return replicates[:, ~np.isnan(replicates).any(axis=0)]
+
+
+def _estimate(
+    value: float,
+    seeds: tuple[int, ...],
+    replicates: Float[np.ndarray, "runs replicates"],
+    shared: float,
+    parts: Sequence[_Parts],
+    patients: float,
+) -> Estimate:
+    kept = _kept(replicates).shape[1]
+    dropped = replicates.shape[1] - kept
+    why = None
+    if len(seeds) < 2:
+        why = "one seed: what another would change is not known"
+    elif patients <= 0:
+        why = "fewer than two positive patients"
+    elif kept < LEAST:
+        why = f"only {kept} of {replicates.shape[1]} draws of patients leave every finding defined"
+    if why:
+        return Estimate(value, None, 0.0, why, seeds, dropped)
+    shared = max(0.0, shared)
+    whole = shared + sum(one.own for one in parts)
+    below = shared**2 / patients + sum(one.own**2 / one.freedom for one in parts)
+    return Estimate(value, float(np.sqrt(whole)), whole**2 / below if below else np.inf, None, seeds, dropped)

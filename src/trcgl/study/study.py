@@ -1,0 +1,100 @@
+"""`trcgl study peers|ablation DATASET --out STUDY`: train every arm on every seed, compare them on test, tell it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trcgl.core import run
+from trcgl.core.recipe import Recipe
+from trcgl.study.ablation import ablation, edges
+from trcgl.study.arms import PEERS, chosen
+from trcgl.study.duplication import duplicate
+from trcgl.study.page import write_page
+from trcgl.study.plan import Plan, against_baseline, check, claim, single_device
+from trcgl.study.results import collect, cost_of, results, write
+from trcgl.study.runner import COPIES, carry_out, jobs_of
+
+
+def peers(
+    dataset: Path,
+    base: Recipe,
+    out: Path,
+    *,
+    arms: Sequence[str] = (),
+    seeds: int = 3,
+    baseline: str = "trcgl",
+    primary: str | None = None,
+    synthetic: Path | None = None,
+) -> dict[str, Any]:
+    """Compare peers over the same data, steps, augmentation and selection rule.
+
+    Args:
+        dataset: a dataset folder with images and a test split.
+        base: what is the same for all arms.
+        out: the study folder; the same call again goes on.
+        arms: names in `trcgl.study.arms.PEERS`; all where empty.
+        seeds: runs of each arm.
+        baseline: the arm that the others are compared with.
+        primary: the arm of the one contrast that is not adjusted; `linear`, or the first, where None.
+        synthetic: a folder drawn for the dataset, for the arms that train with drawn images.
+
+    Returns:
+        The table (schema `trcgl.study-table/1`), as written to `table.json`.
+
+    Raises:
+        RecipeError: an arm is unknown or cannot be made, or the folder is of another study.
+        DataError: the dataset cannot be studied.
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    base = single_device(base)
+    taken = chosen(arms, PEERS, drawn=synthetic is not None)
+    return study(Plan("peers", dataset, base, taken, against_baseline(taken, baseline, primary), seeds, synthetic), out)
+
+
+def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None) -> dict[str, Any]:
+    """Take a recipe apart: the ladder, each part left out, and the graph's threshold.
+
+    Args:
+        dataset: a dataset folder with images and a test split.
+        base: the full recipe.
+        out: the study folder; the same call again goes on.
+        seeds: runs of each arm.
+        synthetic: a folder drawn for the dataset, which makes drawn images one of the parts.
+
+    Returns:
+        The table, with the edges of each graph.
+
+    Raises:
+        RecipeError: an arm cannot be made, or the folder is of another study.
+        DataError: the dataset cannot be studied.
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    base = single_device(base)
+    arms, contrasts = ablation(base, drawn=synthetic is not None)
+    return study(Plan("ablation", dataset, base, arms, contrasts, seeds, synthetic), out)
+
+
+def study(plan: Plan, out: Path) -> dict[str, Any]:
+    """Carry out a plan and write what it says.
+
+    Returns:
+        The table (schema `trcgl.study-table/1`).
+    """
+    plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
+    opened = check(plan)
+    claim(plan, out, opened)
+    if plan.synthetic and any(arm.drawn == "copies" for arm in plan.arms):
+        duplicate(plan.synthetic, opened, out / COPIES)
+    jobs = jobs_of(plan, out)
+    carry_out(jobs)
+    outcomes = collect(jobs)
+    document = results(plan, outcomes)
+    if plan.kind == "ablation":
+        document["edges"] = edges(opened, plan.base, plan.arms)
+    cost = cost_of(plan, outcomes)
+    run.write_json(out / "command.json", {"command": run.command()})
+    run.write_json(out / "environment.json", run.environment())
+    write(out, document, cost)
+    write_page(out, document, cost, name=opened.name, phantom=opened.info["source"] == "phantom")
+    return document

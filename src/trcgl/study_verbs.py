@@ -1,0 +1,108 @@
+"""`trcgl study KIND DATASET`: controlled experiments."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from trcgl.core.errors import RecipeError
+from trcgl.verb import Chosen, Done, chosen_recipe
+
+KINDS = {
+    "peers": "Compare long-tail methods over the same data, steps, augmentation and selection rule.",
+    "ablation": "Take a recipe apart: a ladder from plain to full, and each part left out in turn.",
+}
+EXAMPLE = "trcgl study peers phantom --recipe phantom --arms trcgl linear asl --out study"
+
+
+def study(arguments: list[str]) -> Chosen:
+    """The command of `trcgl study`, whose flags depend on its kind and recipe."""
+    import tyro
+
+    from trcgl.core.recipe import Recipe
+    from trcgl.recipes import RECIPES
+
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"Example: {EXAMPLE}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
+        print("Train several arms on several seeds and compare them on test. `trcgl study KIND --help` shows more.\n")
+        print("\n".join(f"  {name:<10} {what}" for name, what in KINDS.items()))
+        raise SystemExit(0)
+    if not arguments or arguments[0] not in KINDS:
+        given = f"unknown kind {arguments[0]!r}" if arguments else "name the kind first: trcgl study KIND DATASET"
+        raise RecipeError(f"{given}; there are {', '.join(KINDS)}.")
+    kind, rest = arguments[0], arguments[1:]
+    name, base, about, _ = chosen_recipe(rest, "trcgl", RECIPES, Recipe)
+    settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
+    shared = f"""
+        dataset: A dataset folder with images and a test split.
+        out: The study folder to write; the same command again goes on, also in several processes at once.
+        recipe: What all arms share: one of {", ".join(RECIPES)}, or the path of a recipe.json.
+        seeds: Runs of each arm.
+        synthetic: A folder drawn for this dataset, for the arms that train with drawn images."""
+
+    def peers(
+        dataset: Path,
+        /,
+        *,
+        out: Path,
+        recipe: str = name,
+        arms: tuple[str, ...] = (),
+        seeds: int = 3,
+        baseline: str = "trcgl",
+        primary: str | None = None,
+        synthetic: Path | None = None,
+        settings: settings_of = base,
+    ) -> Done:
+        from trcgl.study import study as stage
+
+        told = stage.peers(
+            dataset,
+            settings,
+            out,
+            arms=arms,
+            seeds=seeds,
+            baseline=baseline,
+            primary=primary,
+            synthetic=synthetic,
+        )
+        return _done(told, out)
+
+    def ablation(
+        dataset: Path,
+        /,
+        *,
+        out: Path,
+        recipe: str = name,
+        seeds: int = 3,
+        synthetic: Path | None = None,
+        settings: settings_of = base,
+    ) -> Done:
+        from trcgl.study import study as stage
+
+        return _done(stage.ablate(dataset, settings, out, seeds=seeds, synthetic=synthetic), out)
+
+    from trcgl.study.arms import PEERS
+
+    peers.__doc__ = f"""{KINDS["peers"]}
+
+    The base recipe is {name}; every setting is overridden by its path.
+
+    Args:{shared}
+        arms: What to compare: {", ".join(PEERS)}. All, where none is named.
+        baseline: The arm that the others are compared with.
+        primary: The arm of the one contrast that is not adjusted for the number of contrasts; linear by default.
+    """
+    ablation.__doc__ = f"""{KINDS["ablation"]}
+
+    The full recipe is {name}; every setting is overridden by its path.
+
+    {about}
+
+    Args:{shared}
+    """
+    example = EXAMPLE if kind == "peers" else "trcgl study ablation phantom --recipe phantom --out ablation"
+    return (peers if kind == "peers" else ablation), rest, example
+
+
+def _done(told: dict[str, Any], out: Path) -> Done:
+    from trcgl.study.tables import markdown
+
+    return Done(told, f"{markdown(told)}\ntable: {out / 'table.md'}\npage: {out / 'study.html'}")

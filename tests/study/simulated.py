@@ -1,0 +1,39 @@
+"""Predictions of imagined runs: patients, seeds and both together bring noise of their own."""
+
+import numpy as np
+
+from trcgl.evaluate.bootstrap import patient_bootstrap
+from trcgl.evaluate.metrics import average_precision
+from trcgl.study.statistics import Runs
+
+FINDINGS = 3
+"""Of the tail."""
+
+
+def draw_patients(rng, patients=500, prevalence=0.06):
+    """Labels (patients, findings), and how hard every patient is for every network."""
+    truth = (rng.random((patients, FINDINGS)) < prevalence).astype(np.float64)
+    return truth, rng.normal(size=truth.shape)
+
+
+def runs(rng, truth, hardness, *, signal=2.0, seeds=(0, 1, 2), between=0.15, own=0.4, replicates=250):
+    """Tail mAP of an arm's runs.
+
+    Args:
+        rng: of everything that is drawn here.
+        truth: of `draw_patients`.
+        hardness: of `draw_patients`; shared by all runs.
+        signal: distance between positives and negatives: how good the arm is.
+        seeds: of the runs.
+        between: standard deviation of the signal between seeds.
+        own: of what one run makes of one patient and no other run does.
+        replicates: draws of patients, the same for every run.
+    """
+    values, drawn = [], []
+    for _ in seeds:
+        learned = signal + between * rng.normal()
+        score = learned * truth + hardness + own * rng.normal(size=truth.shape)
+        values.append(np.mean([average_precision(*one).value for one in zip(truth.T, score.T, strict=True)]))
+        patients = np.arange(len(truth))
+        drawn.append(patient_bootstrap(truth, score, patients, replicates=replicates, workers=1).ap.mean(1))
+    return Runs(tuple(seeds), np.array(values), np.array(drawn))

@@ -1,0 +1,60 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.recipe import LossRecipe, ModelRecipe, Recipe, TrainRecipe, overridden
+from trcgl.data.store import open_dataset
+from trcgl.study.ablation import MODULES, ablation, edges
+from trcgl.study.arms import PLAIN
+
+from ..model.small_dataset import write_dataset
+
+FULL = Recipe(
+    model=ModelRecipe(head="trcgl", graph_threshold=0.3),
+    loss=LossRecipe(name="asl"),
+    train=TrainRecipe(sampler="repeat_factor"),
+)
+
+
+def recipes(base, drawn):
+    arms, contrasts = ablation(base, drawn=drawn)
+    return {one.name: (one.recipe(base, 0), one.drawn) for one in arms}, contrasts
+
+
+def test_the_ladder_adds_one_part_after_the_other():
+    made, _ = recipes(FULL, drawn=True)
+    rungs = ["plain", "up_to_sampler", "up_to_loss", "up_to_reweighting", "up_to_attention", "up_to_graph", "full"]
+    assert list(made)[: len(rungs)] == rungs
+    assert made["full"] == (FULL, "drawn") and made["up_to_graph"] == (FULL, "")
+    plain = made["plain"][0]
+    assert (plain.loss.name, plain.train.sampler, plain.model.switched_off) == ("bce", "natural", MODULES)
+    assert made["up_to_reweighting"][0].model.switched_off == ("attention", "graph")
+
+
+def test_each_part_is_left_out_in_turn_and_nothing_is_trained_twice():
+    made, contrasts = recipes(FULL, drawn=True)
+    assert "without_drawn" not in made  # the last rung but one
+    assert made["without_loss"] == (dataclasses.replace(FULL, loss=LossRecipe(name="bce")), "drawn")
+    assert made["without_attention"][0].model.switched_off == ("attention",)
+    assert len({(repr(recipe), drawn) for recipe, drawn in made.values()}) == len(made)
+    pairs = [frozenset((one.arm, one.against)) for one in contrasts]
+    assert len(set(pairs)) == len(pairs) and all(len(one) == 2 for one in pairs)
+    assert (contrasts[0].arm, contrasts[0].against) == ("full", "plain")
+
+
+def test_what_the_recipe_does_not_have_is_no_rung():
+    made, _ = recipes(overridden(FULL, {"loss.name": "bce", "train.sampler": "natural"}), drawn=False)
+    assert not [name for name in made if "loss" in name or "sampler" in name or "drawn" in name]
+    with pytest.raises(RecipeError, match="nothing to take apart"):
+        ablation(overridden(FULL, dict(PLAIN)), drawn=False)
+
+
+def test_the_graph_is_swept_down_to_the_identity(tmp_path):
+    opened = open_dataset(write_dataset(tmp_path / "data"))
+    arms, _ = ablation(FULL, drawn=False)
+    told = edges(opened, FULL, arms)
+    assert [one["name"] for one in told] == ["0.3 (full)", "0.02", "0.1", "0.2", "0.4", "identity"]
+    assert told[-1]["edges"] == 0 and {one["pairs"] for one in told} == {6}
+    assert np.all(np.diff([one["edges"] for one in told[1:]]) <= 0) and told[1]["edges"] > 0
