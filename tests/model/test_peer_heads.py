@@ -72,7 +72,7 @@ def test_a_width_that_cannot_be_divided_is_refused(name, heads):
 def test_in_ml_decoder_each_finding_reads_the_query_of_its_group(findings, asked, groups):
     head, feature = build("ml_decoder", findings, queries=asked), torch.randn(2, WIDTH, 3, 4)
     assert head.queries.embeddings.shape == (max(groups) + 1, 16)
-    logits, maps = head(feature)
+    logits, maps, _ = head(feature)
     for finding, group in enumerate(groups):
         torch.testing.assert_close(maps[:, finding], maps[:, groups.index(group)])
         with torch.no_grad():
@@ -166,7 +166,7 @@ def test_a_finding_in_a_graph_hears_of_its_neighbors_alone():
 
 def test_dualattnet_sums_its_two_attentions():
     head, feature = build("dualattnet", 5, reduction=4), torch.randn(2, WIDTH, 3, 4)
-    logits, maps = head(feature)
+    logits, maps, _ = head(feature)
     pooled = feature.mean((2, 3))
     first, second = head.importance[0], head.importance[2]
     gate = torch.sigmoid((pooled @ first.weight.T + first.bias).relu() @ second.weight.T + second.bias)
