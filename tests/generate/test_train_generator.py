@@ -207,6 +207,7 @@ def test_half_of_the_balanced_places_go_to_the_tail():
 def test_a_vae_is_trained_first_where_it_is_asked_for(dataset, tmp_path):
     recipe = dataclasses.replace(
         but(steps=2, context_steps=0, grid_every=0),
+        augment=UNCHANGED,
         autoencoder=AutoencoderRecipe(kind="vae", width=16, steps=150, lr=2e-3),
     )
     train_generator(dataset, recipe, tmp_path / "g")
