@@ -27,9 +27,7 @@ SEEDS = (2, 3, 5)
 REPLICATES = 200
 
 
-def arm(
-    rng: np.random.Generator, shared: np.ndarray, mix: tuple[float, float, float], seeds: int, effect: float
-) -> Runs:
+def arm(rng: np.random.Generator, shared: np.ndarray, mix: tuple[float, float, float], seeds: int) -> Runs:
     """The runs of one arm; column 0 is the sample of patients itself."""
     patients, seed, own = mix
     parts = shared + patients * rng.normal(size=len(shared))
