@@ -78,7 +78,7 @@ def intervals(document: dict[str, Any]) -> Figure:
         for place, arm in enumerate(arms.values()):
             told = arm["metrics"]["mAP_tail"]
             seeds = [one for one in told["values"] if one is not None]
-            left.plot(seeds, [place] * len(seeds), "o", color=PALETTE["plain"][0], markersize=3.5, alpha=0.8)
+            left.plot(seeds, [place + 0.27] * len(seeds), "o", color=PALETTE["plain"][0], markersize=3.5, alpha=0.8)
             if told["mean"] is not None:
                 _bar(left, place, told["mean"], arm["interval"], PALETTE["tail"][0])
         left.set_yticks(range(len(arms)), list(arms))

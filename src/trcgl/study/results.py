@@ -80,7 +80,7 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "diverged": {str(one.job.seed): one.told["why"] for one in by_arm[arm.name] if not one.finished},
             "parameters": told[0].told["cost"]["parameters"] if told else None,
             "metrics": {name: _over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
-            "interval": _ends(mean(runs[arm.name][JUDGED], patients[JUDGED]).interval()) if told else None,
+            "interval": _within(mean(runs[arm.name][JUDGED], patients[JUDGED]).interval()) if told else None,
             "gates": _gates(told),
             "unused": _unused(plan.recipe(arm, 0), told),
             "findings": {
@@ -182,6 +182,11 @@ def _compared(
 
 def _ends(interval: tuple[float, float] | None) -> list[float] | None:
     return [float(one) for one in interval] if interval else None
+
+
+def _within(interval: tuple[float, float] | None) -> list[float] | None:
+    """The part of an interval in which a mean of AP can lie."""
+    return [float(np.clip(one, 0, 1)) for one in interval] if interval else None
 
 
 def verdict(document: dict[str, Any]) -> str:
