@@ -51,10 +51,28 @@ def test_what_the_recipe_does_not_have_is_no_rung():
         ablation(overridden(FULL, dict(PLAIN)), drawn=False)
 
 
-def test_the_graph_is_swept_down_to_the_identity(tmp_path):
+def test_the_graph_is_swept_and_replaced_by_none_and_by_a_learned_one(tmp_path):
     opened = open_dataset(write_dataset(tmp_path / "data"))
     arms, _ = ablation(FULL, drawn=False)
     told = edges(opened, FULL, arms)
-    assert [one["name"] for one in told] == ["0.3 (full)", "0.02", "0.1", "0.2", "0.4", "identity"]
-    assert told[-1]["edges"] == 0 and {one["pairs"] for one in told} == {6}
-    assert np.all(np.diff([one["edges"] for one in told[1:]]) <= 0) and told[1]["edges"] > 0
+    assert [one["name"] for one in told] == ["0.3 (full)", "0.02", "0.1", "0.2", "0.4", "identity", "learned"]
+    assert {one["pairs"] for one in told} == {6}
+    joined = [one["edges"] for one in told]
+    assert joined[-2:] == [0, 6]
+    assert joined[1] > 0 and np.all(np.diff(joined[1:-1]) <= 0)
+    made, _ = recipes(FULL, drawn=False)
+    assert made["graph_identity"][0] == overridden(FULL, {"model.graph": "identity"})
+    assert made["graph_learned"][0] == overridden(FULL, {"model.graph": "learned"})
+
+
+@pytest.mark.parametrize(("kind", "swept"), [("learned", "symmetric"), ("identity", "symmetric"), ("ml_gcn", "ml_gcn")])
+def test_the_sweep_is_over_counted_graphs_whatever_the_recipe_has(tmp_path, kind, swept):
+    base = overridden(FULL, {"model.graph": kind})
+    made, _ = recipes(base, drawn=False)
+    assert made["graph_0.02"][0].model.graph == swept
+    assert f"graph_{kind}" not in made  # it is the full recipe
+    opened = open_dataset(write_dataset(tmp_path / "data"))
+    full = edges(opened, base, ablation(base, drawn=False)[0])[0]
+    name = {"ml_gcn": "0.3", "identity": "identity", "learned": "learned"}[kind]
+    assert full["name"] == f"{name} (full)"
+    assert full["edges"] == {"identity": 0, "learned": 6}.get(kind, full["edges"])

@@ -1,11 +1,25 @@
+import math
+
+import lightning.pytorch as lightning
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe, differences, overridden
+from trcgl.data.datamodule import SplitRows
+from trcgl.data.store import open_dataset
+from trcgl.model.classifier import Classifier
+from trcgl.model.heads import HEADS
+from trcgl.model.losses import LOSSES
 from trcgl.model.train import check
+from trcgl.model.trainer import quiet
+from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import RECIPES
 from trcgl.study.arms import PEERS, chosen
 from trcgl.study.plan import against_baseline
+
+from ..model.small_dataset import SPACE, small_recipe, write_dataset
 
 SHARED = (
     "augment.rotation",
@@ -15,18 +29,114 @@ SHARED = (
     "train.patience",
     "model.image_size",
 )
+BASE = RECIPES["phantom"]()
+TEXT = {"model.label_text": "a folder"}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Rows whose labels give a loss its counts."""
+    opened = open_dataset(write_dataset(tmp_path_factory.mktemp("rows") / "data"))
+    return SplitRows(opened, opened.split("train"))
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_is_a_recipe_over_the_same_data_steps_augmentation_and_selection(name):
-    base = RECIPES["phantom"]()
     arm = PEERS[name]
-    made = arm.recipe(base, seed=2)
+    made = arm.recipe(BASE, seed=2)
     check(made)
-    assert arm.name == name and made.seed == base.seed + 2
-    changed = [one.split(":")[0] for one in differences(base, made)]
+    assert arm.name == name and made.seed == BASE.seed + 2
+    changed = [one.split(":")[0] for one in differences(BASE, made)]
     assert not set(changed) & set(SHARED)
-    assert arm.reference or name == "linear"
+    assert arm.reference or name in ("linear", "random_labels")
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*have no `val_dataloader`")
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_learns_from_a_batch(name, rows):
+    """A step on four images, of which some labels are unknown."""
+    base = overridden(small_recipe(epochs=2, ema=0.0), {"model.image_size": 64, "model.label_embedding": 16})
+    recipe, findings = PEERS[name].recipe(base, 0), len(SPACE.findings)
+    torch.manual_seed(0)
+    network = build_network(recipe.model, findings, torch.eye(findings), load_weights=False)
+    classifier = Classifier(network, recipe, SPACE, rows, rows, steps=2, image_ids=list("abcd"))
+    before = {key: one.detach().clone() for key, one in network.named_parameters() if one.requires_grad}
+    batch = {
+        "image": torch.rand(4, 1, 64, 64),
+        "label": torch.tensor([[1, 0, 0, 0], [0, 1, math.nan, 0], [math.nan, 0, 1, 0], [0, 0, 0, 1]]),
+        "real": torch.ones(4, dtype=torch.bool),
+        "row": torch.arange(4),
+        "number": 0,
+    }
+    with quiet():
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_steps=1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(classifier, DataLoader([batch], batch_size=None))
+    now = dict(network.named_parameters())
+    moved = {key for key, one in before.items() if not torch.equal(one, now[key])}
+    assert any("backbone" in key for key in moved) and any("head" in key for key in moved)
+
+
+def test_every_head_and_every_loss_is_a_peer():
+    made = [arm.recipe(BASE, 0) for arm in PEERS.values()]
+    assert {one.model.head for one in made} == set(HEADS) and {one.loss.name for one in made} == set(LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("csra", {"model.head", "model.attention_gate", "model.learn_gates"}),
+        ("ml_decoder", {"model.head", "model.learn_embeddings", "train.head_lr"}),
+        ("query2label", {"model.head", "train.head_lr"}),
+        ("clarity", {"model.head", "train.head_lr"}),
+        ("ml_gcn", {"model.head", "model.graph", "model.graph_threshold"}),
+        ("chexgcn", {"model.head"}),
+        ("dualattnet", {"model.head"}),
+        ("experts", {"model.head"}),
+        ("ldam", {"loss.name", "loss.max_margin"}),
+        ("effective_number", {"loss.name"}),
+        ("distribution_balanced", {"loss.name", "train.sampler"}),
+        ("logit_adjusted", {"loss.name"}),
+        ("entropy_maximization", {"loss.name"}),
+        ("retrained", {"train.retrain_epochs"}),
+        ("mixup", {"augment.mixup"}),
+    ],
+)
+def test_a_head_a_loss_or_a_remedy_differs_from_linear_in_nothing_else(name, expected):
+    linear, made = (PEERS[one].recipe(BASE, 0) for one in ("linear", name))
+    assert {one.split(":")[0] for one in differences(linear, made)} == expected
+
+
+def test_a_gentle_rate_is_a_cap():
+    slow = overridden(BASE, {"train.head_lr": 1e-5})
+    assert PEERS["query2label"].recipe(slow, 0).train.head_lr == 1e-5
+
+
+def test_ml_gcn_keeps_vectors_of_text_and_learns_random_ones():
+    assert PEERS["ml_gcn"].recipe(BASE, 0).model.learn_embeddings
+    assert not PEERS["ml_gcn"].recipe(overridden(BASE, TEXT), 0).model.learn_embeddings
+
+
+def test_an_arm_that_lacks_something_says_what_to_give_and_is_left_out_of_all():
+    short = overridden(BASE, {"train.epochs": 1})
+    with pytest.raises(RecipeError, match=r"random_labels needs .* transformers text model as --model.label-text"):
+        chosen(("random_labels",), PEERS, BASE, drawn=False)
+    with pytest.raises(RecipeError, match=r"retrained needs .* --train.epochs of 2 or more"):
+        chosen(("retrained",), PEERS, short, drawn=False)
+    for base, left_out in (
+        (BASE, {"random_labels"}),
+        (short, {"random_labels", "retrained"}),
+        (overridden(BASE, TEXT), set()),
+    ):
+        assert set(PEERS) - {arm.name for arm in chosen((), PEERS, base, drawn=True)} == left_out
+    check(PEERS["retrained"].recipe(overridden(BASE, {"train.epochs": 2}), 0))
 
 
 def test_a_backbone_is_not_compared_from_scratch_with_one_that_has_weights_of_its_own():
@@ -38,18 +148,18 @@ def test_a_backbone_is_not_compared_from_scratch_with_one_that_has_weights_of_it
 
 
 def test_peers_are_chosen_by_name_and_drawn_ones_need_drawn_images():
-    assert [one.name for one in chosen(("asl", "linear"), PEERS, drawn=False)] == ["asl", "linear"]
-    everything = chosen((), PEERS, drawn=True)
-    assert [one.name for one in everything] == list(PEERS)
-    assert len(chosen((), PEERS, drawn=False)) == len(PEERS) - sum(bool(one.drawn) for one in everything)
+    assert [one.name for one in chosen(("asl", "linear"), PEERS, BASE, drawn=False)] == ["asl", "linear"]
+    everything = chosen((), PEERS, BASE, drawn=True)
+    assert [one.name for one in everything] == [one for one in PEERS if one != "random_labels"]
+    assert chosen((), PEERS, BASE, drawn=False) == tuple(one for one in everything if not one.drawn)
     with pytest.raises(RecipeError, match="--synthetic"):
-        chosen(("drawn",), PEERS, drawn=False)
+        chosen(("drawn",), PEERS, BASE, drawn=False)
     with pytest.raises(RecipeError, match="more than once"):
-        chosen(("asl", "asl"), PEERS, drawn=False)
+        chosen(("asl", "asl"), PEERS, BASE, drawn=False)
 
 
 def test_the_primary_contrast_comes_first_and_is_against_the_baseline():
-    arms = chosen(("trcgl", "asl", "linear"), PEERS, drawn=False)
+    arms = chosen(("trcgl", "asl", "linear"), PEERS, BASE, drawn=False)
     told = against_baseline(arms, "trcgl", None)
     assert [(one.arm, one.against) for one in told] == [("linear", "trcgl"), ("asl", "trcgl")]
     assert against_baseline(arms, "linear", "asl")[0].arm == "asl"

@@ -186,7 +186,10 @@ def test_an_ablation_tells_gates_and_edges(dataset, recipe, tmp_path):
     told = ablate(dataset, recipe, tmp_path / "study", seeds=1)
     assert set(told["arms"]["full"]["gates"]) == {"reweighting", "attention", "graph"}
     assert told["arms"]["without_attention"]["gates"]["attention"]["values"] == [0.0]
-    assert told["edges"][-1] == {"name": "identity", "edges": 0, "pairs": 6}
+    assert told["edges"][-2:] == [
+        {"name": "identity", "edges": 0, "pairs": 6},
+        {"name": "learned", "edges": 6, "pairs": 6},
+    ]
     assert told["contrasts"][0]["why"].startswith("one seed")
     assert "Edges of the label graph" in (tmp_path / "study" / "table.md").read_text()
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe
 from trcgl.data.cooccurrence import counts
@@ -16,8 +14,9 @@ REFERENCE = "TRCGL-Net, arXiv 2607.00975"
 MODULES = ("reweighting", "attention", "graph")
 GRAPH = "model.graph_threshold"
 THRESHOLDS = (0.02, 0.1, 0.2, 0.4)
-IDENTITY = 2.0
-"""A conditional probability never reaches it: a graph of self-loops alone."""
+KIND = "model.graph"
+COUNTED = ("symmetric", "ml_gcn")
+"""Graphs whose edges are counted, and which a threshold therefore changes."""
 PARTS = ("sampler", "loss", *MODULES, "drawn")
 """What is added, in this order, and left out."""
 IN_WORDS = {
@@ -76,23 +75,32 @@ def ablation(base: Recipe, *, drawn: bool) -> tuple[tuple[Arm, ...], tuple[Contr
     for one in parts:
         ask(arm(f"without_{one}", set(parts) - {one}), "full", f"leaving out {IN_WORDS[one]}")
     if "graph" in parts:
+        counted = base.model.graph if base.model.graph in COUNTED else COUNTED[0]
         for threshold in THRESHOLDS:
-            ask(arm(f"graph_{threshold}", parts, {GRAPH: threshold}), "full", f"edges from {threshold} up")
-        ask(arm("graph_identity", parts, {GRAPH: IDENTITY}), "full", "a graph without edges")
+            swept = arm(f"graph_{threshold}", parts, {KIND: counted, GRAPH: threshold})
+            ask(swept, "full", f"edges from {threshold} up")
+        ask(arm("graph_identity", parts, {KIND: "identity"}), "full", "a graph without edges")
+        ask(arm("graph_learned", parts, {KIND: "learned"}), "full", "a learned attention graph in place of counts")
     return tuple(arms.values()), tuple(contrasts.values())
 
 
 def edges(opened: Dataset, base: Recipe, arms: tuple[Arm, ...]) -> list[dict[str, Any]]:
-    """How many pairs of findings each graph of the ablation joins, of how many."""
+    """How many pairs of findings each graph of the ablation joins, of how many; a learned one joins them all."""
+    import torch  # only now: a study does not wait for it where it trains in other processes
+
+    from trcgl.model.label_graph import build_adjacency
+
     rows = opened.split("train", with_none=base.train.with_none)
-    conditional = counts(rows, opened.space).conditional()
-    weights = ((conditional + conditional.T) / 2)[np.triu_indices(len(conditional), k=1)]
+    conditional = torch.from_numpy(counts(rows, opened.space).conditional())
+    pairs = len(conditional) * (len(conditional) - 1) // 2
     told = []
     for one in arms:
         if one.name == "full" or one.name.startswith("graph_"):
-            threshold = one.recipe(base, 0).model.graph_threshold
-            name = "identity" if threshold == IDENTITY else f"{threshold}" + (" (full)" if one.name == "full" else "")
-            told.append({"name": name, "edges": int((weights >= threshold).sum()), "pairs": len(weights)})
+            model = one.recipe(base, 0).model
+            graph = build_adjacency(conditional, model)
+            joined = int(((graph != 0) | (graph.T != 0)).triu(1).sum()) if model.graph != "learned" else pairs
+            name = f"{model.graph_threshold}" if model.graph in COUNTED else model.graph
+            told.append({"name": name + (" (full)" if one.name == "full" else ""), "edges": joined, "pairs": pairs})
     return told
 
 

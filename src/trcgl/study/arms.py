@@ -33,6 +33,7 @@ class Arm:
         differs: how it differs from the original; empty if it does not.
         drawn: what trains beside the real images: nothing, the drawn images of the study, or as many copies of the real
             images that they were drawn for.
+        lacks: says what to give where the arm cannot be made from a base, or would be the base; empty where it can.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Arm:
     reference: str = ""
     differs: str = ""
     drawn: Literal["", "drawn", "copies"] = ""
+    lacks: Callable[[Recipe], str] = lambda base: ""
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
         """The recipe of one run.
@@ -63,7 +65,9 @@ GENTLE = 5e-4
 """The largest learning rate that LayerNorm networks bear; a small ResNet from scratch bears 4e-3."""
 
 
-def _backbone(name: str, model: str, reference: str, *, fine: Changes | None = None, gentle: bool = False) -> Arm:
+def _backbone(
+    name: str, model: str, reference: str, *, fine: Changes | None = None, gentle: bool = False, drops: bool = True
+) -> Arm:
     """A timm backbone under a linear layer.
 
     Args:
@@ -72,6 +76,7 @@ def _backbone(name: str, model: str, reference: str, *, fine: Changes | None = N
         reference: where it was published.
         fine: changes on small images.
         gentle: cap the learning rates.
+        drops: whether it has stochastic depth.
     """
 
     def changes(base: Recipe) -> Changes:
@@ -84,6 +89,8 @@ def _backbone(name: str, model: str, reference: str, *, fine: Changes | None = N
         }
         if base.model.image_size < SMALL:
             made |= fine or {}
+        if not drops:
+            made["model.drop_path"] = 0.0
         if gentle:
             made["train.backbone_lr"] = min(base.train.backbone_lr, GENTLE)
             made["train.head_lr"] = min(base.train.head_lr, GENTLE)
@@ -92,9 +99,55 @@ def _backbone(name: str, model: str, reference: str, *, fine: Changes | None = N
     differs = "Image size, schedule and kind of initial weights are the base's" + (
         f"; finer maps below {SMALL} pixels." if fine else "."
     )
+    differs += "" if drops else " It has no stochastic depth."
     return Arm(name, changes, reference, differs)
 
 
+def _head(name: str, reference: str, differs: str, changes: Changes | None = None, *, gentle: bool = False) -> Arm:
+    """A head on the base's backbone.
+
+    Args:
+        name: of the arm and of the head.
+        reference: where it was published.
+        differs: how it differs from the original.
+        changes: the head's own settings.
+        gentle: cap the head's learning rate.
+    """
+
+    def made(base: Recipe) -> Changes:
+        rate = {"train.head_lr": min(base.train.head_lr, GENTLE)} if gentle else {}
+        return {**PLAIN, "model.head": name, **(changes or {}), **rate}
+
+    rate = f" The head's learning rate is at most {GENTLE:g}." if gentle else ""
+    return Arm(name, made, reference, differs + rate)
+
+
+def _ml_gcn(base: Recipe) -> Changes:
+    """ML-GCN over vectors of text that stay as they are, or over random ones, which have to learn."""
+    return {
+        **PLAIN,
+        "model.head": "ml_gcn",
+        "model.graph": "ml_gcn",
+        "model.graph_threshold": 0.4,
+        "model.graph_share": 0.2,
+        "model.learn_embeddings": base.model.label_text is None,
+    }
+
+
+def _retraining(base: Recipe) -> Changes:
+    return {**PLAIN, "train.retrain_epochs": max(1, round(base.train.epochs / 10))}
+
+
+def _second_epoch(base: Recipe) -> str:
+    warmup = max(1, base.train.head_warmup_epochs)
+    return "" if base.train.epochs > warmup else f"--train.epochs of {warmup + 1} or more"
+
+
+def _text(base: Recipe) -> str:
+    return "" if base.model.label_text else "the folder of a transformers text model as --model.label-text"
+
+
+_RANDOM: Changes = {"model.label_text": None}
 _STRIDE_16: Changes = {"model.output_stride": 16}
 _PATCH_8: Changes = {"model.patch_size": 8}
 _PATCH_2: Changes = {"model.patch_size": 2}
@@ -121,7 +174,7 @@ PEERS: dict[str, Arm] = {
             "Published gates, graph, loss and sampler; the base's backbone, schedule and augmentation.",
         ),
         _backbone("resnet50", "resnet50", "He et al. 2016", fine=_STRIDE_16),
-        _backbone("densenet121", "densenet121", "Huang et al. 2017; CheXNet, Rajpurkar et al. 2017"),
+        _backbone("densenet121", "densenet121", "Huang et al. 2017; CheXNet, Rajpurkar et al. 2017", drops=False),
         _backbone("efficientnet_b0", "efficientnet_b0", "Tan & Le 2019", fine=_STRIDE_16),
         _backbone("convnext_tiny", "convnext_tiny", "Liu et al. 2022", fine=_STRIDE_16, gentle=True),
         _backbone("convnext_atto", "convnext_atto", "Liu et al. 2022; timm", fine=_STRIDE_16, gentle=True),
@@ -130,6 +183,63 @@ PEERS: dict[str, Arm] = {
         _backbone("vit_small", "vit_small_patch16_224", "Dosovitskiy et al. 2021", fine=_PATCH_8, gentle=True),
         _backbone("vit_tiny", "vit_tiny_patch16_224", "Dosovitskiy et al. 2021", fine=_PATCH_8, gentle=True),
         _backbone("swin_tiny", "swin_tiny_patch4_window7_224", "Liu et al. 2021", fine=_PATCH_2, gentle=True),
+        _head(
+            "csra",
+            "CSRA, Zhu & Wu 2021",
+            "λ = 0.1; as many heads as model.attention_heads (published: 1 to 8, by data and backbone).",
+            {"model.attention_gate": 0.1, "model.learn_gates": False},
+        ),
+        _head(
+            "ml_decoder",
+            "ML-Decoder, Ridnik et al. 2023",
+            "A query for every finding; width, feed-forward layer and heads are the base's (768, 2,048 and 8 there).",
+            {"model.queries": None, "model.learn_embeddings": False, **_RANDOM},
+            gentle=True,
+        ),
+        _head(
+            "query2label",
+            "Query2Label, Liu et al. 2021",
+            "Two layers and four heads, as published; the width is the base's, and there is no encoder layer.",
+            {"model.attention_blocks": 2, "model.attention_heads": 4, "model.learn_embeddings": True, **_RANDOM},
+            gentle=True,
+        ),
+        _head(
+            "clarity",
+            "CLARiTy, Statheros et al. 2025",
+            "Class tokens over the map of the base's backbone instead of a whole vision transformer; without "
+            "background suppression, teacher, self-supervised start and orthogonality loss.",
+            {"model.learn_embeddings": True, **_RANDOM},
+            gentle=True,
+        ),
+        Arm(
+            "ml_gcn",
+            _ml_gcn,
+            "ML-GCN, Chen et al. 2019 (CVPR)",
+            "Label embeddings are vectors of text (GloVe there), kept as they are, if the base has model.label_text; "
+            "else random and learned. The hidden layer is the base's (1,024 there).",
+        ),
+        _head(
+            "chexgcn",
+            "CheXGCN, Chen et al. 2020 (JBHI)",
+            "In its manner: the scores of the graph are added to the image's. Graph and embeddings are the base's.",
+        ),
+        _head(
+            "dualattnet",
+            "DualAttNet, Xu & Duan 2024",
+            "In its manner: a classifier instead of a detector; fine-grained attention is learned from image labels.",
+        ),
+        _head(
+            "experts",
+            "LTCXNet, Huang et al. 2024",
+            "In its manner: experts for head, medium and tail findings share a backbone and have no ML-Decoder.",
+        ),
+        Arm(
+            "random_labels",
+            _RANDOM,
+            "",
+            "The base recipe with label embeddings that start at random, where the base's start at vectors of text.",
+            lacks=_text,
+        ),
         Arm(
             "focal", {**PLAIN, "loss.name": "focal"}, "Lin et al. 2017", "Per finding, with γ = 2 and no class weight."
         ),
@@ -146,6 +256,43 @@ PEERS: dict[str, Arm] = {
             "The loss alone.",
         ),
         Arm(
+            "ldam",
+            {
+                **PLAIN,
+                "loss.name": "ldam",
+                "loss.max_margin": 0.5,
+                "loss.margin_scale": 1.0,
+                "loss.beta": 0.9999,
+                "loss.defer": 0.8,
+            },
+            "LDAM-DRW, Cao et al. 2019",
+            "A sigmoid per finding instead of a softmax over cosines; logits are not scaled; weights are of findings.",
+        ),
+        Arm(
+            "effective_number",
+            {**PLAIN, "loss.name": "class_balanced", "loss.beta": 0.9999},
+            "Class-balanced loss, Cui et al. 2019",
+            "The loss, not the sampler class_balanced; the weight is of the finding, not of a row's one class.",
+        ),
+        Arm(
+            "distribution_balanced",
+            {**PLAIN, "loss.name": "distribution_balanced", "train.sampler": "class_balanced"},
+            "Wu et al. 2020",
+            "Over class-balanced sampling, as there; without the focal factor of the authors' code.",
+        ),
+        Arm(
+            "logit_adjusted",
+            {**PLAIN, "loss.name": "logit_adjusted", "loss.tau": 1.0},
+            "Menon et al. 2021",
+            "A sigmoid per finding instead of a softmax, moved by the log-odds of the finding; τ = 1.",
+        ),
+        Arm(
+            "entropy_maximization",
+            {**PLAIN, "loss.name": "entropy_maximization"},
+            "Zhou et al. 2022",
+            "Labels may be known to be negative; without pseudo-labels. It is linear where all labels are known.",
+        ),
+        Arm(
             "class_balanced",
             {**PLAIN, "train.sampler": "class_balanced"},
             "Shen et al. 2016",
@@ -157,8 +304,22 @@ PEERS: dict[str, Arm] = {
             "Gupta et al. 2019 (LVIS)",
             "Per image; an epoch is cut to as many places as rows.",
         ),
+        Arm(
+            "retrained",
+            _retraining,
+            "cRT, Kang et al. 2020",
+            "The last tenth of the epochs, one at least, retrains the head on class-balanced rows (10 more there).",
+            lacks=_second_epoch,
+        ),
         Arm("mixup", {**PLAIN, "augment.mixup": 0.4}, "Zhang et al. 2018", "α = 0.4; a batch is mixed in pairs."),
         Arm("drawn", {}, "TRCGL-Net, arXiv 2607.00975", "The base recipe with the images of --synthetic.", "drawn"),
+        Arm(
+            "drawn_entropy_maximization",
+            {"loss.name": "entropy_maximization"},
+            "Zhou et al. 2022",
+            "As drawn, but the labels that a drawn image was not asked for ask for doubt instead of being left out.",
+            "drawn",
+        ),
         Arm(
             "duplicated",
             {},
@@ -171,24 +332,28 @@ PEERS: dict[str, Arm] = {
 """Name on the command line (`trcgl study peers --arms NAME ...`) to arm."""
 
 
-def chosen(names: Sequence[str], known: Mapping[str, Arm], *, drawn: bool) -> tuple[Arm, ...]:
+def chosen(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, drawn: bool) -> tuple[Arm, ...]:
     """The arms of these names, in their order; all that can be made where none is named.
 
     Args:
         names: from the command line.
         known: the registry.
+        base: what the arms change.
         drawn: whether the study has drawn images.
 
     Raises:
-        RecipeError: a name is unknown or comes twice, or an arm needs drawn images that the study has not.
+        RecipeError: a name is unknown or comes twice, or an arm needs what the base or the study has not.
     """
     if unknown := [one for one in names if one not in known]:
         raise RecipeError(f"unknown arm {unknown[0]!r}; there are {', '.join(known)}.")
     if twice := [one for one in names if list(names).count(one) > 1]:
         raise RecipeError(f"--arms names {twice[0]!r} more than once.")
-    arms = (
-        tuple(known[one] for one in names) if names else tuple(one for one in known.values() if drawn or not one.drawn)
-    )
+    if not names:
+        return tuple(one for one in known.values() if (drawn or not one.drawn) and not one.lacks(base))
+    arms = tuple(known[one] for one in names)
     if lacking := [one.name for one in arms if one.drawn and not drawn]:
         raise RecipeError(f"{lacking[0]} trains with drawn images: give their folder as --synthetic.")
+    for one in arms:
+        if wanted := one.lacks(base):
+            raise RecipeError(f"{one.name} needs more than the base recipe {base.name} has: give {wanted}.")
     return arms

@@ -48,7 +48,7 @@ def peers(
         Interrupted: a signal asked to stop; the state is saved.
     """
     base = single_device(base)
-    taken = chosen(arms, PEERS, drawn=synthetic is not None)
+    taken = chosen(arms, PEERS, base, drawn=synthetic is not None)
     return study(Plan("peers", dataset, base, taken, against_baseline(taken, baseline, primary), seeds, synthetic), out)
 
 

@@ -25,7 +25,7 @@ def markdown(document: dict[str, Any]) -> str:
     if unused := unused_modules(document):
         parts.append(unused)
     if edges := document.get("edges"):
-        rows = [("graph threshold", "edges", "of pairs")]
+        rows = [("graph", "edges", "of pairs")]
         rows += [(one["name"], str(one["edges"]), str(one["pairs"])) for one in edges]
         parts += ["Edges of the label graph:", _table(rows)]
     notes = [
