@@ -31,8 +31,8 @@ class Arm:
         changes: in which fields it differs from the base; or a function of the base that says so.
         reference: where it was published.
         differs: how it differs from the original; empty if it does not.
-        drawn: what trains beside the real images: nothing, the drawn images of the study, or as many copies of the real
-            images that they were drawn for.
+        drawn: what trains beside the real images: nothing, the drawn images of the study, as many copies of the real images
+            that they were drawn for, or as many that a DCGAN draws.
         lacks: says what to give where the arm cannot be made from a base, or would be the base; empty where it can.
     """
 
@@ -40,7 +40,7 @@ class Arm:
     changes: Changes | Callable[[Recipe], Changes] = field(default_factory=dict)
     reference: str = ""
     differs: str = ""
-    drawn: Literal["", "drawn", "copies"] = ""
+    drawn: Literal["", "drawn", "copies", "dcgan"] = ""
     lacks: Callable[[Recipe], str] = lambda base: ""
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
@@ -326,6 +326,15 @@ PEERS: dict[str, Arm] = {
             "Pink & Sykes 2026 (PMLR 318)",
             "The base recipe; each image of --synthetic is replaced by a copy of the real one it was drawn for.",
             "copies",
+        ),
+        Arm(
+            "dcgan",
+            {},
+            "DCGAN, Radford et al. 2016; conditional, Mirza & Osindero 2014",
+            "The base recipe; each image of --synthetic is replaced by one that a DCGAN draws of the same label set. "
+            "It has a quarter of the channels, learns from class-balanced batches and from real images with another's "
+            "labels (Reed et al. 2016), takes 900 steps and draws with averaged weights.",
+            "dcgan",
         ),
     )
 }

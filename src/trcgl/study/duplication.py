@@ -1,8 +1,12 @@
 """The control of drawn images: as many copies of the real images whose label sets they were drawn for."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
+from jaxtyping import UInt8
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
@@ -48,10 +52,37 @@ def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
         drawn.manifest.columns
     )
     images, rows = real.require_images(), copied["source_row"].to_numpy()
-    write_images(out / "images.npy", (images[row][None] for row in rows), len(rows), images.shape[1])
-    for name, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
-        with run.atomic(out / name) as aside:
+    parts, name = (images[row][None] for row in rows), f"copies for {drawn.name}"
+    write_stand_ins(
+        out, drawn, manifest, parts, images.shape[1], name=name, about={"pixel_rule": real.info.get("pixel_rule")}
+    )
+
+
+def write_stand_ins(
+    out: Path,
+    drawn: Dataset,
+    manifest: pl.DataFrame,
+    parts: Iterable[UInt8[np.ndarray, "rows side side"]],
+    side: int,
+    *,
+    name: str,
+    about: Mapping[str, Any],
+) -> None:
+    """Write a synthetic folder with the provenance of another, whose images others stand in for.
+
+    Args:
+        out: the folder; its `dataset.json` is written last.
+        drawn: the other folder.
+        manifest: its rows in its order, `row` counted from 0.
+        parts: the images, in that order.
+        side: of each image, in pixels.
+        name: of the folder.
+        about: what `dataset.json` says otherwise than that of the other folder.
+    """
+    write_images(out / "images.npy", parts, manifest.height, side)
+    provenance = pl.read_parquet(drawn.folder / "provenance.parquet")
+    for file, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
+        with run.atomic(out / file) as aside:
             frame.write_parquet(aside)
-    files = {name: {"bytes": (out / name).stat().st_size, "sha256": run.sha256_file(out / name)} for name in FILES}
-    info = {**drawn.info, "name": f"copies for {drawn.name}", "files": files, "pixel_rule": real.info.get("pixel_rule")}
-    run.write_json(out / "dataset.json", info)
+    files = {file: {"bytes": (out / file).stat().st_size, "sha256": run.sha256_file(out / file)} for file in FILES}
+    run.write_json(out / "dataset.json", {**drawn.info, "name": name, "files": files, **about})

@@ -19,6 +19,8 @@ from trcgl.study.worker import BUSY, Job, held, try_out, work
 
 COPIES = "copies"
 """Folder of the copied real images, within the study."""
+DCGAN = "dcgan"
+"""Folder of the images that the DCGAN draws, within the study."""
 PATIENCE = 0.2
 """Seconds between two looks at a run."""
 PRELOAD = ("trcgl.model.train", "trcgl.model.evaluate", "trcgl.study.worker")
@@ -33,7 +35,7 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
             folder=out / "runs" / arm.name / f"seed-{seed}",
             dataset=plan.dataset,
             recipe=plan.recipe(arm, seed),
-            synthetic={"": None, "drawn": plan.synthetic, "copies": out / COPIES}[arm.drawn],
+            synthetic={"": None, "drawn": plan.synthetic, "copies": out / COPIES, "dcgan": out / DCGAN}[arm.drawn],
         )
         for seed in range(plan.seeds)
         for arm in plan.arms

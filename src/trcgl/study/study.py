@@ -13,7 +13,7 @@ from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
 from trcgl.study.plan import Plan, against_baseline, check, claim, single_device
 from trcgl.study.results import collect, cost_of, results, write
-from trcgl.study.runner import COPIES, carry_out, jobs_of
+from trcgl.study.runner import COPIES, DCGAN, carry_out, jobs_of
 
 
 def peers(
@@ -86,6 +86,10 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
     claim(plan, out, opened)
     if plan.synthetic and any(arm.drawn == "copies" for arm in plan.arms):
         duplicate(plan.synthetic, opened, out / COPIES)
+    if plan.synthetic and any(arm.drawn == "dcgan" for arm in plan.arms):
+        from trcgl.study.dcgan import draw_with_dcgan  # only now: others need not wait for torch
+
+        draw_with_dcgan(plan.synthetic, opened, out / DCGAN, plan.base)
     jobs = jobs_of(plan, out)
     carry_out(jobs)
     outcomes = collect(jobs)
