@@ -31,8 +31,8 @@ class Arm:
         changes: in which fields it differs from the base; or a function of the base that says so.
         reference: where it was published.
         differs: how it differs from the original; empty if it does not.
-        drawn: what trains beside the real images: nothing, the drawn images of the study, as many copies of the real images
-            that they were drawn for, or as many that a DCGAN draws.
+        drawn: what trains beside the real images: nothing, the drawn images of the study, as many copies of the real
+            images that they were drawn for, or as many that a DCGAN draws.
         lacks: says what to give where the arm cannot be made from a base, or would be the base; empty where it can.
     """
 

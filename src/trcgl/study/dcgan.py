@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from trcgl.generate.fitting import fit_stage
 from trcgl.generate.training_rows import loader, training_rows
 from trcgl.model.stop import stop_signals
 from trcgl.study.dcgan_networks import SMALLEST, DcganDiscriminator, DcganGenerator, drawn_side
-from trcgl.study.duplication import write_stand_ins
+from trcgl.study.duplication import write_folder
 from trcgl.study.worker import held
 
 LOG_EVERY = 10
@@ -84,9 +85,8 @@ class Dcgan(lightning.LightningModule):
 
     def train_dataloader(self) -> Any:
         """Batches of training rows."""
-        labels, settings = self.rows.labels, self.settings
-        order = lambda epoch: class_balanced(labels, self.seed, epoch)  # noqa: E731
-        return loader(self.rows, order, settings.steps, settings.batch_size)
+        order = partial(class_balanced, self.rows.labels, self.seed)
+        return loader(self.rows, order, self.settings.steps, self.settings.batch_size)
 
     def configure_optimizers(self) -> Any:
         """Adam for each."""
@@ -181,17 +181,17 @@ def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: Dcg
     if side < SMALLEST:
         raise DataError(f"{real.folder}: images have {side} pixels; a DCGAN draws {SMALLEST} or more. Leave it out.")
     dcgan = train_dcgan(training_rows(real), drawn_side(side), settings, base, out / "training")
-    manifest = drawn.manifest.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-    labels = (manifest.select(drawn.space.findings).fill_null(0) == 1).to_numpy().astype(np.float32)
+    labels = (drawn.manifest.select(drawn.space.findings).fill_null(0) == 1).to_numpy().astype(np.float32)
+    names = drawn.manifest["image_id"].to_list()
 
     def parts() -> Iterator[UInt8[np.ndarray, "count side side"]]:
         for start in range(0, len(labels), _PART):
             part = slice(start, start + _PART)
-            images = torch.from_numpy(dcgan.draw(labels[part], manifest["image_id"][part].to_list()))
-            yield at_size(images, side).numpy()
+            yield at_size(torch.from_numpy(dcgan.draw(labels[part], names[part])), side).numpy()
 
-    about = {"dcgan": {**asdict(settings), "seed": base.seed, "side": dcgan.side}}
-    write_stand_ins(out, drawn, manifest, parts(), side, name=f"DCGAN for {drawn.name}", about=about)
+    provenance = pl.read_parquet(synthetic / "provenance.parquet")
+    about = {**drawn.info, "dcgan": {**asdict(settings), "seed": base.seed, "side": dcgan.side}}
+    write_folder(out, replace(drawn, info=about), f"DCGAN for {drawn.name}", drawn.manifest, provenance, parts())
 
 
 def train_dcgan(rows: SplitRows, side: int, settings: DcganSettings, base: Recipe, folder: Path) -> Dcgan:

@@ -1,8 +1,8 @@
 """The control of drawn images: as many copies of the real images whose label sets they were drawn for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -48,41 +48,40 @@ def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
     )
     if lost := copied.filter(pl.col("source_row").is_null())["source_image_id"].to_list():
         raise DataError(f"{synthetic}: {lost[0]!r}, which images were drawn for, is no train image of {real.folder}.")
-    manifest = copied.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64), weight=pl.lit(1.0)).select(
-        drawn.manifest.columns
-    )
-    images, rows = real.require_images(), copied["source_row"].to_numpy()
-    parts, name = (images[row][None] for row in rows), f"copies for {drawn.name}"
-    write_stand_ins(
-        out, drawn, manifest, parts, images.shape[1], name=name, about={"pixel_rule": real.info.get("pixel_rule")}
+    images, rows = real.require_images(), copied["source_row"].to_list()
+    rule = {**drawn.info, "pixel_rule": real.info.get("pixel_rule")}
+    write_folder(
+        out,
+        replace(drawn, info=rule),
+        f"copies for {drawn.name}",
+        copied.with_columns(weight=pl.lit(1.0)),
+        provenance,
+        (images[row][None] for row in rows),
     )
 
 
-def write_stand_ins(
+def write_folder(
     out: Path,
-    drawn: Dataset,
-    manifest: pl.DataFrame,
-    parts: Iterable[UInt8[np.ndarray, "rows side side"]],
-    side: int,
-    *,
+    like: Dataset,
     name: str,
-    about: Mapping[str, Any],
+    manifest: pl.DataFrame,
+    provenance: pl.DataFrame,
+    images: Iterable[UInt8[np.ndarray, "rows side side"]],
 ) -> None:
-    """Write a synthetic folder with the provenance of another, whose images others stand in for.
+    """Write a folder in the format of a synthetic one, `dataset.json` last.
 
     Args:
-        out: the folder; its `dataset.json` is written last.
-        drawn: the other folder.
-        manifest: its rows in its order, `row` counted from 0.
-        parts: the images, in that order.
-        side: of each image, in pixels.
-        name: of the folder.
-        about: what `dataset.json` says otherwise than that of the other folder.
+        out: the folder to write.
+        like: a synthetic folder of the same real dataset.
+        name: of the new one.
+        manifest: columns as in `like`, in the order of the images.
+        provenance: image_id, target and verdict at least.
+        images: one or more at a time, as many as rows.
     """
-    write_images(out / "images.npy", parts, manifest.height, side)
-    provenance = pl.read_parquet(drawn.folder / "provenance.parquet")
+    manifest = manifest.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(like.manifest.columns)
+    write_images(out / "images.npy", images, manifest.height, like.require_images().shape[1])
     for file, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
         with run.atomic(out / file) as aside:
             frame.write_parquet(aside)
     files = {file: {"bytes": (out / file).stat().st_size, "sha256": run.sha256_file(out / file)} for file in FILES}
-    run.write_json(out / "dataset.json", {**drawn.info, "name": name, "files": files, **about})
+    run.write_json(out / "dataset.json", {**like.info, "name": name, "files": files})
