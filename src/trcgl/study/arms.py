@@ -62,7 +62,8 @@ class Arm:
 SMALL = 160
 """Images of fewer pixels get a finer map than the backbone's own stride of 32 would leave."""
 GENTLE = 5e-4
-"""The largest learning rate that LayerNorm networks bear; a small ResNet from scratch bears 4e-3."""
+"""The largest learning rate that LayerNorm networks and transformer layers bear; a small ResNet from scratch bears
+4e-3, at which label queries learn next to nothing (docs/study.md)."""
 
 
 def _backbone(
@@ -111,7 +112,7 @@ def _head(name: str, reference: str, differs: str, changes: Changes | None = Non
         reference: where it was published.
         differs: how it differs from the original.
         changes: the head's own settings.
-        gentle: cap the head's learning rate.
+        gentle: cap the head's learning rate, which label queries and class tokens need.
     """
 
     def made(base: Recipe) -> Changes:
