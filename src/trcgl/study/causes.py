@@ -260,11 +260,11 @@ def _measured(job: Job) -> bool:
 
 
 def _stored(job: Job) -> Path:
-    return job.folder.with_name(f"{job.folder.name}.causes.json")
+    return job.folder.with_name(f"causes-{job.seed}.json")
 
 
 def _draws(job: Job) -> Path:
-    return job.folder.with_name(f"{job.folder.name}.causes.npz")
+    return job.folder.with_name(f"causes-{job.seed}.npz")
 
 
 def _scores(job: Job, partner: str, opened: Dataset) -> Path:

@@ -16,13 +16,26 @@ CUT = {
     "area": "thirds of each finding's positives, as many in each, against all negatives",
     "contrast": "thirds of each finding's positives, as many in each, against all negatives",
     "partner": "positives with it against negatives with it, positives without it against negatives without it",
-    "redrawn": "every test phantom once with the partner and once without it, the same in all else",
+    "redrawn": "every test phantom with the partner and without it, the same in all else; usual: positives with it, "
+    "negatives without it; counter: positives without it, negatives with it",
 }
 WORSE = {
-    "area": ("small lesions are recognized less well than large ones", "large lesions less well than small ones"),
-    "contrast": ("faint lesions are recognized less well than strong ones", "strong lesions less well than faint ones"),
-    "partner": ("tail findings are recognized less well without their partner", "less well with their partner"),
-    "redrawn": ("tail findings are recognized less well without their partner", "less well with their partner"),
+    "area": (
+        "small lesions are recognized less well than large ones",
+        "large lesions are recognized less well than small ones",
+    ),
+    "contrast": (
+        "faint lesions are recognized less well than strong ones",
+        "strong lesions are recognized less well than faint ones",
+    ),
+    "partner": (
+        "tail findings are recognized less well without their partner",
+        "tail findings are recognized less well with their partner",
+    ),
+    "redrawn": (
+        "tail findings are recognized less well against their usual company than in it",
+        "tail findings are recognized less well in their usual company than against it",
+    ),
 }
 
 
@@ -31,12 +44,10 @@ def sections(causes: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     for kind, title in TITLES.items():
         rows = arm_rows(causes, kind)
         if rows:
-            shift = (
-                "; shift: what the partner adds to the log-odds in images without the finding" if "r" in kind else ""
-            )
+            shift = "; shift: what the partner adds to the log-odds in images without the finding"
             yield (
                 f"{title} ({CUT[kind]}). AP / AUROC, means over findings and seeds; gap in AP"
-                f"{shift if kind in ('partner', 'redrawn') else ''}, with 95 % interval.",
+                f"{shift if rows[0][-1] == 'shift' else ''}; 95 % intervals.",
                 rows,
             )
     if rows := contrast_rows(causes):
@@ -136,7 +147,7 @@ def answers(causes: Mapping[str, Any]) -> list[str]:
 def found(interval: list[float] | None, above: str, below: str) -> str:
     """What an interval says."""
     if interval is None:
-        return "nothing can be said of another seed"
+        return "one seed has no interval"
     return above if interval[0] > 0 else below if interval[1] < 0 else "no difference is shown"
 
 
@@ -146,4 +157,9 @@ def signed(value: float, interval: list[float] | None) -> str:
 
 
 def _lacking(kind: str) -> str:
-    return {"area": "lesions are small", "contrast": "lesions are faint"}.get(kind, "the partner is missing")
+    return {
+        "area": "lesions are small",
+        "contrast": "lesions are faint",
+        "partner": "the partner is missing",
+        "redrawn": "the company is unusual",
+    }[kind]

@@ -24,15 +24,16 @@ PARTS = {
     "area": ("small", "middle", "large"),
     "contrast": ("faint", "middle", "strong"),
     "partner": ("with", "without"),
-    "redrawn": ("with", "without"),
+    "redrawn": ("with", "without", "usual", "counter"),
 }
 """Kind to strata: thirds of a finding's positives by area and by contrast of the lesion; images with and without the
-partner, as they come; the same images redrawn with and without it."""
+partner, as they come; the same images redrawn, all with it, all without it, as usual (positives with it, negatives
+without it) and counter-stereotypical (positives without it, negatives with it)."""
 GAPS = {
     "area": ("large", "small"),
     "contrast": ("strong", "faint"),
     "partner": ("with", "without"),
-    "redrawn": ("with", "without"),
+    "redrawn": ("usual", "counter"),
 }
 """The gap of a kind is the first of these less the second."""
 SURE = 1e-6
@@ -200,8 +201,8 @@ def by_partner(
 
 def redrawn(
     finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows, flipped: Rows
-) -> tuple[tuple[Stratum, Stratum], Shift] | str:
-    """All images with the partner, and the same images without it: what is not so was redrawn.
+) -> tuple[tuple[Stratum, ...], Shift] | str:
+    """All images with the partner and without it, by turns; what an image is not was redrawn.
 
     Args:
         finding: its name.
@@ -212,18 +213,19 @@ def redrawn(
         flipped: score of the same image redrawn with the partner if it has none, without it if it has.
 
     Returns:
-        Both strata and the shift, or why there are too few images.
+        The strata and the shift, or why there are too few images.
     """
     if (few := min((truth == 1).sum(), (truth == 0).sum())) < FEWEST:
         return f"{few} images with or without the finding, {FEWEST} are needed"
-    scores = (np.where(head == 1, score, flipped), np.where(head == 1, flipped, score))
-    made = [
+    there, gone = np.where(head == 1, score, flipped), np.where(head == 1, flipped, score)
+    positive = truth == 1
+    scores = (there, gone, np.where(positive, there, gone), np.where(positive, gone, there))
+    made = tuple(
         Stratum("redrawn", part, finding, truth, one, weight)
         for part, one in zip(PARTS["redrawn"], scores, strict=True)
-    ]
+    )
     negatives = np.where(truth == 0, weight, 0.0)
-    odds = (log_odds(scores[0]), log_odds(scores[1]))
-    return (made[0], made[1]), Shift("redrawn", finding, odds, (negatives, negatives))
+    return made, Shift("redrawn", finding, (log_odds(there), log_odds(gone)), (negatives, negatives))
 
 
 def log_odds(score: Rows) -> Rows:
