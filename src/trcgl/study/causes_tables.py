@@ -105,10 +105,9 @@ def counted_rows(causes: Mapping[str, Any]) -> Rows:
         partner = causes["partners"][finding]
         cells = []
         for told in causes["kinds"].values():
-            counted = told["positives"].get(finding)
-            cells.append(
-                ", ".join(f"{part} {n}" for part, n in counted.items()) if counted else told["left_out"][finding]
-            )
+            counted, why = told["positives"].get(finding), told["left_out"].get(finding)
+            without = "–" if why == partner.get("why") else why
+            cells.append(", ".join(f"{part} {n}" for part, n in counted.items()) if counted else without)
         named = partner.get("why") or (
             f"{partner['finding']} (in {partner['share']:.0%} of train, {partner['lift']:.1f} × chance)"
         )
@@ -126,6 +125,12 @@ def answers(causes: Mapping[str, Any]) -> list[str]:
         full = causes["arms"][first["arm"]]
         more, less = GAPS[kind]
         gap = full[f"{kind}/gap/AP"]
+        if gap["interval"] is None:
+            told.append(
+                f"{TITLES[kind]}, {first['arm']}: one seed says nothing of another "
+                f"(AP {more} - {less}: {signed(gap['mean'], None)})."
+            )
+            continue
         sentence = (
             f"{TITLES[kind]}, {first['arm']}: {found(gap['interval'], *WORSE[kind])} "
             f"(AP {more} - {less}: {signed(gap['mean'], gap['interval'])})."
@@ -147,7 +152,7 @@ def answers(causes: Mapping[str, Any]) -> list[str]:
 def found(interval: list[float] | None, above: str, below: str) -> str:
     """What an interval says."""
     if interval is None:
-        return "one seed has no interval"
+        return "nothing can be said"
     return above if interval[0] > 0 else below if interval[1] < 0 else "no difference is shown"
 
 
