@@ -38,6 +38,11 @@ WORSE = {
     ),
 }
 
+RAISED = {
+    "partner": ("the score is higher where the partner is", "the score is lower where the partner is"),
+    "redrawn": ("the partner alone raises the score", "the partner alone lowers the score"),
+}
+
 
 def sections(causes: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Caption and rows of every table: the arms by kind of stratum, then the contrasts."""
@@ -136,15 +141,13 @@ def answers(causes: Mapping[str, Any]) -> list[str]:
             f"(AP {more} - {less}: {signed(gap['mean'], gap['interval'])})."
         )
         if shift := full.get(f"{kind}/shift"):
-            says = found(
-                shift["interval"], "the partner alone raises their score", "the partner alone lowers their score"
-            )
-            sentence += f" In images without them, {says} (log-odds {signed(shift['mean'], shift['interval'])})."
+            says = found(shift["interval"], *RAISED[kind])
+            sentence += f" In images without the finding, {says} (log-odds {signed(shift['mean'], shift['interval'])})."
         for one in causes["contrasts"]:
             key = one["key"].split("/")
             if one["what"] != "the whole" and one["value"] is not None and key == [kind, less, "AP"]:
-                says = found(one["interval"], "helps", "harms")
-                sentence += f" Where {_lacking(kind)}, {one['what']} {says}: {signed(one['value'], one['interval'])}."
+                says = found(one["interval"], "it helps", "it harms")
+                sentence += f" Where {_lacking(kind)}, {one['what']}: {says} ({signed(one['value'], one['interval'])})."
         told.append(sentence)
     return told
 
