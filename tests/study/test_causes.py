@@ -13,14 +13,17 @@ from trcgl.data.phantom.counterfactual import flipped, lesion
 from trcgl.data.phantom.draw import PhantomSpec, draw
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.evaluate.metrics import auroc, average_precision
+from trcgl.evaluate.predictions import Predictions, write_predictions
 from trcgl.study.ablation import ablation
 from trcgl.study.causes import causes, questions
 from trcgl.study.causes_tables import answers, sections
 from trcgl.study.plan import Plan, single_device
 from trcgl.study.redrawn import lesions
+from trcgl.study.results import Outcome
+from trcgl.study.runner import jobs_of
 from trcgl.study.statistics import Runs, difference, mean
 from trcgl.study.strata import by_lesion, by_partner, measure, redrawn, stratum, thirds, usual_partners
-from trcgl.study.study import ablate, study
+from trcgl.study.study import ablate
 
 from ..model.small_dataset import small_recipe, write_dataset
 from . import small_study
@@ -225,16 +228,45 @@ def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
     assert [one.kinds for one in asked[1:]] == [("area", "contrast")] * 2 + [("partner", "redrawn")]
 
 
-def test_a_dataset_without_boxes_gives_the_reason(dataset, recipe, tmp_path):
+def told_of(opened, recipe, out):
+    """The part of the table that two seeds of full and plain lead to, with scores drawn at random."""
     base = single_device(recipe)
     arms, contrasts = ablation(base, drawn=False)
     two = tuple(one for one in arms if one.name in ("full", "plain"))
-    told = study(Plan("ablation", dataset, base, two, contrasts[:1], 1), tmp_path / "study")["causes"]
+    plan = Plan("ablation", opened.folder, base, two, contrasts[:1], 2)
+    rows, rng = opened.split("test"), np.random.default_rng(0)
+    outcomes = []
+    for job in jobs_of(plan, out):
+        logit = rng.normal(size=(rows.height, len(opened.space.findings))).astype(np.float32)
+        made = Predictions.from_manifest(rows, opened.space, logit=logit, score=1 / (1 + np.exp(-logit)))
+        (job.folder / "predictions").mkdir(parents=True)
+        write_predictions(job.folder / "predictions" / "test.parquet", made)
+        outcomes.append(Outcome(job, {"status": "finished"}))
+    return causes(plan, opened, outcomes, out)
+
+
+def test_a_dataset_without_boxes_gives_the_reason(dataset, recipe, tmp_path):
+    told = told_of(open_dataset(dataset), recipe, tmp_path)
     reason = told["kinds"]["area"]["left_out"]["Hernia"]
     assert reason == "the dataset has no boxes, so that the size of lesions is not known"
     assert told["kinds"]["area"]["positives"] == {} and not [key for key in told["arms"]["full"] if "area" in key]
-    page, markdown = ((tmp_path / "study" / name).read_text() for name in ("study.html", "table.md"))
-    assert reason in page and reason in markdown
+    assert any(reason in cell for _, rows in sections(told) for row in rows for cell in row)
+
+
+def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recipe, tmp_path):
+    opened = open_dataset(write_dataset(tmp_path / "data", test=160))
+    ill = opened.split("test").filter(pl.col("Hernia") == 1)["image_id"]
+    side = np.linspace(0.1, 0.9, len(ill))
+    boxes = pl.DataFrame({"image_id": ill, "finding": "Hernia", "x": 0.0, "y": 0.0, "w": side, "h": side})
+    told = told_of(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
+    third = len(ill) // 3
+    assert told["kinds"]["area"]["positives"]["Hernia"] == {"small": third, "middle": third, "large": third}
+    gap = next(one for one in told["contrasts"] if one["key"] == "area/gap/AP")
+    arms = [told["arms"][name]["area/gap/AP"]["mean"] for name in ("full", "plain")]
+    assert gap["value"] == pytest.approx(arms[0] - arms[1])
+    assert gap["interval"][0] < 0 < gap["interval"][1] and gap["detectable"] > 0
+    assert "no difference is shown" in answers(told)[0]
+    assert told["kinds"]["contrast"]["left_out"]["Hernia"] == "the contrast of a lesion is known on phantoms alone"
 
 
 def test_boxes_give_the_area_where_there_are_some():
