@@ -80,3 +80,13 @@ def test_draws_are_multinomial():
     assert (counts.sum(1) == 50).all()
     assert counts.mean(0) == pytest.approx(1, abs=0.25)
     assert counts.var() == pytest.approx(0.98, abs=0.05)
+
+
+def test_weights_may_differ_between_findings():
+    truth, score, owner, _ = data(2, weighted=False, decimals=2)
+    own = np.random.default_rng(0).random(truth.shape)
+    drawn = patient_bootstrap(truth, score, owner, own, replicates=20)
+    for finding in range(3):
+        one = slice(finding, finding + 1)
+        alone = patient_bootstrap(truth[:, one], score[:, one], owner, own[:, finding], replicates=20)
+        assert np.array_equal(alone.ap[:, 0], drawn.ap[:, finding], equal_nan=True)

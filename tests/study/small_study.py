@@ -10,9 +10,9 @@ ARMS = ("trcgl", "linear")
 SEEDS = 2
 
 
-def phantoms(folder):
+def phantoms(folder, *, train_images=48, positives_per_finding=2):
     """A dataset folder with a few phantoms of every finding; returns the folder."""
-    options = Options(train_images=48, positives_per_finding=2, size=32, boxes=False)
+    options = Options(train_images=train_images, positives_per_finding=positives_per_finding, size=32, boxes=False)
     prepare("phantom", None, folder, PrepareOptions(size=32), options)
     return folder
 

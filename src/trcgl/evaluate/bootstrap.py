@@ -42,7 +42,7 @@ def patient_bootstrap(
     truth: Float[np.ndarray, "rows findings"],
     score: Float[np.ndarray, "rows findings"],
     patient: Sequence[str] | np.ndarray,
-    weight: Float[np.ndarray, " rows"] | None = None,
+    weight: Float[np.ndarray, " rows"] | Float[np.ndarray, "rows findings"] | None = None,
     *,
     thresholds: Sequence[float] | None = None,
     replicates: int = 2000,
@@ -57,7 +57,7 @@ def patient_bootstrap(
         truth: 1 present, 0 absent, NaN unknown.
         score: higher means more likely present.
         patient: whose image each row is.
-        weight: how much each image counts; all the same where None.
+        weight: how much each image counts, for all findings or for each; all the same where None.
         thresholds: one per finding; F1 and ECE are bootstrapped only where they are given.
         replicates: draws.
         seed: of the draws.
@@ -69,7 +69,8 @@ def patient_bootstrap(
     patients, owner = np.unique(np.asarray(patient), return_inverse=True)
     metrics: list[Callable[[np.ndarray], np.ndarray]] = []
     for one in range(truth.shape[1]):
-        rows = (*known_rows(truth[:, one], score[:, one], weight), owner[~np.isnan(truth[:, one])], len(patients))
+        own = weight[:, one] if weight is not None and weight.ndim == 2 else weight
+        rows = (*known_rows(truth[:, one], score[:, one], own), owner[~np.isnan(truth[:, one])], len(patients))
         metrics.append(_Ranking(*rows))
         if thresholds is not None:
             metrics.append(_Calls(*rows, thresholds[one]))

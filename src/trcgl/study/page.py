@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trcgl.core import html, run
 from trcgl.core.html import INK, MUTED, PALETTE
-from trcgl.study import tables
+from trcgl.study import causes_tables, tables
 
 WIDTH = 10.4
 """Inches: what a page shows at its natural size."""
@@ -18,6 +18,7 @@ SECTIONS = (
     ("picture", "Intervals"),
     ("means", "Means over seeds"),
     ("differences", "Differences"),
+    ("causes", "Causes"),
     ("arms", "Arms"),
     ("cost", "Cost"),
     ("again", "Commands"),
@@ -42,6 +43,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
     """
     svg = html.svg_text(intervals(document))
     run.write_text(out / "intervals.svg", svg)
+    causes = document.get("causes")
     body = (
         html.environment("trcgl.study")
         .get_template("study.html.j2")
@@ -53,6 +55,8 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
             gates=tables.gate_rows(document),
             unused=tables.unused_modules(document),
             edges=document.get("edges"),
+            answers=causes_tables.answers(causes) if causes else [],
+            causes=list(causes_tables.sections(causes)) if causes else [],
             cost=tables.cost_rows(cost),
             command=run.read_json(out / "command.json")["command"],
         )
@@ -62,7 +66,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         body,
         subtitle=f"{name}: {len(document['arms'])} arms, {document['seeds']} seeds each, judged on test.",
         phantom=phantom,
-        sections=SECTIONS,
+        sections=[one for one in SECTIONS if one[0] != "causes" or causes],
         style=STYLE,
     )
     run.write_text(out / "study.html", page)

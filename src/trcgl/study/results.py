@@ -79,12 +79,12 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "seeds": [one.job.seed for one in told],
             "diverged": {str(one.job.seed): one.told["why"] for one in by_arm[arm.name] if not one.finished},
             "parameters": told[0].told["cost"]["parameters"] if told else None,
-            "metrics": {name: _over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
+            "metrics": {name: over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
             "interval": _within(mean(runs[arm.name][JUDGED], patients[JUDGED]).interval()) if told else None,
             "gates": _gates(told),
             "unused": _unused(plan.recipe(arm, 0), told),
             "findings": {
-                finding: _over_seeds([one.told["findings"][finding]["AP"] for one in told])
+                finding: over_seeds([one.told["findings"][finding]["AP"] for one in told])
                 for finding in (told[0].told["findings"] if told else ())
             },
         }
@@ -114,7 +114,8 @@ def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
     )
 
 
-def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and standard deviation of what is defined, and the values themselves."""
     defined = [one for one in values if one is not None]
     if not defined:
         return {"mean": None, "sd": None, "values": list(values)}
@@ -124,7 +125,7 @@ def _over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
 
 def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     names = outcomes[0].told["gates"] if outcomes else {}
-    return {name: _over_seeds([one.told["gates"][name] for one in outcomes]) for name in names}
+    return {name: over_seeds([one.told["gates"][name] for one in outcomes]) for name in names}
 
 
 def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:

@@ -102,13 +102,29 @@ def _try_out(left: list[Job], context: Any) -> None:
     new = {job.arm: job for job in left if not any(job.folder.parent.glob("seed-*"))}
     if not new:
         return
-    process, hear = _start(context, try_out, list(new.values()))
+    apart(try_out, list(new.values()), "the trial of the arms", context)
+
+
+def apart(target: Callable[..., None], what: Any, where: str, context: Any = None) -> None:
+    """Do work that needs torch in a process of its own, and wait for it.
+
+    Args:
+        target: called with `what` and a connection that takes the message of an error that the user can put right.
+        what: the work.
+        where: its name, for messages.
+        context: of the process.
+
+    Raises:
+        RecipeError: the work cannot be done; the message says why.
+        Interrupted: a signal asked it to stop.
+    """
+    process, hear = _start(context or _context(), target, what)
     try:
         process.join()
     except BaseException:
         _stop(process)
         raise
-    _judge(process.exitcode or 0, hear, "the trial of the arms")
+    _judge(process.exitcode or 0, hear, where)
 
 
 def _start(context: Any, target: Callable[..., None], what: Any) -> tuple[BaseProcess, Any]:

@@ -9,6 +9,7 @@ from trcgl.core import run
 from trcgl.core.recipe import Recipe
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import PEERS, chosen
+from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
 from trcgl.study.plan import Plan, against_baseline, check, claim, single_device
@@ -96,6 +97,7 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
     document = results(plan, outcomes)
     if plan.kind == "ablation":
         document["edges"] = edges(opened, plan.base, plan.arms)
+        document["causes"] = causes(plan, opened, outcomes, out)
     cost = cost_of(plan, outcomes)
     run.write_json(out / "command.json", {"command": run.command()})
     run.write_json(out / "environment.json", run.environment())

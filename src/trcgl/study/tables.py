@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from trcgl.study import causes_tables
 from trcgl.study.results import METRICS, UNUSED
 
 
@@ -28,6 +29,9 @@ def markdown(document: dict[str, Any]) -> str:
         rows = [("graph", "edges", "of pairs")]
         rows += [(one["name"], str(one["edges"]), str(one["pairs"])) for one in edges]
         parts += ["Edges of the label graph:", _table(rows)]
+    if causes := document.get("causes"):
+        parts += ["The causes that the paper gives, tested:", *causes_tables.answers(causes)]
+        parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, _table(rows))]
     notes = [
         f"{name}, seed {seed}, diverged and is not averaged: {why}"
         for name, arm in document["arms"].items()

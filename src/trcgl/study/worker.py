@@ -92,7 +92,7 @@ def held(path: Path) -> Iterator[IO[str] | None]:
 def work(job: Job, say: Connection) -> None:
     """Do a run unless another process is at it. `say` takes the message of an error that the user can put right."""
     os.setpgid(0, 0)  # Ctrl-C is for the study, which then asks this process to stop once, not twice
-    _stop_when_orphaned()
+    stop_when_orphaned()
     with held(job.lock) as mine:
         if mine is None:
             sys.exit(BUSY)
@@ -210,7 +210,7 @@ def _groups(space: LabelSpace, precision: np.ndarray) -> dict[str, list[int]]:
     return {group: [one for one in of if not np.isnan(precision[one])] for group, of in columns.items()}
 
 
-def _stop_when_orphaned() -> None:
+def stop_when_orphaned() -> None:
     """Ask this process to stop and save, as SIGTERM does, when the study that started it is gone."""
     study = parent_process()
     if study is None:
