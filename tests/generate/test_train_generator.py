@@ -28,7 +28,7 @@ from trcgl.generate.folder import load
 from trcgl.generate.pipeline import build
 from trcgl.generate.stages import Diffusion
 from trcgl.generate.train_generator import check, train_generator
-from trcgl.generate.training_rows import loader, sampler, training_rows
+from trcgl.generate.training_rows import drawn_most, loader, sampler, training_rows
 
 from ..model.small_dataset import write_dataset
 from ..model.small_synthetic import write_synthetic
@@ -202,6 +202,14 @@ def test_half_of_the_balanced_places_go_to_the_tail():
     settings = FitRecipe(replay=0.0, tail=0.5)
     shown = labels[np.concatenate([sampler(labels, (2, 3), settings, 0)(epoch) for epoch in range(20)])].mean(0)
     np.testing.assert_allclose(shown, [0.125, 0.125, 0.375, 0.375], atol=0.02)
+
+
+def test_normal_radiographs_are_shown_as_often_as_a_finding_of_the_tail(dataset):
+    space = open_dataset(dataset).space
+    most = [space.findings[column] for column in drawn_most(space)]
+    assert sorted(most) == sorted([*space.in_group("tail"), space.normal])
+    without = dataclasses.replace(space, groups=dict.fromkeys(space.groups, "head"))
+    assert drawn_most(without) == []
 
 
 def test_a_vae_is_trained_first_where_it_is_asked_for(dataset, tmp_path):

@@ -117,8 +117,8 @@ class FitRecipe:
     sampler: Literal["class_balanced", "natural"] = "class_balanced"
     """Natural sampling leaves the tail undrawn."""
     tail: float = 0.5
-    """Of the images that `class_balanced` picks, the share that is picked for a tail finding; the rest is picked for
-    all findings alike. What is drawn most is seen most."""
+    """Of the images that `class_balanced` picks, the share that is picked for a tail finding or for being normal; the
+    rest is picked for all findings alike. What is drawn most is seen most."""
     replay: float = 0.1
     """Share of each batch that `class_balanced` takes from all rows alike, most of them normal or of the head."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

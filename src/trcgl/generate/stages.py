@@ -21,7 +21,7 @@ from trcgl.generate.fitting import clip, warmed_up
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
-from trcgl.generate.training_rows import loader, sampler
+from trcgl.generate.training_rows import drawn_most, loader, sampler
 
 LOG_EVERY = 10
 """Steps between two lines of the log."""
@@ -88,9 +88,8 @@ class Stage(lightning.LightningModule):
 
     def train_dataloader(self) -> Any:
         """Batches of training rows."""
-        space = self.generator.space
-        tail = [space.index(one) for one in space.in_group("tail")]
-        order = sampler(self.rows.labels, tail, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
+        most = drawn_most(self.generator.space)
+        order = sampler(self.rows.labels, most, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
         processes = (self.trainer.global_rank, self.trainer.world_size)
         return loader(self.rows, order, self.steps, self.recipe.fit.batch_size, *processes)
 

@@ -9,6 +9,7 @@ from trcgl.core.errors import DataError
 from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.randomness import derive_seed, generator
 from trcgl.data.datamodule import Batches, ResumableLoader, SplitRows
+from trcgl.data.labels import LabelSpace
 from trcgl.data.sampling import Sampler, class_balanced, natural
 from trcgl.data.store import Dataset
 
@@ -33,27 +34,38 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
     return rows
 
 
-def sampler(labels: Float[np.ndarray, "rows findings"], tail: Sequence[int], settings: FitRecipe, seed: int) -> Sampler:
+def drawn_most(space: LabelSpace) -> list[int]:
+    """Columns of the tail findings and of the normal label.
+
+    Where a tail finding is all that an image shows, the same without it is a normal radiograph; what is hardly shown is
+    drawn with traces of what is shown all the time.
+    """
+    tail = space.in_group("tail")
+    beside = (space.normal,) if tail and space.normal else ()
+    return [space.index(one) for one in (*tail, *beside)]
+
+
+def sampler(labels: Float[np.ndarray, "rows findings"], drawn: Sequence[int], settings: FitRecipe, seed: int) -> Sampler:
     """Epoch to rows: class-balanced, a share of them of the tail, and a share taken by rows as they come.
 
     Args:
         labels: of the training rows.
-        tail: columns of the tail findings.
+        drawn: columns of what will be drawn most, which shares `settings.tail` equally.
         settings: `sampler`, `tail` and `replay`.
         seed: of the order.
     """
     if settings.sampler == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 
-    rare = labels[:, list(tail)]
+    aimed = labels[:, list(drawn)]
 
     def mixed(epoch: int) -> Int[np.ndarray, " rows"]:
         draw = generator(seed, "replay", epoch)
         replayed = draw.random(len(labels)) < settings.replay
         rows = class_balanced(labels, seed, epoch)
-        if (rare == 1).any():
+        if (aimed == 1).any():
             of_tail = draw.random(len(labels)) < settings.tail
-            rows = np.where(of_tail, class_balanced(rare, derive_seed(seed, "tail"), epoch), rows)
+            rows = np.where(of_tail, class_balanced(aimed, derive_seed(seed, "tail"), epoch), rows)
         return np.where(replayed, natural(len(labels), seed, epoch), rows)
 
     return mixed

@@ -18,6 +18,6 @@ def generator_nih_mini() -> GeneratorRecipe:
     """
     recipe = generator_phantom()
     # A share of their own would show each of a few dozen images of the tail hundreds of times.
-    fit = replace(recipe.fit, steps=4000, context_steps=150, tail=0.0, replay=0.3)
+    fit = replace(recipe.fit, steps=4000, context_steps=150, context_lr=3e-3, tail=0.0, replay=0.3)
     changed = AugmentRecipe(rotation=2.0, translation=0.03, scale=0.05, brightness=0.05, contrast=0.1)
     return replace(recipe, name="generator_nih_mini", augment=changed, fit=fit)
