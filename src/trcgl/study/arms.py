@@ -5,7 +5,7 @@ Data, image size, number of steps, batch size, augmentation, selection rule and 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe, overridden
@@ -31,15 +31,15 @@ class Arm:
         changes: in which fields it differs from the base; or a function of the base that says so.
         reference: where it was published.
         differs: how it differs from the original; empty if it does not.
-        drawn: what trains beside the real images: nothing, the drawn images of the study, or as many copies of the real
-            images that they were drawn for.
+        drawn: what trains beside the real images: nothing, the drawn images of the study (`drawn`), as many copies of
+            the real images that they were drawn for (`copies`), or one of the folders of the plan, by its name.
     """
 
     name: str
     changes: Changes | Callable[[Recipe], Changes] = field(default_factory=dict)
     reference: str = ""
     differs: str = ""
-    drawn: Literal["", "drawn", "copies"] = ""
+    drawn: str = ""
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
         """The recipe of one run.

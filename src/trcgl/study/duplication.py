@@ -1,15 +1,14 @@
 """The control of drawn images: as many copies of the real images whose label sets they were drawn for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from trcgl.core import run
 from trcgl.core.errors import DataError
 from trcgl.data.drawn import open_drawn
-from trcgl.data.store import Dataset, write_images
-
-FILES = ("images.npy", "manifest.parquet", "provenance.parquet")
+from trcgl.data.store import Dataset
+from trcgl.study.material import write_folder
 
 
 def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
@@ -44,14 +43,13 @@ def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
     )
     if lost := copied.filter(pl.col("source_row").is_null())["source_image_id"].to_list():
         raise DataError(f"{synthetic}: {lost[0]!r}, which images were drawn for, is no train image of {real.folder}.")
-    manifest = copied.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64), weight=pl.lit(1.0)).select(
-        drawn.manifest.columns
+    images, rows = real.require_images(), copied["source_row"].to_list()
+    rule = {**drawn.info, "pixel_rule": real.info.get("pixel_rule")}
+    write_folder(
+        out,
+        replace(drawn, info=rule),
+        f"copies for {drawn.name}",
+        copied.with_columns(weight=pl.lit(1.0)),
+        provenance,
+        (images[row][None] for row in rows),
     )
-    images, rows = real.require_images(), copied["source_row"].to_numpy()
-    write_images(out / "images.npy", (images[row][None] for row in rows), len(rows), images.shape[1])
-    for name, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
-        with run.atomic(out / name) as aside:
-            frame.write_parquet(aside)
-    files = {name: {"bytes": (out / name).stat().st_size, "sha256": run.sha256_file(out / name)} for name in FILES}
-    info = {**drawn.info, "name": f"copies for {drawn.name}", "files": files, "pixel_rule": real.info.get("pixel_rule")}
-    run.write_json(out / "dataset.json", info)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trcgl.core import html, run
 from trcgl.core.html import INK, MUTED, PALETTE
-from trcgl.study import tables
+from trcgl.study import tables, utility_tables
 
 WIDTH = 10.4
 """Inches: what a page shows at its natural size."""
@@ -31,7 +31,7 @@ td { white-space: nowrap; } td.words { white-space: normal; }
 
 
 def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, name: str, phantom: bool) -> None:
-    """Write study.html and intervals.svg.
+    """Write study.html and intervals.svg; of utility also doses.svg.
 
     Args:
         out: the study folder.
@@ -42,12 +42,19 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
     """
     svg = html.svg_text(intervals(document))
     run.write_text(out / "intervals.svg", svg)
+    further, curve = [], None
+    if document["kind"] == "utility":
+        further = utility_tables.sections(document)
+        curve = html.svg_text(utility_tables.dose_curve(document))
+        run.write_text(out / "doses.svg", curve)
     body = (
         html.environment("trcgl.study")
         .get_template("study.html.j2")
         .render(
             document=document,
             picture=Markup(html.inline_svg(svg, "Tail mAP of every arm and its difference, with intervals")),
+            curve=Markup(html.inline_svg(curve, "Tail mAP at every dose")) if curve else None,
+            further=further,
             means=tables.mean_rows(document),
             differences=tables.difference_rows(document),
             gates=tables.gate_rows(document),
@@ -62,7 +69,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         body,
         subtitle=f"{name}: {len(document['arms'])} arms, {document['seeds']} seeds each, judged on test.",
         phantom=phantom,
-        sections=SECTIONS,
+        sections=(*SECTIONS[:2], *((one.id, one.title) for one in further), *SECTIONS[2:]),
         style=STYLE,
     )
     run.write_text(out / "study.html", page)

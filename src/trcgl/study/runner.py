@@ -33,7 +33,7 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
             folder=out / "runs" / arm.name / f"seed-{seed}",
             dataset=plan.dataset,
             recipe=plan.recipe(arm, seed),
-            synthetic={"": None, "drawn": plan.synthetic, "copies": out / COPIES}[arm.drawn],
+            synthetic={"": None, "drawn": plan.synthetic, "copies": out / COPIES, **plan.folders}[arm.drawn],
         )
         for seed in range(plan.seeds)
         for arm in plan.arms

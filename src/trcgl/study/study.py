@@ -1,12 +1,13 @@
-"""`trcgl study peers|ablation DATASET --out STUDY`: train every arm on every seed, compare them on test, tell it."""
+"""`trcgl study KIND DATASET --out STUDY`: train every arm on every seed, compare them on test, tell it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trcgl.core import run
 from trcgl.core.recipe import Recipe
+from trcgl.data.store import Dataset
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import PEERS, chosen
 from trcgl.study.duplication import duplicate
@@ -82,16 +83,37 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
         The table (schema `trcgl.study-table/1`).
     """
     plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
-    opened = check(plan)
-    claim(plan, out, opened)
+    opened = begin(plan, out)
     if plan.synthetic and any(arm.drawn == "copies" for arm in plan.arms):
         duplicate(plan.synthetic, opened, out / COPIES)
-    jobs = jobs_of(plan, out)
-    carry_out(jobs)
-    outcomes = collect(jobs)
-    document = results(plan, outcomes)
-    if plan.kind == "ablation":
-        document["edges"] = edges(opened, plan.base, plan.arms)
+    carry_out(jobs_of(plan, out))
+    further = {"edges": edges(opened, plan.base, plan.arms)} if plan.kind == "ablation" else {}
+    return conclude(plan, out, opened, lambda document: document | further)
+
+
+def begin(plan: Plan, out: Path) -> Dataset:
+    """Check a plan and make the study folder its own; return the dataset."""
+    opened = check(plan)
+    claim(plan, out, opened)
+    return opened
+
+
+def conclude(
+    plan: Plan, out: Path, opened: Dataset, complete: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write what the runs of a plan say, all of which are done.
+
+    Args:
+        plan: of the study.
+        out: the study folder.
+        opened: the dataset.
+        complete: adds to the table what studies of this kind tell besides.
+
+    Returns:
+        The table (schema `trcgl.study-table/1`).
+    """
+    outcomes = collect(jobs_of(plan, out))
+    document = complete(results(plan, outcomes))
     cost = cost_of(plan, outcomes)
     run.write_json(out / "command.json", {"command": run.command()})
     run.write_json(out / "environment.json", run.environment())

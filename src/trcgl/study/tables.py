@@ -28,6 +28,10 @@ def markdown(document: dict[str, Any]) -> str:
         rows = [("graph threshold", "edges", "of pairs")]
         rows += [(one["name"], str(one["edges"]), str(one["pairs"])) for one in edges]
         parts += ["Edges of the label graph:", _table(rows)]
+    if document["kind"] == "utility":
+        from trcgl.study.utility_tables import sections
+
+        parts += [part for one in sections(document) for part in (f"{one.title}. {one.caption}:", _table(one.rows))]
     notes = [
         f"{name}, seed {seed}, diverged and is not averaged: {why}"
         for name, arm in document["arms"].items()
