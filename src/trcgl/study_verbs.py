@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from trcgl.core.errors import RecipeError
-from trcgl.verb import Chosen, Done, chosen_recipe
+from trcgl.verb import Chosen, Command, Done, chosen_recipe
 
 KINDS = {
     "peers": "Compare long-tail methods over the same data, steps, augmentation and selection rule.",
@@ -151,11 +151,12 @@ def study(arguments: list[str]) -> Chosen:
         schedules: mix: drawn images among real ones. pretrain: drawn images first. Val chooses one.
         generator: That drew the images, for the round trip through its autoencoder; where it was when it drew, by
             default.
-        handwritten: A folder drawn by prompts in words, without context tokens (trcgl synthesize --prompt words).
-        shared_tokens: A folder drawn with the shared context tokens alone (--prompt shared).
-        per_finding_tokens: A folder drawn with the context tokens of each finding alone (--prompt per_finding).
+        handwritten: A folder drawn by words alone: `trcgl synthesize --prompt handwritten`.
+        shared_tokens: A folder drawn by words and the shared context tokens: `--prompt shared_tokens`.
+        per_finding_tokens: A folder drawn by words and the tokens of each finding: `--prompt per_finding_tokens`.
     """
-    return {"peers": peers, "ablation": ablation, "utility": utility}[kind], rest, EXAMPLES[kind]
+    commands: dict[str, Command] = {"peers": peers, "ablation": ablation, "utility": utility}
+    return commands[kind], rest, EXAMPLES[kind]
 
 
 def _done(told: dict[str, Any], out: Path) -> Done:

@@ -89,7 +89,7 @@ def open_inputs(
 
 
 def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None) -> Generator:
-    """Load the generator that drew a synthetic folder.
+    """Load the generator that drew a synthetic folder, so that it draws as it did.
 
     Args:
         synthetic: drawn for the dataset.
@@ -106,6 +106,7 @@ def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None
             f"{synthetic.folder} was drawn by another generator ({synthetic.info['synthetic']['generator'][:12]}) than "
             f"this one ({generator.info['digest'][:12]}). Name the one that drew it with --generator."
         )
+    generator.context.restrict(synthetic.info["synthetic"].get("options", {}).get("prompt", "learned"))
     return generator
 
 

@@ -237,9 +237,7 @@ def deranged(
     return Deranged(found.auroc, alone, int(other.sum()), True)
 
 
-def foreign(
-    finding: str, targets: Sequence[str], requested: Sequence[Sequence[str]]
-) -> Bool[np.ndarray, " images"]:
+def foreign(finding: str, targets: Sequence[str], requested: Sequence[Sequence[str]]) -> Bool[np.ndarray, " images"]:
     """Which images were drawn for another finding, in a label set that does not hold this one.
 
     Args:

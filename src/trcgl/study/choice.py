@@ -51,18 +51,15 @@ def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> 
     Raises:
         DataError: no run finished, or val has no positive of a tail finding.
     """
-    candidates = []
+    candidates: list[dict[str, Any]] = []
     for setting, jobs in runs:
         values = {job.seed: val_tail(job, space) for job in jobs if run.read_json(job.outcome)["status"] == "finished"}
-        defined = [one for one in values.values() if one is not None]
-        if values and not defined:
-            raise DataError("val has no positive of a tail finding, and dose and schedule are chosen by tail mAP on it.")
         candidates.append(
             {
                 "dose": setting.dose,
                 "schedule": setting.schedule,
                 "seeds": list(values),
-                "mean": float(np.mean(defined)) if defined else None,
+                "mean": float(np.mean(list(values.values()))) if values else None,
                 "values": list(values.values()),
             }
         )
@@ -79,10 +76,16 @@ def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> 
     }
 
 
-def val_tail(job: Job, space: LabelSpace) -> float | None:
-    """Tail mAP of a run on val, over the findings that have a positive there; None where none has."""
+def val_tail(job: Job, space: LabelSpace) -> float:
+    """Tail mAP of a run on val, over the findings that have a positive there.
+
+    Raises:
+        DataError: none has.
+    """
     told = read_predictions(job.folder / "predictions" / "val.parquet", space)
     columns = [space.index(one) for one in space.in_group("tail")]
     found = [average_precision(told.truth[:, one], told.score[:, one], told.weight).value for one in columns]
     defined = [one for one in found if one is not None]
-    return float(np.mean(defined)) if defined else None
+    if not defined:
+        raise DataError("val has no positive of a tail finding, and dose and schedule are chosen by tail mAP on it.")
+    return float(np.mean(defined))

@@ -68,7 +68,7 @@ def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
     _select(out, drawn, f"unscreened of {drawn.name}", taken.select(drawn.manifest.columns), taken["target"])
 
 
-def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> None:
+def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
     """The kept images up to a dose, each with the label set of another that does not hold what it was drawn for.
 
     The label sets stay, and so does how often each comes.
@@ -78,14 +78,20 @@ def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> None:
         real: the dataset.
         dose: up to which rows take part.
         out: the folder to write, unless it is there already.
+
+    Returns:
+        How many images have a label set with what they were drawn for nevertheless; see `derange`.
     """
-    if (out / "dataset.json").exists():
-        return
     drawn = open_drawn(synthetic, real, dose)
-    findings = list(real.space.findings)
-    giver = derange(drawn.targets.to_list(), label_sets(drawn.rows, findings))
+    findings, targets = list(real.space.findings), drawn.targets.to_list()
+    requested = label_sets(drawn.rows, findings)
+    giver = derange(targets, requested)
+    right = sum(target in requested[place] for target, place in zip(targets, giver, strict=True))
+    if (out / "dataset.json").exists():
+        return right
     rows = drawn.rows.with_columns(drawn.rows.select(findings)[giver])
     _select(out, drawn.dataset, f"deranged of {drawn.dataset.name}", rows, drawn.targets)
+    return right
 
 
 def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -> None:
@@ -119,7 +125,7 @@ def derange(targets: Sequence[str], requested: Sequence[Sequence[str]], seed: in
     """A permutation at random that gives every image a label set without the finding that it was drawn for.
 
     A random permutation is mended by exchanges. Where more than half of the label sets hold one finding, that cannot
-    be done for all: the fewest possible keep it.
+    be done for all.
 
     Args:
         targets: the finding that each image was drawn for.
@@ -132,9 +138,8 @@ def derange(targets: Sequence[str], requested: Sequence[Sequence[str]], seed: in
     fits = {one: foreign(one, targets, requested) for one in dict.fromkeys(targets)}
     draw = randomness(seed, "derange")
     giver = draw.permutation(len(targets))
-    # What each target may receive from each image, as rows of one matrix: [target, image].
     kinds = list(fits)
-    allowed = np.stack([fits[one] for one in kinds])
+    allowed = np.stack([fits[one] for one in kinds])  # (targets, images): may it have the label set of this image?
     kind = np.array([kinds.index(one) for one in targets])
     for image in np.flatnonzero(~allowed[kind, giver]):
         if allowed[kind[image], giver[image]]:  # mended by an earlier exchange
@@ -148,8 +153,8 @@ def derange(targets: Sequence[str], requested: Sequence[Sequence[str]], seed: in
 
 def label_sets(rows: pl.DataFrame, findings: Sequence[str]) -> list[list[str]]:
     """The findings that each row of a manifest has."""
-    present = rows.select(pl.col(findings) == 1).fill_null(False).to_numpy()
-    return [[findings[place] for place in np.flatnonzero(row)] for row in present]
+    present = rows.select(pl.col(list(findings)) == 1).fill_null(False).to_numpy()
+    return [[one for one, there in zip(findings, row, strict=True) if there] for row in present]
 
 
 def _select(out: Path, drawn: Dataset, name: str, rows: pl.DataFrame, targets: pl.Series) -> None:

@@ -28,9 +28,9 @@ DOSES = (0.25, 1.0, 4.0)
 Schedule = Literal["mix", "pretrain"]
 SCHEDULES: tuple[Schedule, ...] = ("mix", "pretrain")
 PROMPTS = {
-    "handwritten": "a prompt in words, without context tokens",
-    "shared_tokens": "the shared context tokens alone",
-    "per_finding_tokens": "the context tokens of each finding alone",
+    "handwritten": "words alone, without context tokens",
+    "shared_tokens": "words and the shared context tokens",
+    "per_finding_tokens": "words and the context tokens of each finding",
 }
 """Arms whose images were drawn by other prompts, each from a folder of its own."""
 REFERENCES = {
@@ -138,13 +138,20 @@ def utility(
     by_arm = [(one, [job for job in jobs if job.arm == f"drawn_{one.name}"]) for one in there.settings]
     chosen = choose(by_arm, opened.space)
     run.write_json(out / "chosen.json", chosen)
-    whole = _second(plan, there, Setting(chosen["dose"], chosen["schedule"]), opened, out)
+    setting = Setting(chosen["dose"], chosen["schedule"])
+    labels = f"deranged_{setting.dose:g}"
+    with alone(out):
+        right = material.deranged(there.synthetic, opened, setting.dose, out / labels)
+    folders = {one: out / one for one in ("unscreened", "round_trip", labels)}
+    whole = _second(replace(plan, folders={**plan.folders, **folders}), there, setting, labels)
     begin(whole, out)
     jobs = jobs_of(whole, out)
     _check_drawn(jobs)
     carry_out(jobs)
     told = amounts(there.synthetic, opened, there.doses)
-    return conclude(whole, out, opened, lambda document: complete(document, chosen, there.curve, told, there.absent))
+    return conclude(
+        whole, out, opened, lambda document: complete(document, chosen, there.curve, told, there.absent, right)
+    )
 
 
 def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str]) -> None:
@@ -157,6 +164,13 @@ def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str]) -> No
             raise RecipeError(f"{flag} names {twice[0]} more than once.")
     if not base.synthetic.weight:
         raise RecipeError("synthetic.weight is 0, so that no drawn image would be shown. Give a weight above 0.")
+
+
+def _check_prompt(name: str, drawn: Dataset) -> None:
+    """Refuse a folder that says that it was drawn by another prompt; `learned` may be of a generator without tokens."""
+    before = drawn.info["synthetic"].get("options", {}).get("prompt", "learned")
+    if before not in (name, "learned"):
+        raise RecipeError(f"--{name.replace('_', '-')} {drawn.folder}: it was drawn with --prompt {before}.")
 
 
 def _check_drawn(jobs: Sequence[Job]) -> None:
@@ -179,6 +193,9 @@ def _gather(
     schedules: Sequence[str],
     prompts: Mapping[str, Path],
 ) -> Material:
+    val = opened.split("val", with_none=base.train.with_none)
+    if not any((val[one] == 1).any() for one in opened.space.in_group("tail")):
+        raise DataError(f"{opened.folder}: val has no positive of a tail finding; dose and schedule are chosen on it.")
     absent = {}
     taken: dict[float, list[str]] = {}
     for dose in sorted(doses):
@@ -189,8 +206,8 @@ def _gather(
             absent[f"dose {dose:g}"] = f"no image was kept that dose {same[0]:g} does not take already"
         else:
             taken[dose] = rows
-    for folder in prompts.values():
-        open_drawn(folder, opened)
+    for name, folder in prompts.items():
+        _check_prompt(name, open_drawn(folder, opened).dataset)
     absent |= {one: f"no folder was given (--{one.replace('_', '-')})" for one in PROMPTS if one not in prompts}
     if base.train.sampler == "class_balanced":
         absent["balanced"] = "the base recipe samples so already"
@@ -226,26 +243,21 @@ def _make(there: Material, opened: Dataset, out: Path, generator: Path | None) -
     return replace(there, absent=absent)
 
 
-def _second(plan: Plan, there: Material, chosen: Setting, opened: Dataset, out: Path) -> Plan:
+def _second(plan: Plan, there: Material, chosen: Setting, labels: str) -> Plan:
     """All arms and contrasts, once dose and schedule are chosen."""
-    labels = f"deranged_{chosen.dose:g}"
-    with alone(out):
-        material.deranged(there.synthetic, opened, chosen.dose, out / labels)
-    folders = {"unscreened": out / "unscreened", "round_trip": out / "round_trip", labels: out / labels}
     curve = [Setting(dose, there.curve) for dose in there.doses]
-    at_chosen = {"duplicated": COPIES, "round_trip": "round_trip", "unscreened": "unscreened", "deranged": labels}
+    copied = curve if chosen in curve else [*curve, chosen]
+    at_chosen = {"round_trip": "round_trip", "unscreened": "unscreened", "deranged": labels}
     at_chosen |= {one: one for one in there.prompts}
     arms = [plan.arms[0]]
     if "balanced" not in there.absent:
         arms.append(Arm("balanced", {"train.sampler": "class_balanced"}, REFERENCES["balanced"], WORDS["balanced"]))
-    arms += [_with("duplicated", one, COPIES) for one in curve if one != chosen]
-    arms += plan.arms[1:]
+    arms += [*plan.arms[1:], *(_with("duplicated", one, COPIES) for one in copied)]
     arms += [_with(what, chosen, drawn) for what, drawn in at_chosen.items() if what not in there.absent]
     return replace(
         plan,
         arms=tuple(arms),
         contrasts=_contrasts(arms, chosen, curve, list(there.prompts)),
-        folders={**folders, **there.prompts},
         asked={**plan.asked, "primary": "drawn", "baseline": "duplicated"},
     )
 

@@ -15,7 +15,7 @@ HEAD_LOSS = 0.01
 """Head mAP that drawing may cost where a gain is claimed."""
 
 Amounts = list[dict[str, Any]]
-"""For each finding its real training images, the images drawn and kept for it, what each dose asks for and what is used."""
+"""Of each finding: its real training images, those drawn and kept for it, and what each dose asks for and uses."""
 
 
 def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> Amounts:
@@ -67,7 +67,12 @@ def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> Amounts:
 
 
 def complete(
-    document: dict[str, Any], chosen: dict[str, Any], curve: str, told: Amounts, absent: Mapping[str, str]
+    document: dict[str, Any],
+    chosen: dict[str, Any],
+    curve: str,
+    told: Amounts,
+    absent: Mapping[str, str],
+    right: int = 0,
 ) -> dict[str, Any]:
     """The table of a study, with what utility tells besides, and its own verdict.
 
@@ -77,8 +82,9 @@ def complete(
         curve: the schedule at which `duplicated` has every dose.
         told: images of each finding and dose.
         absent: arms and doses that were left out, with the reason.
+        right: images of `deranged` whose label set holds what they were drawn for nevertheless.
     """
-    added = {"choice": chosen, "curve": curve, "amounts": told, "absent": dict(absent)}
+    added = {"choice": chosen, "curve": curve, "amounts": told, "absent": dict(absent), "deranged_right": right}
     whole = {**document, **added, "outcome": outcome(document["contrasts"])}
     return {**whole, "verdict": verdict(whole)}
 
@@ -116,11 +122,10 @@ def verdict(document: dict[str, Any]) -> str:
     opening = {
         "gain": f"A gain: {against} {found}; {head}.",
         "head loss": f"No gain is claimed: {against} {found}, but head mAP loses more than {HEAD_LOSS} ({head}).",
-        "no difference": f"No difference shown: {against} {found}; one of {first['detectable'] or 0:.4f} would probably "
-        "have been.",
+        "no difference": f"No difference shown: {against} {found}; {first['detectable']:.4f} would probably have been.",
         "loss": f"A loss: {against} {found}.",
     }[said]
-    sentences = [opening, *_short(document), *_against_real(contrasts), *_deranged(contrasts)]
+    sentences = [opening, *_short(document), *_against_real(contrasts), *_deranged(document)]
     told = {("drawn", "real"), ("drawn", "deranged")}
     others = [one for one in contrasts[1:] if (what(one["arm"]), what(one["against"])) not in told]
     sentences += adjusted(others, lambda one: f"{one['arm']} - {one['against']}")
@@ -179,18 +184,24 @@ def _against_real(contrasts: Sequence[dict[str, Any]]) -> list[str]:
     return [f"Against real images alone: {said}, {_number(one)}{_detectable(one)}."]
 
 
-def _deranged(contrasts: Sequence[dict[str, Any]]) -> list[str]:
+def _deranged(document: dict[str, Any]) -> list[str]:
     """Whether the same images with deranged labels do as well."""
-    one = _contrast(contrasts, "deranged")
+    one = _contrast(document["contrasts"], "deranged")
     if one is None or one["interval"] is None:
         return []
     low, high = one["interval"]
+    number = f"right - deranged: {_number(one)}{_detectable(one)}"
     if low > 0:
-        return [f"Right labels do better than deranged ones ({_number(one)}): what the images show counts."]
-    said = "Deranged labels do better than right ones" if high < 0 else "Deranged labels are not shown to do worse"
-    return [
-        f"{said} (right - deranged: {_number(one)}{_detectable(one)}): that what the images show helps is not shown."
-    ]
+        said = f"Right labels do better than deranged ones ({number}): what the images show counts."
+    elif high < 0:
+        said = f"Deranged labels do better than right ones ({number}): what the images show is not what helps."
+    else:
+        said = (
+            f"Deranged labels are not shown to do worse than right ones ({number}), so it is not shown that what the "
+        )
+        said += "images show is what helps."
+    right = document["deranged_right"]
+    return [said + (f" {right} of the deranged images have their own finding nevertheless." if right else "")]
 
 
 def _number(one: dict[str, Any]) -> str:
