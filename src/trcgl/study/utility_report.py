@@ -119,10 +119,11 @@ def verdict(document: dict[str, Any]) -> str:
     head = "; ".join(f"{value:+.4f} against {name}" for name, value in _head(contrasts).items())
     head = f"head mAP: {head}" if head else "there is no head finding to lose"
     said = outcome(contrasts)
+    would = f"one of {first['detectable']:.4f} would probably have been"
     opening = {
         "gain": f"A gain: {against} {found}; {head}.",
         "head loss": f"No gain is claimed: {against} {found}, but head mAP loses more than {HEAD_LOSS} ({head}).",
-        "no difference": f"No difference shown: {against} {found}; {first['detectable']:.4f} would probably have been.",
+        "no difference": f"No difference shown: {against} {found}; {would}.",
         "loss": f"A loss: {against} {found}.",
     }[said]
     sentences = [opening, *_short(document), *_against_real(contrasts), *_deranged(document)]
@@ -196,10 +197,8 @@ def _deranged(document: dict[str, Any]) -> list[str]:
     elif high < 0:
         said = f"Deranged labels do better than right ones ({number}): what the images show is not what helps."
     else:
-        said = (
-            f"Deranged labels are not shown to do worse than right ones ({number}), so it is not shown that what the "
-        )
-        said += "images show is what helps."
+        said = f"Deranged labels are not shown to do worse than right ones ({number}): it may not be what the images "
+        said += "show that matters."
     right = document["deranged_right"]
     return [said + (f" {right} of the deranged images have their own finding nevertheless." if right else "")]
 
