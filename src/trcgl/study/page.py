@@ -69,7 +69,12 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         body,
         subtitle=f"{name}: {len(document['arms'])} arms, {document['seeds']} seeds each, judged on test.",
         phantom=phantom,
-        sections=(*SECTIONS[:2], *((one.id, one.title) for one in further), *SECTIONS[2:]),
+        sections=(
+            *SECTIONS[:2],
+            *([("curve", "Dose curve")] if curve else []),
+            *((one.id, one.title) for one in further),
+            *SECTIONS[2:],
+        ),
         style=STYLE,
     )
     run.write_text(out / "study.html", page)
@@ -97,7 +102,7 @@ def intervals(document: dict[str, Any]) -> Figure:
             _bar(right, place, one["value"], one["interval"], PALETTE["tail" if sure else "plain"][0])
         right.axvline(0, color=MUTED, linewidth=1, linestyle=":")
         right.set_yticks(range(len(contrasts)), [f"{one['arm']} - {one['against']}" for one in contrasts])
-        right.set_title("Difference in tail mAP, adjusted; first: primary")
+        right.set_title("Difference in tail mAP, adjusted")
         for axes, rows in ((left, len(arms)), (right, len(contrasts))):
             axes.grid(axis="x")
             axes.tick_params(length=0)

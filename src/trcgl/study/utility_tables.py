@@ -26,12 +26,14 @@ class Section:
         title: its text.
         caption: what the table shows.
         rows: head and rows.
+        words: its cells hold words rather than numbers.
     """
 
     id: str
     title: str
     caption: str
     rows: Rows
+    words: bool = False
 
 
 def sections(document: dict[str, Any]) -> list[Section]:
@@ -42,14 +44,14 @@ def sections(document: dict[str, Any]) -> list[Section]:
         Section(
             "choice",
             "Choice on val",
-            f"Tail mAP of `drawn` on val, mean over seeds, and which setting that chose. Test took no part: {setting}",
+            f"Tail mAP of drawn on val, mean over seeds, and which setting that chose: {setting}. Test took no part",
             choice_rows(document),
         ),
         Section(
             "tail",
             "Tail findings",
             f"Average precision on test, mean ± standard deviation over seeds, at {setting}, and the images that "
-            f"`drawn` and `duplicated` have for it alike; * fewer than {FEW} positive test patients",
+            f"drawn and duplicated have for it alike; * fewer than {FEW} positive test patients",
             finding_rows(document),
         ),
         Section(
@@ -62,7 +64,7 @@ def sections(document: dict[str, Any]) -> list[Section]:
     ]
     if document["absent"]:
         rows = [("left out", "why"), *document["absent"].items()]
-        told.append(Section("absent", "Left out", "Arms and doses that this study does not have", rows))
+        told.append(Section("absent", "Left out", "Arms and doses that this study does not have", rows, words=True))
     return told
 
 
