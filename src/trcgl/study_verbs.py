@@ -1,16 +1,22 @@
 """`trcgl study KIND DATASET`: controlled experiments."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from trcgl.core.errors import RecipeError
-from trcgl.verb import Chosen, Done, chosen_recipe
+from trcgl.verb import Chosen, Command, Done, chosen_recipe
 
 KINDS = {
     "peers": "Compare long-tail methods over the same data, steps, augmentation and selection rule.",
     "ablation": "Take a recipe apart: a ladder from plain to full, and each part left out in turn.",
+    "utility": "Ask whether drawn images help more than as many copies of real ones.",
 }
 EXAMPLE = "trcgl study peers phantom --recipe phantom --arms trcgl linear asl --out study"
+EXAMPLES = {
+    "peers": EXAMPLE,
+    "ablation": "trcgl study ablation phantom --recipe phantom --out ablation",
+    "utility": "trcgl study utility phantom --synthetic drawn --recipe phantom --out utility",
+}
 
 
 def study(arguments: list[str]) -> Chosen:
@@ -35,7 +41,8 @@ def study(arguments: list[str]) -> Chosen:
         dataset: A dataset folder with images and a test split.
         out: The study folder to write; the same command again goes on, also in several processes at once.
         recipe: What all arms share: one of {", ".join(RECIPES)}, or the path of a recipe.json.
-        seeds: Runs of each arm.
+        seeds: Runs of each arm."""
+    drawn = """
         synthetic: A folder drawn for this dataset, for the arms that train with drawn images."""
 
     def peers(
@@ -79,13 +86,49 @@ def study(arguments: list[str]) -> Chosen:
 
         return _done(stage.ablate(dataset, settings, out, seeds=seeds, synthetic=synthetic), out)
 
+    def utility(
+        dataset: Path,
+        /,
+        *,
+        synthetic: Path,
+        out: Path,
+        recipe: str = name,
+        doses: tuple[float, ...] = (0.25, 1.0, 4.0),
+        schedules: tuple[Literal["mix", "pretrain"], ...] = ("mix", "pretrain"),
+        seeds: int = 3,
+        generator: Path | None = None,
+        handwritten: Path | None = None,
+        shared_tokens: Path | None = None,
+        per_finding_tokens: Path | None = None,
+        settings: settings_of = base,
+    ) -> Done:
+        from trcgl.study.utility import utility as stage
+
+        folders = {
+            "handwritten": handwritten,
+            "shared_tokens": shared_tokens,
+            "per_finding_tokens": per_finding_tokens,
+        }
+        told = stage(
+            dataset,
+            settings,
+            out,
+            synthetic=synthetic,
+            doses=doses,
+            schedules=schedules,
+            seeds=seeds,
+            generator=generator,
+            prompts={name: folder for name, folder in folders.items() if folder},
+        )
+        return _done(told, out)
+
     from trcgl.study.arms import PEERS
 
     peers.__doc__ = f"""{KINDS["peers"]}
 
     The base recipe is {name}; every setting is overridden by its path.
 
-    Args:{shared}
+    Args:{shared}{drawn}
         arms: What to compare: {", ".join(PEERS)}. All, where none is named.
         baseline: The arm that the others are compared with.
         primary: The arm of the one contrast that is not adjusted for the number of contrasts; linear by default.
@@ -96,10 +139,24 @@ def study(arguments: list[str]) -> Chosen:
 
     {about}
 
-    Args:{shared}
+    Args:{shared}{drawn}
     """
-    example = EXAMPLE if kind == "peers" else "trcgl study ablation phantom --recipe phantom --out ablation"
-    return (peers if kind == "peers" else ablation), rest, example
+    utility.__doc__ = f"""{KINDS["utility"]}
+
+    The base recipe is {name}; every setting is overridden by its path.
+
+    Args:{shared}
+        synthetic: A folder drawn for this dataset.
+        doses: Kept images drawn for a finding ÷ its real training images; val chooses one.
+        schedules: mix: drawn images among real ones. pretrain: drawn images first. Val chooses one.
+        generator: That drew the images, for the round trip through its autoencoder; where it was when it drew, by
+            default.
+        handwritten: A folder drawn by words alone: `trcgl synthesize --prompt handwritten`.
+        shared_tokens: A folder drawn by words and the shared context tokens: `--prompt shared_tokens`.
+        per_finding_tokens: A folder drawn by words and the tokens of each finding: `--prompt per_finding_tokens`.
+    """
+    commands: dict[str, Command] = {"peers": peers, "ablation": ablation, "utility": utility}
+    return commands[kind], rest, EXAMPLES[kind]
 
 
 def _done(told: dict[str, Any], out: Path) -> Done:

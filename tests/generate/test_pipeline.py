@@ -47,6 +47,28 @@ def test_the_pieces_of_a_prompt_show_where_context_stands():
     assert build("output").as_encoded(EMPTY)[-1] == "[mean of all findings 3]"
 
 
+@pytest.mark.parametrize("placement", ["input", "output"])
+def test_tokens_are_left_out_of_every_prompt_by_kind(placement):
+    whole = build(placement).as_encoded(TWO)
+    shared = ["[shared 1]", "[shared 2]"]
+    for kind, kept in (("handwritten", []), ("shared_tokens", shared), ("per_finding_tokens", None), ("learned", None)):
+        generator = build(placement)
+        generator.context.restrict(kind)
+        told = generator.as_encoded(TWO)
+        tokens = [one for one in told if one.startswith("[")]
+        if kept is None:
+            kept = [one for one in whole if one.startswith("[") and (kind == "learned" or one not in shared)]
+        assert tokens == kept
+        assert generator.encode([TWO]).shape[1] == 32 + len(tokens) * (placement == "output")
+        assert [one for one in told if not one.startswith("[")] == [one for one in whole if not one.startswith("[")]
+
+
+def test_tokens_that_a_generator_has_not_are_asked_for_in_vain():
+    with pytest.raises(RecipeError, match="--prompt shared_tokens: the generator has no such tokens"):
+        build("none").context.restrict("shared_tokens")
+    build("none").context.restrict("handwritten")
+
+
 def test_tokens_of_findings_behind_the_text_are_averaged():
     generator = build("output")
     tokens = generator.context.of_finding

@@ -1,5 +1,6 @@
 """A synthetic folder is a dataset folder that says where every image came from; nothing is drawn twice."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -75,6 +76,16 @@ def same(first, second):
 
 def provenance(folder):
     return pl.read_parquet(folder / "provenance.parquet")
+
+
+def test_each_kind_of_prompt_draws_other_images_of_the_same_plan(inputs, whole, tmp_path):
+    images = {"learned": np.load(whole / "images.npy")}
+    for kind in ("handwritten", "shared_tokens", "per_finding_tokens"):
+        synthesize(*inputs, tmp_path / kind, dataclasses.replace(OPTIONS, prompt=kind))
+        images[kind] = np.load(tmp_path / kind / "images.npy")
+        assert provenance(tmp_path / kind)["prompt"].equals(provenance(whole)["prompt"])
+        assert read_json(tmp_path / kind / "dataset.json")["synthetic"]["options"]["prompt"] == kind
+    assert len({one.tobytes() for one in images.values()}) == 4
 
 
 def test_a_synthetic_folder_opens_as_a_dataset(whole):

@@ -81,16 +81,33 @@ def open_inputs(
     provenance = (
         synthetic.manifest.sort("row").select("image_id").join(provenance, on="image_id", maintain_order="left")
     )
-    generator = open_generator(_generator_folder(synthetic, generator_folder), dataset)
+    generator = generator_of(synthetic, dataset, generator_folder)
+    auditor, separation, unchecked = open_auditor(Path(auditor_run), dataset, synthetic)
+    same = run.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
+    own = half_of(dataset, auditor.info["training_patient_digest"]) if same else None
+    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, own)
+
+
+def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None) -> Generator:
+    """Load the generator that drew a synthetic folder, so that it draws as it did.
+
+    Args:
+        synthetic: drawn for the dataset.
+        dataset: the real one.
+        given: the generator; None takes that of which the synthetic folder tells.
+
+    Raises:
+        DataError: it is not where it was, or another one drew the images.
+        CheckpointError: it is missing or damaged.
+    """
+    generator = open_generator(_generator_folder(synthetic, given), dataset)
     if generator.info["digest"] != synthetic.info["synthetic"]["generator"]:
         raise DataError(
             f"{synthetic.folder} was drawn by another generator ({synthetic.info['synthetic']['generator'][:12]}) than "
             f"this one ({generator.info['digest'][:12]}). Name the one that drew it with --generator."
         )
-    auditor, separation, unchecked = open_auditor(Path(auditor_run), dataset, synthetic)
-    same = run.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
-    own = half_of(dataset, auditor.info["training_patient_digest"]) if same else None
-    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, own)
+    generator.context.restrict(synthetic.info["synthetic"].get("options", {}).get("prompt", "learned"))
+    return generator
 
 
 def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[LoadedModel, list[str], list[str]]:

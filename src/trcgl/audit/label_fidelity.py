@@ -220,9 +220,7 @@ def deranged(
         sources: patient whose label set each pair uses.
         how: `replicates` and `seed`.
     """
-    other = np.array(
-        [target != finding and finding not in asked for target, asked in zip(targets, requested, strict=True)], bool
-    )
+    other = foreign(finding, targets, requested)
     if not other.any():
         own = np.array([target == finding for target in targets], bool)
         return _exchanged(score_with[own, column], score_without[own, column], np.asarray(sources)[own].tolist(), **how)
@@ -237,6 +235,18 @@ def deranged(
         assert value is not None
         alone[name] = value
     return Deranged(found.auroc, alone, int(other.sum()), True)
+
+
+def foreign(finding: str, targets: Sequence[str], requested: Sequence[Sequence[str]]) -> Bool[np.ndarray, " images"]:
+    """Which images were drawn for another finding, in a label set that does not hold this one.
+
+    Args:
+        finding: this one.
+        targets: the finding that each image was drawn for.
+        requested: the label set of each.
+    """
+    pairs = zip(targets, requested, strict=True)
+    return np.array([target != finding and finding not in asked for target, asked in pairs], bool)
 
 
 def _exchanged(

@@ -121,12 +121,13 @@ def _up_to(kept: pl.DataFrame, dose: float, real: Dataset) -> pl.DataFrame:
     beside = [one for one in there if one in balancing(real.space)]
     aimed = [one for one in there if one not in beside] or beside
     train = taking_part(real.manifest.filter(pl.col("split") == "train"))
-    taken = {one: min(there[one], _images(dose, int((train[one] == 1).sum()))) for one in aimed}
+    taken = {one: min(there[one], images_at(dose, int((train[one] == 1).sum()))) for one in aimed}
     share = sum(taken.values()) / max(1, sum(there[one] for one in aimed))
     taken |= {one: math.ceil(share * there[one]) for one in beside if one not in aimed}
     number = pl.int_range(pl.len()).over("target")
     return kept.filter(number < pl.col("target").replace_strict(taken, return_dtype=pl.Int64))
 
 
-def _images(dose: float, real: int) -> int:
+def images_at(dose: float, real: int) -> int:
+    """How many images a dose asks for, beside so many real ones."""
     return max(1, round(dose * real)) if dose else 0

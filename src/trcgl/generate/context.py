@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import ContextRecipe
+
+PromptKind = Literal["learned", "handwritten", "shared_tokens", "per_finding_tokens"]
+"""What a prompt is made of: words and all context tokens, words alone, or words and one kind of tokens."""
 
 
 class ContextTokens(nn.Module):
@@ -31,6 +35,22 @@ class ContextTokens(nn.Module):
         self.enabled = recipe.placement != "none"
         self.shared = nn.Parameter(0.02 * torch.randn(recipe.shared, width))
         self.of_finding = nn.Parameter(0.02 * torch.randn(findings, recipe.per_finding, width))
+
+    def restrict(self, kind: PromptKind) -> None:
+        """Leave tokens out of every prompt from now on.
+
+        Raises:
+            RecipeError: one kind of tokens is asked for, and there is none.
+        """
+        there = {"shared_tokens": self.shared, "per_finding_tokens": self.of_finding}
+        if kind in there and not (self.enabled and there[kind].numel()):
+            raise RecipeError(f"--prompt {kind}: the generator has no such tokens. Leave it out, or train some.")
+        if kind == "handwritten":
+            self.enabled = False
+        elif kind == "shared_tokens":
+            self.of_finding = nn.Parameter(self.of_finding[:, :0], requires_grad=False)
+        elif kind == "per_finding_tokens":
+            self.shared = nn.Parameter(self.shared[:0], requires_grad=False)
 
     @property
     def within(self) -> bool:

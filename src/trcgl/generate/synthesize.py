@@ -26,6 +26,7 @@ from trcgl.data.labels import LabelSpace
 from trcgl.data.store import SCHEMA, Dataset, check_space, open_dataset, write_images
 from trcgl.evaluate.calibrate import calibrated
 from trcgl.generate import screen as screening
+from trcgl.generate.context import PromptKind
 from trcgl.generate.drawing import Drawing, Parts, draw_parts, launch, prepare_network, prompts_of
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
@@ -54,6 +55,9 @@ class SynthesizeOptions:
     """Draw so many times the real training images of a target; 1 where neither --count nor --each is given."""
     each: int | None = None
     """Draw exactly so many images of each target; an audit needs 200."""
+    prompt: PromptKind = "learned"
+    """`learned`: words and all context tokens. `handwritten`: words alone. `shared_tokens` and `per_finding_tokens`:
+    words and these tokens alone."""
     guidance: float = 5.0
     """Scale of classifier-free guidance; 1 switches it off."""
     guided_to: float = GUIDED_TO
@@ -128,6 +132,7 @@ def synthesize(
         dataset, options.targets, count=options.count, dose=options.dose, each=options.each, seed=options.seed
     )
     generator = open_generator(Path(generator_folder), dataset)
+    generator.context.restrict(options.prompt)
     screener = None if screener_run is None else open_screener(Path(screener_run), dataset)
     _check_prompts(generator, wanted)
 

@@ -66,7 +66,7 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
     check(recipe)
     dataset, out = Path(dataset), Path(out)
     opened = open_dataset(dataset)
-    drawn = _drawn(synthetic, opened, recipe) if synthetic else None
+    drawn = drawn_rows(synthetic, opened, recipe) if synthetic else None
     info = _claim(dataset, recipe, out, drawn)
     if "finished" in info:
         _say(_finished(out, info))
@@ -126,8 +126,8 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"{path} is {value}; it must be {wanted}.")
 
 
-def _drawn(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
-    """The drawn rows of the run.
+def drawn_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
+    """The drawn rows of a run.
 
     Raises:
         DataError: they were drawn for another dataset.

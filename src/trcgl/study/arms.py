@@ -5,7 +5,7 @@ Data, image size, number of steps, batch size, augmentation, selection rule and 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe, overridden
@@ -31,8 +31,9 @@ class Arm:
         changes: in which fields it differs from the base; or a function of the base that says so.
         reference: where it was published.
         differs: how it differs from the original; empty if it does not.
-        drawn: what trains beside the real images: nothing, the drawn images of the study, as many copies of the real
-            images that they were drawn for, or as many that a DCGAN draws.
+        drawn: what trains beside the real images: nothing, the drawn images of the study (`drawn`), as many copies of
+            the real images that they were drawn for (`copies`), as many that a DCGAN draws (`dcgan`), or one of the
+            folders of the plan, by its name.
         lacks: says what to give where the arm cannot be made from a base, or would be the base; empty where it can.
     """
 
@@ -40,7 +41,7 @@ class Arm:
     changes: Changes | Callable[[Recipe], Changes] = field(default_factory=dict)
     reference: str = ""
     differs: str = ""
-    drawn: Literal["", "drawn", "copies", "dcgan"] = ""
+    drawn: str = ""
     lacks: Callable[[Recipe], str] = lambda base: ""
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:

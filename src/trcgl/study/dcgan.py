@@ -29,7 +29,7 @@ from trcgl.generate.fitting import fit_stage
 from trcgl.generate.training_rows import loader, training_rows
 from trcgl.model.stop import stop_signals
 from trcgl.study.dcgan_networks import SMALLEST, DcganDiscriminator, DcganGenerator, drawn_side
-from trcgl.study.duplication import write_folder
+from trcgl.study.material import write_folder
 from trcgl.study.worker import held
 
 LOG_EVERY = 10

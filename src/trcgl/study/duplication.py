@@ -1,19 +1,14 @@
 """The control of drawn images: as many copies of the real images whose label sets they were drawn for."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from jaxtyping import UInt8
 
-from trcgl.core import run
 from trcgl.core.errors import DataError
 from trcgl.data.drawn import open_drawn
-from trcgl.data.store import Dataset, write_images
-
-FILES = ("images.npy", "manifest.parquet", "provenance.parquet")
+from trcgl.data.store import Dataset
+from trcgl.study.material import write_folder
 
 
 def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
@@ -58,30 +53,3 @@ def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
         provenance,
         (images[row][None] for row in rows),
     )
-
-
-def write_folder(
-    out: Path,
-    like: Dataset,
-    name: str,
-    manifest: pl.DataFrame,
-    provenance: pl.DataFrame,
-    images: Iterable[UInt8[np.ndarray, "rows side side"]],
-) -> None:
-    """Write a folder in the format of a synthetic one, `dataset.json` last.
-
-    Args:
-        out: the folder to write.
-        like: a synthetic folder of the same real dataset.
-        name: of the new one.
-        manifest: columns as in `like`, in the order of the images.
-        provenance: image_id, target and verdict at least.
-        images: one or more at a time, as many as rows.
-    """
-    manifest = manifest.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(like.manifest.columns)
-    write_images(out / "images.npy", images, manifest.height, like.require_images().shape[1])
-    for file, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
-        with run.atomic(out / file) as aside:
-            frame.write_parquet(aside)
-    files = {file: {"bytes": (out / file).stat().st_size, "sha256": run.sha256_file(out / file)} for file in FILES}
-    run.write_json(out / "dataset.json", {**like.info, "name": name, "files": files})

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trcgl.core import html, run
 from trcgl.core.html import INK, MUTED, PALETTE
-from trcgl.study import causes_tables, tables
+from trcgl.study import causes_tables, tables, utility_tables
 
 WIDTH = 10.4
 """Inches: what a page shows at its natural size."""
@@ -32,7 +32,7 @@ td { white-space: nowrap; } td.words { white-space: normal; }
 
 
 def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, name: str, phantom: bool) -> None:
-    """Write study.html and intervals.svg.
+    """Write study.html and intervals.svg; of utility also doses.svg.
 
     Args:
         out: the study folder.
@@ -44,12 +44,19 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
     svg = html.svg_text(intervals(document))
     run.write_text(out / "intervals.svg", svg)
     causes = document.get("causes")
+    further, curve = [], None
+    if document["kind"] == "utility":
+        further = utility_tables.sections(document)
+        curve = html.svg_text(utility_tables.dose_curve(document))
+        run.write_text(out / "doses.svg", curve)
     body = (
         html.environment("trcgl.study")
         .get_template("study.html.j2")
         .render(
             document=document,
             picture=Markup(html.inline_svg(svg, "Tail mAP of every arm and its difference, with intervals")),
+            curve=Markup(html.inline_svg(curve, "Tail mAP at every dose")) if curve else None,
+            further=further,
             means=tables.mean_rows(document),
             differences=tables.difference_rows(document),
             gates=tables.gate_rows(document),
@@ -66,7 +73,12 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         body,
         subtitle=f"{name}: {len(document['arms'])} arms, {document['seeds']} seeds each, judged on test.",
         phantom=phantom,
-        sections=[one for one in SECTIONS if one[0] != "causes" or causes],
+        sections=(
+            *SECTIONS[:2],
+            *([("curve", "Dose curve")] if curve else []),
+            *((one.id, one.title) for one in further),
+            *(one for one in SECTIONS[2:] if one[0] != "causes" or causes),
+        ),
         style=STYLE,
     )
     run.write_text(out / "study.html", page)
@@ -94,7 +106,7 @@ def intervals(document: dict[str, Any]) -> Figure:
             _bar(right, place, one["value"], one["interval"], PALETTE["tail" if sure else "plain"][0])
         right.axvline(0, color=MUTED, linewidth=1, linestyle=":")
         right.set_yticks(range(len(contrasts)), [f"{one['arm']} - {one['against']}" for one in contrasts])
-        right.set_title("Difference in tail mAP, adjusted; first: primary")
+        right.set_title("Difference in tail mAP, adjusted")
         for axes, rows in ((left, len(arms)), (right, len(contrasts))):
             axes.grid(axis="x")
             axes.tick_params(length=0)

@@ -3,11 +3,12 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from trcgl.core import run
 from trcgl.core.errors import DataError, RecipeError
@@ -39,13 +40,15 @@ class Plan:
     """One study.
 
     Args:
-        kind: peers or ablation.
+        kind: peers, ablation or utility.
         dataset: folder of the real radiographs.
         base: the recipe that arms change.
         arms: to be trained, each with every seed.
         contrasts: the first is the primary one, the others are adjusted for their number.
         seeds: runs of each arm.
         synthetic: folder of drawn radiographs, for the arms that train with them.
+        folders: further folders in the format of a synthetic one, by the name that arms call them.
+        asked: what `study.json` says of the question instead of, or besides, the first contrast.
     """
 
     kind: str
@@ -55,6 +58,8 @@ class Plan:
     contrasts: tuple[Contrast, ...]
     seeds: int
     synthetic: Path | None = None
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, arm: Arm, seed: int) -> Recipe:
         """The recipe of one run."""
@@ -127,6 +132,7 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
         "synthetic_digest": drawn,
         "baseline": plan.contrasts[0].against,
         "primary": plan.contrasts[0].arm,
+        **plan.asked,
         "recipe": json.loads(to_json(plan.base)),
     }
 
@@ -134,11 +140,11 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
         before = json.loads(stored)
         if before["dataset_digest"] != digest:
             return f"it is a study of another dataset ({before['dataset']}) than {plan.dataset}"
-        fixed = [name for name in protocol if name != "recipe" and before[name] != protocol[name]]
+        fixed = [name for name in protocol if name != "recipe" and before.get(name) != protocol[name]]
         recipes = differences(from_json(json.dumps(before["recipe"])), plan.base)
-        return "; ".join([*(f"{name}: {before[name]} → {protocol[name]}" for name in fixed), *recipes])
+        return "; ".join([*(f"{name}: {before.get(name)} → {protocol[name]}" for name in fixed), *recipes])
 
-    with _alone(out):
+    with alone(out):
         run.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
         for arm in plan.arms:
             recipe = plan.recipe(arm, 0)
@@ -146,7 +152,7 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> Iterator[None]:
     """Let several processes that begin one study do so one after the other."""
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(out.absolute().parent, os.O_RDONLY)

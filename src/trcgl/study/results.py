@@ -1,6 +1,6 @@
 """The table of a study: means over seeds, differences with their intervals, and a verdict that is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,22 +193,34 @@ def _within(interval: tuple[float, float] | None) -> list[float] | None:
 def verdict(document: dict[str, Any]) -> str:
     """What may be said, in sentences that are made from the numbers."""
     first, *others = document["contrasts"]
-    sentences = [_sentence(first)]
-    higher = [one["arm"] for one in others if one["interval"] and one["interval"][0] > 0]
-    lower = [one["arm"] for one in others if one["interval"] and one["interval"][1] < 0]
+    return " ".join([_sentence(first), *adjusted(others, lambda one: one["arm"]), *diverged(document)])
+
+
+def adjusted(others: Sequence[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> list[str]:
+    """A sentence on the contrasts that are adjusted for their number; none where there are none.
+
+    Args:
+        others: contrasts of the table.
+        name: what each is called.
+    """
+    if not others:
+        return []
+    higher = [name(one) for one in others if one["interval"] and one["interval"][0] > 0]
+    lower = [name(one) for one in others if one["interval"] and one["interval"][1] < 0]
     unclear = [one for one in others if one["interval"] and one["interval"][0] <= 0 <= one["interval"][1]]
-    if others:
-        counted = f"Of {len(others)} other contrast{'s' if len(others) > 1 else ''}, adjusted for their number (Holm): "
-        parts = [f"higher {', '.join(higher) or 'none'}", f"lower {', '.join(lower) or 'none'}"]
-        if unclear:
-            least, most = (pick(one["detectable"] for one in unclear) for pick in (min, max))
-            span = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}"
-            parts.append(f"no difference shown for {', '.join(one['arm'] for one in unclear)} (detectable: {span})")
-        sentences.append(counted + "; ".join(parts) + ".")
+    counted = f"Of {len(others)} other contrast{'s' if len(others) > 1 else ''}, adjusted for their number (Holm): "
+    parts = [f"higher {', '.join(higher) or 'none'}", f"lower {', '.join(lower) or 'none'}"]
+    if unclear:
+        least, most = (pick(one["detectable"] for one in unclear) for pick in (min, max))
+        span = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}"
+        parts.append(f"no difference shown for {', '.join(map(name, unclear))} (detectable: {span})")
+    return [counted + "; ".join(parts) + "."]
+
+
+def diverged(document: dict[str, Any]) -> list[str]:
+    """A sentence on the runs that diverged; none where none did."""
     lost = [f"{name} seed {seed}" for name, arm in document["arms"].items() for seed in arm["diverged"]]
-    if lost:
-        sentences.append(f"Diverged, and not averaged: {', '.join(lost)}.")
-    return " ".join(sentences)
+    return [f"Diverged, and not averaged: {', '.join(lost)}."] if lost else []
 
 
 def _sentence(one: dict[str, Any]) -> str:

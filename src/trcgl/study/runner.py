@@ -28,6 +28,7 @@ PRELOAD = ("trcgl.model.train", "trcgl.model.evaluate", "trcgl.study.worker")
 
 def jobs_of(plan: Plan, out: Path) -> list[Job]:
     """The runs of a plan, seed by seed, so that a study that is cut short has all arms on equally many seeds."""
+    made = {"copies": out / COPIES, "dcgan": out / DCGAN}
     return [
         Job(
             arm=arm.name,
@@ -35,7 +36,7 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
             folder=out / "runs" / arm.name / f"seed-{seed}",
             dataset=plan.dataset,
             recipe=plan.recipe(arm, seed),
-            synthetic={"": None, "drawn": plan.synthetic, "copies": out / COPIES, "dcgan": out / DCGAN}[arm.drawn],
+            synthetic={"": None, "drawn": plan.synthetic, **made, **plan.folders}[arm.drawn],
         )
         for seed in range(plan.seeds)
         for arm in plan.arms

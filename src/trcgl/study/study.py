@@ -1,19 +1,20 @@
-"""`trcgl study peers|ablation DATASET --out STUDY`: train every arm on every seed, compare them on test, tell it."""
+"""`trcgl study KIND DATASET --out STUDY`: train every arm on every seed, compare them on test, tell it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trcgl.core import run
 from trcgl.core.recipe import Recipe
+from trcgl.data.store import Dataset
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import PEERS, chosen
 from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
 from trcgl.study.plan import Plan, against_baseline, check, claim, single_device
-from trcgl.study.results import collect, cost_of, results, write
+from trcgl.study.results import Outcome, collect, cost_of, results, write
 from trcgl.study.runner import COPIES, DCGAN, carry_out, jobs_of
 
 
@@ -83,21 +84,50 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
         The table (schema `trcgl.study-table/1`).
     """
     plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
-    opened = check(plan)
-    claim(plan, out, opened)
+    opened = begin(plan, out)
     if plan.synthetic and any(arm.drawn == "copies" for arm in plan.arms):
         duplicate(plan.synthetic, opened, out / COPIES)
     if plan.synthetic and any(arm.drawn == "dcgan" for arm in plan.arms):
         from trcgl.study.dcgan import draw_with_dcgan  # only now: others need not wait for torch
 
         draw_with_dcgan(plan.synthetic, opened, out / DCGAN, plan.base)
-    jobs = jobs_of(plan, out)
-    carry_out(jobs)
-    outcomes = collect(jobs)
-    document = results(plan, outcomes)
-    if plan.kind == "ablation":
-        document["edges"] = edges(opened, plan.base, plan.arms)
-        document["causes"] = causes(plan, opened, outcomes, out)
+    carry_out(jobs_of(plan, out))
+
+    def complete(document: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        if plan.kind != "ablation":
+            return document
+        graphs = edges(opened, plan.base, plan.arms)
+        return document | {"edges": graphs, "causes": causes(plan, opened, outcomes, out)}
+
+    return conclude(plan, out, opened, complete)
+
+
+def begin(plan: Plan, out: Path) -> Dataset:
+    """Check a plan and make the study folder its own; return the dataset."""
+    opened = check(plan)
+    claim(plan, out, opened)
+    return opened
+
+
+def conclude(
+    plan: Plan,
+    out: Path,
+    opened: Dataset,
+    complete: Callable[[dict[str, Any], Sequence[Outcome]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Write what the runs of a plan say, all of which are done.
+
+    Args:
+        plan: of the study.
+        out: the study folder.
+        opened: the dataset.
+        complete: adds to the table what studies of this kind tell besides, from the outcomes too.
+
+    Returns:
+        The table (schema `trcgl.study-table/1`).
+    """
+    outcomes = collect(jobs_of(plan, out))
+    document = complete(results(plan, outcomes), outcomes)
     cost = cost_of(plan, outcomes)
     run.write_json(out / "command.json", {"command": run.command()})
     run.write_json(out / "environment.json", run.environment())

@@ -32,6 +32,10 @@ def markdown(document: dict[str, Any]) -> str:
     if causes := document.get("causes"):
         parts += ["The causes that the paper gives, tested:", *causes_tables.answers(causes)]
         parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, _table(rows))]
+    if document["kind"] == "utility":
+        from trcgl.study.utility_tables import sections
+
+        parts += [part for one in sections(document) for part in (f"{one.title}. {one.caption}:", _table(one.rows))]
     notes = [
         f"{name}, seed {seed}, diverged and is not averaged: {why}"
         for name, arm in document["arms"].items()

@@ -118,14 +118,17 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
     """Show two empty images to the network of every run, so that what cannot be built is known before any training."""
     import torch
 
-    from trcgl.model.train import check
+    from trcgl.model.train import check, drawn_rows
     from trcgl.model.trcgl_net import build_network
 
     for job in jobs:
-        findings = len(open_dataset(job.dataset).space.findings)
+        opened = open_dataset(job.dataset)
+        findings = len(opened.space.findings)
         side = job.recipe.model.image_size
         try:
             check(job.recipe)
+            if job.synthetic:
+                drawn_rows(job.synthetic, opened, job.recipe)
             network = build_network(job.recipe.model, findings, torch.eye(findings), load_weights=False).eval()
             with torch.no_grad():
                 network(torch.zeros(2, 1, side, side))

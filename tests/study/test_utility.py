@@ -1,0 +1,197 @@
+"""A whole study of utility, small."""
+
+import dataclasses
+import json
+
+import polars as pl
+import pytest
+
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.recipe import from_json
+from trcgl.data.drawn import open_drawn
+from trcgl.data.store import open_dataset
+from trcgl.study.utility import utility
+from trcgl.study.utility_report import amounts
+
+from ..model.small_dataset import SPACE, small_recipe, write_dataset
+from ..model.small_synthetic import write_synthetic
+
+TARGETS = {"Hernia": 12, "Normal": 6, "Mass": 6}
+SETTINGS = {"doses": (2.0, 0.25, 9.0), "schedules": ("mix",), "seeds": 1}
+FILES = ("table.md", "table.csv", "table.json", "intervals.svg", "doses.svg", "study.json", "chosen.json")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folders")
+    data = write_dataset(folder / "data")
+    drawn = write_synthetic(folder / "drawn", data, targets=TARGETS, rejected=(2, 5))
+    words = write_synthetic(folder / "words", data, targets={"Hernia": 4, "Normal": 2, "Mass": 2})
+    return data, drawn, words
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    base = small_recipe(epochs=1, ema=0.0)
+    return dataclasses.replace(base, evaluate=dataclasses.replace(base.evaluate, replicates=120))
+
+
+@pytest.fixture(scope="module")
+def finished(folders, recipe, tmp_path_factory):
+    data, drawn, words = folders
+    out = tmp_path_factory.mktemp("study") / "study"
+    return out, utility(data, recipe, out, synthetic=drawn, prompts={"handwritten": words}, **SETTINGS)
+
+
+def files(out):
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+def test_all_arms_differ_from_the_base_in_the_drawn_images_their_dose_and_schedule_alone(finished, recipe):
+    out, told = finished
+    dose, other = (f"{one:g}" for one in sorted((0.25, 2.0), key=lambda one: one != told["choice"]["dose"]))
+    assert set(told["arms"]) == {
+        "real",
+        "balanced",
+        *(f"{what}_mix_{one}" for what in ("drawn", "duplicated") for one in (dose, other)),
+        *(f"{what}_mix_{dose}" for what in ("unscreened", "deranged", "handwritten")),
+    }
+    for arm, one in told["arms"].items():
+        changed = {change.partition(":")[0] for change in one["changes"]}
+        assert changed <= {"synthetic.dose", "train.sampler"} and ("train.sampler" in changed) == (arm == "balanced")
+        made = from_json((out / "runs" / arm / "seed-0" / "recipe.json").read_text())
+        assert made.train.epochs == recipe.train.epochs and made.synthetic.schedule == "mix"
+
+
+def test_arms_that_are_compared_have_equally_many_images_of_each_target(finished):
+    out, told = finished
+    run = "_".join((told["choice"]["schedule"], f"{told['choice']['dose']:g}"))
+    counts = {}
+    for what in ("drawn", "duplicated", "unscreened", "deranged"):
+        info = json.loads((out / "runs" / f"{what}_{run}" / "seed-0" / "run.json").read_text())
+        counts[what] = {finding: one["drawn_for"] for finding, one in info["synthetic"]["findings"].items()}
+    assert counts["drawn"]["Hernia"] > 0
+    assert all(one == counts["drawn"] for one in counts.values())
+    assert not json.loads((out / "runs" / "real" / "seed-0" / "run.json").read_text())["synthetic"]
+
+
+def test_all_runs_take_equally_many_steps(finished):
+    out, told = finished
+    steps = {json.loads((out / "runs" / arm / "seed-0" / "run.json").read_text())["steps"] for arm in told["arms"]}
+    assert len(steps) == 1
+
+
+def test_the_primary_contrast_is_drawn_against_duplicated_at_what_val_chose(finished):
+    out, told = finished
+    chosen = json.loads((out / "chosen.json").read_text())
+    assert chosen == told["choice"]
+    name = f"mix_{chosen['dose']:g}"
+    first, *others = told["contrasts"]
+    assert (first["arm"], first["against"], first["primary"]) == (f"drawn_{name}", f"duplicated_{name}", True)
+    asked = {(one["arm"].partition("_mix")[0], one["against"].partition("_mix")[0]) for one in others}
+    assert asked == {
+        ("drawn", "real"),
+        ("duplicated", "real"),
+        ("drawn", "balanced"),
+        ("drawn", "unscreened"),
+        ("drawn", "deranged"),
+        ("handwritten", "drawn"),
+        ("drawn", "duplicated"),
+    }
+
+
+def test_what_is_left_out_and_which_dose_is_reached_is_told(finished, folders):
+    out, told = finished
+    assert told["absent"]["dose 9"] == "no image was kept that dose 2 does not take already"
+    assert "--generator" in told["absent"]["round_trip"] and "shared_tokens" in told["absent"]
+    real = open_dataset(folders[0])
+    positives = int((real.split("train")["Hernia"] == 1).sum())
+    (hernia,) = [one for one in told["amounts"] if one["finding"] == "Hernia"]
+    assert (hernia["real"], hernia["drawn"], hernia["kept"]) == (positives, 12, 10)
+    small, large = hernia["doses"]
+    assert (small["asked"], small["used"]) == (round(0.25 * positives),) * 2
+    assert (large["asked"], large["used"]) == (2 * positives, 10) and large["reached"] == 10 / positives
+    for at in hernia["doses"]:
+        assert at["used"] == (open_drawn(folders[1], real, at["dose"]).targets == "Hernia").sum()
+    page, table = (out / "study.html").read_text(), (out / "table.md").read_text()
+    for words in (f"10 of {2 * positives} ({10 / positives:.2f})", "Choice on val", "Tail findings", "Left out"):
+        assert words in page and words in table
+    assert told["verdict"] in page and "chosen" in page
+
+
+def test_the_same_command_after_an_interruption_gives_the_same_bytes(finished, folders, recipe):
+    out, told = finished
+    data, drawn, words = folders
+    before = files(out)
+    stopped = [*out.glob("runs/duplicated*/seed-0.json"), *out.glob("runs/drawn_mix_2/seed-0.json")]
+    for path in (*stopped, out / "chosen.json", out / "table.json"):
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/seed-0.json")}
+    assert utility(data, recipe, out, synthetic=drawn, prompts={"handwritten": words}, **SETTINGS) == told
+    assert files(out) == before
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+
+def test_other_doses_or_schedules_are_another_study(finished, folders, recipe):
+    data, drawn, _ = folders
+    with pytest.raises(RecipeError, match=r"doses: \[0.25, 2.0, 9.0\] → \[1.0\]"):
+        utility(data, recipe, finished[0], synthetic=drawn, **{**SETTINGS, "doses": (1.0,)})
+    with pytest.raises(RecipeError, match="schedules: "):
+        longer = {**SETTINGS, "schedules": ("mix", "pretrain")}
+        utility(data, recipe, finished[0], synthetic=drawn, **longer)
+
+
+def test_runs_of_other_drawn_images_are_not_taken_for_those_of_a_prompt(finished, folders, recipe, tmp_path):
+    data, drawn, _ = folders
+    other = write_synthetic(tmp_path / "other", data, targets={"Hernia": 3, "Normal": 2, "Mass": 1})
+    with pytest.raises(RecipeError, match="trained with other images"):
+        utility(data, recipe, finished[0], synthetic=drawn, prompts={"handwritten": other}, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"doses": (0.0, 1.0)}, "numbers above 0"),
+        ({"doses": (1.0, 1.0)}, "--doses names 1.0 more than once"),
+        ({"schedules": ()}, "--schedules"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(folders, recipe, tmp_path, changes, why):
+    with pytest.raises(RecipeError, match=why):
+        utility(folders[0], recipe, tmp_path / "study", synthetic=folders[1], **{**SETTINGS, **changes})
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_folder_that_was_drawn_by_another_prompt_is_refused(folders, recipe, tmp_path):
+    data, drawn, _ = folders
+    about = {
+        "dataset": "small-0",
+        "dataset_digest": open_drawn(drawn, open_dataset(data)).dataset.info["synthetic"]["dataset_digest"],
+    }
+    shared = write_synthetic(tmp_path / "shared", data, synthetic={**about, "options": {"prompt": "shared_tokens"}})
+    with pytest.raises(RecipeError, match="--handwritten .* it was drawn with --prompt shared_tokens"):
+        utility(data, recipe, tmp_path / "study", synthetic=drawn, prompts={"handwritten": shared}, **SETTINGS)
+
+
+def test_without_a_tail_positive_in_val_nothing_can_be_chosen(folders, recipe, tmp_path):
+    data = write_dataset(tmp_path / "data")
+    manifest = pl.read_parquet(data / "manifest.parquet")
+    absent = pl.when(pl.col("split") == "val").then(0).otherwise(pl.col("Hernia")).cast(pl.Int8).alias("Hernia")
+    manifest.with_columns(absent).write_parquet(data / "manifest.parquet")
+    info = json.loads((data / "dataset.json").read_text())
+    from trcgl.core.run import sha256_file, write_json
+
+    path = data / "manifest.parquet"
+    info["files"]["manifest.parquet"] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    write_json(data / "dataset.json", info)
+    drawn = write_synthetic(tmp_path / "drawn", data, targets=TARGETS)
+    with pytest.raises(DataError, match="val has no positive of a tail finding"):
+        utility(data, recipe, tmp_path / "study", synthetic=drawn, **SETTINGS)
+
+
+def test_findings_drawn_beside_the_others_have_no_dose_of_their_own(folders):
+    real = open_dataset(folders[0])
+    told = {one["finding"]: one for one in amounts(folders[1], real, (0.25, 2.0))}
+    assert set(told) == {"Hernia", "Mass", "Normal"} and set(told) < set(SPACE.findings)
+    assert [at["asked"] for at in told["Mass"]["doses"]] == [None, None]
+    assert told["Hernia"]["test_patients"] == real.split("test").filter(pl.col("Hernia") == 1)["patient_id"].n_unique()
