@@ -45,7 +45,9 @@ def drawn_most(space: LabelSpace) -> list[int]:
     return [space.index(one) for one in (*tail, *beside)]
 
 
-def sampler(labels: Float[np.ndarray, "rows findings"], drawn: Sequence[int], settings: FitRecipe, seed: int) -> Sampler:
+def sampler(
+    labels: Float[np.ndarray, "rows findings"], drawn: Sequence[int], settings: FitRecipe, seed: int
+) -> Sampler:
     """Epoch to rows: class-balanced, a share of them of the tail, and a share taken by rows as they come.
 
     Args:
