@@ -16,6 +16,7 @@ NEEDS_TORCH = (
     "trcgl.use",
     "trcgl.generate",
     "trcgl.audit",
+    "trcgl.study.dcgan",
     "trcgl.data.augment",
     "trcgl.data.datamodule",
 )
