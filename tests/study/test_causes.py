@@ -25,7 +25,7 @@ from trcgl.study.statistics import Runs, difference, mean
 from trcgl.study.strata import by_lesion, by_partner, measure, redrawn, stratum, thirds, usual_partners
 from trcgl.study.study import ablate
 
-from ..model.small_dataset import small_recipe, write_dataset
+from ..model.small_dataset import write_dataset
 from . import small_study
 
 PATIENTS, POSITIVES = 900, 120
@@ -185,17 +185,6 @@ def test_the_partner_is_the_head_finding_of_the_highest_lift_if_any_comes_more_o
     assert (told["Air"].finding, told["Air"].share) == ("Devices", pytest.approx(2 / 3))
     assert told["Air"].lift == pytest.approx((2 / 3) / (2 / 8))  # of Heart: 1 / (5 / 8)
     assert told["Line"] == "no head finding comes with it in train more often than by chance"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data") / "small")
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    base = small_recipe(epochs=1, ema=0.0)
-    return dataclasses.replace(base, evaluate=dataclasses.replace(base.evaluate, replicates=120))
 
 
 def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):

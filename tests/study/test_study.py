@@ -16,21 +16,10 @@ from trcgl.study.arms import PEERS, Arm
 from trcgl.study.plan import Plan, against_baseline, single_device
 from trcgl.study.study import ablate, peers, study
 
-from ..model.small_dataset import small_recipe, write_dataset
+from ..model.small_dataset import write_dataset
 from . import small_study
 
 TABLES = ("table.md", "table.csv", "table.json", "intervals.svg", "study.json")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data") / "small")
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    base = small_recipe(epochs=1, ema=0.0)
-    return dataclasses.replace(base, evaluate=dataclasses.replace(base.evaluate, replicates=120))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A whole study of utility, small."""
 
-import dataclasses
 import json
 
 import polars as pl
@@ -13,7 +12,7 @@ from trcgl.data.store import open_dataset
 from trcgl.study.utility import utility
 from trcgl.study.utility_report import amounts
 
-from ..model.small_dataset import SPACE, small_recipe, write_dataset
+from ..model.small_dataset import SPACE, write_dataset
 from ..model.small_synthetic import write_synthetic
 
 TARGETS = {"Hernia": 12, "Normal": 6, "Mass": 6}
@@ -28,12 +27,6 @@ def folders(tmp_path_factory):
     drawn = write_synthetic(folder / "drawn", data, targets=TARGETS, rejected=(2, 5))
     words = write_synthetic(folder / "words", data, targets={"Hernia": 4, "Normal": 2, "Mass": 2})
     return data, drawn, words
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    base = small_recipe(epochs=1, ema=0.0)
-    return dataclasses.replace(base, evaluate=dataclasses.replace(base.evaluate, replicates=120))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.study.ablation import IN_WORDS, MODULES
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.redrawn import Scoring, lesions, redraw_flipped, score_redrawn
-from trcgl.study.results import Outcome, over_seeds
+from trcgl.study.results import Outcome, ends, over_seeds
 from trcgl.study.runner import apart
 from trcgl.study.statistics import LEVEL, Runs, difference, mean
 from trcgl.study.strata import (
@@ -286,7 +286,7 @@ def _arm(told: Sequence[dict[str, Any]], runs: dict[str, Runs], freedom: dict[st
     return {
         key: {
             **over_seeds([one["values"][key] for one in told]),
-            "interval": _ends(mean(runs[key], freedom[key]).interval()),
+            "interval": ends(mean(runs[key], freedom[key]).interval()),
             "findings": {
                 finding: float(np.mean([one["findings"][key][finding] for one in told]))
                 for finding in told[0]["findings"][key]
@@ -300,10 +300,6 @@ def _difference(one: Runs | None, other: Runs | None, patients: float) -> dict[s
     estimate = difference(one, other, patients) if one and other else None
     if estimate is None:
         return {"value": None, "interval": None, "why": "no seed that both arms finished"}
-    ends = _ends(estimate.interval())
-    told: dict[str, Any] = {"value": estimate.value, "interval": ends, "seeds": len(estimate.seeds)}
-    return told | ({"detectable": estimate.detectable()} if ends else {"why": estimate.why})
-
-
-def _ends(interval: tuple[float, float] | None) -> list[float] | None:
-    return [float(one) for one in interval] if interval else None
+    found = ends(estimate.interval())
+    told: dict[str, Any] = {"value": estimate.value, "interval": found, "seeds": len(estimate.seeds)}
+    return told | ({"detectable": estimate.detectable()} if found else {"why": estimate.why})

@@ -160,13 +160,13 @@ def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str,
             | {
                 "error": estimate.error,
                 "freedom": estimate.freedom if np.isfinite(estimate.freedom) else None,
-                "interval": _ends(estimate.interval(alpha)),
+                "interval": ends(estimate.interval(alpha)),
                 "level": 1 - alpha,
                 "p": one.p if one else estimate.p(),
                 "detectable": estimate.detectable(alpha),
                 "dropped": estimate.dropped,
                 "also": {
-                    f"mAP_{group}": {"value": other.value, "interval": _ends(other.interval())}
+                    f"mAP_{group}": {"value": other.value, "interval": ends(other.interval())}
                     for group, other in also.items()
                     if other and np.isfinite(other.value)
                 },
@@ -181,7 +181,8 @@ def _compared(
     return difference(runs[contrast.arm][group], runs[contrast.against][group], patients[group])
 
 
-def _ends(interval: tuple[float, float] | None) -> list[float] | None:
+def ends(interval: tuple[float, float] | None) -> list[float] | None:
+    """An interval as the table holds it."""
     return [float(one) for one in interval] if interval else None
 
 

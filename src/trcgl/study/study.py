@@ -13,7 +13,7 @@ from trcgl.study.arms import PEERS, chosen
 from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
-from trcgl.study.plan import Plan, against_baseline, check, claim, single_device
+from trcgl.study.plan import Plan, against_baseline, alone, check, claim, single_device
 from trcgl.study.results import Outcome, collect, cost_of, results, write
 from trcgl.study.runner import COPIES, DCGAN, carry_out, jobs_of
 
@@ -86,7 +86,8 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
     plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
     opened = begin(plan, out)
     if plan.synthetic and any(arm.drawn == "copies" for arm in plan.arms):
-        duplicate(plan.synthetic, opened, out / COPIES)
+        with alone(out):
+            duplicate(plan.synthetic, opened, out / COPIES)
     if plan.synthetic and any(arm.drawn == "dcgan" for arm in plan.arms):
         from trcgl.study.dcgan import draw_with_dcgan  # only now: others need not wait for torch
 

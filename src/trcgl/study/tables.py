@@ -33,7 +33,7 @@ def markdown(document: dict[str, Any]) -> str:
         parts += ["The causes that the paper gives, tested:", *causes_tables.answers(causes)]
         parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, _table(rows))]
     if document["kind"] == "utility":
-        from trcgl.study.utility_tables import sections
+        from trcgl.study.utility_tables import sections  # it stands on this module
 
         parts += [part for one in sections(document) for part in (f"{one.title}. {one.caption}:", _table(one.rows))]
     notes = [

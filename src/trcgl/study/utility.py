@@ -1,4 +1,4 @@
-"""Does drawing help? Drawn images against as many copies of the real ones, at equal steps; DESIGN: the primary test.
+"""Does drawing help? Drawn images against as many copies of the real ones, at equal steps.
 
 First `real` and `drawn` at every dose and schedule; then val chooses one dose and schedule; then everything that is
 compared at these.
@@ -7,7 +7,7 @@ compared at these.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from trcgl.core import run
 from trcgl.core.errors import DataError, RecipeError
@@ -24,9 +24,7 @@ from trcgl.study.study import begin, conclude
 from trcgl.study.utility_report import amounts, complete
 from trcgl.study.worker import Job
 
-DOSES = (0.25, 1.0, 4.0)
 Schedule = Literal["mix", "pretrain"]
-SCHEDULES: tuple[Schedule, ...] = ("mix", "pretrain")
 PROMPTS = {
     "handwritten": "words alone, without context tokens",
     "shared_tokens": "words and the shared context tokens",
@@ -88,8 +86,8 @@ def utility(
     out: Path,
     *,
     synthetic: Path,
-    doses: Sequence[float] = DOSES,
-    schedules: Sequence[Schedule] = SCHEDULES,
+    doses: Sequence[float],
+    schedules: Sequence[Schedule],
     seeds: int = 3,
     generator: Path | None = None,
     prompts: Mapping[str, Path] | None = None,
@@ -158,7 +156,7 @@ def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str]) -> No
     if not doses or min(doses) <= 0:
         raise RecipeError("--doses: give numbers above 0; dose 0 is the arm real, which is always there.")
     if not schedules:
-        raise RecipeError(f"--schedules: name one of {', '.join(SCHEDULES)}, or both.")
+        raise RecipeError(f"--schedules: name one of {', '.join(get_args(Schedule))}, or both.")
     for flag, values in (("--doses", doses), ("--schedules", schedules)):
         if twice := [one for one in values if list(values).count(one) > 1]:
             raise RecipeError(f"{flag} names {twice[0]} more than once.")
