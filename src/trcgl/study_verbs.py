@@ -122,7 +122,7 @@ def study(arguments: list[str]) -> Chosen:
         )
         return _done(told, out)
 
-    from trcgl.study.arms import PEERS
+    from trcgl.study.peers import PEERS
 
     peers.__doc__ = f"""{KINDS["peers"]}
 

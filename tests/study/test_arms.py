@@ -16,7 +16,8 @@ from trcgl.model.train import check
 from trcgl.model.trainer import quiet
 from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import RECIPES
-from trcgl.study.arms import PEERS, chosen
+from trcgl.study.arms import chosen
+from trcgl.study.peers import PEERS
 from trcgl.study.plan import against_baseline
 
 from ..model.small_dataset import SPACE, small_recipe, write_dataset

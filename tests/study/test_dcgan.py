@@ -14,9 +14,9 @@ from trcgl.data.drawn import open_drawn
 from trcgl.data.store import open_dataset
 from trcgl.generate.training_rows import training_rows
 from trcgl.study import dcgan as module
-from trcgl.study.arms import PEERS
 from trcgl.study.dcgan import Dcgan, DcganSettings, draw_with_dcgan
 from trcgl.study.dcgan_networks import DcganDiscriminator, DcganGenerator, drawn_side
+from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, single_device
 from trcgl.study.study import study
 from trcgl.study.worker import held

@@ -12,7 +12,8 @@ import pytest
 
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import to_json
-from trcgl.study.arms import PEERS, Arm
+from trcgl.study.arms import Arm
+from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, single_device
 from trcgl.study.study import ablate, peers, study
 

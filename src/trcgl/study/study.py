@@ -9,10 +9,11 @@ from trcgl.core import run
 from trcgl.core.recipe import Recipe
 from trcgl.data.store import Dataset
 from trcgl.study.ablation import ablation, edges
-from trcgl.study.arms import PEERS, chosen
+from trcgl.study.arms import chosen
 from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
+from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, alone, check, claim, single_device
 from trcgl.study.results import Outcome, collect, cost_of, results, write
 from trcgl.study.runner import COPIES, DCGAN, carry_out, jobs_of
@@ -35,7 +36,7 @@ def peers(
         dataset: a dataset folder with images and a test split.
         base: what is the same for all arms.
         out: the study folder; the same call again goes on.
-        arms: names in `trcgl.study.arms.PEERS`; all where empty.
+        arms: names in `trcgl.study.peers.PEERS`; all where empty.
         seeds: runs of each arm.
         baseline: the arm that the others are compared with.
         primary: the arm of the one contrast that is not adjusted; `linear`, or the first, where None.

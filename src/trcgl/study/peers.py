@@ -1,0 +1,289 @@
+"""The peers: published methods as changes of a base recipe. A further one is an `Arm` here.
+
+Heads, losses, samplers, retraining and mixup stand on `PLAIN`, so that each is seen alone.
+"""
+
+from trcgl.core.recipe import Recipe
+from trcgl.study.arms import PLAIN, Arm, Changes
+
+SMALL = 160
+"""Images of fewer pixels get a finer map than the backbone's own stride of 32 would leave."""
+GENTLE = 5e-4
+"""The largest learning rate that LayerNorm networks and transformer layers bear; a small ResNet from scratch bears
+4e-3, at which label queries learn next to nothing (docs/study.md)."""
+
+
+def _backbone(
+    name: str, model: str, reference: str, *, fine: Changes | None = None, gentle: bool = False, drops: bool = True
+) -> Arm:
+    """A timm backbone under a linear layer.
+
+    Args:
+        name: of the arm.
+        model: timm's name.
+        reference: where it was published.
+        fine: changes on small images.
+        gentle: cap the learning rates.
+        drops: whether it has stochastic depth.
+    """
+
+    def changes(base: Recipe) -> Changes:
+        made = {
+            **PLAIN,
+            "model.backbone": model,
+            "model.output_stride": None,
+            "model.patch_size": None,
+            "train.frozen_stages": None,
+        }
+        if base.model.image_size < SMALL:
+            made |= fine or {}
+        if not drops:
+            made["model.drop_path"] = 0.0
+        if gentle:
+            made["train.backbone_lr"] = min(base.train.backbone_lr, GENTLE)
+            made["train.head_lr"] = min(base.train.head_lr, GENTLE)
+        return made
+
+    differs = "Image size, schedule and kind of initial weights are the base's" + (
+        f"; finer maps below {SMALL} pixels." if fine else "."
+    )
+    differs += "" if drops else " It has no stochastic depth."
+    return Arm(name, changes, reference, differs)
+
+
+def _head(name: str, reference: str, differs: str, changes: Changes | None = None, *, gentle: bool = False) -> Arm:
+    """A head on the base's backbone.
+
+    Args:
+        name: of the arm and of the head.
+        reference: where it was published.
+        differs: how it differs from the original.
+        changes: the head's own settings.
+        gentle: cap the head's learning rate, which label queries and class tokens need.
+    """
+
+    def made(base: Recipe) -> Changes:
+        rate = {"train.head_lr": min(base.train.head_lr, GENTLE)} if gentle else {}
+        return {**PLAIN, "model.head": name, **(changes or {}), **rate}
+
+    rate = f" The head's learning rate is at most {GENTLE:g}." if gentle else ""
+    return Arm(name, made, reference, differs + rate)
+
+
+def _ml_gcn(base: Recipe) -> Changes:
+    """ML-GCN over vectors of text that stay as they are, or over random ones, which have to learn."""
+    return {
+        **PLAIN,
+        "model.head": "ml_gcn",
+        "model.graph": "ml_gcn",
+        "model.graph_threshold": 0.4,
+        "model.graph_share": 0.2,
+        "model.learn_embeddings": base.model.label_text is None,
+    }
+
+
+def _retraining(base: Recipe) -> Changes:
+    return {**PLAIN, "train.retrain_epochs": max(1, round(base.train.epochs / 10))}
+
+
+def _second_epoch(base: Recipe) -> str:
+    warmup = max(1, base.train.head_warmup_epochs)
+    return "" if base.train.epochs > warmup else f"--train.epochs of {warmup + 1} or more"
+
+
+def _text(base: Recipe) -> str:
+    return "" if base.model.label_text else "the folder of a transformers text model as --model.label-text"
+
+
+_RANDOM: Changes = {"model.label_text": None}
+_STRIDE_16: Changes = {"model.output_stride": 16}
+_PATCH_8: Changes = {"model.patch_size": 8}
+_PATCH_2: Changes = {"model.patch_size": 2}
+
+PEERS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("trcgl", {}, "TRCGL-Net, arXiv 2607.00975", "The base recipe as it is."),
+        Arm("linear", PLAIN, "", "The base's backbone and nothing else: what every remedy has to beat."),
+        Arm(
+            "trcgl_published",
+            {
+                "model.head": "trcgl",
+                "model.reweighting_gate": 0.05,
+                "model.attention_gate": 0.1,
+                "model.graph_gate": 0.05,
+                "model.learn_gates": False,
+                "model.graph_threshold": 0.02,
+                "loss.name": "published_margin",
+                "train.sampler": "repeat_factor",
+                "train.repeat_threshold": 0.01,
+            },
+            "TRCGL-Net, arXiv 2607.00975",
+            "Published gates, graph, loss and sampler; the base's backbone, schedule and augmentation.",
+        ),
+        _backbone("resnet50", "resnet50", "He et al. 2016", fine=_STRIDE_16),
+        _backbone("densenet121", "densenet121", "Huang et al. 2017; CheXNet, Rajpurkar et al. 2017", drops=False),
+        _backbone("efficientnet_b0", "efficientnet_b0", "Tan & Le 2019", fine=_STRIDE_16),
+        _backbone("convnext_tiny", "convnext_tiny", "Liu et al. 2022", fine=_STRIDE_16, gentle=True),
+        _backbone("convnext_atto", "convnext_atto", "Liu et al. 2022; timm", fine=_STRIDE_16, gentle=True),
+        _backbone("convnextv2_tiny", "convnextv2_tiny", "Woo et al. 2023", fine=_STRIDE_16, gentle=True),
+        _backbone("convnextv2_atto", "convnextv2_atto", "Woo et al. 2023", fine=_STRIDE_16, gentle=True),
+        _backbone("vit_small", "vit_small_patch16_224", "Dosovitskiy et al. 2021", fine=_PATCH_8, gentle=True),
+        _backbone("vit_tiny", "vit_tiny_patch16_224", "Dosovitskiy et al. 2021", fine=_PATCH_8, gentle=True),
+        _backbone("swin_tiny", "swin_tiny_patch4_window7_224", "Liu et al. 2021", fine=_PATCH_2, gentle=True),
+        _head(
+            "csra",
+            "CSRA, Zhu & Wu 2021",
+            "λ = 0.1; as many heads as model.attention_heads (published: 1 to 8, by data and backbone).",
+            {"model.attention_gate": 0.1, "model.learn_gates": False},
+        ),
+        _head(
+            "ml_decoder",
+            "ML-Decoder, Ridnik et al. 2023",
+            "A query for every finding; width, feed-forward layer and heads are the base's (768, 2,048 and 8 there).",
+            {"model.queries": None, "model.learn_embeddings": False, **_RANDOM},
+            gentle=True,
+        ),
+        _head(
+            "query2label",
+            "Query2Label, Liu et al. 2021",
+            "Two layers and four heads, as published; the width is the base's, and there is no encoder layer.",
+            {"model.attention_blocks": 2, "model.attention_heads": 4, "model.learn_embeddings": True, **_RANDOM},
+            gentle=True,
+        ),
+        _head(
+            "clarity",
+            "CLARiTy, Statheros et al. 2025",
+            "Class tokens over the map of the base's backbone instead of a whole vision transformer; without "
+            "background suppression, teacher, self-supervised start and orthogonality loss.",
+            {"model.learn_embeddings": True, **_RANDOM},
+            gentle=True,
+        ),
+        Arm(
+            "ml_gcn",
+            _ml_gcn,
+            "ML-GCN, Chen et al. 2019 (CVPR)",
+            "Label embeddings are vectors of text (GloVe there), kept as they are, if the base has model.label_text; "
+            "else random and learned. The hidden layer is the base's (1,024 there).",
+        ),
+        _head(
+            "chexgcn",
+            "CheXGCN, Chen et al. 2020 (JBHI)",
+            "In its manner: the scores of the graph are added to the image's. Graph and embeddings are the base's.",
+        ),
+        _head(
+            "dualattnet",
+            "DualAttNet, Xu & Duan 2024",
+            "In its manner: a classifier instead of a detector; fine-grained attention is learned from image labels.",
+        ),
+        _head(
+            "experts",
+            "LTCXNet, Huang et al. 2024",
+            "In its manner: experts for head, medium and tail findings share a backbone and have no ML-Decoder.",
+        ),
+        Arm(
+            "random_labels",
+            _RANDOM,
+            "",
+            "The base recipe with label embeddings that start at random, where the base's start at vectors of text.",
+            lacks=_text,
+        ),
+        Arm(
+            "focal", {**PLAIN, "loss.name": "focal"}, "Lin et al. 2017", "Per finding, with γ = 2 and no class weight."
+        ),
+        Arm(
+            "asl",
+            {**PLAIN, "loss.name": "asl"},
+            "Ridnik et al. 2021",
+            "γ+ = 0, γ- = 4, clip = 0.05 unless the base says otherwise.",
+        ),
+        Arm(
+            "published_margin",
+            {**PLAIN, "loss.name": "published_margin"},
+            "TRCGL-Net, arXiv 2607.00975",
+            "The loss alone.",
+        ),
+        Arm(
+            "ldam",
+            {
+                **PLAIN,
+                "loss.name": "ldam",
+                "loss.max_margin": 0.5,
+                "loss.margin_scale": 1.0,
+                "loss.beta": 0.9999,
+                "loss.defer": 0.8,
+            },
+            "LDAM-DRW, Cao et al. 2019",
+            "A sigmoid per finding instead of a softmax over cosines; logits are not scaled; weights are of findings.",
+        ),
+        Arm(
+            "effective_number",
+            {**PLAIN, "loss.name": "class_balanced", "loss.beta": 0.9999},
+            "Class-balanced loss, Cui et al. 2019",
+            "The loss, not the sampler class_balanced; the weight is of the finding, not of a row's one class.",
+        ),
+        Arm(
+            "distribution_balanced",
+            {**PLAIN, "loss.name": "distribution_balanced", "train.sampler": "class_balanced"},
+            "Wu et al. 2020",
+            "Over class-balanced sampling, as there; without the focal factor of the authors' code.",
+        ),
+        Arm(
+            "logit_adjusted",
+            {**PLAIN, "loss.name": "logit_adjusted", "loss.tau": 1.0},
+            "Menon et al. 2021",
+            "A sigmoid per finding instead of a softmax, moved by the log-odds of the finding; τ = 1.",
+        ),
+        Arm(
+            "entropy_maximization",
+            {**PLAIN, "loss.name": "entropy_maximization"},
+            "Zhou et al. 2022",
+            "Labels may be known to be negative; without pseudo-labels. It is linear where all labels are known.",
+        ),
+        Arm(
+            "class_balanced",
+            {**PLAIN, "train.sampler": "class_balanced"},
+            "Shen et al. 2016",
+            "A finding is drawn first, then one of its images; an epoch has as many places as rows.",
+        ),
+        Arm(
+            "repeat_factor",
+            {**PLAIN, "train.sampler": "repeat_factor"},
+            "Gupta et al. 2019 (LVIS)",
+            "Per image; an epoch is cut to as many places as rows.",
+        ),
+        Arm(
+            "retrained",
+            _retraining,
+            "cRT, Kang et al. 2020",
+            "The last tenth of the epochs, one at least, retrains the head on class-balanced rows (10 more there).",
+            lacks=_second_epoch,
+        ),
+        Arm("mixup", {**PLAIN, "augment.mixup": 0.4}, "Zhang et al. 2018", "α = 0.4; a batch is mixed in pairs."),
+        Arm("drawn", {}, "TRCGL-Net, arXiv 2607.00975", "The base recipe with the images of --synthetic.", "drawn"),
+        Arm(
+            "drawn_entropy_maximization",
+            {"loss.name": "entropy_maximization"},
+            "Zhou et al. 2022",
+            "As drawn, but the labels that a drawn image was not asked for ask for doubt instead of being left out.",
+            "drawn",
+        ),
+        Arm(
+            "duplicated",
+            {},
+            "Pink & Sykes 2026 (PMLR 318)",
+            "The base recipe; each image of --synthetic is replaced by a copy of the real one it was drawn for.",
+            "copies",
+        ),
+        Arm(
+            "dcgan",
+            {},
+            "DCGAN, Radford et al. 2016; conditional, Mirza & Osindero 2014",
+            "The base recipe; each image of --synthetic is replaced by one that a DCGAN draws of the same label set. "
+            "It has a quarter of the channels, learns from class-balanced batches and from real images with another's "
+            "labels (Reed et al. 2016), takes 900 steps and draws with averaged weights.",
+            "dcgan",
+        ),
+    )
+}
+"""Name on the command line (`trcgl study peers --arms NAME ...`) to arm."""
