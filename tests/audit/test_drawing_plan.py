@@ -64,22 +64,22 @@ def drawn(monkeypatch):
     return seeds
 
 
-def sheets_of(small, each=9):
-    return main_sheets(open_dataset(small.dataset), ("Hernia", "Edema"), each, OPTIONS.seed, OPTIONS.guidance, True)
+def sheets_of(small, each=9, guidance=OPTIONS.guidance, **guidance_for):
+    dataset = open_dataset(small.dataset)
+    return main_sheets(dataset, ("Hernia", "Edema"), each, OPTIONS.seed, guidance, guidance_for, True)
 
 
 def store_of(small, folder, **changed):
     provenance = pl.read_parquet(small.synthetic / "provenance.parquet")
     told = {
         "generator": read_json(small.generator / "generator.json")["digest"],
-        "guidance": OPTIONS.guidance,
         "steps": OPTIONS.steps,
         "sampler": OPTIONS.sampler,
         "drawn_in": OPTIONS.precision,
         "precision": OPTIONS.precision,
     }
     images = np.load(small.synthetic / "images.npy")
-    return Store(folder, drawn_alike(provenance, **{**told, **changed}), images, OPTIONS.guidance, True)
+    return Store(folder, drawn_alike(provenance, **{**told, **changed}), images, True)
 
 
 def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
@@ -111,15 +111,25 @@ def test_where_nothing_is_left_and_there_is_no_normal_label_the_radiograph_is_pl
 
 def test_side_sheets_hold_the_first_images_of_each_finding_in_other_ways(small):
     with_it = sheets_of(small)[0].rows
-    sheets = side_sheets(with_it, SPACE, guidance=3.0, sweep_each=4, handwritten_each=5, learned=True)
+    sheets = side_sheets(with_it, SPACE, sweep_each=4, handwritten_each=5, learned=True)
     by_name = {one.name: one for one in sheets}
     assert len(sheets) == 2 + 2 * (len(SWEEP) - 1)
-    assert not any("guidance-3-" in name for name in by_name)
+    assert not any("guidance-5-" in name for name in by_name)
     assert by_name["handwritten-with"].rows.equals(first(with_it, 5))
     assert not by_name["handwritten-with"].context
-    assert by_name["guidance-7.5-without"].guidance == 7.5
+    assert by_name["guidance-7.5-without"].rows["guidance"].unique().to_list() == [7.5]
     assert by_name["guidance-7.5-without"].rows.height == 8
-    assert side_sheets(with_it, SPACE, guidance=3.0, sweep_each=0, handwritten_each=5, learned=False) == []
+    assert side_sheets(with_it, SPACE, sweep_each=0, handwritten_each=5, learned=False) == []
+
+
+def test_a_finding_with_a_scale_of_its_own_keeps_it_with_and_without(small):
+    sheets = sheets_of(small, Hernia=9.0)
+    for sheet in sheets[:2]:
+        scales = sheet.rows.select("target", "guidance").unique().sort("target").rows()
+        assert scales == [("Edema", OPTIONS.guidance), ("Hernia", 9.0)]
+    assert sheets[2].rows["guidance"].unique().to_list() == [OPTIONS.guidance]
+    swept = side_sheets(sheets[0].rows, SPACE, sweep_each=4, handwritten_each=0, learned=True)
+    assert len(swept) == 2 * len(SWEEP)  # none of the scales is that of all
 
 
 def test_images_of_the_synthetic_folder_are_taken_over_pixel_for_pixel(small, tmp_path, drawn):
@@ -136,7 +146,7 @@ def test_images_of_the_synthetic_folder_are_taken_over_pixel_for_pixel(small, tm
 
 def test_what_is_taken_over_is_what_would_have_been_drawn(small, tmp_path):
     sheet = sheets_of(small)[0]
-    taken, alone = store_of(small, tmp_path / "taken"), store_of(small, tmp_path / "alone", guidance=99.0)
+    taken, alone = store_of(small, tmp_path / "taken"), store_of(small, tmp_path / "alone", generator="x")
     assert alone.drawn.height == 0
     for store in (taken, alone):
         draw_sheets(load(small.generator), [sheet], store, **HOW)
@@ -152,8 +162,9 @@ def test_images_that_were_drawn_otherwise_are_not_taken_over(small, tmp_path, ch
 def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, tmp_path):
     store, with_it = store_of(small, tmp_path / "sheets"), sheets_of(small)[0]
     assert (store.taken_over(with_it) >= 0).sum() == 12
-    for changed in ({"guidance": OPTIONS.guidance + 1}, {"context": False}):
-        assert (store.taken_over(dataclasses.replace(with_it, **changed)) == -1).all()
+    assert (store.taken_over(sheets_of(small, guidance=OPTIONS.guidance + 1)[0]) == -1).all()
+    assert (store.taken_over(sheets_of(small, Hernia=9.0)[0]) >= 0).sum() == 6
+    assert (store.taken_over(dataclasses.replace(with_it, context=False)) == -1).all()
     plain = dataclasses.replace(store, context=False)  # a folder that was drawn without tokens
     assert (plain.taken_over(dataclasses.replace(with_it, context=False)) >= 0).sum() == 12
 
@@ -161,7 +172,7 @@ def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, 
 def test_a_finding_that_keeps_the_balance_is_drawn_as_often_as_the_others(small):
     dataset = open_dataset(small.dataset)
     head = dataset.space.in_group("head")[0]
-    rows = main_sheets(dataset, ("Hernia", head), 5, OPTIONS.seed, OPTIONS.guidance, True)[0].rows
+    rows = main_sheets(dataset, ("Hernia", head), 5, OPTIONS.seed, OPTIONS.guidance, {}, True)[0].rows
     assert rows["target"].value_counts().sort("target").rows() == sorted([("Hernia", 5), (head, 5)])
 
 
@@ -189,9 +200,9 @@ def test_a_finished_sheet_is_not_drawn_again_and_an_interrupted_one_continues(sm
 
 
 def test_the_handwritten_prompt_leaves_the_tokens_out_and_puts_them_back(small, tmp_path):
-    generator, store = load(small.generator), store_of(small, tmp_path / "sheets", guidance=99.0)
+    generator, store = load(small.generator), store_of(small, tmp_path / "sheets", generator="x")
     with_it = sheets_of(small)[0]
-    sheets = side_sheets(with_it.rows, SPACE, guidance=3.0, sweep_each=0, handwritten_each=9, learned=True)
+    sheets = side_sheets(with_it.rows, SPACE, sweep_each=0, handwritten_each=9, learned=True)
     draw_sheets(generator, [with_it, *sheets], store, **HOW)
     assert generator.context.enabled
     assert np.abs(store.read(with_it).astype(int) - store.read(sheets[0])).mean() > 0

@@ -127,6 +127,15 @@ def test_guidance_leads_away_from_the_empty_prompt(generator, condition, empty):
     assert torch.allclose(guided, unasked + 3 * (alone - unasked), atol=1e-4)
 
 
+def test_each_image_of_a_batch_has_its_own_guidance(generator, condition, empty):
+    noise = starts(generator, [5, 6, 7, 8])
+    scales = [1.0, 2.0, 5.0, 9.0]
+    together = sample(generator, condition, empty, noise, 6, scales, "dpm++2m")
+    for one, scale in enumerate(scales):
+        alone = sample(generator, condition[one : one + 1], empty, noise[one : one + 1], 6, scale, "dpm++2m")
+        assert (together[one] - alone[0]).abs().max() <= 1e-4
+
+
 def test_guidance_steers_up_to_its_log_snr_alone(generator, condition, empty):
     noise = starts(generator, [1, 2, 3, 4])
 

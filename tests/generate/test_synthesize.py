@@ -136,6 +136,22 @@ def test_every_row_has_its_source_and_how_it_was_drawn(whole, inputs):
         assert labels[target] == 1
 
 
+def test_a_target_can_have_a_scale_of_its_own(whole, inputs, tmp_path):
+    other = dataclasses.replace(OPTIONS, guidance_for={"Hernia": 9.0})
+    synthesize(*inputs, tmp_path / "drawn", other)
+    rows, before = provenance(tmp_path / "drawn"), provenance(whole)
+    assert (rows["guidance"] == 9.0).to_list() == (rows["target"] == "Hernia").to_list()
+    images, usual = np.load(tmp_path / "drawn" / "images.npy"), np.load(whole / "images.npy")
+    changed = [not np.array_equal(one, other) for one, other in zip(images, usual, strict=True)]
+    assert rows["image_id"].equals(before["image_id"])
+    assert changed == (rows["target"] == "Hernia").to_list()
+
+
+def test_a_scale_for_what_is_not_drawn_is_refused(inputs, tmp_path):
+    with pytest.raises(RecipeError, match="--guidance-for 'hernia'.*The targets are Hernia"):
+        synthesize(*inputs, tmp_path / "drawn", dataclasses.replace(OPTIONS, guidance_for={"hernia": 9.0}))
+
+
 def test_rejected_images_stay_with_their_reason(whole):
     rows, report = provenance(whole), read_json(whole / "report.json")
     kept = rows.filter(pl.col("verdict") == KEPT)
@@ -410,6 +426,7 @@ def test_too_little_space_is_known_before_drawing(inputs, tmp_path, drawn, monke
         {"steps": 0},
         {"steps": 1001},
         {"guidance": float("nan")},
+        {"guidance_for": {"Hernia": -1.0}},
         {"guided_to": float("inf")},
         {"batch_size": 0},
         {"nodes": 0},

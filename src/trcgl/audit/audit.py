@@ -174,11 +174,11 @@ def _audited(inputs: Inputs, options: AuditOptions) -> tuple[str, ...]:
 
 def _sheets(inputs: Inputs, findings: tuple[str, ...], options: AuditOptions) -> list[Sheet]:
     how, learned = inputs.about["options"], inputs.generator.context.enabled
-    main = main_sheets(inputs.dataset, findings, options.each, how["seed"], how["guidance"], learned)
+    scales = how["guidance"], how.get("guidance_for", {})
+    main = main_sheets(inputs.dataset, findings, options.each, how["seed"], *scales, learned)
     return main + side_sheets(
         main[0].rows,
         inputs.dataset.space,
-        guidance=how["guidance"],
         sweep_each=options.sweep_each,
         handwritten_each=options.handwritten_each,
         learned=learned,
@@ -190,14 +190,13 @@ def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
     alike = drawn_alike(
         inputs.provenance,
         generator=inputs.generator.info["digest"],
-        guidance=how["guidance"],
         steps=how["steps"],
         sampler=how["sampler"],
         drawn_in=how["precision"],
         precision=str(options.precision),
     )
     images, learned = inputs.synthetic.require_images(), inputs.generator.context.enabled
-    return Store(out / "sheets", alike, images, how["guidance"], learned)
+    return Store(out / "sheets", alike, images, learned)
 
 
 def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, FeatureSpace], out: Path) -> dict[str, Any]:
@@ -233,6 +232,7 @@ def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, Featu
         "phantom": inputs.dataset.info["source"] == "phantom",
         "options": {**dataclasses.asdict(options), "findings": list(material.findings)},
         "drawing": {name: how[name] for name in ("guidance", "guided_to", "steps", "sampler", "seed")}
+        | {"guidance_for": how.get("guidance_for", {})}
         | {"images": {name: len(one) for name, one in material.images.items()}},
         "auditor": {
             "weights_sha256": inputs.auditor.info["weights_sha256"],
@@ -261,7 +261,6 @@ def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, Featu
         "guidance": guidance_sweep(
             material,
             options.sweep_each,
-            how["guidance"],
             varied,
             seed,
         ),

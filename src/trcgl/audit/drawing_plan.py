@@ -4,7 +4,7 @@ Each audited finding has images *with* it, which are the plan of the synthetic f
 same label sets and seeds *without* it. What the synthetic folder holds already is taken over pixel for pixel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from trcgl.data.labels import LabelSpace
 from trcgl.data.store import Dataset, write_images
 from trcgl.generate.drawing import Drawing, Parts, draw_parts, prepare_network, prompts_of
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.plan import SCHEMA, plan, prompt_of
+from trcgl.generate.plan import guided, plan, prompt_of
 from trcgl.generate.sampler import Sampler
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
@@ -33,15 +33,13 @@ class Sheet:
 
     Args:
         name: of its files.
-        rows: a plan; columns of `trcgl.generate.plan.SCHEMA`. `target` is the audited finding also where the prompt
-            leaves it out.
-        guidance: scale of classifier-free guidance.
+        rows: a plan; columns of `trcgl.generate.plan.SCHEMA` and `guidance`. `target` is the audited finding also where
+            the prompt leaves it out.
         context: with the learned context tokens.
     """
 
     name: str
     rows: pl.DataFrame
-    guidance: float
     context: bool = True
 
 
@@ -51,16 +49,15 @@ class Store:
 
     Args:
         folder: of the sheets.
-        drawn: of the synthetic folder: image_id, seed, prompt and row of `images`; empty where it was drawn otherwise.
+        drawn: of the synthetic folder: image_id, seed, prompt, guidance and row of `images`; empty where it was drawn
+            otherwise.
         images: of the synthetic folder.
-        guidance: scale that the synthetic folder was drawn with.
         context: it was drawn with learned context tokens.
     """
 
     folder: Path
     drawn: pl.DataFrame
     images: UInt8[np.ndarray, "rows side side"]
-    guidance: float
     context: bool
 
     def path(self, sheet: Sheet) -> Path:
@@ -73,14 +70,21 @@ class Store:
 
     def taken_over(self, sheet: Sheet) -> np.ndarray:
         """For each row of a sheet its place in the synthetic folder; -1 for those that must be drawn."""
-        if (sheet.guidance, sheet.context) != (self.guidance, self.context):
+        if sheet.context != self.context:
             return np.full(sheet.rows.height, -1)
-        there = sheet.rows.join(self.drawn, on=["image_id", "seed", "prompt"], how="left", maintain_order="left")
+        same = ["image_id", "seed", "prompt", "guidance"]
+        there = sheet.rows.join(self.drawn, on=same, how="left", maintain_order="left")
         return there["row"].fill_null(-1).to_numpy()
 
 
 def main_sheets(
-    dataset: Dataset, findings: Sequence[str], each: int, seed: int, guidance: float, learned: bool
+    dataset: Dataset,
+    findings: Sequence[str],
+    each: int,
+    seed: int,
+    guidance: float,
+    guidance_for: Mapping[str, float],
+    learned: bool,
 ) -> list[Sheet]:
     """Every finding with and without, and normal radiographs for the shortcut probe.
 
@@ -90,18 +94,20 @@ def main_sheets(
         each: images of each.
         seed: of the plan of the synthetic folder.
         guidance: its scale.
+        guidance_for: targets that it drew with another one.
         learned: whether the generator uses context tokens.
     """
-    # A finding that also keeps the balance is planned more often than asked for.
-    with_it = first(plan(dataset, findings, each=each, seed=seed), each).filter(pl.col("target").is_in(list(findings)))
-    sheets = [
-        Sheet(WITH, with_it, guidance, learned),
-        Sheet(WITHOUT, without(with_it, dataset.space), guidance, learned),
-    ]
+
+    def planned(targets: Sequence[str]) -> pl.DataFrame:
+        # A finding that also keeps the balance is planned more often than asked for.
+        rows = first(plan(dataset, targets, each=each, seed=seed), each).filter(pl.col("target").is_in(list(targets)))
+        return guided(rows, guidance, {one: scale for one, scale in guidance_for.items() if one in targets})
+
+    with_it = planned(findings)
+    sheets = [Sheet(WITH, with_it, learned), Sheet(WITHOUT, without(with_it, dataset.space), learned)]
     normal = dataset.space.normal
     if normal and normal not in findings:
-        rows = first(plan(dataset, (normal,), each=each, seed=seed), each).filter(pl.col("target") == normal)
-        sheets.append(Sheet(NORMALS, rows, guidance, learned))
+        sheets.append(Sheet(NORMALS, planned((normal,)), learned))
     return sheets
 
 
@@ -109,7 +115,6 @@ def side_sheets(
     with_it: pl.DataFrame,
     space: LabelSpace,
     *,
-    guidance: float,
     sweep_each: int,
     handwritten_each: int,
     learned: bool,
@@ -117,9 +122,8 @@ def side_sheets(
     """The first images of each finding again: without context tokens, and at other guidance scales.
 
     Args:
-        with_it: rows of the sheet `with`.
+        with_it: rows of the sheet `with`; the sweep leaves out the scale that all of them have.
         space: of the dataset.
-        guidance: scale of the main sheets, which the sweep does not draw again.
         sweep_each: images of each finding at each scale; 0 for none.
         handwritten_each: images of each finding without context tokens; 0 for none.
         learned: whether the generator uses context tokens.
@@ -128,17 +132,23 @@ def side_sheets(
     if handwritten_each and learned:
         rows = first(with_it, handwritten_each)
         sheets += [
-            Sheet(f"handwritten-{WITH}", rows, guidance, False),
-            Sheet(f"handwritten-{WITHOUT}", without(rows, space), guidance, False),
+            Sheet(f"handwritten-{WITH}", rows, False),
+            Sheet(f"handwritten-{WITHOUT}", without(rows, space), False),
         ]
     for scale in SWEEP if sweep_each else ():
-        if scale != guidance:
-            rows = first(with_it, sweep_each)
+        if scale != own_guidance(with_it):
+            rows = first(with_it, sweep_each).with_columns(guidance=pl.lit(scale))
             sheets += [
-                Sheet(f"guidance-{scale:g}-{WITH}", rows, scale, learned),
-                Sheet(f"guidance-{scale:g}-{WITHOUT}", without(rows, space), scale, learned),
+                Sheet(f"guidance-{scale:g}-{WITH}", rows, learned),
+                Sheet(f"guidance-{scale:g}-{WITHOUT}", without(rows, space), learned),
             ]
     return sheets
+
+
+def own_guidance(rows: pl.DataFrame) -> float | None:
+    """The scale that all rows have; None where they differ."""
+    scales = rows["guidance"].unique().to_list()
+    return scales[0] if len(scales) == 1 else None
 
 
 def first(rows: pl.DataFrame, each: int) -> pl.DataFrame:
@@ -155,7 +165,7 @@ def without(with_it: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
             left = [space.normal]
         words = prompt_of(left, space, row["seed"]).text
         rows.append({**row, "image_id": f"{row['image_id']}-without", "findings": left, "prompt": words})
-    return pl.DataFrame(rows, schema=SCHEMA)
+    return pl.DataFrame(rows, schema=with_it.schema)
 
 
 def check_prompts(generator: Generator, sheets: Sequence[Sheet]) -> None:
@@ -212,7 +222,7 @@ def draw_sheets(
 
     def work() -> Iterator[int]:
         for sheet in todo:
-            how = Drawing(side, steps, sheet.guidance, guided_to, sampler, batch_size)
+            how = Drawing(side, steps, guided_to, sampler, batch_size)
             generator.context.enabled = enabled and sheet.context
             yield from _draw(generator, sheet, places[sheet.name], store, how)
 
@@ -240,18 +250,16 @@ def drawn_alike(
     provenance: pl.DataFrame,
     *,
     generator: str,
-    guidance: float,
     steps: int,
     sampler: str,
     drawn_in: str,
     precision: str,
 ) -> pl.DataFrame:
-    """Rows of a synthetic folder that this audit would draw the same: image_id, seed, prompt, row.
+    """Rows of a synthetic folder that this audit would draw the same, at the same guidance.
 
     Args:
         provenance: of the synthetic folder, in the order of its images.
         generator: digest of the audited one.
-        guidance: of the audit.
         steps: of the audit.
         sampler: of the audit.
         drawn_in: precision of the synthetic folder.
@@ -259,12 +267,12 @@ def drawn_alike(
     """
     alike = (
         (pl.col("generator") == generator)
-        & (pl.col("guidance") == guidance)
         & (pl.col("steps") == steps)
         & (pl.col("sampler") == sampler)
         & pl.lit(drawn_in == precision)
     )
-    return provenance.with_row_index("row").filter(alike).select("image_id", "seed", "prompt", pl.col("row").cast(int))
+    same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))
+    return provenance.with_row_index("row").filter(alike).select(same)
 
 
 def size_of(sheets: Sequence[Sheet]) -> int:

@@ -107,7 +107,8 @@ def _guidance(sweep: list[dict[str, Any]]) -> Markup | None:
                 if one[name]["ci"]:
                     axes.plot([x, x], one[name]["ci"], color=color, linewidth=1.2)
                 axes.plot(x, y, "o", color=color, markersize=8 if one["own"] else 5)
-                axes.annotate(f"{one['guidance']:g}", (x, y), (6, 5), textcoords="offset points", color=INK, fontsize=9)
+                scale = "own" if one["guidance"] is None else f"{one['guidance']:g}"
+                axes.annotate(scale, (x, y), (6, 5), textcoords="offset points", color=INK, fontsize=9)
             axes.set_title(title)
             axes.set_xlabel("diversity: mean Vendi score of a finding's images")
             axes.grid(axis="y")

@@ -3,6 +3,7 @@
 The findings are taken together: the mean of their AUROCs, and the share of all images that the auditor calls.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from trcgl.audit.drawing_plan import SWEEP, WITH, WITHOUT, first
+from trcgl.audit.drawing_plan import SWEEP, WITH, WITHOUT, first, own_guidance
 from trcgl.audit.label_fidelity import REPLICATES, rate
 from trcgl.audit.material import Material, Pairs
 from trcgl.data.labels import LabelSpace
@@ -116,26 +117,26 @@ def handwritten(material: Material, each: int, seed: int = 0) -> dict[str, Any] 
     }
 
 
-def guidance_sweep(material: Material, each: int, own: float, diversity_of: Any, seed: int = 0) -> list[dict[str, Any]]:
+def guidance_sweep(material: Material, each: int, diversity_of: Any, seed: int = 0) -> list[dict[str, Any]]:
     """Label fidelity and diversity at every guidance scale, on the first images of each finding.
+
+    The scale of the synthetic folder is None, and comes last, where its findings have scales of their own.
 
     Args:
         material: of the audit.
         each: images of each finding at each scale.
-        own: scale of the synthetic folder.
         diversity_of: (finding, images, patients) to a plain JSON value.
         seed: of the bootstrap.
     """
     thresholds = material.inputs.auditor.thresholds or {}
     found = []
-    for scale in sorted({*SWEEP, own}) if each else ():
-        names = (f"guidance-{scale:g}-{WITH}", f"guidance-{scale:g}-{WITHOUT}")
+    own = own_guidance(material.sheets[WITH].rows)
+    for scale in sorted({*SWEEP, own}, key=lambda one: math.inf if one is None else one) if each else ():
         if scale == own:
             pairs, with_it = _first(material, each), WITH
-        elif names[0] in material.sheets:
-            pairs, with_it = material.pairs(*names), names[0]
         else:
-            continue
+            with_it = f"guidance-{scale:g}-{WITH}"
+            pairs = material.pairs(with_it, f"guidance-{scale:g}-{WITHOUT}")
         way = judge_way(pairs, material.findings, material.space, thresholds, seed)
         diversity = {}
         for finding in material.findings:

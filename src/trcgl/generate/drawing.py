@@ -91,15 +91,13 @@ class Drawing:
     Args:
         side: of the stored images, in pixels; images are resized to it.
         steps: denoising steps.
-        guidance: scale of classifier-free guidance.
-        guided_to: log-SNR up to which it steers.
+        guided_to: log-SNR up to which classifier-free guidance steers.
         sampler: the solver.
         batch_size: images that are drawn at once.
     """
 
     side: int
     steps: int
-    guidance: float
     guided_to: float
     sampler: Sampler
     batch_size: int
@@ -154,6 +152,13 @@ def draw_parts(
 ) -> Iterator[int]:
     """Draw and write the parts `todo`; yields the place in the plan of each image that was drawn.
 
+    Args:
+        generator: prepared by `prepare_network`.
+        plan: what to draw, with the guidance of each image.
+        parts: where it goes.
+        todo: numbers of the parts to draw.
+        how: for all images alike.
+
     Raises:
         DataError: the disk is full, or a prompt is longer than the text encoder can read.
     """
@@ -162,7 +167,7 @@ def draw_parts(
     for part in todo:
         rows = plan[parts.rows(part).start : parts.rows(part).stop]
         hidden, places = _encoded(generator, rows, how.batch_size)
-        seeds = rows["seed"].to_list()
+        seeds, guidance = rows["seed"].to_list(), rows["guidance"].to_list()
         drawn = []
         for start in range(0, len(seeds), how.batch_size):
             batch = slice(start, start + how.batch_size)
@@ -172,7 +177,7 @@ def draw_parts(
                 empty,
                 seeds[batch],
                 steps=how.steps,
-                guidance=how.guidance,
+                guidance=guidance[batch],
                 guided_to=how.guided_to,
                 sampler=how.sampler,
             )

@@ -5,7 +5,7 @@ A label set is always that of a real training row, so that drawn findings come t
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -83,6 +83,24 @@ def plan(
     if not rows:
         raise RecipeError(f"count {count}: every target has so many real training images. Give a larger --count.")
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def guided(rows: pl.DataFrame, guidance: float, guidance_for: Mapping[str, float]) -> pl.DataFrame:
+    """A plan with the scale of classifier-free guidance of each image, as column `guidance`.
+
+    Args:
+        rows: columns of `SCHEMA`.
+        guidance: of every target but these:
+        guidance_for: targets and their scales.
+
+    Raises:
+        RecipeError: nothing is drawn for a target that has a scale.
+    """
+    if strange := [one for one in guidance_for if one not in set(rows["target"])]:
+        targets = ", ".join(rows["target"].unique(maintain_order=True))
+        raise RecipeError(f"--guidance-for {strange[0]!r}: nothing is drawn for it. The targets are {targets}.")
+    scales = [float(guidance_for.get(target, guidance)) for target in rows["target"]]
+    return rows.with_columns(guidance=pl.Series(scales, dtype=pl.Float64))
 
 
 def sources(train: pl.DataFrame, space: LabelSpace, finding: str) -> pl.DataFrame:

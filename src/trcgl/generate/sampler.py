@@ -30,7 +30,7 @@ def draw(
     seeds: Sequence[int],
     *,
     steps: int = 20,
-    guidance: float = 5.0,
+    guidance: float | Sequence[float] = 5.0,
     guided_to: float = GUIDED_TO,
     sampler: Sampler = "dpm++2m",
 ) -> UInt8[np.ndarray, "batch height width"]:
@@ -42,7 +42,8 @@ def draw(
         empty: the encoded empty prompt, for classifier-free guidance.
         seeds: of the images.
         steps: denoising steps.
-        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022); at 1 the empty prompt is not asked.
+        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), of all images or of each; where it
+            is 1 for all, the empty prompt is not asked.
         guided_to: log-SNR up to which guidance steers. What a radiograph shows is decided by then; from there on
             guidance exaggerates texture (Kynkäänniemi et al. 2024), and the empty prompt is not asked.
         sampler: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
@@ -67,7 +68,7 @@ def sample(
     empty: Float[Tensor, "one tokens features"],
     noise: Float[Tensor, "batch channels height width"],
     steps: int,
-    guidance: float,
+    guidance: float | Sequence[float],
     sampler: Sampler,
     guided_to: float = math.inf,
 ) -> Float[Tensor, "batch channels height width"]:
@@ -76,8 +77,10 @@ def sample(
     levels = log_snr_of(generator.scheduler.alphas_cumprod)
     both = torch.cat([condition, empty.expand(len(condition), -1, -1)])
     latents = noise * scheduler.init_noise_sigma
+    scale = torch.as_tensor(guidance, dtype=torch.float32, device=latents.device).reshape(-1, 1, 1, 1)
+    steered = bool((scale != 1).any())
     for step in scheduler.timesteps:
-        guided = guidance != 1 and float(levels[int(step)]) <= guided_to
+        guided = steered and float(levels[int(step)]) <= guided_to
         predicted = generator.unet(
             (torch.cat([latents, latents]) if guided else latents).to(condition.dtype),
             step.to(latents.device),
@@ -85,7 +88,7 @@ def sample(
         ).sample.float()
         if guided:
             wanted, unasked = predicted.chunk(2)
-            predicted = unasked + guidance * (wanted - unasked)
+            predicted = unasked + scale * (wanted - unasked)
         latents = scheduler.step(predicted, step, latents).prev_sample
     return latents
 

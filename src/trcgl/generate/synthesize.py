@@ -30,7 +30,7 @@ from trcgl.generate.context import PromptKind
 from trcgl.generate.drawing import Drawing, Parts, draw_parts, launch, prepare_network, prompts_of
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.plan import balancing, plan
+from trcgl.generate.plan import balancing, guided, plan
 from trcgl.generate.sampler import GUIDED_TO, Sampler
 from trcgl.generate.synthesis_report import describe_synthesis, write_page
 from trcgl.model.evaluate import score_rows
@@ -60,6 +60,8 @@ class SynthesizeOptions:
     words and these tokens alone."""
     guidance: float = 5.0
     """Scale of classifier-free guidance; 1 switches it off."""
+    guidance_for: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Targets that need another scale, each followed by it; an audit's guidance sweep tells which do."""
     guided_to: float = GUIDED_TO
     """Log-SNR up to which guidance steers: what is shown is decided by then. 20 steers to the end."""
     steps: int = 20
@@ -85,7 +87,8 @@ class SynthesizeOptions:
 
     def __post_init__(self) -> None:
         for name, holds, wanted in (
-            ("guidance", math.isfinite(self.guidance) and self.guidance >= 0, "at least 0"),
+            ("guidance", _is_scale(self.guidance), "at least 0"),
+            ("guidance-for", all(map(_is_scale, self.guidance_for.values())), "at least 0"),
             ("guided-to", math.isfinite(self.guided_to), "a number"),
             ("steps", 1 <= self.steps <= 1000, "between 1 and 1000"),
             ("batch-size", self.batch_size >= 1, "at least 1"),
@@ -131,6 +134,7 @@ def synthesize(
     wanted = plan(
         dataset, options.targets, count=options.count, dose=options.dose, each=options.each, seed=options.seed
     )
+    wanted = guided(wanted, options.guidance, options.guidance_for)
     generator = open_generator(Path(generator_folder), dataset)
     generator.context.restrict(options.prompt)
     screener = None if screener_run is None else open_screener(Path(screener_run), dataset)
@@ -164,7 +168,7 @@ def _draw(generator: Generator, wanted: pl.DataFrame, parts: Parts, side: int, o
         prepare_network(generator, fabric.device, options.precision, options.compile)
     if generator.image_size != side and fabric.is_global_zero:
         _say(f"images are drawn at {generator.image_size} pixels and resized to the dataset's {side}")
-    how = Drawing(side, options.steps, options.guidance, options.guided_to, options.sampler, options.batch_size)
+    how = Drawing(side, options.steps, options.guided_to, options.sampler, options.batch_size)
     drawn = draw_parts(generator, wanted, parts, mine, how)
     if fabric.is_global_zero:
         several = f", process 1 of {fabric.world_size}" if fabric.world_size > 1 else ""
@@ -195,9 +199,8 @@ def _finish(
     judged, checks = _screen(drawn, wanted["target"].to_list(), dataset, screener)
     provenance = pl.concat(
         [
-            wanted.select("image_id", "source_image_id", "target", "prompt", "seed"),
+            wanted.select("image_id", "source_image_id", "target", "prompt", "seed", "guidance"),
             pl.select(
-                guidance=pl.repeat(options.guidance, wanted.height, dtype=pl.Float64),
                 guided_to=pl.repeat(options.guided_to, wanted.height, dtype=pl.Float64),
                 steps=pl.repeat(options.steps, wanted.height, dtype=pl.Int64),
                 sampler=pl.repeat(options.sampler, wanted.height, dtype=pl.String),
@@ -300,6 +303,8 @@ def _settings(options: SynthesizeOptions, dataset: Dataset, generator: Generator
     shared = dataclasses.asdict(options)
     for hardware in ("batch_size", "devices", "nodes", "accelerator", "compile"):
         del shared[hardware]
+    if not options.guidance_for:  # as a folder has it that was drawn before there was such a setting
+        del shared["guidance_for"]
     value = {
         "schema": SETTINGS_SCHEMA,
         **shared,
@@ -316,6 +321,10 @@ def _differences(stored: str, settings: str) -> str:
         return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
     except (json.JSONDecodeError, AttributeError):
         return "its synthesize.json cannot be read"
+
+
+def _is_scale(guidance: float) -> bool:
+    return math.isfinite(guidance) and guidance >= 0
 
 
 def _from(out: Path, folder: Path | None) -> str | None:
