@@ -20,7 +20,7 @@ from trcgl.data.sources.phantom import Options
 from trcgl.data.store import open_dataset
 from trcgl.recipes import RECIPES
 from trcgl.study.arms import PEERS
-from trcgl.study.plan import Plan, against_baseline, single_device
+from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.runner import jobs_of
 from trcgl.study.study import study
 
@@ -86,7 +86,7 @@ def main() -> None:
         options = Options(train_images=given.images, positives_per_finding=10, size=PIXELS, boxes=False)
         prepare("phantom", None, root / "data", PrepareOptions(size=PIXELS), options)
         contrasts = against_baseline(arms, "trcgl", None)
-        plan = Plan("peers", root / "data", single_device(base), arms, contrasts, given.seeds)
+        plan = Plan("peers", root / "data", comparable(base), arms, contrasts, given.seeds)
         ours, seen = watched(plan, root / "study")
         peer = by_hand(plan, root / "by-hand")
     runs = len(arms) * given.seeds

@@ -58,6 +58,7 @@ def synthesize(arguments: list[str]) -> Chosen:
         dataset: The real dataset.
         out: The synthetic folder to write; new, or an interrupted one of the same settings.
         screener: A run trained on the dataset's real rows alone, whose classifier screens what is drawn.
+            Needed unless --unscreened is given.
     """
     return command, arguments, None
 

@@ -96,6 +96,7 @@ def study(arguments: list[str]) -> Chosen:
         doses: tuple[float, ...] = (0.25, 1.0, 4.0),
         schedules: tuple[Literal["mix", "pretrain"], ...] = ("mix", "pretrain"),
         seeds: int = 3,
+        choosing_seeds: int = 1,
         generator: Path | None = None,
         handwritten: Path | None = None,
         shared_tokens: Path | None = None,
@@ -117,6 +118,7 @@ def study(arguments: list[str]) -> Chosen:
             doses=doses,
             schedules=schedules,
             seeds=seeds,
+            choosing_seeds=choosing_seeds,
             generator=generator,
             prompts={name: folder for name, folder in folders.items() if folder},
         )
@@ -131,7 +133,8 @@ def study(arguments: list[str]) -> Chosen:
     Args:{shared}{drawn}
         arms: What to compare: {", ".join(PEERS)}. All, where none is named.
         baseline: The arm that the others are compared with.
-        primary: The arm of the one contrast that is not adjusted for the number of contrasts; linear by default.
+        primary: The arm of the one contrast that is not adjusted for the number of contrasts. By default that of a
+            study that is there already, else linear.
     """
     ablation.__doc__ = f"""{KINDS["ablation"]}
 
@@ -149,6 +152,7 @@ def study(arguments: list[str]) -> Chosen:
         synthetic: A folder drawn for this dataset.
         doses: Kept images drawn for a finding ÷ its real training images; val chooses one.
         schedules: mix: drawn images among real ones. pretrain: drawn images first. Val chooses one.
+        choosing_seeds: Further runs of each dose and schedule, by which val chooses; they are not compared.
         generator: That drew the images, for the round trip through its autoencoder; where it was when it drew, by
             default.
         handwritten: A folder drawn by words alone: `trcgl synthesize --prompt handwritten`.

@@ -200,8 +200,7 @@ def _predict(
 def _demo(*, out: Path = Path("trcgl-demo")) -> Done:
     """Everything on drawn phantoms, on a laptop CPU, in minutes.
 
-    Args:
-        out: Folder for the dataset, the run and the report.
+    Args:        out: Folder for everything that the demo makes.
     """
     from trcgl.demo import demo
 

@@ -1,11 +1,14 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import LossRecipe, ModelRecipe, Recipe, TrainRecipe, overridden
 from trcgl.data.store import open_dataset
+from trcgl.model.trcgl_net import build_network
 from trcgl.study.ablation import MODULES, ablation, edges
 from trcgl.study.arms import PLAIN
 
@@ -25,12 +28,26 @@ def recipes(base, drawn):
 
 def test_the_ladder_adds_one_part_after_the_other():
     made, _ = recipes(FULL, drawn=True)
-    rungs = ["plain", "up_to_sampler", "up_to_loss", "up_to_reweighting", "up_to_attention", "up_to_graph", "full"]
+    rungs = ["plain", "up_to_sampler", "up_to_loss", "up_to_attention", "up_to_graph", "up_to_reweighting", "full"]
     assert list(made)[: len(rungs)] == rungs
-    assert made["full"] == (FULL, "drawn") and made["up_to_graph"] == (FULL, "")
+    assert made["full"] == (FULL, "drawn") and made["up_to_reweighting"] == (FULL, "")
     plain = made["plain"][0]
     assert (plain.loss.name, plain.train.sampler, plain.model.switched_off) == ("bce", "natural", MODULES)
-    assert made["up_to_reweighting"][0].model.switched_off == ("attention", "graph")
+    assert made["up_to_attention"][0].model.switched_off == ("graph", "reweighting")
+
+
+def test_no_rung_is_the_rung_below_again():
+    """A module that does not reach the logits on its rung would add nothing but another seed."""
+    gates = dict.fromkeys(("model.reweighting_gate", "model.attention_gate", "model.graph_gate"), 0.5)
+    small = {"model.backbone": "resnet10t", "model.weights": "none", "model.image_size": 32}
+    base = overridden(FULL, {**gates, **small, "loss.name": "bce", "train.sampler": "natural"})
+    image, said = torch.rand(2, 1, 32, 32), []
+    for arm in ablation(base, drawn=False)[0][: 1 + len(MODULES)]:
+        torch.manual_seed(0)
+        network = build_network(arm.recipe(base, 0).model, 4, torch.full((4, 4), 0.5)).eval()
+        with torch.no_grad():
+            said.append(network(image).logits)
+    assert all((one - other).abs().max() > 1e-6 for one, other in itertools.pairwise(said))
 
 
 def test_each_part_is_left_out_in_turn_and_nothing_is_trained_twice():

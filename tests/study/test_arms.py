@@ -169,3 +169,18 @@ def test_the_primary_contrast_comes_first_and_is_against_the_baseline():
             against_baseline(arms, baseline, primary)
     with pytest.raises(RecipeError, match="two arms or more"):
         against_baseline(arms[:1], "trcgl", None)
+
+
+def test_where_all_are_taken_those_that_cannot_start_alike_are_left_out():
+    base = overridden(RECIPES["nih_mini"](), {"model.weights": "imagenet.safetensors"})
+    names = [one.name for one in chosen((), PEERS, base, drawn=False)]
+    assert "csra" in names and "resnet50" not in names
+    with pytest.raises(RecipeError, match="resnet50 needs .* --model.weights hub or none"):
+        chosen(("trcgl", "resnet50"), PEERS, base, drawn=False)
+
+
+def test_no_two_arms_train_the_same():
+    base = overridden(Recipe(), {"augment.mixup": 0.4})
+    assert "mixup" not in [one.name for one in chosen((), PEERS, base, drawn=False)]
+    with pytest.raises(RecipeError, match="mixup would be the runs of linear again"):
+        chosen(("trcgl", "linear", "mixup"), PEERS, base, drawn=False)

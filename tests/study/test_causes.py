@@ -17,7 +17,7 @@ from trcgl.evaluate.predictions import Predictions, write_predictions
 from trcgl.study.ablation import ablation
 from trcgl.study.causes import causes, questions
 from trcgl.study.causes_tables import answers, sections
-from trcgl.study.plan import Plan, single_device
+from trcgl.study.plan import Plan, comparable
 from trcgl.study.redrawn import lesions
 from trcgl.study.results import Outcome
 from trcgl.study.runner import jobs_of
@@ -190,7 +190,7 @@ def test_the_partner_is_the_head_finding_of_the_highest_lift_if_any_comes_more_o
 def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
     opened = open_dataset(dataset)
     arms, contrasts = ablation(recipe, drawn=False)
-    plan = Plan("ablation", dataset, single_device(recipe), arms, contrasts, 1)
+    plan = Plan("ablation", dataset, comparable(recipe), arms, contrasts, 1)
 
     def together(split):
         here = pl.col("split") == split
@@ -204,7 +204,7 @@ def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
 
 
 def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
-    base = single_device(recipe)
+    base = comparable(recipe)
     arms, contrasts = ablation(base, drawn=False)
     asked = questions(Plan("ablation", Path("nowhere"), base, arms, contrasts, 1))
     lacking = {one.contrast.what: next(a for a in arms if a.name == one.contrast.against) for one in asked[1:]}
@@ -219,7 +219,7 @@ def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
 
 def told_of(opened, recipe, out):
     """The part of the table that two seeds of full and plain lead to, with scores drawn at random."""
-    base = single_device(recipe)
+    base = comparable(recipe)
     arms, contrasts = ablation(base, drawn=False)
     two = tuple(one for one in arms if one.name in ("full", "plain"))
     plan = Plan("ablation", opened.folder, base, two, contrasts[:1], 2)

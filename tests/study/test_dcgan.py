@@ -17,7 +17,7 @@ from trcgl.study import dcgan as module
 from trcgl.study.dcgan import Dcgan, DcganSettings, draw_with_dcgan
 from trcgl.study.dcgan_networks import DcganDiscriminator, DcganGenerator, drawn_side
 from trcgl.study.peers import PEERS
-from trcgl.study.plan import Plan, against_baseline, single_device
+from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.study import study
 from trcgl.study.worker import held
 
@@ -170,7 +170,7 @@ def test_the_arm_trains_with_the_images_of_the_dcgan(folders, tmp_path, monkeypa
     real, synthetic = folders
     monkeypatch.setattr(module, "DcganSettings", lambda: TINY)
     arms = tuple(PEERS[one] for one in ("linear", "dcgan"))
-    plan = Plan("peers", real.folder, single_device(BASE), arms, against_baseline(arms, "linear", None), 1, synthetic)
+    plan = Plan("peers", real.folder, comparable(BASE), arms, against_baseline(arms, "linear", None), 1, synthetic)
     told = study(plan, tmp_path / "study")
     assert told["arms"]["dcgan"]["seeds"] == [0]
     used = run.read_json(tmp_path / "study" / "runs" / "dcgan" / "seed-0" / "run.json")["synthetic"]

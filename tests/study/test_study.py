@@ -14,7 +14,7 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import to_json
 from trcgl.study.arms import Arm
 from trcgl.study.peers import PEERS
-from trcgl.study.plan import Plan, against_baseline, single_device
+from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.study import ablate, peers, study
 
 from ..model.small_dataset import write_dataset
@@ -90,6 +90,9 @@ def test_more_arms_and_seeds_join_a_study_later(dataset, recipe, tmp_path):
     told = peers(dataset, recipe, out, arms=("trcgl", "linear", "focal"), seeds=2)
     assert [arm["seeds"] for arm in told["arms"].values()] == [[0, 1]] * 3
     assert (out / "runs" / "linear" / "seed-0.json").stat().st_mtime_ns == first
+    looked = "A table of this study was written before with 1 seed and 1 contrast."
+    assert told["earlier"] == [{"seeds": 1, "contrasts": 1}]
+    assert looked in (out / "table.md").read_text() and looked in (out / "study.html").read_text()
 
 
 def test_the_first_contrast_is_primary_and_the_others_are_adjusted(finished):
@@ -130,7 +133,7 @@ def test_two_processes_share_a_study_and_come_to_the_same_table(dataset, recipe,
 def test_a_run_that_diverges_is_reported_and_not_averaged(dataset, recipe, tmp_path):
     wild = Arm("wild", {"train.backbone_lr": 1e20, "train.head_lr": 1e20, "train.clip_gradient": 0.0})
     arms = (PEERS["linear"], PEERS["asl"], wild)
-    plan = Plan("peers", dataset, single_device(recipe), arms, against_baseline(arms, "linear", "asl"), 2)
+    plan = Plan("peers", dataset, comparable(recipe), arms, against_baseline(arms, "linear", "asl"), 2)
     told = study(plan, tmp_path / "study")
     assert told["arms"]["wild"]["seeds"] == [] and set(told["arms"]["wild"]["diverged"]) == {"0", "1"}
     assert told["arms"]["wild"]["metrics"]["mAP_tail"]["mean"] is None
@@ -142,7 +145,7 @@ def test_a_run_that_diverges_is_reported_and_not_averaged(dataset, recipe, tmp_p
 def test_an_arm_that_cannot_be_built_is_refused_before_anything_is_trained(dataset, recipe, tmp_path):
     small = Arm("wide", {"model.backbone": "no_such_network"})
     arms = (PEERS["linear"], small)
-    plan = Plan("peers", dataset, single_device(recipe), arms, against_baseline(arms, "linear", None), 1)
+    plan = Plan("peers", dataset, comparable(recipe), arms, against_baseline(arms, "linear", None), 1)
     with pytest.raises(RecipeError, match="wide: .*no_such_network"):
         study(plan, tmp_path / "study")
     assert not list((tmp_path / "study").glob("runs/*/seed-*"))

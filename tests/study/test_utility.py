@@ -47,7 +47,7 @@ def test_all_arms_differ_from_the_base_in_the_drawn_images_their_dose_and_schedu
         "real",
         "balanced",
         *(f"{what}_mix_{one}" for what in ("drawn", "duplicated") for one in (dose, other)),
-        *(f"{what}_mix_{dose}" for what in ("unscreened", "deranged", "handwritten")),
+        *(f"{what}_mix_{dose}" for what in ("masked", "unscreened", "deranged", "handwritten")),
     }
     for arm, one in told["arms"].items():
         changed = {change.partition(":")[0] for change in one["changes"]}
@@ -60,7 +60,7 @@ def test_arms_that_are_compared_have_equally_many_images_of_each_target(finished
     out, told = finished
     run = "_".join((told["choice"]["schedule"], f"{told['choice']['dose']:g}"))
     counts = {}
-    for what in ("drawn", "duplicated", "unscreened", "deranged"):
+    for what in ("drawn", "duplicated", "masked", "unscreened", "deranged"):
         info = json.loads((out / "runs" / f"{what}_{run}" / "seed-0" / "run.json").read_text())
         counts[what] = {finding: one["drawn_for"] for finding, one in info["synthetic"]["findings"].items()}
     assert counts["drawn"]["Hernia"] > 0
@@ -86,11 +86,30 @@ def test_the_primary_contrast_is_drawn_against_duplicated_at_what_val_chose(fini
         ("drawn", "real"),
         ("duplicated", "real"),
         ("drawn", "balanced"),
+        ("drawn", "masked"),
         ("drawn", "unscreened"),
         ("drawn", "deranged"),
         ("handwritten", "drawn"),
         ("drawn", "duplicated"),
     }
+
+
+def test_the_runs_that_choose_are_not_those_that_are_compared(finished):
+    out, told = finished
+    runs = {tuple(path.parts[-2:]) for path in out.glob("runs/*/seed-*.json")}
+    choosing = {(f"drawn_mix_{dose}", "seed-1000.json") for dose in ("0.25", "2")}
+    assert choosing == {one for one in runs if one[1] != "seed-0.json"}
+    assert all(one["seeds"] == [1000] for one in told["choice"]["candidates"])
+    assert all(arm["seeds"] == [0] for arm in told["arms"].values())
+
+
+def test_masked_copies_show_the_images_of_copies_and_know_the_labels_of_drawn_ones(finished, folders):
+    out, _ = finished
+    real = open_dataset(folders[0])
+    masked, copies, drawn = (open_drawn(one, real) for one in (out / "masked", out / "copies", folders[1]))
+    assert (masked.dataset.require_images() == copies.dataset.require_images()).all()
+    assert masked.rows.select(SPACE.findings).equals(drawn.rows.select(SPACE.findings))
+    assert not masked.rows.select(SPACE.findings).equals(copies.rows.select(SPACE.findings))
 
 
 def test_what_is_left_out_and_which_dose_is_reached_is_told(finished, folders):

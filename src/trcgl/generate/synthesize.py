@@ -54,14 +54,14 @@ class SynthesizeOptions:
     dose: float | None = None
     """Draw so many times the real training images of a target; 1 where neither --count nor --each is given."""
     each: int | None = None
-    """Draw exactly so many images of each target; an audit needs 200."""
+    """Draw exactly so many images of each target; an audit draws what it lacks of its own 200."""
     prompt: PromptKind = "learned"
     """`learned`: words and all context tokens. `handwritten`: words alone. `shared_tokens` and `per_finding_tokens`:
     words and these tokens alone."""
     guidance: float = 5.0
     """Scale of classifier-free guidance; 1 switches it off."""
     guidance_for: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Targets that need another scale, each followed by it; an audit's guidance sweep tells which do."""
+    """Targets that need another scale, each followed by it; an audit's guidance sweep shows which gain."""
     guided_to: float = GUIDED_TO
     """Log-SNR up to which guidance steers: what is shown is decided by then. 20 steers to the end."""
     steps: int = 20

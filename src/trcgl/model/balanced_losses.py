@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trcgl.core.recipe import LossRecipe
-from trcgl.model.loss import Loss, effective_number_weights, log_odds
+from trcgl.model.loss import Loss, Rows, effective_number_weights, log_odds
 
 
 class ClassBalancedLoss(Loss):
@@ -22,7 +22,7 @@ class ClassBalancedLoss(Loss):
 
     weight: Tensor
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.register_buffer("weight", effective_number_weights(positives, recipe.beta))
 
@@ -56,7 +56,7 @@ class DistributionBalancedLoss(Loss):
     inverse: Tensor
     shift: Tensor
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.floor, self.slope, self.center = recipe.rebalance_floor, recipe.rebalance_slope, recipe.rebalance_center
         self.tolerance = recipe.negative_tolerance
@@ -94,7 +94,7 @@ class LogitAdjustedLoss(Loss):
 
     shift: Tensor
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.register_buffer("shift", recipe.tau * log_odds(positives, rows))
 

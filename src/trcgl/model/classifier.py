@@ -67,7 +67,8 @@ class Classifier(lightning.LightningModule):
         self._val_rows, self._steps, self._image_ids, self._counts = val, steps, image_ids, counts or {}
         self._real_rows = len(train)
         positives = torch.from_numpy((train.labels == 1).sum(0))
-        self.loss = LOSSES[recipe.loss.name](recipe.loss, positives, len(train))
+        known = torch.from_numpy((~np.isnan(train.labels)).sum(0))
+        self.loss = LOSSES[recipe.loss.name](recipe.loss, positives, known)
         self.validated: dict[str, float] = {}
         self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and rows of each batch since the last step
         self._scored: list[tuple[Tensor, Tensor]] = []

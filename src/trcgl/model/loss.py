@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from trcgl.core.recipe import LossRecipe
 
+Rows = Num[Tensor, " findings"] | int
+"""Training rows in which the label of each finding is known, or one number for all findings."""
+
 
 class Loss(nn.Module, ABC):
     """A loss is built as `LOSSES[name](recipe, positives, rows)`.
@@ -17,7 +20,7 @@ class Loss(nn.Module, ABC):
     Args:
         recipe: settings; a loss reads those that concern it.
         positives: (C,) positives of each finding among the training rows.
-        rows: number of training rows.
+        rows: training rows in which the label of each finding is known, or one number for all.
     """
 
     progress: float = 0.0
@@ -25,7 +28,7 @@ class Loss(nn.Module, ABC):
     that step, so that a loss that changes its course has nothing to store and resumes exactly."""
 
     @abstractmethod
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__()
 
     @abstractmethod
@@ -54,7 +57,7 @@ def effective_number_weights(
     return ((inverse / inverse.mean()) ** power).float()
 
 
-def log_odds(positives: Num[Tensor, " findings"], rows: int) -> Float[Tensor, " findings"]:
+def log_odds(positives: Num[Tensor, " findings"], rows: Rows) -> Float[Tensor, " findings"]:
     """log(π / (1 - π)) with π = n / N; a finding that no row has, or that every row has, counts half a row more."""
     present = positives.double().clamp(min=0.5)
     absent = (rows - positives.double()).clamp(min=0.5)

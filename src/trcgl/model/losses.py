@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from trcgl.core.recipe import LossRecipe
 from trcgl.model.balanced_losses import ClassBalancedLoss, DistributionBalancedLoss, LogitAdjustedLoss
-from trcgl.model.loss import Loss
+from trcgl.model.loss import Loss, Rows
 from trcgl.model.margin_losses import LdamLoss, PublishedMarginLoss
 from trcgl.model.partial_loss import EntropyMaximizationLoss
 
@@ -17,7 +17,7 @@ _SMALLEST = 1e-8  # of a probability before a power: the slope of p^γ at 0 is i
 class BinaryCrossEntropy(Loss):
     """-y log p - (1 - y) log(1 - p), with y moved by `label_smoothing` ε to y (1 - ε) + ε / 2."""
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.smoothing = recipe.label_smoothing
 
@@ -35,7 +35,7 @@ class FocalLoss(Loss):
     A target between 0 and 1 gets that share of the positive and the rest of the negative loss.
     """
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.gamma = recipe.focal_gamma
 
@@ -60,7 +60,7 @@ class AsymmetricLoss(Loss):
     The probability is shifted by m = `clip`, so that a hard negative keeps its slope.
     """
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.gamma_positive = recipe.gamma_positive
         self.gamma_negative = recipe.gamma_negative

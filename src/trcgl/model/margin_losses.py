@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trcgl.core.recipe import LossRecipe
-from trcgl.model.loss import Loss, effective_number_weights
+from trcgl.model.loss import Loss, Rows, effective_number_weights
 
 
 class PublishedMarginLoss(Loss):
@@ -24,7 +24,7 @@ class PublishedMarginLoss(Loss):
     weight: Tensor
     margin: Tensor
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         counts = positives.double().clamp(min=1)
         self.register_buffer("weight", effective_number_weights(positives, recipe.beta, recipe.weight_power))
@@ -57,7 +57,7 @@ class LdamLoss(Loss):
     weight: Tensor
     margin: Tensor
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         counts = positives.float().clamp(min=1)
         self.scale, self.defer = recipe.margin_scale, recipe.defer

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trcgl.core.recipe import LossRecipe
-from trcgl.model.loss import Loss
+from trcgl.model.loss import Loss, Rows
 
 
 class EntropyMaximizationLoss(Loss):
@@ -30,7 +30,7 @@ class EntropyMaximizationLoss(Loss):
     gradient.
     """
 
-    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: int) -> None:
+    def __init__(self, recipe: LossRecipe, positives: Num[Tensor, " findings"], rows: Rows) -> None:
         super().__init__(recipe, positives, rows)
         self.alpha = recipe.unknown_weight
 

@@ -6,12 +6,14 @@ from typing import Any
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe
 from trcgl.data.cooccurrence import counts
+from trcgl.data.halves import half
 from trcgl.data.store import Dataset
 from trcgl.study.arms import PLAIN, Arm
 from trcgl.study.plan import Contrast
 
 REFERENCE = "TRCGL-Net, arXiv 2607.00975"
-MODULES = ("reweighting", "attention", "graph")
+MODULES = ("attention", "graph", "reweighting")
+"""Reweighting is added last: it reaches the logits through the two others alone."""
 GRAPH = "model.graph_threshold"
 THRESHOLDS = (0.02, 0.1, 0.2, 0.4)
 KIND = "model.graph"
@@ -90,13 +92,13 @@ def edges(opened: Dataset, base: Recipe, arms: tuple[Arm, ...]) -> list[dict[str
 
     from trcgl.model.label_graph import build_adjacency
 
-    rows = opened.split("train", with_none=base.train.with_none)
+    rows = half(opened, base.train.half, with_none=base.train.with_none)
     conditional = torch.from_numpy(counts(rows, opened.space).conditional())
     pairs = len(conditional) * (len(conditional) - 1) // 2
     told = []
     for one in arms:
-        if one.name == "full" or one.name.startswith("graph_"):
-            model = one.recipe(base, 0).model
+        model = one.recipe(base, 0).model
+        if model.head == "trcgl" and (one.name == "full" or one.name.startswith("graph_")):
             graph = build_adjacency(conditional, model)
             joined = int(((graph != 0) | (graph.T != 0)).triu(1).sum()) if model.graph != "learned" else pairs
             name = f"{model.graph_threshold}" if model.graph in COUNTED else model.graph

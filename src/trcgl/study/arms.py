@@ -61,7 +61,7 @@ class Arm:
 
 
 def chosen(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, drawn: bool) -> tuple[Arm, ...]:
-    """The arms of these names, in their order; all that can be made where none is named.
+    """The arms of these names, in their order; all that can be made and differ where none is named.
 
     Args:
         names: from the command line.
@@ -70,18 +70,29 @@ def chosen(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, draw
         drawn: whether the study has drawn images.
 
     Raises:
-        RecipeError: a name is unknown or comes twice, or an arm needs what the base or the study has not.
+        RecipeError: a name is unknown or comes twice, an arm needs what the base or the study has not, or two arms
+            would train the same.
     """
     if unknown := [one for one in names if one not in known]:
         raise RecipeError(f"unknown arm {unknown[0]!r}; there are {', '.join(known)}.")
     if twice := [one for one in names if list(names).count(one) > 1]:
         raise RecipeError(f"--arms names {twice[0]!r} more than once.")
     if not names:
-        return tuple(one for one in known.values() if (drawn or not one.drawn) and not one.lacks(base))
+        possible = [one for one in known.values() if (drawn or not one.drawn) and not one.lacks(base)]
+        return tuple(one for place, one in enumerate(possible) if not _twin(one, possible[:place], base))
     arms = tuple(known[one] for one in names)
     if lacking := [one.name for one in arms if one.drawn and not drawn]:
         raise RecipeError(f"{lacking[0]} trains with drawn images: give their folder as --synthetic.")
     for one in arms:
         if wanted := one.lacks(base):
             raise RecipeError(f"{one.name} needs more than the base recipe {base.name} has: give {wanted}.")
+    for place, one in enumerate(arms):
+        if other := _twin(one, arms[:place], base):
+            raise RecipeError(f"{one.name} would be the runs of {other} again with this base. Leave one of them out.")
     return arms
+
+
+def _twin(arm: Arm, others: Sequence[Arm], base: Recipe) -> str:
+    """The name of another arm that trains the same; empty where none does."""
+    same = (one.name for one in others if (one.drawn, one.recipe(base, 0)) == (arm.drawn, arm.recipe(base, 0)))
+    return next(same, "")

@@ -15,9 +15,12 @@ from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.utility-choice/1"
 RULE = (
-    "the dose and schedule of the arm drawn with the highest tail mAP on val, mean over seeds, among those that lost "
-    "the fewest seeds; the smaller dose, then the schedule named first, where two are equal"
+    "the dose and schedule of the arm drawn with the highest tail mAP on val, mean over the choosing seeds, among "
+    "those that lost the fewest; the smaller dose, then the schedule named first, where two are equal"
 )
+FIRST_SEED = 1000
+"""Of the runs that choose. They are not the runs that are compared: a setting that had lucky seeds when it was chosen
+would keep them on test."""
 
 
 @dataclass(frozen=True)

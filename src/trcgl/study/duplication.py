@@ -11,7 +11,7 @@ from trcgl.data.store import Dataset
 from trcgl.study.material import write_folder
 
 
-def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
+def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False) -> None:
     """Write a synthetic folder in which each drawn image is replaced by its source, a real training image.
 
     Rows, targets, verdicts and order stay, so that doses, schedule and the number of images shown are those of the
@@ -21,6 +21,7 @@ def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
         synthetic: written by `trcgl synthesize` for the dataset.
         real: the dataset.
         out: the folder to write, unless it is there already.
+        masked: a copy has the labels of the drawn image instead: what was asked for is known, and nothing else.
 
     Raises:
         DataError: the folder was drawn for another dataset, or does not say for which images it was drawn.
@@ -43,6 +44,8 @@ def duplicate(synthetic: Path, real: Dataset, out: Path) -> None:
     )
     if lost := copied.filter(pl.col("source_row").is_null())["source_image_id"].to_list():
         raise DataError(f"{synthetic}: {lost[0]!r}, which images were drawn for, is no train image of {real.folder}.")
+    if masked:
+        copied = copied.with_columns(drawn.manifest.select(real.space.findings))
     images, rows = real.require_images(), copied["source_row"].to_list()
     rule = {**drawn.info, "pixel_rule": real.info.get("pixel_rule")}
     write_folder(

@@ -61,6 +61,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
             differences=tables.difference_rows(document),
             gates=tables.gate_rows(document),
             unused=tables.unused_modules(document),
+            looks=tables.looked_before(document),
             edges=document.get("edges"),
             answers=causes_tables.answers(causes) if causes else [],
             causes=list(causes_tables.sections(causes)) if causes else [],

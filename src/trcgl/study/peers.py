@@ -3,6 +3,8 @@
 Heads, losses, samplers, retraining and mixup stand on `PLAIN`, so that each is seen alone.
 """
 
+from functools import partial
+
 from trcgl.core.recipe import Recipe
 from trcgl.study.arms import PLAIN, Arm, Changes
 
@@ -48,7 +50,13 @@ def _backbone(
         f"; finer maps below {SMALL} pixels." if fine else "."
     )
     differs += "" if drops else " It has no stochastic depth."
-    return Arm(name, changes, reference, differs)
+    return Arm(name, changes, reference, differs, lacks=partial(_start, model))
+
+
+def _start(model: str, base: Recipe) -> str:
+    """A backbone can start from timm's weights or from none, not from a file for another one."""
+    other = model != base.model.backbone and base.model.weights not in ("hub", "none")
+    return f"--model.weights hub or none, for {base.model.weights} is of {base.model.backbone}" if other else ""
 
 
 def _head(name: str, reference: str, differs: str, changes: Changes | None = None, *, gentle: bool = False) -> Arm:
@@ -113,10 +121,16 @@ PEERS: dict[str, Arm] = {
                 "model.attention_gate": 0.1,
                 "model.graph_gate": 0.05,
                 "model.learn_gates": False,
+                "model.switched_off": (),
+                "model.graph": "symmetric",
                 "model.graph_threshold": 0.02,
                 "loss.name": "published_margin",
+                "loss.beta": 0.9999,
+                "loss.weight_power": 0.5,
+                "loss.max_margin": 0.2,
                 "train.sampler": "repeat_factor",
                 "train.repeat_threshold": 0.01,
+                "train.repeat_cap": 10.0,
             },
             "TRCGL-Net, arXiv 2607.00975",
             "Published gates, graph, loss and sampler; the base's backbone, schedule and augmentation.",
@@ -189,7 +203,10 @@ PEERS: dict[str, Arm] = {
             lacks=_text,
         ),
         Arm(
-            "focal", {**PLAIN, "loss.name": "focal"}, "Lin et al. 2017", "Per finding, with γ = 2 and no class weight."
+            "focal",
+            {**PLAIN, "loss.name": "focal", "loss.focal_gamma": 2.0},
+            "Lin et al. 2017",
+            "Per finding, with γ = 2 and no class weight.",
         ),
         Arm(
             "asl",

@@ -66,9 +66,13 @@ class Plan:
         return arm.recipe(self.base, seed)
 
 
-def single_device(base: Recipe) -> Recipe:
-    """The base with one device for each run: a study is spread over devices by starting its command once for each."""
-    return overridden(base, {"train.devices": 1, "train.nodes": 1})
+def comparable(base: Recipe) -> Recipe:
+    """The base with equally many steps for all arms, and one device for each run.
+
+    Stopping early would end arms at different steps, before their schedules do. A study is spread over devices by
+    starting its command once for each.
+    """
+    return overridden(base, {"train.devices": 1, "train.nodes": 1, "train.patience": 0})
 
 
 def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) -> tuple[Contrast, ...]:
@@ -99,6 +103,8 @@ def check(plan: Plan) -> Dataset:
     """
     if plan.seeds < 1:
         raise RecipeError(f"--seeds is {plan.seeds}; it must be at least 1.")
+    if plan.base.evaluate.replicates < 1:
+        raise RecipeError("evaluate.replicates is 0, and a study lives on its intervals. Give 1000 or so.")
     opened = open_dataset(plan.dataset)
     opened.require_images()
     if not (opened.manifest["split"] == "test").any():

@@ -27,7 +27,7 @@ METRICS = {
 JUDGED = "tail"
 """The group whose mAP is compared, tested and adjusted."""
 UNUSED = 0.01
-"""A learned gate that ends nearer to 0 leaves its module unused."""
+"""A learned gate nearer to 0 leaves its module unused."""
 DESCRIBED = ("medium", "head", "overall")
 """Groups whose differences are told with plain 95 % intervals, and decide nothing."""
 
@@ -101,6 +101,19 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return document | {"verdict": verdict(document)}
 
 
+def earlier(plan: Plan, out: Path) -> list[dict[str, int]]:
+    """Seeds and contrasts of the tables that this study has written before with others than now.
+
+    A study that is extended because of what its table said finds more than its level says.
+    """
+    if not (out / "table.json").exists():
+        return []
+    before = run.read_json(out / "table.json")
+    look = {"seeds": before["seeds"], "contrasts": len(before["contrasts"])}
+    looks = [*before.get("earlier", []), look]
+    return [one for one in looks if one != {"seeds": plan.seeds, "contrasts": len(plan.contrasts)}]
+
+
 def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
     drawn = []
     for one in outcomes:
@@ -129,9 +142,9 @@ def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
 
 
 def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:
-    """Modules that training could have switched on and did not."""
-    means = {name: one["mean"] for name, one in _gates(outcomes).items() if name not in recipe.model.switched_off}
-    return [name for name, value in means.items() if recipe.model.learn_gates and abs(value) < UNUSED]
+    """Modules that training could have switched on and did not, in no seed."""
+    values = {name: one["values"] for name, one in _gates(outcomes).items() if name not in recipe.model.switched_off}
+    return [name for name, of in values.items() if recipe.model.learn_gates and max(map(abs, of)) < UNUSED]
 
 
 def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, float]) -> list[dict[str, Any]]:
@@ -198,18 +211,19 @@ def verdict(document: dict[str, Any]) -> str:
 
 
 def adjusted(others: Sequence[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> list[str]:
-    """A sentence on the contrasts that are adjusted for their number; none where there are none.
+    """A sentence on the contrasts that are adjusted for their number; none where none has an interval.
 
     Args:
         others: contrasts of the table.
         name: what each is called.
     """
-    if not others:
+    told = [one for one in others if one["interval"]]
+    if not told:
         return []
-    higher = [name(one) for one in others if one["interval"] and one["interval"][0] > 0]
-    lower = [name(one) for one in others if one["interval"] and one["interval"][1] < 0]
-    unclear = [one for one in others if one["interval"] and one["interval"][0] <= 0 <= one["interval"][1]]
-    counted = f"Of {len(others)} other contrast{'s' if len(others) > 1 else ''}, adjusted for their number (Holm): "
+    higher = [name(one) for one in told if one["interval"][0] > 0]
+    lower = [name(one) for one in told if one["interval"][1] < 0]
+    unclear = [one for one in told if one["interval"][0] <= 0 <= one["interval"][1]]
+    counted = f"Of {len(told)} other contrast{'s' if len(told) > 1 else ''}, adjusted for their number (Holm): "
     parts = [f"higher {', '.join(higher) or 'none'}", f"lower {', '.join(lower) or 'none'}"]
     if unclear:
         least, most = (pick(one["detectable"] for one in unclear) for pick in (min, max))

@@ -26,8 +26,14 @@ PATIENCE = 0.2
 PRELOAD = ("trcgl.model.train", "trcgl.model.evaluate", "trcgl.study.worker")
 
 
-def jobs_of(plan: Plan, out: Path) -> list[Job]:
-    """The runs of a plan, seed by seed, so that a study that is cut short has all arms on equally many seeds."""
+def jobs_of(plan: Plan, out: Path, seeds: Sequence[int] | None = None) -> list[Job]:
+    """The runs of a plan, seed by seed, so that a study that is cut short has all arms on equally many seeds.
+
+    Args:
+        plan: of the study.
+        out: the study folder.
+        seeds: other ones than those that the plan compares.
+    """
     made = {"copies": out / COPIES, "dcgan": out / DCGAN}
     return [
         Job(
@@ -38,7 +44,7 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
             recipe=plan.recipe(arm, seed),
             synthetic={"": None, "drawn": plan.synthetic, **made, **plan.folders}[arm.drawn],
         )
-        for seed in range(plan.seeds)
+        for seed in (range(plan.seeds) if seeds is None else seeds)
         for arm in plan.arms
     ]
 

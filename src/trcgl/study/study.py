@@ -14,8 +14,8 @@ from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
 from trcgl.study.peers import PEERS
-from trcgl.study.plan import Plan, against_baseline, alone, check, claim, single_device
-from trcgl.study.results import Outcome, collect, cost_of, results, write
+from trcgl.study.plan import Plan, against_baseline, alone, check, claim, comparable
+from trcgl.study.results import Outcome, collect, cost_of, earlier, results, write
 from trcgl.study.runner import COPIES, DCGAN, carry_out, jobs_of
 
 
@@ -39,7 +39,8 @@ def peers(
         arms: names in `trcgl.study.peers.PEERS`; all where empty.
         seeds: runs of each arm.
         baseline: the arm that the others are compared with.
-        primary: the arm of the one contrast that is not adjusted; `linear`, or the first, where None.
+        primary: the arm of the one contrast that is not adjusted; where None that of a study that is there already,
+            else `linear`, or the first.
         synthetic: a folder drawn for the dataset, for the arms that train with drawn images.
 
     Returns:
@@ -50,9 +51,16 @@ def peers(
         DataError: the dataset cannot be studied.
         Interrupted: a signal asked to stop; the state is saved.
     """
-    base = single_device(base)
+    base = comparable(base)
     taken = chosen(arms, PEERS, base, drawn=synthetic is not None)
+    primary = primary or _stored_primary(Path(out))
     return study(Plan("peers", dataset, base, taken, against_baseline(taken, baseline, primary), seeds, synthetic), out)
+
+
+def _stored_primary(out: Path) -> str | None:
+    """Arms that join later do not change what a study asks first."""
+    asked = run.read_json(out / "study.json") if (out / "study.json").exists() else {}
+    return asked.get("primary") if asked.get("kind") == "peers" else None
 
 
 def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic:
         DataError: the dataset cannot be studied.
         Interrupted: a signal asked to stop; the state is saved.
     """
-    base = single_device(base)
+    base = comparable(base)
     arms, contrasts = ablation(base, drawn=synthetic is not None)
     return study(Plan("ablation", dataset, base, arms, contrasts, seeds, synthetic), out)
 
@@ -129,7 +137,7 @@ def conclude(
         The table (schema `trcgl.study-table/1`).
     """
     outcomes = collect(jobs_of(plan, out))
-    document = complete(results(plan, outcomes), outcomes)
+    document = complete(results(plan, outcomes), outcomes) | {"earlier": earlier(plan, out)}
     cost = cost_of(plan, outcomes)
     run.write_json(out / "command.json", {"command": run.command()})
     run.write_json(out / "environment.json", run.environment())

@@ -11,10 +11,9 @@ from trcgl.study.results import METRICS, UNUSED
 
 def markdown(document: dict[str, Any]) -> str:
     """The verdict, the means over seeds, the differences, and what belongs below them."""
-    seeds = f"{document['seeds']} seed{'s' if document['seeds'] > 1 else ''}"
     parts = [
         document["verdict"],
-        f"Test, mean ± standard deviation over {seeds}:",
+        f"Test, mean ± standard deviation over {_many(document['seeds'], 'seed')}:",
         _table(mean_rows(document)),
         "Difference in tail mAP, with patients and seeds both sampled; \\* leaves out 0. The first contrast is the "
         f"primary one, at {document['level']:.0%}; the others are adjusted for their number (Holm). `detectable`: the "
@@ -22,7 +21,7 @@ def markdown(document: dict[str, Any]) -> str:
         _table(difference_rows(document)),
     ]
     if gates := gate_rows(document):
-        parts += ["Gates that training ended with, mean ± standard deviation over seeds:", _table(gates)]
+        parts += ["Gates of the best epoch, mean ± standard deviation over seeds:", _table(gates)]
     if unused := unused_modules(document):
         parts.append(unused)
     if edges := document.get("edges"):
@@ -41,8 +40,20 @@ def markdown(document: dict[str, Any]) -> str:
         for name, arm in document["arms"].items()
         for seed, why in arm["diverged"].items()
     ]
+    notes += [looks] if (looks := looked_before(document)) else []
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     return "\n\n".join(parts) + "\n"
+
+
+def looked_before(document: dict[str, Any]) -> str:
+    """With how many seeds and contrasts the study was looked at before; empty where it was not."""
+    if not document.get("earlier"):
+        return ""
+    looks = [f"{_many(one['seeds'], 'seed')} and {_many(one['contrasts'], 'contrast')}" for one in document["earlier"]]
+    return (
+        f"A table of this study was written before with {', then with '.join(looks)}. If it was extended because of "
+        "what that said, its intervals are too short."
+    )
 
 
 def cost_markdown(cost: dict[str, Any]) -> str:
@@ -93,9 +104,9 @@ def gate_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def unused_modules(document: dict[str, Any]) -> str:
-    """Which learned gates ended nearer to 0 than 0.01, in a sentence; empty where none did."""
+    """Which learned gates stayed nearer to 0 than 0.01, in a sentence; empty where none did."""
     told = [f"{name}: {', '.join(arm['unused'])}" for name, arm in document["arms"].items() if arm["unused"]]
-    return f"Unused, for the learned gate ends below {UNUSED} on average: {'; '.join(told)}." if told else ""
+    return f"Unused, for the learned gate is below {UNUSED} in every seed: {'; '.join(told)}." if told else ""
 
 
 def cost_rows(cost: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -138,6 +149,10 @@ def millions(parameters: int | None) -> str:
 def probability(p: float) -> str:
     """A p-value."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

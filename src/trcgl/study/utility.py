@@ -1,7 +1,7 @@
 """Does drawing help? Drawn images against as many copies of the real ones, at equal steps.
 
-First `real` and `drawn` at every dose and schedule; then val chooses one dose and schedule; then everything that is
-compared at these.
+First `drawn` at every dose and schedule, on seeds of its own; then val chooses one dose and schedule; then everything
+that is compared, on the seeds of the study.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from trcgl.data.drawn import open_drawn
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.study import material
 from trcgl.study.arms import Arm
-from trcgl.study.choice import Setting, choose
+from trcgl.study.choice import FIRST_SEED, Setting, choose
 from trcgl.study.duplication import duplicate
-from trcgl.study.plan import Contrast, Plan, alone, single_device
+from trcgl.study.plan import Contrast, Plan, alone, comparable
 from trcgl.study.runner import COPIES, carry_out, jobs_of
 from trcgl.study.study import begin, conclude
 from trcgl.study.utility_report import amounts, complete
@@ -41,6 +41,7 @@ WORDS = {
     "real": "The base recipe on real images alone.",
     "balanced": "Real images alone; a finding is drawn first, then one of its images.",
     "duplicated": "Each drawn image is replaced by a copy of the real one it was drawn for.",
+    "masked": "The copies of `duplicated`, of which no more is known than was asked for.",
     "drawn": "The kept images of --synthetic.",
     "round_trip": "The copies of `duplicated` after the generator's autoencoder, encode and decode.",
     "unscreened": "As many images of each target as `drawn`, the first in seed order, whatever screening said.",
@@ -50,6 +51,7 @@ QUESTIONS = {
     ("drawn", "real"): "does drawing help at all?",
     ("duplicated", "real"): "do copies help at all?",
     ("drawn", "balanced"): "or would sampling do?",
+    ("drawn", "masked"): "is it the images, or which labels are known?",
     ("round_trip", "duplicated"): "what does the autoencoder cost?",
     ("drawn", "unscreened"): "does screening help?",
     ("drawn", "deranged"): "is it what the images show?",
@@ -89,6 +91,7 @@ def utility(
     doses: Sequence[float],
     schedules: Sequence[Schedule],
     seeds: int = 3,
+    choosing_seeds: int = 1,
     generator: Path | None = None,
     prompts: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def utility(
         doses: kept images drawn for a finding ÷ its real training images; val chooses one.
         schedules: how drawn images take part; val chooses one.
         seeds: runs of each arm.
+        choosing_seeds: further runs of `drawn` at each dose and schedule, by which val chooses.
         generator: that drew the images; None takes that of which `synthetic` tells, and leaves `round_trip` out where
             it is gone.
         prompts: folders drawn by other prompts, by names in `PROMPTS`.
@@ -114,24 +118,24 @@ def utility(
         DataError: dataset, drawn images and generator do not belong together, or cannot be studied.
         Interrupted: a signal asked to stop; the state is saved.
     """
-    base, out, dataset = single_device(base), Path(out), Path(dataset)
-    _check(base, doses, schedules)
+    base, out, dataset = comparable(base), Path(out), Path(dataset)
+    _check(base, doses, schedules, choosing_seeds)
     opened = open_dataset(dataset)
     there = _gather(opened, base, Path(synthetic), doses, schedules, prompts or {})
     plan = Plan(
         "utility",
         dataset,
         base,
-        (_real(), *(_with("drawn", one) for one in there.settings)),
+        tuple(_with("drawn", one) for one in there.settings),
         (Contrast("drawn", "duplicated"),),
         seeds,
         there.synthetic,
         there.prompts,
-        {"doses": sorted(doses), "schedules": list(schedules)},
+        {"doses": sorted(doses), "schedules": list(schedules), "choosing_seeds": choosing_seeds},
     )
     begin(plan, out)
     there = _make(there, opened, out, generator)
-    jobs = jobs_of(plan, out)
+    jobs = jobs_of(plan, out, range(FIRST_SEED, FIRST_SEED + choosing_seeds))
     carry_out(jobs)
     by_arm = [(one, [job for job in jobs if job.arm == f"drawn_{one.name}"]) for one in there.settings]
     chosen = choose(by_arm, opened.space)
@@ -140,7 +144,8 @@ def utility(
     labels = f"deranged_{setting.dose:g}"
     with alone(out):
         right = material.deranged(there.synthetic, opened, setting.dose, out / labels)
-    folders = {one: out / one for one in ("unscreened", "round_trip", labels)}
+    folders = {one: out / one for one in ("masked", "unscreened", "round_trip", labels)}
+    there = _without_twin(there, opened, setting, out / "unscreened")
     whole = _second(replace(plan, folders={**plan.folders, **folders}), there, setting, labels)
     begin(whole, out)
     jobs = jobs_of(whole, out)
@@ -152,9 +157,11 @@ def utility(
     )
 
 
-def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str]) -> None:
+def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str], choosing_seeds: int) -> None:
     if not doses or min(doses) <= 0:
         raise RecipeError("--doses: give numbers above 0; dose 0 is the arm real, which is always there.")
+    if choosing_seeds < 1:
+        raise RecipeError(f"--choosing-seeds is {choosing_seeds}; it must be at least 1.")
     if not schedules:
         raise RecipeError(f"--schedules: name one of {', '.join(get_args(Schedule))}, or both.")
     for flag, values in (("--doses", doses), ("--schedules", schedules)):
@@ -219,6 +226,7 @@ def _make(there: Material, opened: Dataset, out: Path, generator: Path | None) -
     absent = dict(there.absent)
     with alone(out):
         duplicate(there.synthetic, opened, out / COPIES)
+        duplicate(there.synthetic, opened, out / "masked", masked=True)
         material.unscreened(there.synthetic, opened, out / "unscreened")
         if not (out / "round_trip" / "dataset.json").exists():
             from trcgl.audit.inputs import generator_of
@@ -231,26 +239,31 @@ def _make(there: Material, opened: Dataset, out: Path, generator: Path | None) -
                 absent["round_trip"] = str(error)
             else:
                 material.round_trip(out / COPIES, opened, out / "round_trip", drew)
-    kept, all_drawn = (
-        open_drawn(folder, opened).rows["image_id"].to_list() for folder in (there.synthetic, out / "unscreened")
-    )
-    if kept == all_drawn:
-        absent["unscreened"] = "screening rejected none of these images"
     if "round_trip" not in absent and material.unchanged(out / COPIES, out / "round_trip"):
         absent["round_trip"] = "the autoencoder gives every pixel back, so that this arm would be `duplicated` again"
     return replace(there, absent=absent)
 
 
+def _without_twin(there: Material, opened: Dataset, chosen: Setting, unscreened: Path) -> Material:
+    """`unscreened` is left out where it would show the images of `drawn` again."""
+    kept, first = (
+        open_drawn(folder, opened, chosen.dose).rows["image_id"].to_list() for folder in (there.synthetic, unscreened)
+    )
+    why = {"unscreened": "screening rejected none of these images"} if kept == first else {}
+    return replace(there, absent={**there.absent, **why})
+
+
 def _second(plan: Plan, there: Material, chosen: Setting, labels: str) -> Plan:
     """All arms and contrasts, once dose and schedule are chosen."""
     curve = [Setting(dose, there.curve) for dose in there.doses]
-    copied = curve if chosen in curve else [*curve, chosen]
-    at_chosen = {"round_trip": "round_trip", "unscreened": "unscreened", "deranged": labels}
+    settings = curve if chosen in curve else [*curve, chosen]
+    at_chosen = {"masked": "masked", "round_trip": "round_trip", "unscreened": "unscreened", "deranged": labels}
     at_chosen |= {one: one for one in there.prompts}
-    arms = [plan.arms[0]]
+    arms = [_real()]
     if "balanced" not in there.absent:
         arms.append(Arm("balanced", {"train.sampler": "class_balanced"}, REFERENCES["balanced"], WORDS["balanced"]))
-    arms += [*plan.arms[1:], *(_with("duplicated", one, COPIES) for one in copied)]
+    arms += [_with("drawn", one) for one in settings]
+    arms += [_with("duplicated", one, COPIES) for one in settings]
     arms += [_with(what, chosen, drawn) for what, drawn in at_chosen.items() if what not in there.absent]
     return replace(
         plan,

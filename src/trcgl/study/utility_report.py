@@ -93,7 +93,7 @@ def outcome(contrasts: Sequence[dict[str, Any]]) -> str:
     """`gain`, `head loss` (higher in the tail, but at the cost of the head), `no difference`, `loss` or `unknown`.
 
     A gain is claimed only where the interval of the primary contrast lies above 0 and head mAP loses no more than 0.01,
-    against copies and against real images alone.
+    against copies and against real images alone. The loss in the head is held to its estimate, not to its interval.
     """
     first = contrasts[0]
     if first["interval"] is None:
@@ -103,7 +103,10 @@ def outcome(contrasts: Sequence[dict[str, Any]]) -> str:
         return "loss"
     if low <= 0:
         return "no difference"
-    return "head loss" if any(value < -HEAD_LOSS for value in _head(contrasts).values()) else "gain"
+    real, head = _contrast(contrasts, "real"), _head(contrasts)
+    if real and real["interval"] is None:
+        return "unknown"  # what it costs the head is not known
+    return "head loss" if any(value < -HEAD_LOSS for value in head.values()) else "gain"
 
 
 def verdict(document: dict[str, Any]) -> str:
