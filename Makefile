@@ -35,3 +35,4 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/generate_commands.py
+	$(BIN)/python docs/generate_results.py

@@ -16,7 +16,7 @@ from trcgl.verb import Done, Verb
 from trcgl.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("*.md"))]
 
 
 def commands(page):
@@ -24,7 +24,7 @@ def commands(page):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     blocks = re.findall(r"^```(?:console|sh)?\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.DOTALL | re.MULTILINE)
     for part in re.split(r"\n| && ", "\n".join(fenced or indented for fenced, indented in blocks)):
-        typed = part.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+        typed = re.sub(r"^(\w+=\S+ )*(\.venv/bin/)?", "", part.strip().removeprefix("$ "))
         if typed.startswith("trcgl ") and page.name != "commands.md":
             yield typed
 
@@ -79,3 +79,14 @@ def test_the_command_reference_is_what_the_command_line_says():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | terminal)
     stored = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert done.stdout.decode() == stored, "run `make docs`"
+
+
+def test_the_front_table_is_what_the_results_say():
+    code = "import sys; import generate_results; sys.stdout.buffer.write(generate_results.readme().encode())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "docs")},
+    )
+    assert done.stdout.decode() == (ROOT / "README.md").read_text(encoding="utf-8"), "run `make docs`"

@@ -77,6 +77,11 @@ def test_a_finished_run_says_what_it_cost(dataset, tmp_path):
     assert train(dataset, small_recipe(epochs=2), tmp_path / "run") == info
 
 
+def test_epochs_of_the_head_alone_are_no_measure_of_speed(dataset, tmp_path):
+    info = train(dataset, small_recipe(epochs=1, head_warmup_epochs=1), tmp_path / "run")
+    assert info["cost"]["images_per_second"] is None
+
+
 def test_images_of_another_size_are_resized_and_it_is_said(dataset, tmp_path, capsys):
     recipe = with_model(small_recipe(epochs=1), image_size=64)
     train(dataset, recipe, tmp_path / "run")

@@ -195,8 +195,13 @@ class Classifier(lightning.LightningModule):
     def _over_processes(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="mean") if self.trainer.world_size > 1 else value
 
+    @property
+    def backbone_rests(self) -> bool:
+        """In this epoch only the head learns."""
+        return not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
+
     def _freeze(self) -> None:
-        frozen = not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
+        frozen = self.backbone_rests
         for module in (self.network.backbone, self.network.norm):
             module.train(not frozen)  # a frozen backbone also keeps its running statistics
             module.requires_grad_(not frozen)

@@ -73,7 +73,8 @@ class GoBack(Callback):
 class Stopwatch(Callback):
     """Measures images per second: of the fastest epoch, from its first batch to the end of its last, validation apart.
 
-    Other work on the machine, compilation and cold caches only ever slow an epoch down.
+    Other work on the machine, compilation and cold caches only ever slow an epoch down. Epochs in which the head learns
+    alone are cheaper than training is, and do not count.
     """
 
     def __init__(self) -> None:
@@ -88,8 +89,9 @@ class Stopwatch(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the images of all processes; stop the clock before validation."""
+        assert isinstance(pl_module, Classifier)
         self._images += batch["of"]
-        if trainer.is_last_batch:
+        if trainer.is_last_batch and not pl_module.backbone_rests:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()  # the last batch may still be at work
             rate = self._images / max(time.monotonic() - self._started, 1e-9)
