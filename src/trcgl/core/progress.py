@@ -65,7 +65,7 @@ def _lines(items: Iterable[Item], total: int | None, what: str, unit: str) -> It
         if (now := time.monotonic()) >= due:
             # The first items wait for the workers to start: an estimate from less than a hundredth would frighten.
             known = total is not None and 100 * done > total
-            left = f", about {(now - started) / done * (total - done):.0f} s left" if total and known else ""
+            left = f", about {spell((now - started) / done * (total - done))} left" if total and known else ""
             rate = f", {_rate(done, now - started, unit)}" if unit else ""
             print(f"{what}: {done}{f' of {total}' if total else ''}{rate}{left}", file=sys.stderr, flush=True)
             due = now + LINE_SECONDS
@@ -73,3 +73,10 @@ def _lines(items: Iterable[Item], total: int | None, what: str, unit: str) -> It
 
 def _rate(done: int, seconds: float, unit: str) -> str:
     return f"{done / max(seconds, 1e-9):.3g} {unit}/s"
+
+
+def spell(seconds: float) -> str:
+    """A duration in words, to the second."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -14,11 +14,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from trcgl.core.errors import Interrupted
 from trcgl.core.generator_recipe import FitRecipe
+from trcgl.core.progress import spell
 from trcgl.model.averaging import MovingAverage
 from trcgl.model.checkpoint_io import WholeCheckpointIO
 from trcgl.model.stop import StopRequest
 from trcgl.model.trainer import hardware, quiet
-from trcgl.model.training_log import GoBack, MetricsLog, spell
+from trcgl.model.training_log import GoBack, MetricsLog
 
 LAST = "last.ckpt"
 _EVERY = 10.0  # seconds between two lines

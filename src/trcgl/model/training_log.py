@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from trcgl.core import run
+from trcgl.core.progress import spell
 from trcgl.model.classifier import Classifier
 from trcgl.model.validation import SELECTED
 
@@ -144,10 +145,3 @@ class ProgressLines(Callback):
             file=sys.stderr,
             flush=True,
         )
-
-
-def spell(seconds: float) -> str:
-    """A duration in words, to the second."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -22,7 +22,9 @@ COPIES = "copies"
 DCGAN = "dcgan"
 """Folder of the images that the DCGAN draws, within the study."""
 PATIENCE = 0.2
-"""Seconds between two looks at a run."""
+"""Seconds between two looks at the run at work."""
+ROUND = 10.0
+"""Seconds between two looks at all runs."""
 PRELOAD = ("trcgl.model.train", "trcgl.model.evaluate", "trcgl.study.worker")
 
 
@@ -89,9 +91,14 @@ def _epochs(left: list[Job], context: Any) -> Iterator[None]:
             if job.outcome.exists() or not _free(job):
                 continue
             process, hear = _start(context, work, job)
+            due = 0.0
             try:
                 while process.is_alive():
                     yield from news(job)
+                    if time.monotonic() >= due:  # other processes may be at the others
+                        for one in left:
+                            yield from news(one)
+                        due = time.monotonic() + ROUND
                     process.join(PATIENCE)
             except BaseException:
                 _stop(process)
