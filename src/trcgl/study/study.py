@@ -53,14 +53,14 @@ def peers(
     """
     base = comparable(base)
     taken = chosen(arms, PEERS, base, drawn=synthetic is not None)
-    primary = primary or _stored_primary(Path(out))
+    primary = primary or _stored_primary(Path(out), baseline)
     return study(Plan("peers", dataset, base, taken, against_baseline(taken, baseline, primary), seeds, synthetic), out)
 
 
-def _stored_primary(out: Path) -> str | None:
+def _stored_primary(out: Path, baseline: str) -> str | None:
     """Arms that join later do not change what a study asks first."""
     asked = run.read_json(out / "study.json") if (out / "study.json").exists() else {}
-    return asked.get("primary") if asked.get("kind") == "peers" else None
+    return asked.get("primary") if (asked.get("kind"), asked.get("baseline")) == ("peers", baseline) else None
 
 
 def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None) -> dict[str, Any]:
