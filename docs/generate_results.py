@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- from docs/results, by `make docs` -->\n", "<!-- to here -->\n"
-COLUMNS = {"peers-phantom": "phantoms"}
+COLUMNS = {"peers-phantom": "phantoms", "peers-nih-mini": "2,294 radiographs"}
 """Studies of `trcgl study peers` whose tail mAP the table shows, with the heads of their columns."""
 METRIC = "mAP_tail"
 
