@@ -68,6 +68,11 @@ def test_distribution_balanced_loss_lets_go_of_a_negative_sooner_than_cross_entr
     assert slopes[1] < slopes[0] / 2
 
 
+def test_log_odds_are_those_of_the_rows_whose_label_is_known():
+    known = torch.tensor([10, 4])
+    torch.testing.assert_close(log_odds(torch.tensor([2, 2]), known), torch.tensor([0.25, 1.0]).log())
+
+
 def test_log_odds_by_hand():
     expected = [math.log(1 / 9), 0.0, math.log(9), math.log(0.5 / 10), math.log(10 / 0.5)]
     torch.testing.assert_close(log_odds(torch.tensor([1, 5, 9, 0, 10]), 10), torch.tensor(expected))
