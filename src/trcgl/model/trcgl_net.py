@@ -64,7 +64,7 @@ class TrcglNet(nn.Module):
         feature = self.features(image)           # (B, D, h, w)
         return self.head(feature)                # (B, C), (B, C, h, w)
 
-    def features(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch width rows columns"]:
+    def features(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch features rows columns"]:
         """The feature map that the head reads."""
         image = (image - self.mean) / self.std   # (B, 3, H, W)  one gray channel meets three means
         feature = self.backbone(image)           # (B, D, h, w)
