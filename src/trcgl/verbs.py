@@ -4,6 +4,7 @@ A stage is imported only when its verb runs, so that `trcgl --help` is there at 
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -159,7 +160,7 @@ def _located(told: dict[str, Any] | None) -> list[str]:
     return [f"{title}, means over {len(told['findings'])} findings", *_aligned(rows)]
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -125,6 +125,7 @@ def test_attention_that_no_score_uses_is_not_shown_as_a_reason(images):
     faint = loaded(attention_gate=0.001)
     assert best_kind(faint) == "grad_cam" and kinds(faint) == ("grad_cam", "attention")
     assert best_kind(loaded(attention_gate=0.1)) == "attention"
+    assert best_kind(loaded(attention_gate=-0.1)) == "grad_cam"  # what attention gathers speaks against the finding
 
 
 def test_attention_of_a_head_without_any_is_refused(images):

@@ -15,7 +15,8 @@ from trcgl.model.heads import Head
 Kind = Literal["attention", "grad_cam"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 UNUSED = 0.01
-"""A gate below this means that its module is not used: its maps explain no score."""
+"""A gate below this means that the module is not used or, if it is negative, that what it gathers speaks against a
+finding: its maps are not the reason for a score."""
 
 
 def maps(
@@ -69,7 +70,7 @@ def maps(
 
 
 def best_kind(model: LoadedModel) -> Kind:
-    """`attention` where the head has maps and uses them, else `grad_cam`."""
+    """`attention` where the head has maps and a gate of at least `UNUSED` lets them count, else `grad_cam`."""
     return "attention" if _has_maps(model) and _attention_gate(model) >= UNUSED else "grad_cam"
 
 
@@ -96,7 +97,7 @@ def _has_maps(model: LoadedModel) -> bool:
 
 def _attention_gate(model: LoadedModel) -> float:
     """How much attention counts in the logit; 1 in a head whose logit is made of nothing else."""
-    return abs(model.network.head.gates().get("attention", 1.0))
+    return model.network.head.gates().get("attention", 1.0)
 
 
 def _attention(

@@ -151,7 +151,7 @@ def write_page(
     return path
 
 
-def backgrounds(pictures: Sequence[tuple[str, UInt8[np.ndarray, "height width"]]]) -> str:
+def backgrounds(pictures: Sequence[tuple[str, UInt8[np.ndarray, "_ _"]]]) -> str:
     """CSS that gives each class its radiograph as background: once on the page, however often it is shown."""
     rules = []
     for name, pixels in pictures:
