@@ -1,6 +1,7 @@
 """What `trcgl explain` shows of each radiograph: a figure in the manner of the paper's Figures 4 and 5, and a page."""
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ ON_PAGE = 60
 """So many radiographs are on the page, so that it stays light; files are written of all."""
 BARS = 12
 """Confidences in a figure: the findings that are drawn, then the highest."""
+EMPTY = "nothing speaks for it"
 KIND_WORDS: dict[str, str] = {"attention": "attention maps of the head", "grad_cam": "Grad-CAM"}
 STYLE = """
 .shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .9rem; }
@@ -82,7 +84,8 @@ class Explained:
 
 
 def safe_name(name: str) -> str:
-    """A name as one part of a path on any system."""
+    """A name as one part of a path on any system, without the ending of an image file."""
+    name = re.sub(r"\.(png|jpe?g|dcm)$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
 
 
@@ -105,9 +108,10 @@ def figure(told: Explained, space: LabelSpace, thresholds: Mapping[str, float] |
                 continue
             column = list(told.layers)[place - 1]
             axes.imshow(_fitted(told, column))
-            axes.set_title(
-                f"{space.findings[column]}\n{told.scores[column]:.3f}{_truth_word(told, column)}", fontsize=9
-            )
+            title = textwrap.fill(space.findings[column].replace("_", " "), 22)
+            axes.set_title(f"{title}\n{told.scores[column]:.3f}{_truth_word(told, column)}", fontsize=9)
+            if _empty(told, column):
+                axes.text(0.5, -0.02, EMPTY, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=MUTED)
         _confidences(drawing.add_subplot(grid[:, columns]), told, space, thresholds)
     return drawing
 
@@ -171,12 +175,18 @@ def _entry(told: Explained, model: LoadedModel) -> dict[str, Any]:
                 "group": space.groups.get(finding),
                 "score": float(told.scores[column]),
                 "threshold": thresholds.get(finding),
+                "empty": EMPTY if _empty(told, column) else "",
                 "truth": _truth_word(told, column).removeprefix(", "),
                 "heat": Markup(heat_uri(values)),
                 "file": told.overlays[column],
             }
         )
     return {"image_id": told.image_id, "figure": told.figure, "drawn": drawn}
+
+
+def _empty(told: Explained, column: int) -> bool:
+    """Whether the map has no place that speaks for the finding; without a word it would look like a defect."""
+    return not told.layers[column].any()
 
 
 def _truth_word(told: Explained, column: int) -> str:
