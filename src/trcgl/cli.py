@@ -18,8 +18,8 @@ from typing import Annotated, NoReturn, get_origin
 
 from trcgl import __version__
 from trcgl.core.errors import Interrupted, TrcglError
-from trcgl.verb import Command, Done
-from trcgl.verbs import NOTICE, VERBS
+from trcgl.verb import NOTICE, Command, Done
+from trcgl.verbs import VERBS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,14 +4,13 @@ A stage is imported only when its verb runs, so that `trcgl --help` is there at 
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs, study_verbs
+from trcgl import drawn_verbs, explain_verb, study_verbs
 from trcgl.core.errors import DataError, RecipeError
-from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
-
-NOTICE = "Research use only. Not a medical device."
+from trcgl.verb import NOTICE, Chosen, Done, Verb, chosen_recipe, first_line, plain
 
 
 def _prepare(arguments: list[str]) -> Chosen:
@@ -116,27 +115,54 @@ def _train(arguments: list[str]) -> Chosen:
     return command, arguments, example
 
 
-def _evaluate(run: Path, /, *, split: Literal["test", "val"] = "test", dataset: Path | None = None) -> Done:
+def _evaluate(
+    run: Path,
+    /,
+    *,
+    split: Literal["test", "val"] = "test",
+    dataset: Path | None = None,
+    localization: bool = True,
+) -> Done:
     """Judge a finished run, with patient-level intervals and a report.
 
     Args:
         run: A finished run folder.
         split: The split to judge. Choose between recipes on val; open test once.
         dataset: Another dataset folder: external validation on the findings that both have.
+        localization: Also judge where the model looks, on the images that have boxes.
     """
     from trcgl.core.run import read_json
     from trcgl.model.evaluate import evaluate_run
 
-    told = evaluate_run(run, split=split, dataset=dataset)
+    told = evaluate_run(run, split=split, dataset=dataset, localization=localization)
     name = split if dataset is None else f"{read_json(dataset / 'dataset.json')['name']}-{split}"
     page = run / ("report.html" if name == "test" else f"report-{name}.html")
     rows = [("", "findings", "mAP [95 %]", "mAUC [95 %]")]
     for group, means in (("overall", told["overall"]), *told["groups"].items()):
         rows.append((group, str(means["mAP"]["findings"]), _figure(means["mAP"]), _figure(means["mAUC"])))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     title = f"{name}: {told['images']:,} images of {told['patients']:,} patients"
-    return Done(told, "\n".join([title, *table, f"report: {page}"]))
+    return Done(told, "\n".join([title, *_aligned(rows), *_located(told.get("localization")), f"report: {page}"]))
+
+
+def _located(told: dict[str, Any] | None) -> list[str]:
+    """Where the model looked, in means over findings, beside the nulls."""
+    if told is None:
+        return []
+    names = {"pointing": "pointing [95 %]", "energy": "energy in boxes [95 %]", "IoU@0.5": "IoU at half [95 %]"}
+    rows = [("", *names.values())]
+    for kind in told["kinds"]:
+        of_kind = told["overall"][kind]
+        rows.append((kind.replace("_", " "), *(_figure(of_kind[metric]) for metric in names)))
+        for null in of_kind["pointing"]["against"]:
+            values = [f"{of_kind[metric]['against'][null]['value']:.4f}" for metric in names]
+            rows.append((f"  null: {null.replace('_', ' ')}", *values))
+    title = f"localization: {told['images']:,} images of {told['patients']:,} patients with boxes"
+    return [f"{title}, means over {len(told['findings'])} findings", *_aligned(rows)]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _figure(metric: dict[str, Any]) -> str:
@@ -279,6 +305,11 @@ VERBS: dict[str, Verb] = {
         "Calibrated scores for files and folders.",
         "trcgl predict run scans/ --out scores.csv",
         plain(_predict),
+    ),
+    "explain": Verb(
+        "Where the model looked: overlays for files and folders, or a gallery of a judged split.",
+        explain_verb.EXAMPLE,
+        plain(explain_verb.explain),
     ),
     "doctor": Verb(
         "What this machine has: torch, GPU, decoders, disk.",

@@ -20,7 +20,7 @@ SPACE = LabelSpace(
 SIDE = 32
 
 
-def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, findings=SPACE.findings[:3]):
+def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, findings=SPACE.findings[:3], boxes=False):
     """Write a dataset folder of random images with three planted findings and a normal one; returns the folder."""
     other = LabelSpace("other", (*findings, "None"), dict.fromkeys((*findings, "None"), "tail"), "name")
     space = SPACE if findings == SPACE.findings[:3] else other
@@ -57,9 +57,15 @@ def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, fin
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", images)
     manifest.write_parquet(folder / "manifest.parquet")
+    if boxes:
+        planted = [
+            {"image_id": f"{seed}-{row}.png", "finding": findings[column], **_edges(column)}
+            for row, column in np.argwhere(labels[:, :3] == 1).tolist()
+        ]
+        pl.DataFrame(planted).write_parquet(folder / "boxes.parquet")
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": run.sha256_file(folder / name)}
-        for name in ("images.npy", "manifest.parquet")
+        for name in ("images.npy", "manifest.parquet", *(["boxes.parquet"] if boxes else []))
     }
     info = {
         "schema": "trcgl.dataset/1",
@@ -74,6 +80,10 @@ def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, fin
     }
     run.write_json(folder / "dataset.json", info)
     return folder
+
+
+def _edges(column):
+    return {"x": 6 / SIDE, "y": (4 + 8 * column) / SIDE, "w": 20 / SIDE, "h": 6 / SIDE}
 
 
 def small_recipe(**train):

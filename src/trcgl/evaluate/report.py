@@ -13,6 +13,7 @@ from trcgl.core.errors import DataError
 from trcgl.data.cooccurrence import Cooccurrence, counts
 from trcgl.data.labels import LabelSpace
 from trcgl.data.store import Dataset
+from trcgl.evaluate.localization import METRICS
 from trcgl.evaluate.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ SECTIONS = (
     ("curves", "Precision and recall"),
     ("calibration", "Calibration"),
     ("mistakes", "Mistakes"),
+    ("localization", "Where it looks"),
     ("subsets", "Subsets"),
     ("tail", "The long tail"),
     ("training", "Training"),
@@ -47,6 +49,7 @@ td .ci { margin-left: .25rem; } .together { white-space: nowrap; } td .why { whi
 tbody th { white-space: nowrap; }
 caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
 tbody th { font-weight: 500; } .few { color: var(--tail); font-weight: 700; }
+.above { color: var(--medium); } .below { color: var(--tail); }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
 .swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
 .swatch.tail { background: var(--tail); } .swatch.plain { background: var(--plain); }
@@ -95,6 +98,8 @@ def write_report(folder: Path, dataset: Dataset | None = None, split: str = "tes
         "calibration": _calibration(folder),
         "mistakes": mistakes,
         "pictures": pictures,
+        "located": evaluation.get("localization"),
+        "located_metrics": METRICS,
         "counted_on": "in training" if own else f"in {evaluation['split']}",
         "gates": _gates(log),
         "commands": _commands(folder, evaluation["split"], None if own else dataset),

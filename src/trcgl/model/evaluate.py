@@ -17,15 +17,20 @@ from trcgl.data.labels import LabelSpace
 from trcgl.data.store import Dataset, open_dataset
 from trcgl.evaluate.calibrate import calibrated, fit_temperature, fit_thresholds
 from trcgl.evaluate.judge import judge
+from trcgl.evaluate.localization import judge_localization
 from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
 from trcgl.evaluate.report import write_report
 from trcgl.model.folder import LoadedModel, load_model, update_calibration
+from trcgl.model.localize import boxed_pairs, localize
+from trcgl.model.maps import kinds
 
 BATCH = 64
 """Images that are scored at once."""
 
 
-def evaluate_run(run_folder: Path, *, split: str = "test", dataset: Path | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run_folder: Path, *, split: str = "test", dataset: Path | None = None, localization: bool = True
+) -> dict[str, Any]:
     """Judge a finished run and write its report.
 
     Temperature and thresholds are fitted on val of the run's own dataset, once. With `dataset`, the model is judged on
@@ -36,6 +41,7 @@ def evaluate_run(run_folder: Path, *, split: str = "test", dataset: Path | None 
         run_folder: written by `trcgl train`.
         split: `test` or `val`.
         dataset: folder of another dataset; None judges on the run's own.
+        localization: also judge where the model looks, on images that have boxes; nothing is done where none has.
 
     Returns:
         The evaluation (schema `trcgl.evaluation/1`), as written to `evaluation/`.
@@ -49,10 +55,10 @@ def evaluate_run(run_folder: Path, *, split: str = "test", dataset: Path | None 
     own = open_own_dataset(run_folder)
     calibrate(run_folder, own)
     if dataset is None:
-        result = _judge(run_folder, own, split)
+        result = _judge(run_folder, own, split, localization)
         write_report(run_folder, own, split)
     else:
-        result = _judge_external(run_folder, own, open_dataset(Path(dataset)), split)
+        result = _judge_external(run_folder, own, open_dataset(Path(dataset)), split, localization)
     return result
 
 
@@ -80,7 +86,7 @@ def calibrate(run_folder: Path, own: Dataset) -> None:
     """Fit on val what is fitted there, and judge val, once."""
     fit_on_val(run_folder, own)
     if not (run_folder / "evaluation" / "val.json").exists():
-        _judge(run_folder, own, "val")
+        _judge(run_folder, own, "val", False)
 
 
 def fit_on_val(run_folder: Path, own: Dataset) -> None:
@@ -186,22 +192,42 @@ def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
             )
 
 
-def _judge(run_folder: Path, own: Dataset, split: str) -> dict[str, Any]:
+def _judge(run_folder: Path, own: Dataset, split: str, localization: bool) -> dict[str, Any]:
     path = run_folder / "predictions" / f"{split}.parquet"
     predictions = read_predictions(path, own.space) if path.exists() else score_split(run_folder, own, split, path)
-    return _write_evaluation(run_folder, predictions, split, split)
+    located = _localization(run_folder, own, split, split, own.space) if localization else None
+    return _write_evaluation(run_folder, predictions, split, split, located)
 
 
-def _judge_external(run_folder: Path, own: Dataset, other: Dataset, split: str) -> dict[str, Any]:
+def _judge_external(run_folder: Path, own: Dataset, other: Dataset, split: str, localization: bool) -> dict[str, Any]:
     refuse_overlap(own, other, split)
     name = f"{other.name}-{split}"
     predictions = score_split(run_folder, other, split, run_folder / "predictions" / f"{name}.parquet")
-    result = _write_evaluation(run_folder, predictions, split, name)
+    located = _localization(run_folder, other, split, name, predictions.space) if localization else None
+    result = _write_evaluation(run_folder, predictions, split, name, located)
     write_report(run_folder, other, name)
     return result
 
 
-def _write_evaluation(run_folder: Path, predictions: Predictions, split: str, name: str) -> dict[str, Any]:
+def _localization(
+    run_folder: Path, dataset: Dataset, split: str, name: str, space: LabelSpace
+) -> dict[str, Any] | None:
+    """Where the maps lie, or None without boxes."""
+    recipe = _recipe(run_folder)
+    pairs = boxed_pairs(dataset, dataset.split(split, with_none=recipe.train.with_none), space)
+    if pairs is None:
+        return None
+    model = load_model(run_folder / "model", device=_device())
+    settings = recipe.evaluate
+    table = localize(model, dataset, pairs, seed=settings.bootstrap_seed)
+    with run.atomic(run_folder / "predictions" / f"{name}.localization.parquet") as aside:
+        table.write_parquet(aside)
+    return judge_localization(table, kinds(model), space, replicates=settings.replicates, seed=settings.bootstrap_seed)
+
+
+def _write_evaluation(
+    run_folder: Path, predictions: Predictions, split: str, name: str, located: dict[str, Any] | None
+) -> dict[str, Any]:
     settings = _recipe(run_folder).evaluate
     model = load_model(run_folder / "model")
     thresholds = {one: (model.thresholds or {})[one] for one in predictions.space.findings}
@@ -213,6 +239,7 @@ def _write_evaluation(run_folder: Path, predictions: Predictions, split: str, na
         replicates=settings.replicates,
         seed=settings.bootstrap_seed,
     )
+    result |= {"localization": located} if located else {}
     run.write_json(run_folder / "evaluation" / f"{name}.json", result)
     return result
 

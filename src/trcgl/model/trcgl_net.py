@@ -61,10 +61,14 @@ class TrcglNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch 1 height width"]) -> HeadOutput:
         """Logits and attention maps of gray images in [0, 1]."""
+        feature = self.features(image)           # (B, D, h, w)
+        return self.head(feature)                # (B, C), (B, C, h, w)
+
+    def features(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch features rows columns"]:
+        """The feature map that the head reads."""
         image = (image - self.mean) / self.std   # (B, 3, H, W)  one gray channel meets three means
         feature = self.backbone(image)           # (B, D, h, w)
-        feature = self.norm(feature)             # (B, D, h, w)
-        return self.head(feature)                # (B, C), (B, C, h, w)
+        return self.norm(feature)                # (B, D, h, w)
 
 
 def build_network(

@@ -1,0 +1,222 @@
+"""Does a map lie where the finding is? Pointing game, energy inside the boxes and overlap, against two nulls.
+
+Judged on every image that has a box of the finding, whatever its score. All boxes of a finding on an image count as
+one region.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float
+
+from trcgl.core.randomness import generator
+from trcgl.data.labels import LabelSpace
+from trcgl.data.upsample import to_square
+from trcgl.evaluate.bootstrap import CHUNK, draw_patients
+from trcgl.evaluate.intervals import FEW, difference_interval, effective_patients
+from trcgl.evaluate.judge import mean_of
+
+SIDE = 128
+"""Pixels along which maps and boxes are compared, whatever the grid of the map: a smooth map of any size."""
+SHARES = (0.25, 0.5, 0.75)
+"""Shares of a map's maximum at which it is cut into a region."""
+METRICS = ("pointing", "energy", *(f"IoU@{share}" for share in SHARES))
+NULLS = ("centered_gaussian", "random")
+SPREAD = 0.25
+"""Standard deviation of the centered Gaussian, in sides of the picture."""
+SHUFFLES = 4
+COLUMNS: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "patient_id": pl.String(),
+    "finding": pl.String(),
+    "weight": pl.Float64(),
+    "boxes": pl.Int64(),
+    "area": pl.Float64(),
+}
+"""Columns of the table before `<map>/<metric>`: one row per image and finding with a box."""
+METHOD = (
+    "pointing: share of images whose map is highest inside a box (Zhang et al., IJCV 2018, without tolerance; ties "
+    "count in part). energy: share of the map inside the boxes (Wang et al., CVPR Workshops 2020). IoU@t: overlap of "
+    "the boxes with where the map is at least t times its maximum. A map without a maximum counts as one that prefers "
+    f"no place. centered_gaussian: one map for all, standard deviation {SPREAD} sides. random: the map's own cells, "
+    f"shuffled, mean of {SHUFFLES}."
+)
+
+
+def box_mask(boxes: Float[np.ndarray, "boxes 4"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
+    """The pixels whose center is in one of the boxes, and of each box the pixel at its own center.
+
+    Args:
+        boxes: x, y, w, h in fractions of the picture, origin at the top left.
+        side: of the mask, in pixels.
+    """
+    mask = np.zeros((side, side), bool)
+    for x, y, width, height in boxes:
+        left, right = (np.ceil(np.array([x, x + width]) * side - 0.5)).astype(int).clip(0, side)
+        top, bottom = (np.ceil(np.array([y, y + height]) * side - 0.5)).astype(int).clip(0, side)
+        mask[top:bottom, left:right] = True
+        row, column = (min(int(one * side), side - 1) for one in (y + height / 2, x + width / 2))
+        mask[row, column] = True
+    return mask
+
+
+def measure(
+    maps: Float[np.ndarray, "pairs side side"], masks: Bool[np.ndarray, "pairs side side"]
+) -> Float[np.ndarray, "pairs metrics"]:
+    """Every metric of `METRICS` for pairs of a map and the boxes, all from 0 to 1.
+
+    Args:
+        maps: not negative, of any scale.
+        masks: with one pixel at least.
+    """
+    flat, inside = maps.reshape(len(maps), -1), masks.reshape(len(maps), -1)
+    flat = np.where(flat.max(1, keepdims=True) > 0, flat, 1.0)
+    highest = flat.max(1, keepdims=True)
+    top = flat >= highest * (1 - 1e-6)
+    told = [(top & inside).sum(1) / top.sum(1), (flat * inside).sum(1) / flat.sum(1)]
+    for share in SHARES:
+        region = flat >= share * highest
+        told.append((region & inside).sum(1) / (region | inside).sum(1))
+    return np.stack(told, axis=1).astype(np.float64)
+
+
+def centered_gaussian(side: int = SIDE) -> Float[np.ndarray, "{side} {side}"]:
+    """The null of a reader who always points at the middle of the picture."""
+    away = ((np.arange(side) + 0.5) / side - 0.5) / SPREAD
+    fall = np.exp(-(away**2) / 2)
+    return np.outer(fall, fall)
+
+
+def measure_shuffled(
+    grids: Float[np.ndarray, "pairs rows columns"],
+    masks: Bool[np.ndarray, "pairs side side"],
+    names: Sequence[str],
+    seed: int,
+) -> Float[np.ndarray, "pairs metrics"]:
+    """The null of random maps: each map's own cells in random places, so that it is as sparse; mean of `SHUFFLES`.
+
+    Args:
+        grids: maps on the grid of the network.
+        masks: of the boxes.
+        names: what each pair is called; its shuffles are a function of the seed and of that.
+        seed: of all shuffles.
+    """
+    cells = grids.reshape(len(grids), -1)
+    told = np.zeros((len(grids), len(METRICS)))
+    draws = [generator(seed, "shuffle", name) for name in names]
+    for _ in range(SHUFFLES):
+        shuffled = np.stack([draw.permutation(one) for draw, one in zip(draws, cells, strict=True)])
+        told += measure(to_square(shuffled.reshape(grids.shape), masks.shape[-1]), masks) / SHUFFLES
+    return told
+
+
+def judge_localization(
+    table: pl.DataFrame, kinds: Sequence[str], space: LabelSpace, *, replicates: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """Means per finding and over findings, with patient-level intervals and differences from both nulls.
+
+    Args:
+        table: `COLUMNS`, then `<kind>/<metric>` and `<kind>:random/<metric>` of every kind of map, and
+            `centered_gaussian/<metric>`; at least one row.
+        kinds: of maps.
+        space: findings and groups.
+        replicates: patient-bootstrap replicates.
+        seed: of the bootstrap.
+
+    Returns:
+        What `trcgl.evaluation/1` holds as `localization`.
+    """
+    columns = [f"{one}/{metric}" for one in _sources(kinds) for metric in METRICS]
+    patients, owner = np.unique(table["patient_id"].to_numpy(), return_inverse=True)
+    names = [one for one in space.findings if (table["finding"] == one).any()]
+    place = np.array([names.index(one) for one in table["finding"]])
+    weight = table["weight"].to_numpy()
+    values = table.select(columns).to_numpy().astype(np.float64)
+    means = np.stack(
+        [np.average(values[place == one], axis=0, weights=weight[place == one]) for one in range(len(names))]
+    )
+    samples = _resampled(values, weight, place, owner, (len(patients), len(names)), replicates, seed)
+    findings: dict[str, Any] = {}
+    freedom = []
+    for one, name in enumerate(names):
+        rows = place == one
+        present = np.ones(rows.sum())
+        freedom.append(effective_patients(present, owner[rows], weight[rows]) - 1)
+        own_patients = len(np.unique(owner[rows]))
+        findings[name] = {
+            "group": space.groups.get(name),
+            "images": int(rows.sum()),
+            "patients": own_patients,
+            "few": own_patients < FEW,
+            "area": float(np.average(table["area"].to_numpy()[rows], weights=weight[rows])),
+            **_told(kinds, columns, means[one : one + 1], samples[:, one : one + 1], np.array(freedom[-1:])),
+        }
+    return {
+        "images": table["image_id"].n_unique(),
+        "patients": len(patients),
+        "boxes": int(table["boxes"].sum()),
+        "kinds": list(kinds),
+        "overall": _told(kinds, columns, means, samples, np.array(freedom)),
+        "findings": findings,
+        "side": SIDE,
+        "method": METHOD,
+    }
+
+
+def _sources(kinds: Sequence[str]) -> list[str]:
+    return [*kinds, *(f"{kind}:random" for kind in kinds), "centered_gaussian"]
+
+
+def _resampled(
+    values: Float[np.ndarray, "rows columns"],
+    weight: Float[np.ndarray, " rows"],
+    place: np.ndarray,
+    owner: np.ndarray,
+    shape: tuple[int, int],
+    replicates: int,
+    seed: int,
+) -> Float[np.ndarray, "replicates findings columns"]:
+    """Weighted means of every finding on every replicate, NaN where no patient of the finding was drawn."""
+    patients, findings = shape
+    total = np.zeros((patients, findings, values.shape[1]))
+    mass = np.zeros((patients, findings))
+    np.add.at(total, (owner, place), weight[:, None] * values)
+    np.add.at(mass, (owner, place), weight)
+    parts = []
+    for first in range(0, replicates, CHUNK):
+        chunk = range(first, min(first + CHUNK, replicates))
+        counts = np.stack([draw_patients(patients, seed, one) for one in chunk]).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the finding undefined
+            parts.append(
+                (counts @ total.reshape(patients, -1)).reshape(len(chunk), findings, -1) / (counts @ mass)[..., None]
+            )
+    return np.concatenate(parts)
+
+
+def _told(
+    kinds: Sequence[str],
+    columns: list[str],
+    means: Float[np.ndarray, "findings columns"],
+    samples: Float[np.ndarray, "replicates findings columns"],
+    freedom: Float[np.ndarray, " findings"],
+) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for kind in kinds:
+        told[kind] = {}
+        for metric in METRICS:
+            own = columns.index(f"{kind}/{metric}")
+            one = mean_of(means[:, own], samples[..., own], freedom)
+            one["against"] = {}
+            for null in NULLS:
+                other = columns.index(f"{kind}:random/{metric}" if null == "random" else f"{null}/{metric}")
+                gap = samples[..., own] - samples[..., other]
+                difference = mean_of(means[:, own] - means[:, other], gap, freedom, difference_interval)
+                one["against"][null] = {
+                    "value": float(means[:, other].mean()),
+                    "difference": difference["value"],
+                    "ci": difference["ci"],
+                }
+            told[kind][metric] = one
+    return told
