@@ -3,12 +3,11 @@
 A stage is imported only when its verb runs, so that `trcgl --help` is there at once.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs, study_verbs
-from trcgl.core.errors import DataError, RecipeError
+from trcgl import drawn_verbs, predict_verb, study_verbs
+from trcgl.core.errors import RecipeError
 from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
 NOTICE = "Research use only. Not a medical device."
@@ -158,45 +157,6 @@ def _compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test
     return Done(told, markdown(told))
 
 
-def _predict(
-    run: Path,
-    paths: tuple[Path, ...],
-    /,
-    *,
-    out: Path | None = None,
-    format: Literal["csv", "parquet", "json"] | None = None,
-    batch_size: int = 64,
-    workers: int = 0,
-) -> Done:
-    """Calibrated scores for files and folders; unreadable files are listed and the rest is done.
-
-    Args:
-        run: A run folder, or a model folder.
-        paths: Files (PNG, JPEG, DICOM), and folders that are searched in any depth.
-        out: The table to write (.csv, .parquet, .json); without it CSV goes to stdout.
-        format: Overrules the ending of --out.
-        batch_size: Images that are scored at once.
-        workers: Threads that decode; 0 takes one per CPU.
-    """
-    from trcgl.use.predict import as_text, check_out, predict, write_scores
-
-    if out is None and format == "parquet":
-        raise DataError("Parquet cannot be printed. Name a file with --out.")
-    if out is not None:
-        check_out(out, format)
-    scores = predict(run, paths, batch_size=batch_size, workers=workers)
-    print(NOTICE, file=sys.stderr)
-    if not scores.calibrated:
-        print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
-    for image, reason in scores.unreadable.iter_rows():
-        print(f"unreadable: {image}: {reason}", file=sys.stderr)
-    if out is None:
-        return Done(scores.to_dict(), as_text(scores, "json" if format == "json" else "csv").rstrip("\n"))
-    files = [str(one) for one in write_scores(scores, out, format)]
-    told = f"{scores.table.height:,} images scored, {scores.unreadable.height:,} unreadable: {', '.join(files)}"
-    return Done(scores.to_dict() | {"files": files}, told)
-
-
 def _demo(*, out: Path = Path("trcgl-demo")) -> Done:
     """Everything on drawn phantoms, on a laptop CPU, in minutes.
 
@@ -277,9 +237,9 @@ VERBS: dict[str, Verb] = {
         study_verbs.study,
     ),
     "predict": Verb(
-        "Calibrated scores for files and folders.",
-        "trcgl predict run scans/ --out scores.csv",
-        plain(_predict),
+        "Calibrated scores for files, folders and tables of paths.",
+        predict_verb.EXAMPLE,
+        predict_verb.predict,
     ),
     "doctor": Verb(
         "What this machine has: torch, GPU, decoders, disk.",

@@ -12,7 +12,10 @@ from tests.model.small_dataset import SPACE, small_recipe
 from trcgl.core.errors import CheckpointError, DataError
 from trcgl.model.folder import save_model, update_calibration
 from trcgl.model.trcgl_net import build_network
-from trcgl.use.predict import as_text, find_files, predict, write_scores
+from trcgl.use.inputs import find_files
+from trcgl.use.options import PredictOptions
+from trcgl.use.predict import predict
+from trcgl.use.scores import as_text, write_scores
 
 THRESHOLDS = dict(zip(SPACE.findings, (0.4, 0.5, 0.6, 0.7), strict=True))
 
@@ -79,7 +82,7 @@ def test_a_file_that_is_named_twice_is_scored_once(scans):
 def test_scores_depend_neither_on_batches_nor_on_workers(run, scans):
     whole = predict(run, [scans]).table.select(pl.col("^score/.*$")).to_numpy()
     for settings in ({"batch_size": 1}, {"batch_size": 2, "workers": 1}):
-        parts = predict(run, [scans], **settings).table.select(pl.col("^score/.*$")).to_numpy()
+        parts = predict(run, [scans], PredictOptions(**settings)).table.select(pl.col("^score/.*$")).to_numpy()
         np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
