@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +19,7 @@ def read_ahead(
     workers: int = 0,
     study: bool = False,
     seconds: float = SECONDS,
-) -> Iterator[tuple[str, ReadFile | str]]:
+) -> Generator[tuple[str, ReadFile | str], None, None]:
     """Every file in order, or the reason that it cannot be read.
 
     A decoder that crashes or hangs costs its file alone; another process takes its place.

@@ -90,7 +90,7 @@ class Ensemble:
             order = [member.space.index(finding) for finding in self.findings]
             for version in (images, images[:, :, ::-1])[: 1 + tta]:
                 every.append(member.score(version, batch_size=batch_size)[:, order])
-        score = np.mean(every, axis=0, dtype=np.float64).astype(np.float32)
+        score = np.stack(every).mean(axis=0, dtype=np.float64).astype(np.float32)
         if not np.isfinite(score).all():
             raise CheckpointError("the model gives scores that are not finite. Train it again.")
         return score

@@ -6,7 +6,7 @@ Files that cannot be read are listed with their reasons and the rest is done.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -163,8 +163,8 @@ class _Command:
         if not ids:
             raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
         scores = np.array([row for one in batches for row in one.scores], np.float32)
-        members = tuple((name,) for name in ids)
-        first: Mapping[str, pl.Series] = {"image_id": pl.Series(ids, dtype=pl.String)}
+        members: tuple[tuple[str, ...], ...] = tuple((name,) for name in ids)
+        first: dict[str, pl.Series] = {"image_id": pl.Series(ids, dtype=pl.String)}
         if self.by_study:
             studies, scores = fused([str(study) for one in batches for study in one.studies], scores)
             members = tuple(tuple(ids[row] for row in rows) for rows in studies.values())

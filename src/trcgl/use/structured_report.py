@@ -144,18 +144,21 @@ def _header(path: Path, name: str) -> "Dataset":
 
 def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> "ComprehensiveSR":
     import highdicom as hd
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     name = row["study_id"] if scores.by_study else row["image_id"]
     if len({(one.PatientID, one.StudyInstanceUID) for one in sources}) > 1:
         raise DataError(
             f"{name}: no SR, as its images are of several patients or DICOM studies. Fuse by another column."
         )
+    content = _content(sources, row, scores)
+    scheme = CodingSchemeIdentificationItem(SCHEME, name="Findings of the trcgl label space")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return hd.sr.ComprehensiveSR(
                 evidence=sources,
-                content=_content(sources, row, scores),
+                content=content,
                 series_instance_uid=hd.UID(),
                 series_number=1,
                 sop_instance_uid=hd.UID(),
@@ -165,7 +168,7 @@ def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores
                 software_versions=__version__,
                 device_serial_number=scores.weights_sha256[:16],
                 series_description=RESEARCH_USE,
-                coding_schemes=[hd.CodingSchemeIdentificationItem(SCHEME, name="Findings of the trcgl label space")],
+                coding_schemes=[scheme],
                 specific_character_set="ISO_IR 192",
             )
         except Exception:
@@ -195,7 +198,10 @@ def _algorithm(scores: Scores) -> "AlgorithmIdentification":
 
     name = "trcgl " + " + ".join(dict.fromkeys(one["name"] for one in scores.models))
     parameters = [f"weights SHA-256 {one['weights_sha256']}" for one in scores.models]
-    parameters += [f"calibrated: {'yes' if scores.calibrated else 'no'}", f"mirror image averaged: {scores.tta}"]
+    parameters += [
+        f"calibrated: {'yes' if scores.calibrated else 'no'}",
+        f"mirror image averaged: {'yes' if scores.tta else 'no'}",
+    ]
     return AlgorithmIdentification(name=name, version=__version__, parameters=parameters)
 
 
