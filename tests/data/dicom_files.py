@@ -74,9 +74,9 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def lut(values: np.ndarray) -> Dataset:
+def lut(values: np.ndarray, first: int = 0) -> Dataset:
     item = Dataset()
-    item.LUTDescriptor = [len(values), 0, 16]
+    item.LUTDescriptor = [len(values), first, 16]
     item.LUTData = values.astype(np.uint16).tobytes()
     item["LUTData"].VR = "OW"
     item["LUTDescriptor"].VR = "US"
