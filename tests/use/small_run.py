@@ -38,16 +38,10 @@ def write_run(folder, *, seed=0, space=SPACE, side=32, fit="letterbox", threshol
 def study_file(image, study, *, seed=0, **elements):
     """A DICOM radiograph of `PATIENT`: UIDs are `1.2.<study>` and `1.2.<study>.1.<image>`."""
     pixels = np.random.default_rng(seed + image).integers(0, 4096, (40, 36), dtype=np.uint16)
-    return dicom(
-        pixels,
-        **PATIENT,
-        **{
-            "StudyInstanceUID": f"1.2.{study}",
-            "SeriesInstanceUID": f"1.2.{study}.1",
-            "SOPInstanceUID": f"1.2.{study}.1.{image}",
-            "StudyDate": "20260102",
-            "AccessionNumber": "ACC-99",
-            "StudyDescription": "Thorax pa",
-            **elements,
-        },
-    )
+    uids = {
+        "StudyInstanceUID": f"1.2.{study}",
+        "SeriesInstanceUID": f"1.2.{study}.1",
+        "SOPInstanceUID": f"1.2.{study}.1.{image}",
+    }
+    told = {"StudyDate": "20260102", "AccessionNumber": "ACC-99", "StudyDescription": "Thorax pa"}
+    return dicom(pixels, **{**PATIENT, **uids, **told, **elements})

@@ -53,7 +53,7 @@ def texts(content, meaning):
 
 def test_scores_thresholds_and_source_are_read_back(reported, tmp_path):
     scores, _, reports = reported
-    assert reports.written == (tmp_path / "sr" / "a.dcm.sr.dcm", tmp_path / "sr" / "b.dcm.sr.dcm")
+    assert reports.written == tuple(tmp_path / "sr" / "sub" / f"{one}.dcm.sr.dcm" for one in "ab")
     report = hd.sr.srread(reports.written[0])
     assert isinstance(report, hd.sr.ComprehensiveSR)
     assert isinstance(report.content, hd.sr.MeasurementReport)
@@ -137,10 +137,10 @@ def test_a_source_without_the_elements_costs_its_report_and_tells_no_value(run, 
     assert len(reports["written"]) == 2
     (failed,) = reports["failed"]
     assert (failed["name"], failed["reason"]) == (
-        "odd.dcm",
-        "odd.dcm: no SR without SeriesInstanceUID. Export it from the archive again.",
+        "sub/odd.dcm",
+        "sub/odd.dcm: no SR without SeriesInstanceUID. Export it from the archive again.",
     )
-    assert hd.sr.srread(tmp_path / "sr" / "b.dcm.sr.dcm").PatientID is None
+    assert not hd.sr.srread(tmp_path / "sr" / "sub" / "b.dcm.sr.dcm").PatientID
     for text in (said.out, said.err, (tmp_path / "s.csv").read_text()):
         assert not any(secret in text for secret in (*PATIENT.values(), "Noether", "ACC-99", "1.2.7"))
 
