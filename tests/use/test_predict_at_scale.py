@@ -58,7 +58,7 @@ def test_a_file_that_crashes_its_decoder_and_one_that_hangs_it_are_two_rows(run,
     for name, side in (("a.png", 40), ("b-kills.png", 13), ("c.png", 40), ("e.png", 40)):
         Image.fromarray(np.full((side, side), 90, np.uint8)).save(scans / name)
     os.mkfifo(scans / "d-hangs.png")
-    scores = predict(run, [scans], PredictOptions(seconds=8, **ONE))
+    scores = predict(run, [scans], PredictOptions(seconds=8.0, **ONE))
     assert scores.table["image_id"].to_list() == ["a.png", "c.png", "e.png"]
     reasons = dict(scores.unreadable.iter_rows())
     assert set(reasons) == {"b-kills.png", "d-hangs.png"}
@@ -66,12 +66,17 @@ def test_a_file_that_crashes_its_decoder_and_one_that_hangs_it_are_two_rows(run,
     assert reasons["d-hangs.png"].startswith("its decoder took more than 8 s")
 
 
-def test_mirror_images_are_averaged(run, scans, tmp_path):
-    for path in scans.glob("*.png"):
-        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / path.name)
-    plain, mirrored = (scored(predict(run, [one], PredictOptions(**ONE))) for one in (scans, tmp_path))
+def test_mirror_images_are_averaged(run, tmp_path):
+    draw = np.random.default_rng(1)
+    for number in range(3):  # of the model's size, as padding and resizing need not be symmetric
+        pixels = draw.integers(0, 255, (32, 32), dtype=np.uint8)
+        for name, shown in (("as they are", pixels), ("mirrored", pixels[:, ::-1])):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / name / f"{number}.png")
+    folders = tmp_path / "as they are", tmp_path / "mirrored"
+    plain, mirrored = (scored(predict(run, [one], PredictOptions(**ONE))) for one in folders)
     assert np.abs(plain - mirrored).max() > 1e-3
-    both = scored(predict(run, [scans], PredictOptions(tta=True, **ONE)))
+    both = scored(predict(run, [folders[0]], PredictOptions(tta=True, **ONE)))
     np.testing.assert_allclose(both, (plain + mirrored) / 2, atol=1e-6)
 
 
@@ -246,6 +251,12 @@ def test_a_file_of_the_name_of_the_journal_is_not_taken_for_one(run, scans, tmp_
     with pytest.raises(DataError, match="was not left by an interrupted predict"):
         predict_to(tmp_path / "out.csv", run, [scans], PredictOptions(**ONE))
     assert (tmp_path / "out.csv.partial").read_text() == "mine\n"
+
+
+def test_files_of_which_none_can_be_read_leave_nothing_behind(run, scans, tmp_path):
+    with pytest.raises(DataError, match="not one of 1 files can be read"):
+        predict_to(tmp_path / "out.csv", run, [scans / "notes.txt"], PredictOptions(**ONE))
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_in_the_command_line_says_that_the_same_command_goes_on(run, scans, tmp_path, counted, capsys):

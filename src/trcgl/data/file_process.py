@@ -16,7 +16,7 @@ from trcgl.data.isolated import IsolatedProcess, Lost, serve
 from trcgl.data.radiograph import Fit, fit_square, load_file, read_bytes
 
 SECONDS = 180.0
-"""What one file may take; more than gdcm's process inside may, so that none is left behind."""
+"""What one file may take; more than gdcm's process inside may, whose own message says more."""
 
 Shape = tuple[int, Fit]
 """Side of a square picture in pixels, and how the radiograph is made square."""

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO
 
 from trcgl.core.errors import DataError
 
 _ANSWER, _REASON = b"\0", b"\1"
 _START_SECONDS = 120.0
+_serving = False
+"""Whether this process is such a process itself."""
 
 
 class Lost(ValueError):
@@ -56,9 +59,8 @@ class IsolatedProcess:
 
     def close(self) -> None:
         """End the process, whatever it does; a later question starts another."""
-        process = self._process
-        if process is not None:
-            process.kill()
+        if self._process is not None:
+            _kill(self._process)
 
     def _start(self) -> None:
         atexit.unregister(self.close)
@@ -68,6 +70,7 @@ class IsolatedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            process_group=None if _serving else 0,  # so that what it starts dies with it
         )
         try:
             self._exchange(None, _START_SECONDS)
@@ -83,7 +86,7 @@ class IsolatedProcess:
 
         def stop() -> None:
             late.set()
-            process.kill()
+            _kill(process)
 
         watch = threading.Timer(seconds, stop)
         watch.daemon = True
@@ -100,13 +103,15 @@ class IsolatedProcess:
             watch.cancel()
 
     def _bury(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
+        _kill(process)
         process.communicate()
         self._process = None
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
     """Answer questions from stdin until the parent is gone."""
+    global _serving
+    _serving = True
     # An interruption is the parent's to handle: a file must not count as damaged because the user pressed Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -123,6 +128,14 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
         except Exception as error:  # every reason goes back to the parent
             told = _REASON + (str(error) or type(error).__name__).encode()
         _send(answers, told)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    if _serving:
+        process.kill()
+    elif process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _send(stream: IO[bytes], content: bytes) -> None:

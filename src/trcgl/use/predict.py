@@ -136,6 +136,10 @@ class _Command:
             read = track(reading, total=len(todo), what="scoring radiographs", unit="images")
             while part := list(islice(read, options.batch_size)):
                 journal.add(self._batch(part))
+        unreadable = [reason for one in journal.batches for reason in one.unreadable]
+        if not any(one.image_ids for one in journal.batches):
+            journal.remove()  # there is nothing to go on with
+            raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
         return self._scores(journal.batches)
 
     def _batch(self, part: Sequence[tuple[str, ReadFile | str]]) -> Batch:
@@ -160,8 +164,6 @@ class _Command:
     def _scores(self, batches: Sequence[Batch]) -> Scores:
         ids = [name for one in batches for name in one.image_ids]
         unreadable = [reason for one in batches for reason in one.unreadable]
-        if not ids:
-            raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
         scores = np.array([row for one in batches for row in one.scores], np.float32)
         members: tuple[tuple[str, ...], ...] = tuple((name,) for name in ids)
         first: dict[str, pl.Series] = {"image_id": pl.Series(ids, dtype=pl.String)}
