@@ -3,14 +3,13 @@
 A stage is imported only when its verb runs, so that `trcgl --help` is there at once.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs, explain_verb, study_verbs
-from trcgl.core.errors import DataError, RecipeError
-from trcgl.verb import NOTICE, Chosen, Done, Verb, chosen_recipe, first_line, plain
+from trcgl import drawn_verbs, explain_verb, predict_verb, study_verbs
+from trcgl.core.errors import RecipeError
+from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
 
 def _prepare(arguments: list[str]) -> Chosen:
@@ -184,45 +183,6 @@ def _compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test
     return Done(told, markdown(told))
 
 
-def _predict(
-    run: Path,
-    paths: tuple[Path, ...],
-    /,
-    *,
-    out: Path | None = None,
-    format: Literal["csv", "parquet", "json"] | None = None,
-    batch_size: int = 64,
-    workers: int = 0,
-) -> Done:
-    """Calibrated scores for files and folders; unreadable files are listed and the rest is done.
-
-    Args:
-        run: A run folder, or a model folder.
-        paths: Files (PNG, JPEG, DICOM), and folders that are searched in any depth.
-        out: The table to write (.csv, .parquet, .json); without it CSV goes to stdout.
-        format: Overrules the ending of --out.
-        batch_size: Images that are scored at once.
-        workers: Threads that decode; 0 takes one per CPU.
-    """
-    from trcgl.use.predict import as_text, check_out, predict, write_scores
-
-    if out is None and format == "parquet":
-        raise DataError("Parquet cannot be printed. Name a file with --out.")
-    if out is not None:
-        check_out(out, format)
-    scores = predict(run, paths, batch_size=batch_size, workers=workers)
-    print(NOTICE, file=sys.stderr)
-    if not scores.calibrated:
-        print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
-    for image, reason in scores.unreadable.iter_rows():
-        print(f"unreadable: {image}: {reason}", file=sys.stderr)
-    if out is None:
-        return Done(scores.to_dict(), as_text(scores, "json" if format == "json" else "csv").rstrip("\n"))
-    files = [str(one) for one in write_scores(scores, out, format)]
-    told = f"{scores.table.height:,} images scored, {scores.unreadable.height:,} unreadable: {', '.join(files)}"
-    return Done(scores.to_dict() | {"files": files}, told)
-
-
 def _demo(*, out: Path = Path("trcgl-demo")) -> Done:
     """Everything on drawn phantoms, on a laptop CPU, in minutes.
 
@@ -302,9 +262,9 @@ VERBS: dict[str, Verb] = {
         study_verbs.study,
     ),
     "predict": Verb(
-        "Calibrated scores for files and folders.",
-        "trcgl predict run scans/ --out scores.csv",
-        plain(_predict),
+        "Calibrated scores for files, folders and tables of paths.",
+        predict_verb.EXAMPLE,
+        predict_verb.predict,
     ),
     "explain": Verb(
         "Where the model looked: overlays for files and folders, or a gallery of a judged split.",

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.model.small_dataset import SPACE, write_dataset
-from tests.use.small_run import write_run
+from tests.use.small_run import write_run_beside
 from trcgl import cli
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.data.store import open_dataset
@@ -27,7 +27,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judged(dataset, tmp_path_factory):
     """A judged run and its evaluation."""
-    folder = write_run(tmp_path_factory.mktemp("runs") / "run", dataset, attention_gate=0.5)
+    folder = write_run_beside(dataset, tmp_path_factory.mktemp("runs") / "run", attention_gate=0.5)
     return folder, evaluate_run(folder)
 
 
@@ -133,7 +133,7 @@ def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(judged, dat
 
 
 def test_a_split_that_was_not_judged_has_no_gallery(dataset, tmp_path):
-    folder = write_run(tmp_path / "run", dataset)
+    folder = write_run_beside(dataset, tmp_path / "run")
     with pytest.raises(DataError, match="run `trcgl evaluate` first"):
         gallery(folder, open_model(folder), open_dataset(dataset), tmp_path / "out")
 
@@ -167,6 +167,6 @@ def test_localization_can_be_switched_off(judged, capsys):
 
 def test_without_boxes_no_map_is_made(tmp_path, monkeypatch):
     bare = write_dataset(tmp_path / "bare")
-    folder = write_run(tmp_path / "run", bare, head="linear")
+    folder = write_run_beside(bare, tmp_path / "run", head="linear")
     monkeypatch.setattr("trcgl.model.localize.maps", None)
     assert "localization" not in evaluate_run(folder, split="val")

@@ -5,36 +5,19 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from PIL import Image
 
-from tests.model.small_dataset import SPACE, small_recipe
+from tests.use.small_run import THRESHOLDS, write_run
 from trcgl.core.errors import CheckpointError, DataError
-from trcgl.model.folder import save_model, update_calibration
-from trcgl.model.trcgl_net import build_network
-from trcgl.use.predict import as_text, find_files, predict, write_scores
-
-THRESHOLDS = dict(zip(SPACE.findings, (0.4, 0.5, 0.6, 0.7), strict=True))
+from trcgl.use.inputs import find_files
+from trcgl.use.options import PredictOptions
+from trcgl.use.predict import predict
+from trcgl.use.scores import as_text, write_scores
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder with an untrained, calibrated model."""
-    recipe, graph = small_recipe(), torch.eye(4)
-    folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
-    save_model(
-        folder / "model",
-        build_network(recipe.model, 4, graph).eval(),
-        recipe=recipe,
-        space=SPACE,
-        preprocessing={"image_size": 32, "fit": "letterbox"},
-        adjacency=graph,
-        training_patient_digest="0",
-        license="none",
-    )
-    update_calibration(folder / "model", THRESHOLDS, 1.5)
-    return folder
+    return write_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -79,7 +62,7 @@ def test_a_file_that_is_named_twice_is_scored_once(scans):
 def test_scores_depend_neither_on_batches_nor_on_workers(run, scans):
     whole = predict(run, [scans]).table.select(pl.col("^score/.*$")).to_numpy()
     for settings in ({"batch_size": 1}, {"batch_size": 2, "workers": 1}):
-        parts = predict(run, [scans], **settings).table.select(pl.col("^score/.*$")).to_numpy()
+        parts = predict(run, [scans], PredictOptions(**settings)).table.select(pl.col("^score/.*$")).to_numpy()
         np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 

@@ -1,5 +1,6 @@
 """DICOM pixels through pydicom: modality LUT, VOI LUT or window, photometric interpretation (PS3.3 C.7.6.3, C.11)."""
 
+import hashlib
 import io
 import struct
 import warnings
@@ -78,6 +79,20 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
         raise UnreadableImage(
             f"{name}: cannot be decoded ({what}). Copy it again; `trcgl doctor` lists the decoders."
         ) from error
+
+
+def study_digest(content: bytes) -> str | None:
+    """The first 16 digits of the SHA-256 of a file's StudyInstanceUID, or None without one.
+
+    Who holds the UID can tell the study; a table with digests alone names no examination.
+    """
+    import pydicom
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+        uid = str(header.get("StudyInstanceUID") or "").strip()
+    return hashlib.sha256(uid.encode()).hexdigest()[:16] if uid else None
 
 
 def _transfer_syntax(content: bytes) -> str:

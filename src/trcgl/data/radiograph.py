@@ -118,13 +118,12 @@ def read_bytes(
     if not content:
         raise UnreadableImage(f"{name}: the file is empty. Copy it again from the archive.")
     padding, inverted = None, False
-    if content.startswith((_PNG, _JPEG)):
-        kind = "png" if content.startswith(_PNG) else "jpeg"
+    kind = kind_of(content)
+    if kind in ("png", "jpeg"):
         stored = _read_picture(content, name, limits)
-    elif content[128:132] == _DICOM:
+    elif kind == "dicom":
         from trcgl.data.dicom import read_dicom
 
-        kind = "dicom"
         stored, padding, inverted = read_dicom(content, name, limits)
     else:
         raise UnreadableImage(f"{name}: not a PNG, JPEG or DICOM file. Convert it, or leave it out of the table.")
@@ -134,6 +133,15 @@ def read_bytes(
     if size is not None:
         pixels, placement = fit_square(pixels, size, fit)
     return Radiograph(pixels, (rows, columns), placement, pixel_range, kind)
+
+
+def kind_of(content: bytes) -> Literal["png", "jpeg", "dicom"] | None:
+    """What a file is, by its first 132 bytes; None for anything else."""
+    if content.startswith(_PNG):
+        return "png"
+    if content.startswith(_JPEG):
+        return "jpeg"
+    return "dicom" if content[128:132] == _DICOM else None
 
 
 def to_uint8(

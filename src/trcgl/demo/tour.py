@@ -76,7 +76,8 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     from trcgl.generate.train_generator import train_generator
     from trcgl.model.evaluate import evaluate_run
     from trcgl.model.train import train
-    from trcgl.use.predict import as_text, predict
+    from trcgl.use.predict import predict
+    from trcgl.use.scores import as_text
 
     size, started, out = size or DemoSize(), time.monotonic(), Path(out)
     at = {name: out / name for name in FOLDERS}

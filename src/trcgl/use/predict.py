@@ -1,232 +1,198 @@
-"""`trcgl predict`: files or folders in, a table of calibrated scores out.
+"""`trcgl predict`: files, folders or a table in, calibrated scores per image or study out.
 
     trcgl predict runs/nih scans/ --out scores.csv
 
 Files that cannot be read are listed with their reasons and the rest is done.
 """
 
-import json
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
 from trcgl.core import run
-from trcgl.core.errors import DataError, UnreadableImage
+from trcgl.core.errors import DataError
 from trcgl.core.progress import track
-from trcgl.data.radiograph import Fit, read_radiograph
-from trcgl.model.folder import LoadedModel, load_model
-
-SCHEMA = "trcgl.scores/1"
-Format = Literal["csv", "parquet", "json"]
-FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".json": "json"}
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a model says about a set of radiographs.
-
-    Args:
-        findings: in the model's order.
-        table: image_id, then `score/<finding>` (Float32, a probability) and `positive/<finding>` (whether the score
-            reaches the threshold that was fitted on val; null where none was).
-        unreadable: image_id and reason of every file that could not be read.
-        calibrated: whether `trcgl evaluate` has fitted temperature and thresholds.
-        weights_sha256: of the model.
-    """
-
-    findings: tuple[str, ...]
-    table: pl.DataFrame
-    unreadable: pl.DataFrame
-    calibrated: bool
-    weights_sha256: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON value of schema `trcgl.scores/1`."""
-        images = []
-        for row in self.table.iter_rows(named=True):
-            scores = {one: row[f"score/{one}"] for one in self.findings}
-            positive = [one for one in self.findings if row[f"positive/{one}"]] if self.calibrated else None
-            images.append({"image_id": row["image_id"], "scores": scores, "positive": positive})
-        return {
-            "schema": SCHEMA,
-            "weights_sha256": self.weights_sha256,
-            "calibrated": self.calibrated,
-            "findings": list(self.findings),
-            "images": images,
-            "unreadable": self.unreadable.to_dicts(),
-            "research_use": "Research use only. Not a medical device.",
-        }
+from trcgl.data.file_process import ReadFile
+from trcgl.use.decoding import read_ahead
+from trcgl.use.ensemble import Ensemble, load_ensemble
+from trcgl.use.inputs import Inputs, find_inputs, refuse_pictures
+from trcgl.use.journal import Batch, Journal
+from trcgl.use.options import PredictOptions
+from trcgl.use.scores import Format, Scores, check_out, fused, journal_of, score_table, write_scores
+from trcgl.use.structured_report import NEEDS_DICOM, Reports, check_reports, write_reports
 
 
-def predict(model: Path, paths: Sequence[Path], *, batch_size: int = 64, workers: int = 0) -> Scores:
+def predict(model: Path, paths: Sequence[Path], options: PredictOptions | None = None) -> Scores:
     """Score radiographs.
 
     Args:
         model: a run folder, or the model folder in it.
-        paths: files, and folders that are searched for files in any depth; hidden ones are left out.
-        batch_size: images that are scored at once, on the GPU where there is one.
-        workers: threads that decode; 0 takes one per CPU.
+        paths: files, and folders that are searched for files in any depth, hidden ones left out; or one table.
+        options: how they are read and scored.
 
     Returns:
-        One row per readable file. An image_id is the path of the file below the folder that was given, or below the
-        common folder where several paths were given.
+        One row per readable file, or per study. An image_id is the path of the file below the folder that was given,
+        or below the common folder where several paths were given, or as it stands in the table.
 
     Raises:
-        CheckpointError: the model folder is missing or damaged.
-        DataError: a path does not exist, or not one file can be read.
+        CheckpointError: a model folder is missing or damaged, or the models have not the same findings.
+        DataError: a path does not exist, a table is not as the options say, studies are asked of files that name none,
+            or not one file can be read.
     """
-    files = find_files(paths)
-    loaded = load_model(_model_folder(model), device="cuda" if torch.cuda.is_available() else "cpu")
-    read = _read_ahead(files, loaded.image_size, cast(Fit, loaded.fit), 2 * batch_size, workers)
-    read = track(read, total=len(files), what="scoring radiographs")
-    ids: list[str] = []
-    unreadable: list[dict[str, str]] = []
-    scores = [np.empty((0, len(loaded.space.findings)), np.float32)]
-    while part := list(islice(read, batch_size)):
-        pictures = {name: picture for name, picture in part if not isinstance(picture, str)}
-        unreadable += [{"image_id": name, "reason": reason} for name, reason in part if isinstance(reason, str)]
-        if pictures:
-            ids += pictures
-            scores.append(loaded.score(np.stack(list(pictures.values())), batch_size=batch_size))
-    if not ids:
-        raise DataError(f"not one of {len(files)} files can be read, the first because: {unreadable[0]['reason']}")
-    return Scores(
-        loaded.space.findings,
-        _table(ids, np.concatenate(scores), loaded),
-        pl.DataFrame(unreadable, schema={"image_id": pl.String, "reason": pl.String}),
-        loaded.thresholds is not None,
-        loaded.info["weights_sha256"],
-    )
+    options = options or PredictOptions()
+    return _Command(model, paths, options).scores(Journal(None, {}))
 
 
-def find_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Image_id to file, in order of the image_id.
-
-    Raises:
-        DataError: no path was given, one does not exist, or a folder holds no file.
-    """
-    if not paths:
-        raise DataError("no file or folder was given. Name at least one: trcgl predict RUN PATH ...")
-    found: set[Path] = set()
-    for path in map(Path, paths):
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder. Check the path.")
-        inside = _inside(path) if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"{path}: this folder holds no file. Name the folder of the radiographs.")
-        found |= {Path(os.path.abspath(one)) for one in inside}
-    roots = {os.path.abspath(path if Path(path).is_dir() else Path(path).parent) for path in paths}
-    root = os.path.commonpath(roots)
-    return {name: path for name, path in sorted((path.relative_to(root).as_posix(), path) for path in found)}
-
-
-def write_scores(scores: Scores, out: Path, format: Format | None = None) -> list[Path]:
-    """Write the table, and beside it `<name>.unreadable.csv` where files could not be read (JSON holds both).
+def predict_to(
+    out: Path,
+    model: Path,
+    paths: Sequence[Path],
+    options: PredictOptions | None = None,
+    *,
+    format: Format | None = None,
+    sr: Path | None = None,
+) -> tuple[Scores, list[Path], Reports]:
+    """Score radiographs into a file; after an interruption the same call goes on where it was.
 
     Args:
-        scores: what `predict` returned.
-        out: the file; it must be new.
+        out: the table, which must be new; what was scored so far is kept in `<out>.partial` until it is written.
+        model: as in `predict`.
+        paths: as in `predict`.
+        options: as in `predict`.
         format: None takes it from the ending of `out`.
+        sr: folder for one DICOM SR per row, new or empty; None writes none.
 
     Returns:
-        The files that were written.
+        The scores, the files of the table, and what became of the structured reports.
 
     Raises:
-        DataError: a file is there already, the ending names no format, or the disk is full.
+        CheckpointError: as in `predict`.
+        DataError: as in `predict`; or `out` is there, `sr` is not empty, or reports are asked of PNG or JPEG files.
+        RecipeError: `<out>.partial` is of other settings, or of files that changed since.
     """
-    out = Path(out)
-    kind = check_out(out, format)
-    with run.atomic(out) as aside:
-        if kind == "parquet":
-            scores.table.write_parquet(aside)
-        else:
-            aside.write_text(as_text(scores, kind), encoding="utf-8")
-    if kind == "json" or not scores.unreadable.height:
-        return [out]
-    with run.atomic(_beside(out)) as aside:
-        scores.unreadable.write_csv(aside)
-    return [out, _beside(out)]
+    options, out = options or PredictOptions(), Path(out)
+    check_out(out, format)
+    command = _Command(model, paths, options)
+    if sr is not None:
+        check_reports(sr, command.inputs, by_study=command.by_study, resuming=journal_of(out).exists())
+        refuse_pictures(command.inputs.files.items(), NEEDS_DICOM)
+    journal = Journal(journal_of(out), {**command.settings(), "sr": None if sr is None else str(sr)})
+    scores = command.scores(journal)
+    reports = Reports() if sr is None else write_reports(scores, command.inputs.files, sr)
+    written = write_scores(scores, out, format)
+    journal.remove()
+    return scores, written, reports
 
 
-def check_out(out: Path, format: Format | None = None) -> Format:
-    """The format that `out` will have.
+class _Command:
+    """One call of `predict`: what it scores, with what, and how."""
 
-    Raises:
-        DataError: `out` or the list of unreadable files beside it is there already, or the ending names no format.
-    """
-    kind = format or FORMATS.get(out.suffix.lower())
-    if kind is None:
-        raise DataError(f"{out}: the ending names no format. Use {', '.join(FORMATS)}, or say --format.")
-    for path in (out, _beside(out)):
-        if path.exists():
-            raise DataError(f"{path} is there already. Choose another --out, or remove it yourself.")
-    return kind
+    def __init__(self, model: Path, paths: Sequence[Path], options: PredictOptions) -> None:
+        self.options = options
+        self.inputs: Inputs = find_inputs(
+            paths, path_column=options.path_column, study_column=options.study_column, root=options.root
+        )
+        self.by_study = options.by_study or options.study_column is not None
+        self.of_dicom = self.by_study and self.inputs.studies is None
+        if self.of_dicom:
+            why = "PNG and JPEG files name no study. Give a table with --study-column, or leave --by-study out."
+            refuse_pictures(self.inputs.files.items(), why)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.models: Ensemble = load_ensemble([model, *options.ensemble], device=self.device)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the bytes of the result."""
+        studies = self.inputs.studies
+        return {
+            "models": self.models.identity,
+            "tta": self.options.tta,
+            "by_study": self.by_study,
+            "batch_size": self.options.batch_size,
+            "device": self.device,
+            "files": run.digest([_fingerprint(name, path) for name, path in self.inputs.files.items()]),
+            "studies": run.digest([f"{name}\0{study}" for name, study in studies.items()]) if studies else None,
+        }
+
+    def scores(self, journal: Journal) -> Scores:
+        """Score what the journal does not hold yet."""
+        options, done = self.options, sum(one.files for one in journal.batches)
+        todo = list(self.inputs.files.items())[done:]
+        reading = read_ahead(
+            todo,
+            self.models.shapes,
+            ahead=2 * options.batch_size,
+            workers=options.workers,
+            study=self.of_dicom,
+            seconds=options.seconds,
+        )
+        with closing(reading):
+            read = track(reading, total=len(todo), what="scoring radiographs", unit="images")
+            while part := list(islice(read, options.batch_size)):
+                journal.add(self._batch(part))
+        unreadable = [reason for one in journal.batches for reason in one.unreadable]
+        if not any(one.image_ids for one in journal.batches):
+            journal.remove()  # there is nothing to go on with
+            raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
+        return self._scores(journal.batches)
+
+    def _batch(self, part: Sequence[tuple[str, ReadFile | str]]) -> Batch:
+        batch, read = Batch(), []
+        for name, one in part:
+            if isinstance(one, str):
+                batch.unreadable.append([name, one])
+            elif self.of_dicom and one.study is None:
+                batch.unreadable.append([name, "names no study (StudyInstanceUID). Leave --by-study out."])
+            else:
+                batch.image_ids.append(name)
+                batch.studies.append(self.inputs.studies[name] if self.inputs.studies else one.study)
+                read.append(one)
+        if read:
+            pictures = {
+                shape: np.stack([one.pictures[place] for one in read]) for place, shape in enumerate(self.models.shapes)
+            }
+            scores = self.models.score(pictures, tta=self.options.tta, batch_size=self.options.batch_size)
+            batch.scores.extend(scores.tolist())
+        return batch
+
+    def _scores(self, batches: Sequence[Batch]) -> Scores:
+        ids = [name for one in batches for name in one.image_ids]
+        unreadable = [reason for one in batches for reason in one.unreadable]
+        scores = np.array([row for one in batches for row in one.scores], np.float32)
+        members: tuple[tuple[str, ...], ...] = tuple((name,) for name in ids)
+        first: dict[str, pl.Series] = {"image_id": pl.Series(ids, dtype=pl.String)}
+        if self.by_study:
+            studies, scores = fused([str(study) for one in batches for study in one.studies], scores)
+            members = tuple(tuple(ids[row] for row in rows) for rows in studies.values())
+            first = {
+                "study_id": pl.Series(list(studies), dtype=pl.String),
+                "images": pl.Series([len(one) for one in members], dtype=pl.Int64),
+                "image_ids": pl.Series(["|".join(one) for one in members], dtype=pl.String),
+            }
+        models, thresholds = self.models, self.models.thresholds
+        return Scores(
+            findings=models.findings,
+            table=score_table(first, scores, models.findings, thresholds),
+            unreadable=pl.DataFrame(unreadable, {"image_id": pl.String, "reason": pl.String}, orient="row"),
+            calibrated=thresholds is not None,
+            weights_sha256=models.weights_sha256,
+            models=tuple(models.identity),
+            tta=self.options.tta,
+            knows_mirrored=models.knows_mirrored,
+            members=members,
+        )
 
 
-def as_text(scores: Scores, format: Literal["csv", "json"]) -> str:
-    """The table as CSV, or everything as JSON."""
-    if format == "csv":
-        return scores.table.write_csv(float_precision=6)
-    return json.dumps(scores.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _read_ahead(
-    files: dict[str, Path], size: int, fit: Fit, ahead: int, workers: int
-) -> Iterator[tuple[str, np.ndarray | str]]:
-    """Every file's picture, or the reason that there is none; `ahead` files are decoded while the caller scores."""
-
-    def read(path: Path) -> np.ndarray | str:
-        try:
-            return read_radiograph(path, size=size, fit=fit).pixels
-        except UnreadableImage as error:
-            return str(error).removeprefix(f"{path}: ")
-
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
-    waiting: deque[tuple[str, Future[np.ndarray | str]]] = deque()
+def _fingerprint(name: str, path: Path) -> str:
+    """What changes when a file does; its bytes are not read twice for that."""
     try:
-        for name, path in files.items():
-            waiting.append((name, pool.submit(read, path)))
-            if len(waiting) > ahead:
-                name, future = waiting.popleft()
-                yield name, future.result()
-        for name, future in waiting:
-            yield name, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _table(ids: list[str], scores: np.ndarray, model: LoadedModel) -> pl.DataFrame:
-    findings = model.space.findings
-    columns: dict[str, pl.Series] = {"image_id": pl.Series(ids, dtype=pl.String)}
-    for place, finding in enumerate(findings):
-        columns[f"score/{finding}"] = pl.Series(scores[:, place], dtype=pl.Float32)
-    for place, finding in enumerate(findings):
-        reached = scores[:, place] >= model.thresholds[finding] if model.thresholds else [None] * len(ids)
-        columns[f"positive/{finding}"] = pl.Series(reached, dtype=pl.Boolean)
-    return pl.DataFrame(columns)
-
-
-def _inside(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        found += [Path(parent, one) for one in names if not one.startswith(".")]
-    return found
-
-
-def _model_folder(folder: Path) -> Path:
-    inner = Path(folder) / "model"
-    return inner if inner.is_dir() else Path(folder)
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(f"{out.stem}.unreadable.csv")
+        status = os.stat(path)
+    except OSError:
+        return f"{name}\0missing"
+    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}"

@@ -1,0 +1,101 @@
+"""Scoring many files with `trcgl predict`, against a plain loop: PIL, torchvision transforms, one by one.
+
+    OMP_NUM_THREADS=1 python benchmarks/predict.py [--root ../shared/data/nih-fullres] [--files 1000]
+
+Both score the same files, repeated to `--files`, with the same untrained TRCGL-Net over ConvNeXtV2-Atto at 224 px. The
+wall time of the whole is taken, the start of the decoding processes included, as several cores are what the claim is
+about: it needs at least two that are free. Exits with 1 unless `predict` has at least twice the images per second.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from trcgl.core.recipe import ModelRecipe, Recipe
+from trcgl.data.labels import LabelSpace
+from trcgl.model.folder import LoadedModel, load_model, save_model
+from trcgl.model.trcgl_net import build_network
+from trcgl.use.options import PredictOptions
+from trcgl.use.predict import predict_to
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(os.environ.get("TRCGL_REAL_DATA", BESIDE)) / "nih-fullres"
+SIZE, FINDINGS = 224, 14
+CLAIM = 2.0
+
+
+def write_model(folder: Path) -> Path:
+    """An untrained model: its scores mean nothing and take as long as any."""
+    space = LabelSpace("benchmark", tuple(f"Finding {one}" for one in range(FINDINGS)), {}, "name")
+    recipe = Recipe(name="benchmark", model=ModelRecipe(backbone="convnextv2_atto", image_size=SIZE))
+    graph = torch.eye(FINDINGS)
+    network = build_network(recipe.model, FINDINGS, graph, load_weights=False).eval()
+    save_model(
+        folder,
+        network,
+        recipe=recipe,
+        space=space,
+        preprocessing={"image_size": SIZE, "fit": "letterbox"},
+        adjacency=graph,
+        training_patient_digest="0",
+        license="none",
+    )
+    return folder
+
+
+def plain_loop(model: LoadedModel, paths: list[Path]) -> np.ndarray:
+    """What one writes first."""
+    prepare = transforms.Compose([transforms.Resize((SIZE, SIZE)), transforms.ToTensor()])
+    device = model.network.mean.device
+    scores = []
+    with torch.inference_mode():
+        for path in paths:
+            image = prepare(Image.open(path).convert("L"))[None].to(device)
+            scores.append(torch.sigmoid(model.network(image).logits).cpu().numpy())
+    return np.concatenate(scores)
+
+
+def main() -> int:
+    """Time both and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder of PNG radiographs")
+    parser.add_argument("--files", type=int, default=1000)
+    options = parser.parse_args()
+    found = sorted(options.root.glob("*.png"))
+    if not found:
+        print(f"no PNG files in {options.root}; set TRCGL_REAL_DATA or give --root")
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scans = folder / "scans"
+        scans.mkdir()
+        for number in range(options.files):
+            (scans / f"{number:06d}.png").symlink_to(found[number % len(found)])
+        paths = sorted(scans.iterdir())
+        run = write_model(folder / "model")
+        model = load_model(run, device="cuda" if torch.cuda.is_available() else "cpu")
+        plain_loop(model, paths[:8])
+        start = time.perf_counter()
+        plain = plain_loop(model, paths)
+        peer = time.perf_counter() - start
+        start = time.perf_counter()
+        scores, _, _ = predict_to(folder / "scores.parquet", run, [scans], PredictOptions())
+        ours = time.perf_counter() - start
+    assert scores.table.height == len(plain) == options.files
+    print(f"{options.files} files ({len(found)} PNG of {options.root.name}), {len(os.sched_getaffinity(0))} CPUs")
+    print(f"trcgl predict  {options.files / ours:8.1f} images/s")
+    print(f"plain loop     {options.files / peer:8.1f} images/s")
+    print(f"ratio          {peer / ours:8.2f}   (at least {CLAIM})")
+    return int(peer / ours < CLAIM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

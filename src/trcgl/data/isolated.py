@@ -1,0 +1,152 @@
+"""Work on untrusted files in a process of its own, so that a crash or a hang costs one answer and not the program.
+
+The process is a module of this package that calls `serve`. It is started with the first question, answers one after
+another, and ends with its parent. A message is its length in eight bytes and its content; an answer begins with a zero
+byte, or with a one and the reason why there is none. Nothing is unpickled on either side.
+"""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
+
+from trcgl.core.errors import DataError
+
+_ANSWER, _REASON = b"\0", b"\1"
+_START_SECONDS = 120.0
+_serving = False
+"""Whether this process is such a process itself."""
+
+
+class Lost(ValueError):
+    """The process died of a question, or took too long for it."""
+
+
+class IsolatedProcess:
+    """The process, seen from outside; it may be used by several threads, which take turns.
+
+    Args:
+        module: name of the module that calls `serve`.
+        seconds: what one answer may take.
+    """
+
+    def __init__(self, module: str, seconds: float) -> None:
+        self.seconds = seconds
+        self._module = module
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
+
+    def ask(self, question: bytes) -> bytes:
+        """The answer to one question.
+
+        Raises:
+            ValueError: the process gives a reason why there is none.
+            Lost: the process died of the question or took more than `seconds`; the next one starts another process.
+            DataError: the process cannot be started.
+        """
+        with self._turn:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            answer = self._exchange(question, self.seconds)
+        if answer[:1] == _REASON:
+            raise ValueError(answer[1:].decode())
+        return answer[1:]
+
+    def close(self) -> None:
+        """End the process, whatever it does; a later question starts another."""
+        if self._process is not None:
+            _kill(self._process)
+
+    def _start(self) -> None:
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self._module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=None if _serving else 0,  # so that what it starts dies with it
+        )
+        try:
+            self._exchange(None, _START_SECONDS)
+        except Lost as error:
+            raise DataError(
+                f"a process for decoding (python -m {self._module}) cannot be started. Is memory short? `trcgl doctor` "
+                "shows what this machine has."
+            ) from error
+
+    def _exchange(self, question: bytes | None, seconds: float) -> bytes:
+        process, late = self._process, threading.Event()
+        assert process is not None and process.stdin is not None and process.stdout is not None
+
+        def stop() -> None:
+            late.set()
+            _kill(process)
+
+        watch = threading.Timer(seconds, stop)
+        watch.daemon = True
+        watch.start()
+        try:
+            if question is not None:
+                _send(process.stdin, question)
+            return _receive(process.stdout)
+        except (OSError, EOFError) as error:
+            self._bury(process)
+            why = f"took more than {seconds:g} s" if late.is_set() else "crashed"
+            raise Lost(why) from error
+        finally:
+            watch.cancel()
+
+    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+        _kill(process)
+        process.communicate()
+        self._process = None
+
+
+def serve(answer: Callable[[bytes], bytes]) -> None:
+    """Answer questions from stdin until the parent is gone."""
+    global _serving
+    _serving = True
+    # An interruption is the parent's to handle: a file must not count as damaged because the user pressed Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
+    _send(answers, _ANSWER)  # ready
+    while True:
+        try:
+            question = _receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            told = _ANSWER + answer(question)
+        except Exception as error:  # every reason goes back to the parent
+            told = _REASON + (str(error) or type(error).__name__).encode()
+        _send(answers, told)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    if _serving:
+        process.kill()
+    elif process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _send(stream: IO[bytes], content: bytes) -> None:
+    stream.write(len(content).to_bytes(8, "little"))
+    stream.write(content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> bytes:
+    length = stream.read(8)
+    content = stream.read(int.from_bytes(length, "little"))
+    if len(length) < 8 or len(content) < int.from_bytes(length, "little"):
+        raise EOFError
+    return content

@@ -1,0 +1,69 @@
+"""Radiographs are decoded by several processes while the network scores the batch before."""
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+from trcgl.core.errors import UnreadableImage
+from trcgl.data.file_process import SECONDS, FileProcess, ReadFile, Shape
+
+
+def read_ahead(
+    files: Iterable[tuple[str, Path]],
+    shapes: Sequence[Shape],
+    *,
+    ahead: int,
+    workers: int = 0,
+    study: bool = False,
+    seconds: float = SECONDS,
+) -> Generator[tuple[str, ReadFile | str], None, None]:
+    """Every file in order, or the reason that it cannot be read.
+
+    A decoder that crashes or hangs costs its file alone; another process takes its place.
+
+    Args:
+        files: image_id and file.
+        shapes: in which each is wanted.
+        ahead: files that are decoded beyond the one that the caller has.
+        workers: processes; 0 takes one per CPU.
+        study: whether the digest of the study is wanted.
+        seconds: what one file may take.
+
+    Raises:
+        DataError: the processes cannot be started.
+    """
+    count = workers or len(os.sched_getaffinity(0))
+    processes = [FileProcess(seconds) for _ in range(count)]
+    idle: SimpleQueue[FileProcess] = SimpleQueue()
+    for process in processes:
+        idle.put(process)
+
+    def read(path: Path) -> ReadFile | str:
+        process = idle.get()
+        try:
+            return process.read(path, shapes, study=study)
+        except UnreadableImage as error:
+            return str(error).removeprefix(f"{path}: ")
+        finally:
+            idle.put(process)
+
+    # Each thread waits for one process; all decoding happens there.
+    pool = ThreadPoolExecutor(count)
+    waiting: deque[tuple[str, Future[ReadFile | str]]] = deque()
+    try:
+        for name, path in files:
+            waiting.append((name, pool.submit(read, path)))
+            if len(waiting) > ahead:
+                name, future = waiting.popleft()
+                yield name, future.result()
+        while waiting:
+            name, future = waiting.popleft()
+            yield name, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.close()  # a file in work must not delay an interruption
+        pool.shutdown()
