@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs, study_verbs
+from trcgl import drawn_verbs, export_verb, study_verbs
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
@@ -280,6 +280,11 @@ VERBS: dict[str, Verb] = {
         "Calibrated scores for files and folders.",
         "trcgl predict run scans/ --out scores.csv",
         plain(_predict),
+    ),
+    "export": Verb(
+        "A model folder that stands on its own: weights, ONNX, model card.",
+        "trcgl export run --out model",
+        plain(export_verb.export),
     ),
     "doctor": Verb(
         "What this machine has: torch, GPU, decoders, disk.",

@@ -1,5 +1,6 @@
 """Models on the Hugging Face hub: push an exported folder, pull one."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,12 @@ def pull(hub_id: str, *, revision: str | None = None) -> Path:
 
     try:
         place = snapshot_download(
-            hub_id, revision=revision, allow_patterns=list(PULLED), library_name="trcgl", library_version=__version__
+            hub_id,
+            revision=revision,
+            allow_patterns=list(PULLED),
+            endpoint=_endpoint(),
+            library_name="trcgl",
+            library_version=__version__,
         )
     except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such model"
         raise CheckpointError(
@@ -57,7 +63,7 @@ def push(folder: Path, hub_id: str, files: Sequence[str], *, private: bool = Tru
     """
     from huggingface_hub import HfApi
 
-    api = HfApi(library_name="trcgl", library_version=__version__)
+    api = HfApi(endpoint=_endpoint(), library_name="trcgl", library_version=__version__)
     try:
         repository = api.create_repo(hub_id, private=private, exist_ok=True)
         api.upload_folder(
@@ -72,6 +78,11 @@ def push(folder: Path, hub_id: str, files: Sequence[str], *, private: bool = Tru
             f"network and that you may write to {hub_id}, and give the same command again; {folder} is complete."
         ) from error
     return str(repository)
+
+
+def _endpoint() -> str | None:
+    """Another hub, such as a hospital's mirror; the client itself reads the variable only when it is imported."""
+    return os.environ.get("HF_ENDPOINT")
 
 
 def _first_line(error: Exception) -> str:

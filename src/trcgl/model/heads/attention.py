@@ -48,7 +48,6 @@ class LabelQueries(nn.Module):
 
     def forward(self, feature: Float[Tensor, "batch channels height breadth"]) -> Float[Tensor, "batch queries width"]:
         """The same queries for every image of a feature map."""
-        # An exported graph keeps the batch open where its size is read from the shape; len() would fix it.
         return self.adapt(self.embeddings).expand(feature.shape[0], -1, -1)
 
 
