@@ -16,6 +16,11 @@ from trcgl.model.trcgl_net import build_network
 
 THRESHOLDS = dict(zip(SPACE.findings, (0.4, 0.5, 0.6, 0.7), strict=True))
 TEMPERATURE = 1.5
+SPLITS = {
+    "train": {"images": 44, "patients": 22},
+    "val": {"images": 24, "patients": 12},
+    "test": {"images": 24, "patients": 12},
+}
 
 
 def write_model(folder, recipe: Recipe, space: LabelSpace = SPACE, *, fit="letterbox", license="none", seed=0):
@@ -45,6 +50,8 @@ def write_run(folder, recipe: Recipe | None = None, **settings):
     dataset = write_dataset(folder.parent / f"{folder.name}-data")
     write_model(folder / "model", recipe or small_recipe(), **settings)
     update_calibration(folder / "model", THRESHOLDS, TEMPERATURE)
+    described = {"splits": SPLITS, "counts": {"images": 92}, "license": "nobody's", "notes": ["Bars, not bones."]}
+    run.write_json(dataset / "dataset.json", {**run.read_json(dataset / "dataset.json"), **described})
     told = {
         "schema": "trcgl.run/1",
         "dataset": f"../{dataset.name}",

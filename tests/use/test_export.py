@@ -185,9 +185,8 @@ def test_the_model_card_says_how_good_on_what_and_for_what_not(exported):
     card = (exported[1] / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\n") and "library_name: trcgl" in card
     assert "Research use only. Not a medical device." in card
-    assert (
-        "44 images of 22 patients in train, 24 images of 12 patients in val" not in card
-    )  # this dataset has no splits
+    assert "44 images of 22 patients in train, 24 images of 12 patients in val, 24 images of 12" in card
+    assert "Bars, not bones." in card and "archive: nobody's\n" in card
     assert re.search(r"### test: 24 images of 12 patients", card)
     assert re.search(r"\| Mass \| head \| \d+ \| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \|", card)
     assert re.search(r"\| all \| 3 \| 0\.\d{3} \[", card)

@@ -56,6 +56,7 @@ def model_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> st
     return _render(
         "model_card.md.j2",
         info=info,
+        onnx=info.get("onnx"),
         origin=origin,
         space=space,
         model=info["recipe"]["model"],
@@ -123,4 +124,7 @@ def _row(*cells: Any) -> str:
 
 def _render(template: str, **values: Any) -> str:
     page = html.environment("trcgl.use").get_template(template).render(version=__version__, **values)
+    page = page.replace("&#39;", "'").replace(
+        "&#34;", '"'
+    )  # Markdown is read as it is, too: only < > & must be escaped
     return page.rstrip() + "\n"
