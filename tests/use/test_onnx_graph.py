@@ -82,6 +82,14 @@ def test_the_file_says_whose_weights_it_holds_and_what_it_is_for(tmp_path):
     assert json.loads(json.dumps(told)) == told
 
 
+def test_weights_that_one_file_cannot_hold_are_refused(tmp_path, monkeypatch):
+    model = load_model(write_model(tmp_path / "model", with_backbone("test_resnet", "linear")))
+    monkeypatch.setattr(onnx_graph, "LARGEST", 1000)
+    with pytest.raises(CheckpointError, match="too many for one ONNX file"):
+        write_onnx(model, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
 class Off(torch.nn.Module):
     """The network, with its output moved by a little for batches of eight alone."""
 

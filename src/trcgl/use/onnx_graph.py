@@ -27,6 +27,8 @@ BATCHES = (1, 3, 8)
 """Sizes of the batches on which ONNX and PyTorch are compared."""
 TOLERANCE = 1e-4
 """Largest absolute difference of a logit, or of a map's value, that is let pass."""
+LARGEST = 2**31
+"""Bytes of weights that one ONNX file cannot hold any more, a limit of its format."""
 
 
 class Graph(nn.Module):
@@ -75,10 +77,12 @@ def write_onnx(model: LoadedModel, path: Path) -> dict[str, Any]:
 
     Raises:
         RecipeError: a package is missing.
-        CheckpointError: the network has an operation that ONNX lacks, or the graph differs from PyTorch by more than
-            `TOLERANCE`.
+        CheckpointError: the network has an operation that ONNX lacks, is too large for one file, or the graph differs
+            from PyTorch by more than `TOLERANCE`.
     """
     require_onnx()
+    if (size := sum(one.nbytes for one in model.network.state_dict().values())) >= LARGEST:
+        raise CheckpointError(f"{size} bytes of weights are too many for one ONNX file. Leave it out with --no-onnx.")
     graph, side = Graph(model.network).eval(), model.image_size
     example = torch.zeros((2, side, side), dtype=torch.uint8)
     with torch.inference_mode():
@@ -122,7 +126,7 @@ def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
             if not difference <= TOLERANCE:  # also where it is not a number
                 raise CheckpointError(
                     f"the ONNX graph is not the model: at batch {batch} its {name} differ from PyTorch's by "
-                    f"{difference:.1e}, more than {TOLERANCE:.0e}. Nothing was written. Leave the ONNX file out with "
+                    f"{difference:.1e}, more than {TOLERANCE:.0e}. It was given up. Leave the ONNX file out with "
                     "--no-onnx, and report the backbone and the head."
                 )
             largest[name] = max(largest[name], difference)
@@ -152,7 +156,7 @@ def _export(graph: Graph, example: Tensor, outputs: list[str], path: Path, model
     assert program is not None
     notes = {"weights_sha256": model.info["weights_sha256"], "research_use": model.info["research_use"]}
     program.model.metadata_props.update(notes)
-    program.save(path)
+    program.save(path, external_data=False)
 
 
 def _images(count: int, side: int) -> UInt8[np.ndarray, "count side side"]:
