@@ -52,6 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": "You are not allowed to write here."}, 403)
         elif parts == ["api", "repos", "create"]:
             self._create(json.loads(body))
+        elif parts == ["api", "validate-yaml"]:
+            self._json({"errors": [], "warnings": []})
         elif "preupload" in parts:
             asked = [one["path"] for one in json.loads(body)["files"]]
             self._json({"files": [{"path": one, "uploadMode": "regular", "shouldIgnore": False} for one in asked]})

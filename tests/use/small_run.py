@@ -73,4 +73,4 @@ def _evaluation(dataset):
     rows = opened.split("test")
     logit = np.random.default_rng(0).normal(size=(rows.height, len(SPACE.findings))).astype(np.float32)
     predictions = Predictions.from_manifest(rows, SPACE, logit=logit, score=calibrated(logit, TEMPERATURE))
-    return judge(predictions, SPACE, THRESHOLDS, split="test", replicates=50)
+    return judge(predictions, SPACE, THRESHOLDS, split="test", replicates=300)

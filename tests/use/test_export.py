@@ -169,15 +169,15 @@ def test_an_export_of_another_model_is_refused(run, tmp_path):
 
 
 def test_paths_of_this_machine_stay_here(tmp_path):
-    weights = tmp_path / "somebody" / "weights.safetensors"
+    weights = tmp_path / "anna-meier" / "weights.safetensors"
     recipe = with_backbone("test_convnext", "linear", weights=str(weights))
     write_model(tmp_path / "model", recipe, license="unknown")
     told = read_json(tmp_path / "model" / "model.json")
-    drawn = {"folder": "../somebody/drawn", "digest": "0", "rows": 7}
+    drawn = {"folder": "../anna-meier/drawn", "digest": "0", "rows": 7}
     write_json(tmp_path / "model" / "model.json", {**told, "synthetic": drawn})
     export(tmp_path / "model", tmp_path / "out", onnx=False)
     text = "".join((tmp_path / "out" / name).read_text() for name in ("model.json", "README.md", "DATA.md"))
-    assert "somebody" not in text
+    assert "anna-meier" not in text
     assert "weights.safetensors" in text and "7 images drawn by a generator" in text
     assert trcgl.load_model(tmp_path / "out").space == SPACE
 
