@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, asked):
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.server.repositories:
-            self._json({"error": "You already created this model repo"}, 409)
+            self._json({"error": "You already created this model repo", "url": f"{self.server.url}/{name}"}, 409)
         else:
             self.server.repositories[name] = {}
             self.server.private[name] = asked.get("private", asked.get("visibility") == "private")

@@ -92,7 +92,7 @@ def _portable(info: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
     model = {**recipe["model"], **{one: _nameless(recipe["model"][one]) for one in ("weights", "label_text")}}
     drawn = info.get("synthetic")
     return {
-        **info,
+        **{name: value for name, value in info.items() if name != "onnx"},  # of a folder that was exported before
         "recipe": {**recipe, "model": model},
         "preprocessing": {**info["preprocessing"], "pixel_rule": PIXEL_RULE},
         "synthetic": {name: value for name, value in drawn.items() if name != "folder"} if drawn else None,
@@ -115,9 +115,9 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     advice = "Choose another --out, or remove it yourself if it is no longer needed."
-    if not (out / "model.json").is_file():
+    stored = run.read_json(out / "model.json") if (out / "model.json").is_file() else None
+    if not isinstance(stored, dict):
         raise RecipeError(f"{out} is not empty and was not made by trcgl export. {advice}")
-    stored = run.read_json(out / "model.json")
     graph = stored.get("onnx")
     if {name: value for name, value in stored.items() if name != "onnx"} != info or (graph is not None) != onnx:
         raise RecipeError(f"{out} holds another export: of other weights, calibration, metrics or files. {advice}")
