@@ -17,13 +17,17 @@ pytest.importorskip("onnxscript", reason="needs the extra `export`")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 
 BACKBONES = {
-    "resnet10t": {"output_stride": 8},
+    "test_resnet": {"output_stride": 8},
     "convnextv2_atto": {"output_stride": 8},
     "test_efficientnet": {"output_stride": 8},
     "test_vit": {},
 }
 """Name to settings that give maps of more than one place at 32 pixels."""
-PAIRS = [([*BACKBONES][place % len(BACKBONES)], head) for place, head in enumerate(HEADS)]
+SMALLEST = [one for one in BACKBONES if one != "convnextv2_atto"]  # ConvNeXt V2 has no variant for tests
+PAIRS = [
+    ("convnextv2_atto" if head == "trcgl" else SMALLEST[place % len(SMALLEST)], head)
+    for place, head in enumerate(HEADS)
+]
 OTHERS = [(backbone, head) for backbone in BACKBONES for head in HEADS if (backbone, head) not in PAIRS]
 
 
@@ -70,10 +74,17 @@ def test_settings_of_heads_that_change_the_graph(tmp_path, backbone, head, setti
     held_against_pytorch(tmp_path, backbone, head, **settings)
 
 
-def test_the_file_says_whose_weights_it_holds_and_what_it_is_for(tmp_path):
-    model = load_model(write_model(tmp_path / "model", with_backbone("test_resnet", "linear")))
-    told = write_onnx(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A model, what `write_onnx` said of it, and the file."""
+    folder = tmp_path_factory.mktemp("written")
+    model = load_model(write_model(folder / "model", with_backbone("test_resnet", "linear")))
+    return model, write_onnx(model, folder / "model.onnx"), folder / "model.onnx"
+
+
+def test_the_file_says_whose_weights_it_holds_and_what_it_is_for(written):
+    model, told, path = written
+    session = onnxruntime.InferenceSession(path)
     notes = session.get_modelmeta().custom_metadata_map
     assert notes["weights_sha256"] == model.info["weights_sha256"]
     assert "not a medical device" in notes["research_use"]
@@ -103,10 +114,8 @@ class Off(torch.nn.Module):
 
 
 @pytest.mark.parametrize("by", [1.1e-4, float("nan")])
-def test_a_difference_at_one_batch_size_is_found(tmp_path, by):
-    model = load_model(write_model(tmp_path / "model", with_backbone("test_resnet", "linear")))
-    path = tmp_path / "model.onnx"
-    write_onnx(model, path)
+def test_a_difference_at_one_batch_size_is_found(written, by):
+    model, _, path = written
     graph = onnx_graph.Graph(model.network).eval()
     with pytest.raises(CheckpointError, match=r"at batch 8 its logits differ"):
         compare(Off(graph, by), path, 32)
