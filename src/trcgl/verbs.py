@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs, explain_verb, predict_verb, study_verbs
+from trcgl import drawn_verbs, explain_verb, export_verb, predict_verb, study_verbs
 from trcgl.core.errors import RecipeError
 from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
@@ -270,6 +270,11 @@ VERBS: dict[str, Verb] = {
         "Where the model looked: overlays for files and folders, or a gallery of a judged split.",
         explain_verb.EXAMPLE,
         plain(explain_verb.explain),
+    ),
+    "export": Verb(
+        "A model folder that stands on its own: weights, ONNX, model card.",
+        "trcgl export run --out model",
+        plain(export_verb.export),
     ),
     "doctor": Verb(
         "What this machine has: torch, GPU, decoders, disk.",

@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,12 +17,27 @@ from trcgl.core import run
 from trcgl.core.errors import CheckpointError, DataError, TrcglError
 from trcgl.core.recipe import Recipe, from_json
 from trcgl.data.labels import LabelSpace
+from trcgl.data.radiograph import Fit, fit_square, read_radiograph, to_uint8
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.model.weights import read_safetensors
 
 SCHEMA = "trcgl.model/1"
 _FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
 _NETWORK, _ADJACENCY, _VECTORS = "network.", "adjacency", "vectors"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one radiograph.
+
+    Args:
+        scores: finding to its probability, the largest first.
+        positive: the findings whose probability reaches the threshold fitted on val, the most probable first; None
+            before `trcgl evaluate`.
+    """
+
+    scores: dict[str, float]
+    positive: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,32 @@ class LoadedModel:
         """
         logits = torch.from_numpy(self.logits(images, batch_size=batch_size))
         return torch.sigmoid(logits / (self.temperature or 1.0)).numpy()
+
+    def __call__(
+        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
+    ) -> Float[np.ndarray, "batch findings"]:
+        """The same as `score`."""
+        return self.score(images, batch_size=batch_size)
+
+    def predict(self, image: str | Path | Num[np.ndarray, "rows columns"]) -> Prediction:
+        """Score one radiograph of any size.
+
+        Args:
+            image: a file (PNG, JPEG, DICOM); or its gray values, bright bone on dark air, by the pixel rule.
+
+        Raises:
+            UnreadableImage: the file is missing, damaged or no radiograph.
+        """
+        fit = cast(Fit, self.fit)
+        if isinstance(image, (str, Path)):
+            pixels = read_radiograph(Path(image), size=self.image_size, fit=fit).pixels
+        else:
+            pixels, _ = fit_square(to_uint8(image)[0], self.image_size, fit)
+        scores = dict(zip(self.space.findings, self.score(pixels[None])[0].tolist(), strict=True))
+        ranked = dict(sorted(scores.items(), key=lambda pair: -pair[1]))
+        if self.thresholds is None:
+            return Prediction(ranked, None)
+        return Prediction(ranked, tuple(one for one, score in ranked.items() if score >= self.thresholds[one]))
 
 
 def save_model(
@@ -181,6 +222,12 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         raise CheckpointError(f"{path} does not fit model.json's network: {lines} Train the model again.") from error
     network = network.to(device).eval()
     return LoadedModel(network, space, info, info["thresholds"], info["temperature"], adjacency)
+
+
+def model_folder(folder: Path) -> Path:
+    """The model folder of a run folder, or the folder itself where it is one."""
+    inner = Path(folder) / "model"
+    return inner if inner.is_dir() else Path(folder)
 
 
 def update_calibration(folder: Path, thresholds: Mapping[str, float], temperature: float) -> None:

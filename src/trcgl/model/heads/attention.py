@@ -46,9 +46,9 @@ class LabelQueries(nn.Module):
         self.embeddings = nn.Parameter(start, requires_grad=recipe.learn_embeddings)
         self.adapt = nn.Identity() if vectors is None else nn.Linear(start.shape[1], width, bias=False)
 
-    def forward(self, batch: int) -> Float[Tensor, "batch queries width"]:
-        """The same queries for every image."""
-        return self.adapt(self.embeddings).expand(batch, -1, -1)
+    def forward(self, feature: Float[Tensor, "batch channels height breadth"]) -> Float[Tensor, "batch queries width"]:
+        """The same queries for every image of a feature map."""
+        return self.adapt(self.embeddings).expand(feature.shape[0], -1, -1)
 
 
 class Places(nn.Module):

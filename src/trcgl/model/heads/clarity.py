@@ -37,7 +37,7 @@ class ClarityHead(Head):
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
         """Logits and the attention map of each finding's class token."""
         places, positions = self.places(feature)                            # (B, hw, E), (hw, E)
-        classes = self.tokens(len(feature))                                 # (B, C, E)
+        classes = self.tokens(feature)                                      # (B, C, E)
         findings = classes.shape[1]
         tokens = torch.cat([classes, places + positions], dim=1)            # (B, C + hw, E)
         looks = []

@@ -41,7 +41,7 @@ class MlDecoderHead(Head):
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
         """Logits and one attention map per finding, the same for findings of a group."""
         places = self.embed(feature.flatten(2).transpose(1, 2)).relu()     # (B, hw, E)
-        queries = self.norm(self.queries(len(feature)))                    # (B, Q, E)
+        queries = self.norm(self.queries(feature))                         # (B, Q, E)
         read, maps = self.read(queries, places, places)                    # (B, Q, E), (B, Q, hw)
         logits = own_logits(read[:, self.group_of], self.classifier)       # (B, C)
         maps = maps[:, self.group_of].unflatten(-1, feature.shape[-2:])    # (B, C, h, w)

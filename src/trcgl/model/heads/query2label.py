@@ -36,7 +36,7 @@ class Query2LabelHead(Head):
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
         """Logits and the attention map of each finding in the last layer."""
         places, positions = self.places(feature)                     # (B, hw, E), (hw, E)
-        queries = self.queries(len(feature))                         # (B, C, E)
+        queries = self.queries(feature)                              # (B, C, E)
         for among, read in zip(self.among, self.read, strict=True):
             queries, maps = read(among(queries), places + positions, places)  # (B, C, E), (B, C, hw)
         logits = own_logits(queries, self.classifier)                # (B, C)
