@@ -18,7 +18,8 @@ from typing import Annotated, NoReturn, get_origin
 
 from trcgl import __version__
 from trcgl.core.errors import Interrupted, TrcglError
-from trcgl.verb import NOTICE, Command, Done
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.verb import Command, Done
 from trcgl.verbs import VERBS
 
 
@@ -72,7 +73,7 @@ def overview() -> str:
             "",
             "Every verb takes --help, and --json for one machine-readable object on stdout. The same command again",
             "resumes. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect of trcgl.",
-            NOTICE,
+            RESEARCH_USE,
         ]
     )
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trcgl.core.errors import DataError
-from trcgl.verb import NOTICE, Done
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.verb import Done
 
 EXAMPLE = "trcgl explain run scans/ --out explained"
 
@@ -36,7 +37,7 @@ def explain(
     """
     from trcgl.data.store import open_dataset
     from trcgl.use.explain import explain, of_files, of_rows, open_model
-    from trcgl.use.predict import find_files
+    from trcgl.use.inputs import find_files
 
     kind = None if maps == "best" else maps
     datasets = [one for one in paths if (one / "dataset.json").is_file()]
@@ -45,7 +46,7 @@ def explain(
     if images and not datasets:
         raise DataError("--images names images of a dataset. Give a dataset folder, or the files themselves.")
     model = open_model(run)
-    print(NOTICE, file=sys.stderr)
+    print(RESEARCH_USE, file=sys.stderr)
     if not datasets:
         files = find_files(paths)
         told = explain(model, of_files(model, files), len(files), out, kind=kind, findings=findings, top=top)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from trcgl.core.errors import DataError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.verb import Chosen, Done
 
 if TYPE_CHECKING:
@@ -75,8 +76,6 @@ def predict(arguments: list[str]) -> Chosen:
 
 
 def _say(scores: "Scores", run: Path) -> None:
-    from trcgl.use.scores import RESEARCH_USE
-
     print(RESEARCH_USE, file=sys.stderr)
     if not scores.calibrated:
         print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)

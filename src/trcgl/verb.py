@@ -8,8 +8,6 @@ from typing import Any
 
 from trcgl.core.errors import RecipeError
 
-NOTICE = "Research use only. Not a medical device."
-
 
 @dataclasses.dataclass(frozen=True)
 class Done:

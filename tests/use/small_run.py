@@ -29,7 +29,14 @@ PATIENT = {"PatientID": "MRN-4711", "PatientName": "Noether^Amalie", "PatientBir
 
 
 def write_model(
-    folder, recipe: Recipe | None = None, space: LabelSpace = SPACE, *, side=None, fit="letterbox", license="none", seed=0
+    folder,
+    recipe: Recipe | None = None,
+    space: LabelSpace = SPACE,
+    *,
+    side=None,
+    fit="letterbox",
+    license="none",
+    seed=0,
 ):
     """A model folder; the weights of the head are drawn wide, so that scores differ between images and findings."""
     recipe = recipe or small_recipe()

@@ -87,7 +87,7 @@ def test_the_file_says_whose_weights_it_holds_and_what_it_is_for(written):
     session = onnxruntime.InferenceSession(path)
     notes = session.get_modelmeta().custom_metadata_map
     assert notes["weights_sha256"] == model.info["weights_sha256"]
-    assert "not a medical device" in notes["research_use"]
+    assert "Not a medical device" in notes["research_use"]
     assert told["input"] == {"name": "images", "type": "uint8", "shape": ["batch", 32, 32]}
     assert told["outputs"] == {"logits": ["batch", 4]}
     assert json.loads(json.dumps(told)) == told

@@ -35,6 +35,7 @@ from trcgl.audit.report import write_report
 from trcgl.audit.ways import guidance_sweep, handwritten
 from trcgl.core import run
 from trcgl.core.errors import RecipeError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.data.store import check_space
 from trcgl.generate.plan import balancing
 
@@ -267,7 +268,7 @@ def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, Featu
         "reader_kit": write_reader_kit(out, material, seed),
         "readers": [],
         "environment": run.environment(),
-        "research_use": "Research use only. Not a medical device.",
+        "research_use": RESEARCH_USE,
     }
 
 

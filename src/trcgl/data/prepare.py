@@ -20,6 +20,7 @@ import polars as pl
 
 from trcgl.core import run
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.data import manifest as manifests
 from trcgl.data.boxes import to_fractions
 from trcgl.data.cooccurrence import counts
@@ -137,7 +138,7 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
         },
         "license": table.license,
         "notes": list(table.notes),
-        "research_use": "Research use only. Not a medical device.",
+        "research_use": RESEARCH_USE,
     }
     run.write_json(out / "dataset.json", info)
     _clear(out / "parts")

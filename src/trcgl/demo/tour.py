@@ -12,6 +12,7 @@ import polars as pl
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.recipes import GENERATORS, RECIPES
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _tour(told: dict[str, Any], table: Path) -> str:
         "The same by hand:",
         *(f"  {command}" for command in told["commands"]),
         "",
-        f"{told['phantom']} Research use only. Not a medical device.",
+        f"{told['phantom']} {RESEARCH_USE}",
         "Your own radiographs: trcgl prepare table --help",
     ]
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from trcgl.core import run
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import from_json
 from trcgl.data.labels import LabelSpace, phrase
@@ -132,7 +133,7 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
         "image_size": generator.image_size,
         "context": {"placement": generator.context.placement, "enabled": generator.context.enabled},
         **told,
-        "research_use": "Research use only. Not a medical device.",
+        "research_use": RESEARCH_USE,
     }
     run.write_json(folder / "context.json", context_report(generator))
     run.write_json(folder / "generator.json", info)

@@ -20,6 +20,7 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 
 from trcgl.core import run
 from trcgl.core.errors import RecipeError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.data import manifest as manifests
 from trcgl.data.labels import LabelSpace
@@ -247,7 +248,7 @@ def _finish(
         },
         "license": license,
         "notes": notes,
-        "research_use": "Research use only. Not a medical device.",
+        "research_use": RESEARCH_USE,
     }
     run.write_json(out / "dataset.json", info)
     parts.clear()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trcgl.core import run
 from trcgl.core.errors import CheckpointError, DataError, TrcglError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.recipe import Recipe, from_json
 from trcgl.data.labels import LabelSpace
 from trcgl.data.radiograph import Fit, fit_square, read_radiograph, to_uint8
@@ -184,7 +185,7 @@ def save_model(
             "training_patient_digest": training_patient_digest,
             "synthetic": dict(synthetic) if synthetic else None,
             "license": license,
-            "research_use": "Research use only: not a medical device.",
+            "research_use": RESEARCH_USE,
         },
     )
 

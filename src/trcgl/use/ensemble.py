@@ -12,7 +12,7 @@ from trcgl.core import run
 from trcgl.core.errors import CheckpointError
 from trcgl.data.file_process import Shape
 from trcgl.data.radiograph import Fit
-from trcgl.model.folder import LoadedModel, load_model
+from trcgl.model.folder import LoadedModel, load_model, model_folder
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def load_ensemble(folders: Sequence[Path], *, device: str = "cpu") -> Ensemble:
     Raises:
         CheckpointError: one is missing or damaged, or two have not the same findings.
     """
-    members = tuple(load_model(_model_folder(Path(one)), device=device) for one in folders)
+    members = tuple(load_model(model_folder(one), device=device) for one in folders)
     first = set(members[0].space.findings)
     for folder, member in zip(folders[1:], members[1:], strict=True):
         if different := sorted(first ^ set(member.space.findings)):
@@ -115,8 +115,3 @@ def load_ensemble(folders: Sequence[Path], *, device: str = "cpu") -> Ensemble:
 
 def _shape(model: LoadedModel) -> Shape:
     return model.image_size, cast(Fit, model.fit)
-
-
-def _model_folder(folder: Path) -> Path:
-    inner = folder / "model"
-    return inner if inner.is_dir() else folder

@@ -25,7 +25,7 @@ from trcgl.data.manifest import label_array
 from trcgl.data.radiograph import Fit, Placement, fit_square, read_radiograph
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_radiograph
-from trcgl.model.folder import LoadedModel, load_model
+from trcgl.model.folder import LoadedModel, load_model, model_folder
 from trcgl.model.maps import Kind, best_kind, maps
 from trcgl.use.explained_page import ON_PAGE, Explained, figure, safe_name, write_page
 from trcgl.use.overlay import heat, jpeg, over, small, small_map
@@ -59,8 +59,7 @@ def open_model(folder: Path) -> LoadedModel:
     Raises:
         CheckpointError: the model folder is missing or damaged.
     """
-    inner = Path(folder) / "model"
-    return load_model(inner if inner.is_dir() else folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    return load_model(model_folder(folder), device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tuple[str, str]]:

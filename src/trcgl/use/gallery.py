@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from trcgl.core import html, run
 from trcgl.core.errors import DataError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.data.augment import at_size
 from trcgl.data.labels import LabelSpace
@@ -125,7 +126,7 @@ def gallery(
         "weights_sha256": model.info["weights_sha256"],
         "examples": [vars(one) for one in chosen],
         "page": str(out / "gallery.html"),
-        "research_use": "Research use only. Not a medical device.",
+        "research_use": RESEARCH_USE,
     }
     run.write_json(out / "gallery.json", document)
     return document

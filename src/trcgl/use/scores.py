@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
+from trcgl.core.notice import RESEARCH_USE
 
 SCHEMA = "trcgl.scores/1"
-RESEARCH_USE = "Research use only. Not a medical device."
 Format = Literal["csv", "parquet", "json"]
 FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".json": "json"}
 

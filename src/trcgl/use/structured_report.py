@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from trcgl import __version__
 from trcgl.core import run
 from trcgl.core.errors import DataError, TrcglError
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.data.radiograph import load_file
 from trcgl.use.inputs import Inputs
-from trcgl.use.scores import RESEARCH_USE, Scores
+from trcgl.use.scores import Scores
 
 if TYPE_CHECKING:
     from highdicom.sr import AlgorithmIdentification, ComprehensiveSR, MeasurementsAndQualitativeEvaluations

@@ -1,0 +1,3 @@
+"""What every output says of itself."""
+
+RESEARCH_USE = "Research use only. Not a medical device."
