@@ -52,6 +52,7 @@ def study(arguments: list[str]) -> Chosen:
         out: Path,
         recipe: str = name,
         arms: tuple[str, ...] = (),
+        over: Literal["plain", "base"] = "plain",
         seeds: int = 3,
         baseline: str = "trcgl",
         primary: str | None = None,
@@ -65,6 +66,7 @@ def study(arguments: list[str]) -> Chosen:
             settings,
             out,
             arms=arms,
+            over=over,
             seeds=seeds,
             baseline=baseline,
             primary=primary,
@@ -132,6 +134,8 @@ def study(arguments: list[str]) -> Chosen:
 
     Args:{shared}{drawn}
         arms: What to compare: {", ".join(PEERS)}. All, where none is named.
+        over: What heads and backbones stand on: cross-entropy and every row once an epoch (plain), or loss and sampler
+            of the base recipe (base), so that networks alone are compared.
         baseline: The arm that the others are compared with.
         primary: The arm of the one contrast that is not adjusted for the number of contrasts. By default that of a
             study that is there already, else linear.

@@ -16,7 +16,7 @@ from trcgl.model.train import check
 from trcgl.model.trainer import quiet
 from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import RECIPES
-from trcgl.study.arms import chosen
+from trcgl.study.arms import PLAIN, chosen, over_base
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import against_baseline
 
@@ -184,3 +184,14 @@ def test_no_two_arms_train_the_same():
     assert "mixup" not in [one.name for one in chosen((), PEERS, base, drawn=False)]
     with pytest.raises(RecipeError, match="mixup would be the runs of linear again"):
         chosen(("trcgl", "linear", "mixup"), PEERS, base, drawn=False)
+
+
+def test_over_base_keeps_loss_and_sampler_for_networks_and_leaves_the_others_alone():
+    base = overridden(BASE, {"loss.name": "asl", "train.sampler": "repeat_factor"})
+    for name in ("linear", "csra", "resnet50"):
+        made = over_base(PEERS[name]).recipe(base, 0)
+        assert (made.loss.name, made.train.sampler) == ("asl", "repeat_factor")
+        assert made.model == PEERS[name].recipe(base, 0).model
+    for name in ("focal", "class_balanced", "distribution_balanced", "trcgl"):
+        assert over_base(PEERS[name]).recipe(base, 0) == PEERS[name].recipe(base, 0)
+    assert PEERS["linear"].recipe(base, 0).loss.name == PLAIN["loss.name"]

@@ -4,7 +4,7 @@ Data, image size, number of steps, batch size, augmentation, selection rule and 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trcgl.core.errors import RecipeError
@@ -17,6 +17,9 @@ PLAIN: Mapping[str, Any] = {
     "train.sampler": "natural",
 }
 """Global average pooling, a linear layer, binary cross-entropy, every row once an epoch."""
+
+REMEDY: Mapping[str, Any] = {path: value for path, value in PLAIN.items() if path != "model.head"}
+"""The part of it that is no network."""
 
 Changes = Mapping[str, Any]
 """Recipe fields by path."""
@@ -44,13 +47,17 @@ class Arm:
     drawn: str = ""
     lacks: Callable[[Recipe], str] = lambda base: ""
 
+    def changes_of(self, base: Recipe) -> Changes:
+        """In which fields it differs from a base."""
+        return self.changes(base) if callable(self.changes) else self.changes
+
     def recipe(self, base: Recipe, seed: int) -> Recipe:
         """The recipe of one run.
 
         Raises:
             RecipeError: the arm has another backbone, and the base's initial weights are a file for its own.
         """
-        changes = self.changes(base) if callable(self.changes) else self.changes
+        changes = self.changes_of(base)
         backbone = changes.get("model.backbone", base.model.backbone)
         if backbone != base.model.backbone and base.model.weights not in ("hub", "none"):
             raise RecipeError(
@@ -58,6 +65,20 @@ class Arm:
                 "Leave it out of --arms, or give --model.weights hub or none, so that all start alike."
             )
         return overridden(base, {**changes, "seed": base.seed + seed})
+
+
+def over_base(arm: Arm) -> Arm:
+    """The arm on the base's own loss and sampler, unless it is about one of them.
+
+    Over `PLAIN` a head or backbone competes with the base's remedy for the long tail; so it competes with its network.
+    """
+
+    def changes(base: Recipe) -> Changes:
+        made = arm.changes_of(base)
+        own = any(made.get(path, value) != value for path, value in REMEDY.items())
+        return made if own else {path: value for path, value in made.items() if path not in REMEDY}
+
+    return replace(arm, changes=changes)
 
 
 def chosen(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, drawn: bool) -> tuple[Arm, ...]:

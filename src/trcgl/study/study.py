@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trcgl.core import run
 from trcgl.core.recipe import Recipe
 from trcgl.data.store import Dataset
 from trcgl.study.ablation import ablation, edges
-from trcgl.study.arms import chosen
+from trcgl.study.arms import chosen, over_base
 from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
 from trcgl.study.page import write_page
@@ -25,6 +25,7 @@ def peers(
     out: Path,
     *,
     arms: Sequence[str] = (),
+    over: Literal["plain", "base"] = "plain",
     seeds: int = 3,
     baseline: str = "trcgl",
     primary: str | None = None,
@@ -37,6 +38,8 @@ def peers(
         base: what is the same for all arms.
         out: the study folder; the same call again goes on.
         arms: names in `trcgl.study.peers.PEERS`; all where empty.
+        over: what heads and backbones stand on: cross-entropy and every row once an epoch, or the base's own loss and
+            sampler.
         seeds: runs of each arm.
         baseline: the arm that the others are compared with.
         primary: the arm of the one contrast that is not adjusted; where None that of a study that is there already,
@@ -52,7 +55,8 @@ def peers(
         Interrupted: a signal asked to stop; the state is saved.
     """
     base = comparable(base)
-    taken = chosen(arms, PEERS, base, drawn=synthetic is not None)
+    known = PEERS if over == "plain" else {name: over_base(arm) for name, arm in PEERS.items()}
+    taken = chosen(arms, known, base, drawn=synthetic is not None)
     primary = primary or _stored_primary(Path(out), baseline)
     return study(Plan("peers", dataset, base, taken, against_baseline(taken, baseline, primary), seeds, synthetic), out)
 
