@@ -1,12 +1,12 @@
 """Radiographs are decoded by several processes while the network scores the batch before."""
 
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+from trcgl.core.ahead import map_ahead
 from trcgl.core.errors import UnreadableImage
 from trcgl.data.file_process import SECONDS, FileProcess, ReadFile, Shape
 
@@ -41,27 +41,20 @@ def read_ahead(
     for process in processes:
         idle.put(process)
 
-    def read(path: Path) -> ReadFile | str:
+    def read(file: tuple[str, Path]) -> tuple[str, ReadFile | str]:
+        name, path = file
         process = idle.get()
         try:
-            return process.read(path, shapes, study=study)
+            return name, process.read(path, shapes, study=study)
         except UnreadableImage as error:
-            return str(error).removeprefix(f"{path}: ")
+            return name, str(error).removeprefix(f"{path}: ")
         finally:
             idle.put(process)
 
     # Each thread waits for one process; all decoding happens there.
     pool = ThreadPoolExecutor(count)
-    waiting: deque[tuple[str, Future[ReadFile | str]]] = deque()
     try:
-        for name, path in files:
-            waiting.append((name, pool.submit(read, path)))
-            if len(waiting) > ahead:
-                name, future = waiting.popleft()
-                yield name, future.result()
-        while waiting:
-            name, future = waiting.popleft()
-            yield name, future.result()
+        yield from map_ahead(pool, read, files, ahead)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:

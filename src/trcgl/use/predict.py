@@ -6,7 +6,8 @@ Files that cannot be read are listed with their reasons and the rest is done.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ import polars as pl
 import torch
 
 from trcgl.core import run
+from trcgl.core.ahead import map_ahead
 from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.data.file_process import ReadFile
@@ -134,13 +136,26 @@ class _Command:
         )
         with closing(reading):
             read = track(reading, total=len(todo), what="scoring radiographs", unit="images")
-            while part := list(islice(read, options.batch_size)):
-                journal.add(self._batch(part))
+            for batch in self._batches(read):
+                journal.add(batch)
         unreadable = [reason for one in journal.batches for reason in one.unreadable]
         if not any(one.image_ids for one in journal.batches):
             journal.remove()  # there is nothing to go on with
             raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
         return self._scores(journal.batches)
+
+    def _batches(self, read: Iterator[tuple[str, ReadFile | str]]) -> Iterator[Batch]:
+        """Every batch, scored, in order.
+
+        On CPU a core for each batch leaves none idle, as cores that share a small network's layers do.
+        """
+        lanes = 1 if self.device == "cuda" else torch.get_num_threads()
+        parts = iter(lambda: list(islice(read, self.options.batch_size)), [])
+        pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield from map_ahead(pool, self._batch, parts, lanes - 1)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _batch(self, part: Sequence[tuple[str, ReadFile | str]]) -> Batch:
         batch, read = Batch(), []
