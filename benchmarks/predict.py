@@ -4,7 +4,8 @@
 
 Both score the same files, repeated to `--files`, with the same untrained TRCGL-Net over ConvNeXtV2-Atto at 224 px. The
 wall time of the whole is taken, the start of the decoding processes included; the plain loop has torch's own threads on
-all cores, as everybody's has. The claim is about several cores: it needs at least two that are free. Exits with 1 unless `predict` has at least twice the images per second.
+all cores, as everybody's has. The claim is about several cores: it needs at least two that are free. Exits with 1
+unless `predict` has at least twice the images per second.
 """
 
 import argparse
