@@ -6,30 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.documented import PAGES, ROOT, commands
 from trcgl import cli
 from trcgl.model.heads import HEADS
 from trcgl.verb import Done, Verb
 from trcgl.verbs import VERBS
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "results").glob("*.md"))]
-
-
-def commands(page):
-    """The trcgl commands in a page's code blocks, as typed; those of the reference are not typed by anybody."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"^```(?:console|sh)?\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.DOTALL | re.MULTILINE)
-    for part in re.split(r"\n| && ", "\n".join(fenced or indented for fenced, indented in blocks)):
-        typed = re.sub(r"^(\w+=\S+ )*(\.venv/bin/)?", "", part.strip().removeprefix("$ "))
-        if typed.startswith("trcgl ") and page.name != "commands.md":
-            yield typed
-
-
-DOCUMENTED = [(page.name, typed) for page in PAGES for typed in commands(page)]
+DOCUMENTED = [(page.name, typed) for page in PAGES if page.name != "commands.md" for typed in commands(page)]
 
 
 @pytest.mark.parametrize(("page", "typed"), DOCUMENTED, ids=[f"{page}: {typed}" for page, typed in DOCUMENTED])
@@ -59,6 +45,26 @@ def test_a_documented_command_is_understood(page, typed, monkeypatch):
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "results"], ids=lambda page: page.name)
+def test_every_heading_that_is_linked_is_there(page):
+    for target, name in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)", page.read_text(encoding="utf-8")):
+        other = page.parent / target if target else page
+        headings = re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+        assert name in {anchor(heading) for heading in headings}, f"{target}#{name}"
+
+
+def anchor(heading):
+    """As GitHub makes it of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("**/*.md")), ids=lambda page: page.name)
+def test_the_index_leads_to_every_page(page):
+    below = page.relative_to(ROOT / "docs").as_posix()
+    if below != "index.md" and len(page.relative_to(ROOT / "docs").parts) <= 2:
+        assert f"({below})" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("head", HEADS)

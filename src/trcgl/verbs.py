@@ -194,20 +194,16 @@ def _demo(*, out: Path = Path("trcgl-demo")) -> Done:
     return Done(told, told["tour"])
 
 
-def _doctor() -> Done:
-    """What this machine has: torch, GPU, decoders, disk."""
-    from trcgl.core.doctor import doctor
+def _doctor(*, folder: Path = Path()) -> Done:
+    """What this machine has, what it lacks, and what to do about it.
 
-    told = doctor()
-    lines = [
-        f"trcgl {told['trcgl']}, Python {told['python']}, {told['system']}",
-        f"CPUs: {told['cpus']}, memory: {told['memory_gib']} GiB, free disk: {told['disk_free_gib']} GiB",
-        "GPUs: " + (", ".join(f"{one['name']} ({one['memory_gib']} GiB)" for one in told["gpus"]) or "none"),
-        "packages: " + ", ".join(f"{name} {version}" for name, version in told["packages"].items()),
-        "reads: " + ", ".join(name for name, there in told["decoders"].items() if there),
-        *told["advice"],
-    ]
-    return Done(told, "\n".join(lines))
+    Args:
+        folder: Where datasets and runs are to go: the free space of its disk is told.
+    """
+    from trcgl.use.doctor import doctor, in_words
+
+    told = doctor(folder)
+    return Done(told, in_words(told))
 
 
 VERBS: dict[str, Verb] = {
@@ -277,8 +273,8 @@ VERBS: dict[str, Verb] = {
         plain(export_verb.export),
     ),
     "doctor": Verb(
-        "What this machine has: torch, GPU, decoders, disk.",
-        "trcgl doctor",
+        "What this machine has, what it lacks, and what to do about it.",
+        "trcgl doctor --folder /data",
         plain(_doctor),
     ),
 }

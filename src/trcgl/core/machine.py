@@ -1,0 +1,81 @@
+"""What this machine has: CPUs, memory, GPUs, disk, as this process may use them."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+GIB = 2**30
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name, memory in GiB, compute capability and native precisions, as Lightning calls them, of each GPU."""
+    import torch
+
+    told = []
+    for number in range(torch.cuda.device_count()):
+        one = torch.cuda.get_device_properties(number)
+        with torch.cuda.device(number):
+            free, whole = torch.cuda.mem_get_info()
+            bfloat = torch.cuda.is_bf16_supported(including_emulation=False)
+        told.append(
+            {
+                "name": one.name,
+                "memory_gib": round(whole / GIB, 1),
+                "memory_free_gib": round(free / GIB, 1),
+                "capability": f"{one.major}.{one.minor}",
+                "precisions": ["32-true", *(["bf16-mixed"] if bfloat else []), "16-mixed"],
+            }
+        )
+    return told
+
+
+def cuda_build() -> str | None:
+    """The version of CUDA that PyTorch is built for, or None where it is built for CPUs alone."""
+    import torch
+
+    return torch.version.cuda
+
+
+def cpus() -> int:
+    """CPUs that this process may use: its affinity, or its control group's quota where that is lower."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _control_group("cpu.max").partition(" ")
+    if quota.isdecimal() and period.isdecimal():
+        allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
+
+
+def memory() -> float | None:
+    """GiB of this machine, or of its control group where that is less."""
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+    limit = _control_group("memory.max")
+    return round(min(whole, int(limit) if limit.isdecimal() else whole) / GIB, 1)
+
+
+def _control_group(name: str) -> str:
+    try:
+        return Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def disk(folder: Path) -> dict[str, Any]:
+    """Free space of a folder's disk, and whether it may be written to; the one above counts for a new one."""
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    return {
+        "disk_free_gib": round(shutil.disk_usage(there).free / GIB, 1),
+        "disk_writable": there.is_dir() and os.access(there, os.W_OK),
+    }
+
+
+def open_files() -> int | None:
+    """How many files this process may hold open, or None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
