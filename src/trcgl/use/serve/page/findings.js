@@ -59,11 +59,14 @@ function scoreRow({ name, group, score, threshold, called }) {
   return element(
     "button",
     { type: "button", className: called ? "finding called" : "finding", "aria-pressed": "false" },
-    element("span", { className: "name" }, shown(name)),
-    ...badge(group),
-    element("span", { className: "score" }, probability(score)),
-    bar,
-    element("span", { className: "verdict" }, ...verdict(threshold, called)),
+    element(
+      "span",
+      { className: "line" },
+      element("span", { className: "name" }, shown(name)),
+      ...badge(group),
+      element("span", { className: "score" }, probability(score)),
+    ),
+    element("span", { className: "line" }, bar, element("span", { className: "verdict" }, ...verdict(threshold, called))),
   );
 }
 

@@ -14,6 +14,7 @@ const KINDS = {
   },
   grad_cam: { name: "Grad-CAM", what: "the brighter a place, the more its features raise the score of the finding" },
 };
+const HOW_TO_SEE = "Hover, tab or use the arrow keys to see the map of each.";
 const viewer = new Viewer();
 let served = null;
 let running = null;
@@ -165,8 +166,8 @@ function tellPrediction(prediction, picture, maps, name) {
   showMap(null);
   byId("downloads").hidden = false;
   byId("findings-text").textContent = calibrated
-    ? "Ranked by calibrated confidence. The line on a bar is the finding's threshold. Hover, tab or use the arrow keys to see the map of each."
-    : "This model is not calibrated: the scores rank findings, they are no probabilities, and there are no thresholds. Hover, tab or use the arrow keys to see the map of each.";
+    ? "Ranked by calibrated confidence. The line on a bar is the threshold of the finding. " + HOW_TO_SEE
+    : "This model is not calibrated: its scores rank, they are no probabilities, and there are no thresholds. " + HOW_TO_SEE;
   byId("legend").hidden = !kind;
   const above = findings.filter((one) => one.called).length;
   const first = findings[0];
