@@ -1,0 +1,16 @@
+"""The files of the page; what is not in this list is not served."""
+
+from importlib.resources import files
+
+PAGE = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+}
+"""Name to content type."""
+
+
+def page_files() -> dict[str, bytes]:
+    """Name to content, read once: a package may be replaced while the server runs."""
+    folder = files("trcgl.use.serve") / "page"
+    return {name: (folder / name).read_bytes() for name in PAGE}
