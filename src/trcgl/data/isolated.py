@@ -27,6 +27,10 @@ class Lost(ValueError):
     """The process died of a question, or took too long for it."""
 
 
+class Late(Lost):
+    """The process took too long for a question, and was ended."""
+
+
 class IsolatedProcess:
     """The process, seen from outside; it may be used by several threads, which take turns.
 
@@ -40,6 +44,22 @@ class IsolatedProcess:
         self._module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Its number, or None while it does not run."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
+    def start(self) -> None:
+        """Start the process before the first question, if it does not run.
+
+        Raises:
+            DataError: it cannot be started.
+        """
+        with self._turn:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
 
     def ask(self, question: bytes) -> bytes:
         """The answer to one question.
@@ -97,8 +117,9 @@ class IsolatedProcess:
             return _receive(process.stdout)
         except (OSError, EOFError) as error:
             self._bury(process)
-            why = f"took more than {seconds:g} s" if late.is_set() else "crashed"
-            raise Lost(why) from error
+            if late.is_set():
+                raise Late(f"took more than {seconds:g} s") from error
+            raise Lost("crashed") from error
         finally:
             watch.cancel()
 

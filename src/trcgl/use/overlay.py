@@ -47,13 +47,6 @@ def over(
     return np.stack([((gray + layer[..., one] * opacity + 127) // 255).astype(np.uint8) for one in range(3)], axis=-1)
 
 
-def small(pixels: UInt8[np.ndarray, "height width"], side: int = PAGE_SIDE) -> UInt8[np.ndarray, "rows columns"]:
-    """A radiograph whose longer side has `side` pixels at most."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
-
-
 def small_map(
     grid: Float[np.ndarray, "rows columns"],
     original_size: tuple[int, int],

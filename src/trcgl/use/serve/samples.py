@@ -1,0 +1,62 @@
+"""Drawn radiographs to try a model with. They are phantoms, and say so: no patient has what they show."""
+
+import io
+from dataclasses import dataclass
+from functools import cache
+
+from PIL import Image
+
+from trcgl.data.phantom.anatomy import Sex
+from trcgl.data.phantom.draw import PhantomSpec, draw
+
+SIDE = 512
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One phantom.
+
+    Args:
+        title: what it shows, in words.
+        findings: names of PadChest-30.
+        age: in years.
+        sex: F or M.
+    """
+
+    title: str
+    findings: tuple[str, ...]
+    age: float
+    sex: Sex
+
+
+SAMPLES: dict[str, Sample] = {
+    "1": Sample("Phantom: nothing found", ("Normal",), 42, "F"),
+    "2": Sample("Phantom: large heart and effusion", ("cardiomegaly", "pleural effusion"), 74, "F"),
+    "3": Sample("Phantom: pneumothorax", ("Pneumothorax",), 31, "M"),
+    "4": Sample("Phantom: mass", ("Mass",), 66, "M"),
+    "5": Sample("Phantom: devices after heart surgery", ("sternotomy", "Support Devices"), 70, "M"),
+    "6": Sample("Phantom: hyperinflated lungs", ("hyperinflated lung", "Emphysema"), 63, "M"),
+}
+"""Id to sample."""
+
+
+@cache
+def sample_png(number: str) -> bytes:
+    """The PNG file of one of `SAMPLES`, with a text chunk that calls it a phantom."""
+    from PIL.PngImagePlugin import PngInfo
+
+    sample = SAMPLES[number]
+    spec = PhantomSpec(
+        seed=7,
+        patient=number,
+        image=number,
+        findings=sample.findings,
+        age=sample.age,
+        sex=sample.sex,
+        size=SIDE,
+        difficulty=0.75,
+    )
+    told, stream = PngInfo(), io.BytesIO()
+    told.add_text("Description", "Phantom drawn by trcgl; no patient.")
+    Image.fromarray(draw(spec).pixels).save(stream, format="PNG", pnginfo=told, optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,98 @@
+"""One upload from its bytes to the answer."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trcgl.core.html import png_uri
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.data.file_process import ReadFile
+from trcgl.data.radiograph import Limits
+from trcgl.model.maps import best_kind
+from trcgl.use.serve.batching import Batcher, Looked
+from trcgl.use.serve.body import Uploads
+from trcgl.use.serve.decoding import DecoderPool
+from trcgl.use.serve.engine import Engine
+from trcgl.use.serve.metrics import Metrics
+from trcgl.use.serve.options import MIB, ServeOptions
+from trcgl.use.serve.problem import Problem
+
+SCHEMA = "trcgl.prediction/1"
+PATIENCE = 3.0
+"""An upload may wait this many times as long as decoding one may take, before it is given up."""
+
+
+class Service:
+    """All that answers uploads.
+
+    Args:
+        engine: the model.
+        options: what is accepted.
+    """
+
+    def __init__(self, engine: Engine, options: ServeOptions) -> None:
+        self.engine, self.options = engine, options
+        limits = Limits(bytes=options.max_mib * MIB, pixels=options.max_megapixels * 1_000_000)
+        self.card = engine.card({"bytes": limits.bytes, "pixels": limits.pixels, "seconds": options.seconds})
+        self.uploads = Uploads(limits.bytes, options.upload_seconds)
+        self.decoders = DecoderPool((engine.shape,), limits, options.seconds, options.workers)
+        self.metrics = Metrics(lambda: self._waiting, self.decoders.processes)
+        self.batcher = Batcher(engine, options.batch_size, self.metrics)
+        self._waiting = 0
+
+    async def predict(self, content: bytes, *, maps: bool) -> dict[str, Any]:
+        """Answer of POST /v1/predict.
+
+        Args:
+            content: of the file.
+            maps: whether maps and the picture that they lie on are wanted.
+
+        Raises:
+            Problem: the file is no radiograph or too large, or there is too much to do.
+        """
+        start = time.perf_counter()
+        with self._turn():
+            try:
+                async with asyncio.timeout(PATIENCE * self.options.seconds):
+                    read = await self._decoded(content, preview=maps)
+                    looked = await self.batcher.look(read.pictures[0], maps=maps)
+                    digest = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
+                    answer = await self._answer(read, looked, digest)
+            except TimeoutError as error:
+                raise Problem(504, "timeout", "The server has too much to do. Try again in a minute.") from error
+        return answer | {"seconds": time.perf_counter() - start}
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._waiting >= self.options.queue:
+            raise Problem(503, "busy", f"{self._waiting} uploads wait already. Try again in a few seconds.")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    async def _decoded(self, content: bytes, *, preview: bool) -> ReadFile:
+        self.batcher.coming += 1
+        try:
+            return await self.decoders.read(content, self.metrics, preview=preview)
+        finally:
+            self.batcher.coming -= 1
+
+    async def _answer(self, read: ReadFile, looked: Looked, digest: str) -> dict[str, Any]:
+        engine = self.engine
+        drawn = None if looked.grids is None else await asyncio.to_thread(engine.drawn, looked.grids, read)
+        rows, columns = read.original_size
+        return {
+            "schema": SCHEMA,
+            "research_use": RESEARCH_USE,
+            "model": engine.identity,
+            "image": {"width": columns, "height": rows, "format": read.kind, "sha256": digest},
+            "calibrated": engine.models.thresholds is not None,
+            "findings": engine.ranked(looked.scores, drawn),
+            "map_kind": None if drawn is None else best_kind(engine.model),
+            "picture": None if read.preview is None else png_uri(read.preview),
+        }
