@@ -4,9 +4,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slow lint docs
+.PHONY: help setup demo test test-slow lint docs screenshots
 help:
-	@echo "make demo | make test | make test-slow | make lint | make docs"
+	@echo "make demo | make test | make test-slow | make lint | make docs | make screenshots RUN=..."
 
 setup: $(READY)
 
@@ -36,3 +36,7 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate_commands.py
 	$(BIN)/python docs/generate_results.py
+
+# Not part of docs: a picture depends on the browser and its fonts, and on a run that was trained on phantoms.
+screenshots: $(READY)
+	$(BIN)/python docs/page_screenshots.py $(RUN)

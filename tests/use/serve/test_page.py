@@ -4,18 +4,20 @@ import io
 import json
 import re
 import shutil
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data.dicom_files import dicom
-from tests.use.serve.running import running
 from tests.use.small_run import TEMPERATURE, THRESHOLDS, write_run
 from trcgl.core.html import PALETTE
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.data.phantom.draw import PhantomSpec, draw
 from trcgl.use.load import load_model
+from trcgl.use.serve.options import ServeOptions
 from trcgl.use.serve.page_files import PAGE, page_files
 
 TOKEN = "correct-horse-battery-staple"
@@ -40,9 +42,28 @@ def run(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("run"))
 
 
+@contextmanager
+def running(run, **settings):
+    """A server in a thread of this process; gives its address."""
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    from trcgl.use.serve.app import create_app
+    from trcgl.use.serve.launch import listen
+
+    listening = listen(run, ServeOptions(port=0, workers=1, **settings))
+    app = create_app(listening.service, listening.access)
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, args=([listening.address],))
+    thread.start()
+    try:
+        yield listening.url
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def url(run):
-    with running(run, max_mib=1, workers=1) as address:
+    with running(run, max_mib=1) as address:
         yield address
 
 
@@ -315,7 +336,7 @@ def test_it_fits_a_narrow_screen(visit, phantom):
 
 def test_the_token_is_asked_for_and_kept_for_the_tab(visit, run, phantom, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
-    with running(run, workers=1, token_file=tmp_path / "token") as guarded:
+    with running(run, token_file=tmp_path / "token") as guarded:
         page = visit(guarded, failing=True, ready="#token[open]")
         page.fill("#token-value", "not-the-right-token")
         page.click("#token button[type=submit]")
