@@ -3,11 +3,10 @@
 import io
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from PIL import Image
-
-from trcgl.data.phantom.anatomy import Sex
-from trcgl.data.phantom.draw import PhantomSpec, draw
+from PIL.PngImagePlugin import PngInfo
 
 SIDE = 512
 
@@ -26,7 +25,7 @@ class Sample:
     title: str
     findings: tuple[str, ...]
     age: float
-    sex: Sex
+    sex: Literal["F", "M"]
 
 
 SAMPLES: dict[str, Sample] = {
@@ -43,7 +42,8 @@ SAMPLES: dict[str, Sample] = {
 @cache
 def sample_png(number: str) -> bytes:
     """The PNG file of one of `SAMPLES`, with a text chunk that calls it a phantom."""
-    from PIL.PngImagePlugin import PngInfo
+    # The drawing program brings half of SciPy with it, and most servers are never asked for a sample.
+    from trcgl.data.phantom.draw import PhantomSpec, draw
 
     sample = SAMPLES[number]
     spec = PhantomSpec(
