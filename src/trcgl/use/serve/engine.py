@@ -14,6 +14,7 @@ from trcgl.core.notice import RESEARCH_USE
 from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import best_kind, maps
 from trcgl.use.ensemble import Ensemble, load_ensemble
+from trcgl.use.overlay import heat_uri
 
 SCHEMA = "trcgl.served-model/1"
 
@@ -67,7 +68,7 @@ class TrainedNetwork:
 
 
 def open_network(run: Path) -> TrainedNetwork:
-    """Open a run or model folder, and let its network run once: the first call is the slowest.
+    """Open a run or model folder, and let its network run and a map be drawn once: the first time is the slowest.
 
     Raises:
         CheckpointError: the model folder is missing or damaged.
@@ -75,4 +76,5 @@ def open_network(run: Path) -> TrainedNetwork:
     network = TrainedNetwork(load_ensemble([run], device="cuda" if torch.cuda.is_available() else "cpu"))
     side = network.about["image_size"]
     network.scores(np.zeros((1, side, side), np.uint8))
+    heat_uri(np.zeros((1, 1), np.float32))
     return network
