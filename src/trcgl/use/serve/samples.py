@@ -29,12 +29,12 @@ class Sample:
 
 
 SAMPLES: dict[str, Sample] = {
-    "1": Sample("Phantom: nothing found", ("Normal",), 42, "F"),
-    "2": Sample("Phantom: large heart and effusion", ("cardiomegaly", "pleural effusion"), 74, "F"),
-    "3": Sample("Phantom: pneumothorax", ("Pneumothorax",), 31, "M"),
-    "4": Sample("Phantom: mass", ("Mass",), 66, "M"),
-    "5": Sample("Phantom: devices after heart surgery", ("sternotomy", "Support Devices"), 70, "M"),
-    "6": Sample("Phantom: hyperinflated lungs", ("hyperinflated lung", "Emphysema"), 63, "M"),
+    "1": Sample("Phantom: nothing found", ("Normal",), 42.0, "F"),
+    "2": Sample("Phantom: large heart and effusion", ("cardiomegaly", "pleural effusion"), 74.0, "F"),
+    "3": Sample("Phantom: pneumothorax", ("Pneumothorax",), 31.0, "M"),
+    "4": Sample("Phantom: mass", ("Mass",), 66.0, "M"),
+    "5": Sample("Phantom: devices after heart surgery", ("sternotomy", "Support Devices"), 70.0, "M"),
+    "6": Sample("Phantom: hyperinflated lungs", ("hyperinflated lung", "Emphysema"), 63.0, "M"),
 }
 """Id to sample."""
 
