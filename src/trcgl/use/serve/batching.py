@@ -1,14 +1,15 @@
 """Radiographs that come together pass the network together."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from trcgl.use.serve.engine import Engine
 from trcgl.use.serve.metrics import Metrics
+from trcgl.use.serve.network import Network
 
 WAIT_SECONDS = 0.004
 """How long a radiograph waits for others that are being decoded."""
@@ -38,13 +39,13 @@ class Batcher:
     """One network, in one thread, for all requests.
 
     Args:
-        engine: the model.
+        network: the model.
         largest: most radiographs in one call.
         metrics: learns the sizes of the batches.
     """
 
-    def __init__(self, engine: Engine, largest: int, metrics: Metrics) -> None:
-        self._engine, self._largest, self._metrics = engine, largest, metrics
+    def __init__(self, network: Network, largest: int, metrics: Metrics) -> None:
+        self._network, self._largest, self._metrics = network, largest, metrics
         self._queue: asyncio.Queue[_Item] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "network")
         self.coming = 0
@@ -90,7 +91,7 @@ class Batcher:
     async def _answer(self, batch: list[_Item]) -> None:
         self._metrics.batches.observe(len(batch))
         try:
-            scores = await self._call(self._engine.scores, batch)
+            scores = await self._call(self._network.scores, batch)
             wanting = [one for one in batch if one.maps]
             for one, row in zip(batch, scores, strict=True):
                 if not one.maps and not one.answer.done():
@@ -98,7 +99,7 @@ class Batcher:
             if not wanting:
                 return
             rows = [row for one, row in zip(batch, scores, strict=True) if one.maps]
-            for one, row, grids in zip(wanting, rows, await self._call(self._engine.maps, wanting), strict=True):
+            for one, row, grids in zip(wanting, rows, await self._call(self._network.maps, wanting), strict=True):
                 if not one.answer.done():
                     one.answer.set_result(Looked(row, grids))
         except Exception as error:  # of whatever kind: each request answers for itself, and the next batch is scored
@@ -106,6 +107,8 @@ class Batcher:
                 if not one.answer.done():
                     one.answer.set_exception(error)
 
-    async def _call(self, function, batch):
+    async def _call(
+        self, function: Callable[[np.ndarray], np.ndarray], batch: list[_Item]
+    ) -> Float[np.ndarray, "batch findings *grid"]:
         images = np.stack([one.picture for one in batch])
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, images)

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ import uvicorn
 from trcgl.core.errors import DataError, Interrupted, RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.use.serve.app import create_app
-from trcgl.use.serve.engine import open_engine
 from trcgl.use.serve.guards import Access
 from trcgl.use.serve.options import ServeOptions
 from trcgl.use.serve.protocol import BoundedProtocol
@@ -58,19 +58,15 @@ class Listening:
             "host": self.host,
             "port": self.address.getsockname()[1],
             "token": self.access.token is not None,
-            **self.service.engine.identity,
+            "name": self.service.card["name"],
+            "weights_sha256": self.service.card["weights_sha256"],
             "research_use": RESEARCH_USE,
         }
 
-    def serve(self) -> None:
-        """Answer until a signal ends it; requests in work are still answered.
-
-        Raises:
-            Interrupted: a signal came.
-        """
-        _log_to_stderr()
+    def server(self) -> uvicorn.Server:
+        """The server, not yet running."""
         config = uvicorn.Config(
-            create_app(self.service, self.access),  # type: ignore[arg-type]
+            create_app(self.service, self.access),
             http=BoundedProtocol,
             ws="none",
             lifespan="on",
@@ -80,10 +76,19 @@ class Listening:
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        return uvicorn.Server(config)
+
+    def serve(self) -> None:
+        """Answer until a signal ends it; requests in work are still answered.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        _log_to_stderr()
         try:
-            uvicorn.Server(config).run(sockets=[self.address])
-        except Interrupted as stop:
-            raise Interrupted(stop.signal, "stopped.") from stop
+            self.server().run(sockets=[self.address])
+        except (Interrupted, KeyboardInterrupt) as stop:
+            raise Interrupted(getattr(stop, "signal", signal.SIGINT), "stopped.") from stop
         finally:
             self.address.close()
 
@@ -96,10 +101,12 @@ def listen(run: Path, options: ServeOptions) -> Listening:
         DataError: the address cannot be bound, or the token's file cannot be read.
         CheckpointError: the model folder is missing or damaged.
     """
+    from trcgl.use.serve.engine import open_network
+
     access = access_of(options)
-    address = _bound(options.host, options.port)
+    address = bound(options.host, options.port)
     try:
-        return Listening(Service(open_engine(run), options), access, address, options.host)
+        return Listening(Service(open_network(run), options), access, address, options.host)
     except BaseException:
         address.close()
         raise
@@ -145,7 +152,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        DataError: the address cannot be bound.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=256)

@@ -3,11 +3,10 @@
 import io
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from PIL import Image
-
-from trcgl.data.phantom.anatomy import Sex
-from trcgl.data.phantom.draw import PhantomSpec, draw
+from PIL.PngImagePlugin import PngInfo
 
 SIDE = 512
 
@@ -26,16 +25,16 @@ class Sample:
     title: str
     findings: tuple[str, ...]
     age: float
-    sex: Sex
+    sex: Literal["F", "M"]
 
 
 SAMPLES: dict[str, Sample] = {
-    "1": Sample("Phantom: nothing found", ("Normal",), 42, "F"),
-    "2": Sample("Phantom: large heart and effusion", ("cardiomegaly", "pleural effusion"), 74, "F"),
-    "3": Sample("Phantom: pneumothorax", ("Pneumothorax",), 31, "M"),
-    "4": Sample("Phantom: mass", ("Mass",), 66, "M"),
-    "5": Sample("Phantom: devices after heart surgery", ("sternotomy", "Support Devices"), 70, "M"),
-    "6": Sample("Phantom: hyperinflated lungs", ("hyperinflated lung", "Emphysema"), 63, "M"),
+    "1": Sample("Phantom: nothing found", ("Normal",), 42.0, "F"),
+    "2": Sample("Phantom: large heart and effusion", ("cardiomegaly", "pleural effusion"), 74.0, "F"),
+    "3": Sample("Phantom: pneumothorax", ("Pneumothorax",), 31.0, "M"),
+    "4": Sample("Phantom: mass", ("Mass",), 66.0, "M"),
+    "5": Sample("Phantom: devices after heart surgery", ("sternotomy", "Support Devices"), 70.0, "M"),
+    "6": Sample("Phantom: hyperinflated lungs", ("hyperinflated lung", "Emphysema"), 63.0, "M"),
 }
 """Id to sample."""
 
@@ -43,7 +42,8 @@ SAMPLES: dict[str, Sample] = {
 @cache
 def sample_png(number: str) -> bytes:
     """The PNG file of one of `SAMPLES`, with a text chunk that calls it a phantom."""
-    from PIL.PngImagePlugin import PngInfo
+    # The drawing program brings half of SciPy with it, and most servers are never asked for a sample.
+    from trcgl.data.phantom.draw import PhantomSpec, draw
 
     sample = SAMPLES[number]
     spec = PhantomSpec(

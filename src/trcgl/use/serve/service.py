@@ -9,16 +9,17 @@ from typing import Any
 
 from trcgl.core.html import png_uri
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.data.file_process import ReadFile
+from trcgl.data.file_process import ReadFile, Shape
 from trcgl.data.radiograph import Limits
-from trcgl.model.maps import best_kind
+from trcgl.use.serve.answers import drawn_maps, ranked
 from trcgl.use.serve.batching import Batcher, Looked
 from trcgl.use.serve.body import Uploads
 from trcgl.use.serve.decoding import DecoderPool
-from trcgl.use.serve.engine import Engine
 from trcgl.use.serve.metrics import Metrics
+from trcgl.use.serve.network import Network
 from trcgl.use.serve.options import MIB, ServeOptions
 from trcgl.use.serve.problem import Problem
+from trcgl.use.serve.samples import SAMPLES
 
 SCHEMA = "trcgl.prediction/1"
 PATIENCE = 3.0
@@ -29,18 +30,24 @@ class Service:
     """All that answers uploads.
 
     Args:
-        engine: the model.
+        network: the model.
         options: what is accepted.
     """
 
-    def __init__(self, engine: Engine, options: ServeOptions) -> None:
-        self.engine, self.options = engine, options
+    def __init__(self, network: Network, options: ServeOptions) -> None:
+        self.network, self.options = network, options
         limits = Limits(bytes=options.max_mib * MIB, pixels=options.max_megapixels * 1_000_000)
-        self.card = engine.card({"bytes": limits.bytes, "pixels": limits.pixels, "seconds": options.seconds})
+        self.card = network.about | {
+            "limits": {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": options.seconds},
+            "samples": [
+                {"id": one, "title": each.title, "labels": list(each.findings)} for one, each in SAMPLES.items()
+            ],
+        }
         self.uploads = Uploads(limits.bytes, options.upload_seconds)
-        self.decoders = DecoderPool((engine.shape,), limits, options.seconds, options.workers)
+        shape: Shape = (network.about["image_size"], network.about["fit"])
+        self.decoders = DecoderPool((shape,), limits, options.seconds, options.workers)
         self.metrics = Metrics(lambda: self._waiting, self.decoders.processes)
-        self.batcher = Batcher(engine, options.batch_size, self.metrics)
+        self.batcher = Batcher(network, options.batch_size, self.metrics)
         self._waiting = 0
 
     async def predict(self, content: bytes, *, maps: bool) -> dict[str, Any]:
@@ -83,16 +90,16 @@ class Service:
             self.batcher.coming -= 1
 
     async def _answer(self, read: ReadFile, looked: Looked, digest: str) -> dict[str, Any]:
-        engine = self.engine
-        drawn = None if looked.grids is None else await asyncio.to_thread(engine.drawn, looked.grids, read)
+        about, grids = self.network.about, looked.grids
+        drawn = None if grids is None else await asyncio.to_thread(drawn_maps, grids, read)
         rows, columns = read.original_size
         return {
             "schema": SCHEMA,
             "research_use": RESEARCH_USE,
-            "model": engine.identity,
+            "model": {name: about[name] for name in ("name", "weights_sha256")},
             "image": {"width": columns, "height": rows, "format": read.kind, "sha256": digest},
-            "calibrated": engine.models.thresholds is not None,
-            "findings": engine.ranked(looked.scores, drawn),
-            "map_kind": None if drawn is None else best_kind(engine.model),
+            "calibrated": about["calibrated"],
+            "findings": ranked(looked.scores, about["findings"], drawn),
+            "map_kind": None if drawn is None else about["map_kind"],
             "picture": None if read.preview is None else png_uri(read.preview),
         }
