@@ -4,7 +4,6 @@ import io
 import json
 import re
 import shutil
-import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,14 +11,22 @@ import pytest
 from PIL import Image
 
 from tests.data.dicom_files import dicom
-from tests.use.small_run import TEMPERATURE, THRESHOLDS, write_run
 from trcgl.core.html import PALETTE
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.data.phantom.draw import PhantomSpec, draw
-from trcgl.use.load import load_model
-from trcgl.use.serve.options import ServeOptions
 from trcgl.use.serve.page_files import PAGE, page_files
 
+from .serving import Brightness, serving
+
+FINDINGS = (
+    ("Mass", "head", 0.4, 0.31),
+    ("pleural_effusion", "medium", 0.5, 0.9996),
+    ("Hernia", "tail", 0.02, 0.062),
+    ("Subcutaneous Emphysema", "tail", 0.1, 0.0002),
+    ("Normal", "head", 0.5, 0.44),
+)
+"""Name, group, threshold, score."""
+RANKED = ["pleural effusion", "Normal", "Mass", "Hernia", "Subcutaneous Emphysema"]
 TOKEN = "correct-horse-battery-staple"
 PIXELS = "document.getElementById('canvas').toDataURL()"
 FIRST, SECOND = (f"#list li:nth-child({place}) button" for place in (1, 2))
@@ -37,33 +44,33 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run"))
+class Places(Brightness):
+    """Scores that no image changes, and a map at another place for each finding."""
+
+    def __init__(self):
+        super().__init__()
+        findings = [{"name": name, "group": group, "threshold": cut} for name, group, cut, _ in FINDINGS]
+        self.about |= {"name": "places", "findings": findings, "phantom": True, "map_kind": "attention"}
+
+    def scores(self, images):
+        return np.tile(np.array([score for *_, score in FINDINGS], np.float32), (len(images), 1))
+
+    def maps(self, images):
+        grids = np.zeros((len(FINDINGS), 4, 4), np.float32)
+        for place in range(len(FINDINGS) - 1):
+            grids[place, place % 4, place // 4 + 1] = 1
+        return np.tile(grids, (len(images), 1, 1, 1))  # the last finding has no place
 
 
 @contextmanager
-def running(run, **settings):
-    """A server in a thread of this process; gives its address."""
-    uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
-    from trcgl.use.serve.app import create_app
-    from trcgl.use.serve.launch import listen
-
-    listening = listen(run, ServeOptions(port=0, workers=1, **settings))
-    app = create_app(listening.service, listening.access)
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run, args=([listening.address],))
-    thread.start()
-    try:
-        yield listening.url
-    finally:
-        server.should_exit = True
-        thread.join()
+def running(network=None, **settings):
+    with serving(network or Places(), **settings) as (address, _):
+        yield f"http://127.0.0.1:{address[1]}/"
 
 
 @pytest.fixture(scope="module")
-def url(run):
-    with running(run, max_mib=1) as address:
+def url():
+    with running(max_mib=1) as address:
         yield address
 
 
@@ -113,22 +120,37 @@ def changed(page, before):
     return page.evaluate(PIXELS)
 
 
-def test_an_upload_is_ranked_as_the_model_scores_it(visit, run, phantom):
+def test_an_upload_is_ranked_with_thresholds_and_groups(visit, phantom):
     page = visit()
     assert RESEARCH_USE in page.inner_text("header")
-    assert "calibrated" in page.inner_text("#model-line") and "4 findings" in page.inner_text("#model-line")
-    assert page.locator("#list li").all_inner_texts() == ["Mass\nhead", "Edema\nmedium", "Hernia\ntail", "Normal\nhead"]
+    assert page.inner_text("#model-line") == "Model places · 5 findings · calibrated"
+    assert page.is_visible("#phantom") and "2 head, 1 medium, 2 tail" in page.text_content("#facts")
+    assert page.locator("#list .name").all_inner_texts() == [name.replace("_", " ") for name, *_ in FINDINGS]
     look(page, phantom)
-    expected = load_model(run).predict(phantom)
-    rows = page.locator("#list button").all()
-    assert [row.locator(".name").inner_text() for row in rows] == list(expected.scores)
-    for row, (finding, score) in zip(rows, expected.scores.items(), strict=True):
-        assert float(row.locator(".score").inner_text()) == pytest.approx(score, abs=6e-4)
-        verdict = "above" if finding in expected.positive else "below"
-        assert f"{verdict} threshold {THRESHOLDS[finding]:.3f}" in " ".join(row.text_content().split())
+    assert page.locator("#list .name").all_inner_texts() == RANKED
+    assert page.locator("#list .badge").all_inner_texts() == ["medium", "head", "head", "tail", "tail"]
+    assert page.locator("#list .score").all_inner_texts() == ["> 0.999", "0.440", "0.310", "0.062", "< 0.001"]
+    verdicts = ["▲ above threshold 0.500", "below threshold 0.500", "below threshold 0.400"]
+    verdicts += ["▲ above threshold 0.020", "below threshold 0.100"]
+    assert page.locator("#list .verdict").all_text_contents() == verdicts
     assert page.inner_text("#geometry") == "150 × 160 png"
-    assert page.inner_text("#status").startswith(f"Done. {len(expected.positive)} of 4 findings above")
-    assert f"temperature {TEMPERATURE:.2f}" in page.text_content("#facts")
+    assert page.text_content("#status") == (
+        "Done. 2 of 5 findings above their threshold. Highest: pleural effusion, > 0.999."
+    )
+
+
+def test_without_calibration_there_are_ranks_and_no_verdicts(visit, phantom):
+    network = Places()
+    bare = [{**one, "group": None, "threshold": None} for one in network.about["findings"]]
+    network.about |= {"calibrated": False, "temperature": None, "findings": bare, "phantom": False}
+    with running(network) as address:
+        page = visit(address)
+        look(page, phantom)
+        assert "not calibrated" in page.inner_text("#model-line") and "only rank" in page.text_content("#facts")
+        assert "no thresholds" in page.inner_text("#findings-text") and page.is_hidden("#phantom")
+        assert page.locator("#list .name").all_inner_texts() == RANKED
+        assert page.locator("#list .badge").count() == page.locator("#list .mark").count() == 0
+        assert "above" not in page.inner_text("#list") and page.text_content("#status").startswith("Done. Highest")
 
 
 def test_a_dicom_file_is_shown_without_who_the_patient_is(visit, tmp_path):
@@ -154,7 +176,7 @@ def test_the_keyboard_walks_through_the_maps(visit, phantom):
     plain = page.evaluate(PIXELS)
     page.focus(FIRST)
     first = changed(page, plain)
-    name = page.locator(FIRST).locator(".name").inner_text()
+    name = RANKED[0]
     assert page.inner_text("#map-name") == name and page.get_attribute(FIRST, "aria-pressed") == "true"
     assert name in page.inner_text("#legend-text") and name in page.get_attribute("#canvas", "aria-label")
     page.keyboard.press("ArrowDown")
@@ -167,6 +189,7 @@ def test_the_keyboard_walks_through_the_maps(visit, phantom):
     page.keyboard.press("Tab")  # every finding is reached by it, and it does not trap
     assert page.get_attribute(SECOND, "aria-pressed") == "true"
     page.keyboard.press("End")
+    assert "empty" in page.inner_text("#legend-text")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('#list')") is None
 
@@ -231,9 +254,9 @@ def test_downloads_hold_the_scores_and_the_picture(visit, phantom):
     content = told.value.path().read_text(encoding="utf-8")
     prediction = json.loads(content)
     assert prediction["schema"] == "trcgl.prediction/1" and prediction["research_use"] == RESEARCH_USE
-    shown = page.locator("#list .name").all_inner_texts()
-    assert [one["name"] for one in prediction["findings"]] == shown
-    assert all(0 < one["score"] < 1 and one["threshold"] for one in prediction["findings"])
+    assert [one["name"].replace("_", " ") for one in prediction["findings"]] == RANKED
+    assert [round(one["score"], 4) for one in prediction["findings"]] == [0.9996, 0.44, 0.31, 0.062, 0.0002]
+    assert [one["called"] for one in prediction["findings"]] == [True, False, False, True, False]
     assert "data:image" not in content and "phantom.png" not in content + told.value.suggested_filename
     with page.expect_download() as told:
         page.click("#download-png")
@@ -327,16 +350,16 @@ def test_it_fits_a_narrow_screen(visit, phantom):
     page = visit(viewport={"width": 360, "height": 740}, has_touch=True)
     look(page, phantom)
     page.tap(FIRST)
-    assert page.inner_text("#map-name") == page.locator(FIRST).locator(".name").inner_text()
+    assert page.inner_text("#map-name") == RANKED[0]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     for part in ("#stage", "#choose", FIRST, "#download-json"):
         box = page.locator(part).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 360, part
 
 
-def test_the_token_is_asked_for_and_kept_for_the_tab(visit, run, phantom, tmp_path):
+def test_the_token_is_asked_for_and_kept_for_the_tab(visit, phantom, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
-    with running(run, token_file=tmp_path / "token") as guarded:
+    with running(token_file=tmp_path / "token") as guarded:
         page = visit(guarded, failing=True, ready="#token[open]")
         page.fill("#token-value", "not-the-right-token")
         page.click("#token button[type=submit]")
