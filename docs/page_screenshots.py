@@ -1,6 +1,8 @@
 """Take the pictures of the page in `serve.md`, of a model that was trained on phantoms.
 
 python docs/page_screenshots.py RUN
+
+RUN was trained on phantoms and evaluated.
 """
 
 import json
@@ -21,34 +23,34 @@ SHOTS: dict[str, dict[str, Any]] = {
     "dark": {"color_scheme": "dark", "viewport": {"width": 1440, "height": 900}},
     "narrow": {"color_scheme": "light", "viewport": {"width": 360, "height": 780}},
 }
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 WAIT_MS = 120_000
 
 
-def main(run: Path, folder: Path) -> None:
+def take(url: str, folder: Path) -> None:
     """Write `serve-light.png`, `serve-dark.png` and `serve-narrow.png`.
 
     Args:
-        run: a run on phantoms, evaluated.
+        url: of a server whose model was trained on phantoms.
         folder: where to.
     """
     from playwright.sync_api import sync_playwright
 
     folder.mkdir(exist_ok=True)
-    with served(run) as url, sync_playwright() as driver:
-        chromium = driver.chromium.launch(
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=WAIT_MS
         )
         for name, settings in SHOTS.items():
-            page = chromium.new_context(**settings, reduced_motion="reduce").new_page()
+            page = browser.new_context(**settings, reduced_motion="reduce").new_page()
             page.set_default_timeout(WAIT_MS)
             page.goto(url)
             page.click(f"#samples li:nth-child({SAMPLE}) button:enabled")
             page.focus(f"#list li:nth-child({FINDING}) button")
-            page.evaluate("document.fonts.ready")
-            if name != "narrow":
-                page.evaluate("scrollTo(0, 0)")
+            page.wait_for_function(PAINTED)
+            page.locator("#stage" if name == "narrow" else "header").scroll_into_view_if_needed()
             page.screenshot(path=folder / f"serve-{name}.png")
-        chromium.close()
+        browser.close()
 
 
 @contextmanager
@@ -65,4 +67,5 @@ def served(run: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(__file__).parent / "images")
+    with served(Path(sys.argv[1])) as address:
+        take(address, Path(__file__).parent / "images")

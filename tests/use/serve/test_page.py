@@ -22,8 +22,8 @@ FINDINGS = (
     ("Mass", "head", 0.4, 0.31),
     ("pleural_effusion", "medium", 0.5, 0.9996),
     ("Hernia", "tail", 0.02, 0.062),
-    ("Subcutaneous Emphysema", "tail", 0.1, 0.0002),
     ("Normal", "head", 0.5, 0.44),
+    ("Subcutaneous Emphysema", "tail", 0.1, 0.0002),
 )
 """Name, group, threshold, score."""
 RANKED = ["pleural effusion", "Normal", "Mass", "Hernia", "Subcutaneous Emphysema"]
@@ -64,7 +64,7 @@ class Places(Brightness):
 
 @contextmanager
 def running(network=None, **settings):
-    with serving(network or Places(), **settings) as (address, _):
+    with serving(network or Places(), seconds=120, **settings) as (address, _):
         yield f"http://127.0.0.1:{address[1]}/"
 
 
@@ -274,7 +274,7 @@ def test_what_is_no_radiograph_is_refused_with_a_sentence(visit, phantom, tmp_pa
     assert "PNG" in page.inner_text("#problem p") and "Try again" not in page.inner_text("#problem")
     (tmp_path / "broken.png").write_bytes(phantom.read_bytes()[:4000])
     page.set_input_files("#file", tmp_path / "broken.png")
-    page.wait_for_function("document.querySelector('#problem strong')?.textContent.includes('cannot be read')")
+    page.wait_for_function("() => document.querySelector('#problem strong')?.textContent.includes('cannot be read')")
     look(page, phantom)
     assert page.inner_text("#problem") == "" and page.is_hidden("#progress")
 
@@ -302,8 +302,8 @@ def test_a_server_that_is_gone_can_be_tried_again(visit, phantom):
 
 
 def test_waiting_can_be_ended(visit, phantom):
-    page, held = visit(), []
-    page.route("**/v1/predict*", held.append)
+    page = visit()
+    page.route("**/v1/predict*", lambda route: None)  # it is never answered
     page.set_input_files("#file", phantom)
     page.wait_for_selector("#cancel", state="visible")
     assert "Reading phantom.png" in page.inner_text("#progress-text")
@@ -363,7 +363,7 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(visit, phantom, tmp_path):
         page = visit(guarded, failing=True, ready="#token[open]")
         page.fill("#token-value", "not-the-right-token")
         page.click("#token button[type=submit]")
-        page.wait_for_function("document.getElementById('token-text').textContent.includes('does not know')")
+        page.wait_for_function("() => document.getElementById('token-text').textContent.includes('does not know')")
         page.fill("#token-value", TOKEN)
         page.keyboard.press("Enter")
         page.wait_for_selector("#samples button:enabled")
