@@ -59,6 +59,7 @@ def test_a_file_in_memory_is_read_like_one_on_disk_with_its_preview(process, pic
 
 
 def test_reasons_for_a_file_in_memory_say_nothing_that_stands_in_it(process):
+    process.seconds = 60.0  # the first DICOM file waits for pydicom
     content = dicom(np.zeros((8, 8), np.uint16), WindowCenter="1", WindowWidth="1")
     broken = content.replace(b"MONOCHROME2", b"Noether^Amy")
     with pytest.raises(UnreadableImage, match=r"^it: (?!.*Noether)"):
