@@ -2,9 +2,10 @@
 
     python benchmarks/serve.py [--seconds 60] [--clients 32]
 
-A drawn phantom per client, as PNG of 1,024 pixels; an untrained TRCGL-Net over ConvNeXtV2-Atto at 224 px, whose scores
-mean nothing and take as long as any. The clients send one upload after another on a connection each, in the process of
-this script; the loop has the same time, without server or clients beside it. Both are warm before the clock starts.
+A drawn phantom per client, enlarged to a PNG of 1,024 pixels; an untrained TRCGL-Net over ConvNeXtV2-Atto at 224 px,
+whose scores mean nothing and take as long as any. The clients send one upload after another on a connection each, in
+the process of this script; the loop has the same time, without server or clients beside it. Both are warm before the
+clock starts.
 Exits with 1 if a request fails, if memory grows by more than a tenth from the first quarter of the time to its end, or
 if the server answers less than 0.7 times as many radiographs per second as the loop.
 """
@@ -31,7 +32,7 @@ from trcgl.data.phantom.findings import FINDINGS
 from trcgl.data.radiograph import read_bytes
 from trcgl.model.folder import load_model
 
-SIDE, BATCH = 1024, 16
+SIDE, DRAWN, BATCH = 1024, 256, 16
 CLAIM, GROWTH = 0.7, 1.1
 _BOUNDARY = "phantom"
 
@@ -40,7 +41,7 @@ def phantoms(count: int) -> list[bytes]:
     """PNG files of phantoms, each with a finding of its own."""
     files = []
     for number, finding in zip(range(count), list(FINDINGS) * count, strict=False):
-        drawn = draw(PhantomSpec(image=number, patient=number, findings=(finding,), size=SIDE // 2))
+        drawn = draw(PhantomSpec(image=number, patient=number, findings=(finding,), size=DRAWN))
         stream = io.BytesIO()
         Image.fromarray(drawn.pixels).resize((SIDE, SIDE)).save(stream, format="PNG")
         files.append(stream.getvalue())

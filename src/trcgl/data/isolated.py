@@ -18,7 +18,7 @@ from typing import IO
 from trcgl.core.errors import DataError
 
 _ANSWER, _REASON = b"\0", b"\1"
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 5.0
 _serving = False
 """Whether this process is such a process itself."""
 
@@ -79,8 +79,10 @@ class IsolatedProcess:
 
     def close(self) -> None:
         """End the process, whatever it does; a later question starts another."""
-        if self._process is not None:
-            _kill(self._process)
+        if (process := self._process) is not None:
+            _kill(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
 
     def _start(self) -> None:
         atexit.unregister(self.close)

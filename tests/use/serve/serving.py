@@ -56,7 +56,7 @@ class Brightness:
 @contextmanager
 def serving(network=None, *, access: Access | None = None, **settings):
     """The address of a running server and its service."""
-    options = ServeOptions(**{"port": 0, "workers": 1, **settings})
+    options = ServeOptions(**{"port": 0, "workers": 1, "seconds": 60.0, **settings})
     service = Service(network or Brightness(), options)
     listening = Listening(service, access or access_of(options), bound(options.host, 0), options.host)
     server = listening.server()
@@ -77,13 +77,20 @@ def png(value=128, size=(24, 20), mode="L"):
     return stream.getvalue()
 
 
+def noise(size):
+    """A picture that does not compress."""
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
 def form(content, name="a.png", field="file"):
     """Body and content type of an upload."""
     head = f'--xx\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
     return head.encode() + content + b"\r\n--xx--\r\n", "multipart/form-data; boundary=xx"
 
 
-def request(address, method="GET", path="/", body=b"", headers=None, seconds=60):
+def request(address, method="GET", path="/", body=b"", headers=None, seconds=180):
     """Status, headers and body of one request."""
     told = {"Host": f"127.0.0.1:{address[1]}", **(headers or {})}
     if body:
@@ -104,26 +111,26 @@ def upload(address, content, *, query="", headers=None, **how):
 
 
 def answer(connection):
-    """Read one answer from a connection."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        part = connection.recv(65536)
-        if not part:
-            raise ConnectionError("closed without an answer")
-        received += part
-    head, _, body = received.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
+    """Read one answer from a connection, and nothing of the next."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += _received(connection, 1)
+    lines = head.decode("latin-1").rstrip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-    length = int(headers["content-length"])
-    while len(body) < length:
-        part = connection.recv(65536)
+    return int(lines[0].split()[1]), headers, _received(connection, int(headers["content-length"]))
+
+
+def _received(connection, length):
+    content = b""
+    while len(content) < length:
+        part = connection.recv(length - len(content))
         if not part:
-            raise ConnectionError("closed within an answer")
-        body += part
-    return int(lines[0].split()[1]), headers, body
+            raise ConnectionError("closed before the answer was complete")
+        content += part
+    return content
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=60.0):
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():

@@ -1,5 +1,6 @@
 """What the interface answers to well-meant requests, and to mistakes."""
 
+import base64
 import hashlib
 import io
 import json
@@ -17,7 +18,9 @@ from trcgl.use.serve.guards import HEADERS
 from trcgl.use.serve.page_files import PAGE
 from trcgl.use.serve.samples import SAMPLES
 
-from .serving import FINDINGS, SIDE, Brightness, form, png, request, serving, until, upload
+from .serving import FINDINGS, SIDE, Brightness, form, noise, png, request, serving, until, upload
+
+NOISE = noise((60, 50))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,6 @@ def address(network):
 
 def picture(uri):
     assert uri.startswith(png_uri(b""))
-    import base64
-
     return Image.open(io.BytesIO(base64.b64decode(uri.removeprefix(png_uri(b"")))))
 
 
@@ -65,7 +66,7 @@ def test_maps_lie_over_the_picture_with_the_letterbox_undone(address):
     assert radiograph.size == (1024, 410)
     heat = np.asarray(picture(told["findings"][0]["map"]).convert("RGBA"))
     assert heat.shape[1] / heat.shape[0] == pytest.approx(2.5, abs=0.05)
-    assert heat[:, -1, 3].max() == 0  # the map ends where the radiograph does, and not where the square does
+    assert heat[:, -1, 3].max() <= 1  # the map ends where the radiograph does, and not where the square does
     assert heat[:, 0, 3].min() > 100
 
 
@@ -86,7 +87,7 @@ def test_a_dicom_file_is_read_as_predict_reads_it(address, tmp_path):
     [
         (b"", 422, "unreadable"),
         (b"GIF89a no radiograph", 415, "unsupported"),
-        (png()[:60], 422, "unreadable"),
+        (NOISE[: len(NOISE) // 2], 422, "unreadable"),
         (png(size=(1200, 1000)), 413, "too_large"),
         (b"\x89PNG\r\n\x1a\n" + bytes(2**20), 413, "too_large"),
         (b"\xff\xd8\xff" + bytes(200), 422, "unreadable"),
@@ -175,7 +176,7 @@ def test_the_description_of_the_interface_holds_what_is_answered(address):
     assert {"200", "400", "401", "403", "408", "413", "415", "422", "503", "504"} <= set(upload["responses"])
     told = json.loads(request(address, path="/v1/model")[2])
     schemas.ServedModel.model_validate(told)
-    assert told["limits"] == {"bytes": 2**20, "pixels": 1_000_000, "seconds": 20.0}
+    assert told["limits"] == {"bytes": 2**20, "pixels": 1_000_000, "seconds": 60.0}
     assert request(address, path="/healthz")[2] == b'{"status":"ok"}'
 
 

@@ -51,7 +51,7 @@ def create_app(service: Service, access: Access) -> Guard:
     """The application of one model.
 
     Args:
-        service: answers uploads; it is started and closed with the application.
+        service: answers uploads; it is closed with the application.
         access: who may ask.
     """
     app = FastAPI(
@@ -74,7 +74,6 @@ def create_app(service: Service, access: Access) -> Guard:
 
 @asynccontextmanager
 async def _life(service: Service) -> AsyncIterator[None]:
-    await asyncio.to_thread(service.decoders.start)
     work = asyncio.create_task(service.batcher.work())
     try:
         yield

@@ -23,11 +23,11 @@ class Uploads:
     """How much may be sent, and how much is being sent.
 
     Args:
-        bytes: of one file, at most.
+        largest: bytes of one file, at most.
         seconds: for one file, at most; a client that sends nothing is dropped after a sixth of it.
     """
 
-    bytes: int
+    largest: int
     seconds: float
     held: int = field(default=0, init=False)
     """Bytes of all unfinished uploads."""
@@ -39,7 +39,7 @@ class Uploads:
             Problem: it is too large, takes too long, or is not one file; or too much is being sent by others.
         """
         announced = int(request.headers.get("content-length", 0))
-        if announced > self.bytes + OVERHEAD:
+        if announced > self.largest + OVERHEAD:
             self._refuse_size()
         form, received = _Form(request.headers.get("content-type")), 0
         loop = asyncio.get_running_loop()
@@ -50,9 +50,9 @@ class Uploads:
                     deadline.reschedule(min(end, loop.time() + self.seconds / 6))
                     received += len(chunk)
                     self.held += len(chunk)
-                    if received > self.bytes + OVERHEAD:
+                    if received > self.largest + OVERHEAD:
                         self._refuse_size()
-                    if self.held > UPLOADS_AT_ONCE * self.bytes:
+                    if self.held > UPLOADS_AT_ONCE * self.largest:
                         raise Problem(503, "busy", "Too much is being sent at once. Try again in a few seconds.")
                     form.feed(chunk)
         except TimeoutError as error:
@@ -63,12 +63,12 @@ class Uploads:
         finally:
             self.held -= received
         content = form.content()
-        if len(content) > self.bytes:
+        if len(content) > self.largest:
             self._refuse_size()
         return content
 
     def _refuse_size(self) -> NoReturn:
-        limit = f"{self.bytes / 2**20:g} MiB"
+        limit = f"{self.largest / 2**20:g} MiB"
         raise Problem(413, "too_large", f"The file is larger than the limit of {limit}. Send a smaller one.")
 
 

@@ -1,5 +1,6 @@
 """A run folder as a `Network`."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,9 +71,14 @@ class TrainedNetwork:
 def open_network(run: Path) -> TrainedNetwork:
     """Open a run or model folder, and let its network run and a map be drawn once: the first time is the slowest.
 
+    Unless OMP_NUM_THREADS says otherwise, the network takes half of the CPUs from now on. Threads of a network wait for
+    each other at every layer, and one that decoders keep from its CPU holds up all.
+
     Raises:
         CheckpointError: the model folder is missing or damaged.
     """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     network = TrainedNetwork(load_ensemble([run], device="cuda" if torch.cuda.is_available() else "cpu"))
     side = network.about["image_size"]
     network.scores(np.zeros((1, side, side), np.uint8))

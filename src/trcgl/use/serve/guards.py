@@ -82,7 +82,7 @@ class Access:
     def _check_token(self, given: str) -> None:
         assert self.token is not None
         kind, _, token = given.partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self.token.encode()):
+        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self.token.encode()):
             message = "The token is missing or wrong. Send the header: Authorization: Bearer TOKEN."
             raise Problem(401, "unauthorized", message)
 
@@ -90,7 +90,7 @@ class Access:
 def _check_origin(headers: Headers, host: str) -> None:
     """Refuse what a page of another site makes a browser send; programs send neither header."""
     site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
-    if site not in ("same-origin", "none") or (origin is not None and urlsplit(origin).netloc != host):
+    if site not in ("same-origin", "none") or (origin is not None and origin.partition("://")[2] != host):
         raise Problem(403, "forbidden", "A page of another site may not send files here. Use the server's own page.")
 
 

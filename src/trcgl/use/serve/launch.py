@@ -98,7 +98,7 @@ def listen(run: Path, options: ServeOptions) -> Listening:
 
     Raises:
         RecipeError: the address needs a token, or the token is too short.
-        DataError: the address cannot be bound, or the token's file cannot be read.
+        DataError: the address cannot be bound, the token's file cannot be read, or no decoder can be started.
         CheckpointError: the model folder is missing or damaged.
     """
     from trcgl.use.serve.engine import open_network
@@ -106,7 +106,9 @@ def listen(run: Path, options: ServeOptions) -> Listening:
     access = access_of(options)
     address = bound(options.host, options.port)
     try:
-        return Listening(Service(open_network(run), options), access, address, options.host)
+        service = Service(open_network(run), options)
+        service.decoders.start()
+        return Listening(service, access, address, options.host)
     except BaseException:
         address.close()
         raise

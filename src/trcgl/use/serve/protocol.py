@@ -36,13 +36,14 @@ class BoundedProtocol(H11Protocol):
             return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
-            self._headers_due = _stopped(self._headers_due)
+            self._headers_came()
         elif self._headers_due is None:
             self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._headers_due, self._read_due = _stopped(self._headers_due), _stopped(self._read_due)
+        self._headers_came()
+        self._client_reads()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -52,12 +53,22 @@ class BoundedProtocol(H11Protocol):
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self._read_due = _stopped(self._read_due)
+        self._client_reads()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets the same kind of answer as everything else."""
         self._refuse(400, "bad_request", "This is no HTTP request that the server understands.")
+
+    def _headers_came(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _client_reads(self) -> None:
+        if self._read_due is not None:
+            self._read_due.cancel()
+            self._read_due = None
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(HEADER_SECONDS, self._late)
@@ -81,8 +92,3 @@ class BoundedProtocol(H11Protocol):
             for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
-
-
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
