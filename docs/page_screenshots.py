@@ -19,9 +19,9 @@ SAMPLE = 2
 FINDING = 1
 """Rank of the finding whose map is shown."""
 SHOTS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1440, "height": 900}},
-    "narrow": {"color_scheme": "light", "viewport": {"width": 360, "height": 780}},
+    "light": {"from": "body", "color_scheme": "light", "viewport": {"width": 1440, "height": 900}},
+    "dark": {"from": "body", "color_scheme": "dark", "viewport": {"width": 1440, "height": 900}},
+    "narrow": {"from": ".viewing", "color_scheme": "light", "viewport": {"width": 360, "height": 1240}},
 }
 PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 WAIT_MS = 120_000
@@ -48,7 +48,7 @@ def take(url: str, folder: Path) -> None:
             page.click(f"#samples li:nth-child({SAMPLE}) button:enabled")
             page.focus(f"#list li:nth-child({FINDING}) button")
             page.wait_for_function(PAINTED)
-            page.locator("#stage" if name == "narrow" else "header").scroll_into_view_if_needed()
+            page.evaluate(f"document.querySelector('{settings['from']}').scrollIntoView()")
             page.screenshot(path=folder / f"serve-{name}.png")
         browser.close()
 

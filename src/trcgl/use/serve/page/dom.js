@@ -15,8 +15,8 @@ export function element(tag, properties = {}, ...children) {
 
 /** A probability with three decimals, and never a 0 or 1 that is none. */
 export function probability(value) {
-  if (value > 0 && value < 0.0005) return "< 0.001";
-  if (value < 1 && value > 0.9995) return "> 0.999";
+  if (value < 0.0005) return "< 0.001";
+  if (value > 0.9995) return "> 0.999";
   return value.toFixed(3);
 }
 
