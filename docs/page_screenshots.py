@@ -18,11 +18,12 @@ SAMPLE = 2
 """Number of the phantom that is shown."""
 FINDING = 1
 """Rank of the finding whose map is shown."""
-SHOTS: dict[str, dict[str, Any]] = {
-    "light": {"from": "body", "color_scheme": "light", "viewport": {"width": 1440, "height": 900}},
-    "dark": {"from": "body", "color_scheme": "dark", "viewport": {"width": 1440, "height": 900}},
-    "narrow": {"from": ".viewing", "color_scheme": "light", "viewport": {"width": 360, "height": 1240}},
+SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "light": ("body", {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}}),
+    "dark": ("body", {"color_scheme": "dark", "viewport": {"width": 1440, "height": 900}}),
+    "narrow": (".viewing", {"color_scheme": "light", "viewport": {"width": 360, "height": 1240}}),
 }
+"""Name to what stands at the top of the picture, and the settings of the browser."""
 PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 WAIT_MS = 120_000
 
@@ -41,14 +42,14 @@ def take(url: str, folder: Path) -> None:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=WAIT_MS
         )
-        for name, settings in SHOTS.items():
+        for name, (top, settings) in SHOTS.items():
             page = browser.new_context(**settings, reduced_motion="reduce").new_page()
             page.set_default_timeout(WAIT_MS)
             page.goto(url)
             page.click(f"#samples li:nth-child({SAMPLE}) button:enabled")
             page.focus(f"#list li:nth-child({FINDING}) button")
             page.wait_for_function(PAINTED)
-            page.evaluate(f"document.querySelector('{settings['from']}').scrollIntoView()")
+            page.evaluate(f"document.querySelector('{top}').scrollIntoView()")
             page.screenshot(path=folder / f"serve-{name}.png")
         browser.close()
 
