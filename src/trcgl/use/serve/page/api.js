@@ -11,7 +11,7 @@ const TITLES = {
   forbidden: "The server refused",
   unreachable: "The server does not answer",
 };
-const PASSING = ["busy", "timeout", "unauthorized", "unreachable", "defect"];
+const PASSING = ["busy", "timeout", "unauthorized", "unreachable", "failed"];
 
 /** What went wrong, and whether the same request may succeed later. */
 export class Problem extends Error {
@@ -66,6 +66,6 @@ async function told(answer) {
     const { error } = await answer.json();
     return new Problem(error.code, error.message);
   } catch {
-    return new Problem("defect", `The server answered ${answer.status}. Its log may say why.`);
+    return new Problem("failed", `The server answered ${answer.status}. Its log may say why.`);
   }
 }
