@@ -10,6 +10,8 @@ PAGE = {
     "api.js": _SCRIPT,
     "dom.js": _SCRIPT,
     "findings.js": _SCRIPT,
+    "messages.js": _SCRIPT,
+    "model.js": _SCRIPT,
     "page.js": _SCRIPT,
     "picture.js": _SCRIPT,
     "theme.js": _SCRIPT,

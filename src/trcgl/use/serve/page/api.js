@@ -57,7 +57,8 @@ async function send(path, options) {
     return await fetch(path, { ...options, credentials: "omit", cache: "no-store", redirect: "error" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("unreachable", "Check that trcgl serve still runs and that this machine reaches it, then try again.");
+    const todo = "Check that trcgl serve still runs and that this machine reaches it, then try again.";
+    throw new Problem("unreachable", todo);
   }
 }
 

@@ -49,8 +49,9 @@ export function listScores(findings, onShow) {
 }
 
 function scoreRow({ name, group, score, threshold, called }) {
-  const bar = element("span", { className: `bar ${group ?? "plain"}`, "aria-hidden": "true" }, element("span", { className: "fill" }));
-  bar.firstChild.style.width = `${100 * score}%`;
+  const fill = element("span", { className: "fill" });
+  fill.style.width = `${100 * score}%`;
+  const bar = element("span", { className: `bar ${group ?? "plain"}`, "aria-hidden": "true" }, fill);
   if (threshold !== null) {
     const mark = element("span", { className: "mark" });
     mark.style.left = `${100 * threshold}%`;
@@ -66,7 +67,12 @@ function scoreRow({ name, group, score, threshold, called }) {
       ...badge(group),
       element("span", { className: "score" }, probability(score)),
     ),
-    element("span", { className: "line" }, bar, element("span", { className: "verdict" }, ...verdict(threshold, called))),
+    element(
+      "span",
+      { className: "line" },
+      bar,
+      element("span", { className: "verdict" }, ...verdict(threshold, called)),
+    ),
   );
 }
 

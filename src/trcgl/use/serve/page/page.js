@@ -2,18 +2,13 @@
 
 import * as api from "./api.js";
 import { byId, bytes, element, probability, save, shown } from "./dom.js";
-import { listNames, listScores } from "./findings.js";
+import { listScores } from "./findings.js";
+import { tell, tellProblem, tellProgress } from "./messages.js";
+import { KINDS, tellModel } from "./model.js";
 import { decode, isBlank, Picture, poster } from "./picture.js";
 import { askToken } from "./token.js";
 import { Viewer } from "./viewer.js";
 
-const KINDS = {
-  attention: {
-    name: "Attention map",
-    what: "the brighter a place, the more it counts in what the model gathers for the finding",
-  },
-  grad_cam: { name: "Grad-CAM", what: "the brighter a place, the more its features raise the score of the finding" },
-};
 const HOW_TO_SEE = "Hover, tab or use the arrow keys to see the map of each.";
 const viewer = new Viewer();
 let served = null;
@@ -34,33 +29,6 @@ async function start() {
   tellProblem(null);
   tellModel(served);
   await offerSamples(served.samples);
-}
-
-function tellModel(model) {
-  const { findings, calibrated, limits } = model;
-  const many = `${findings.length} findings`;
-  byId("model-line").textContent = `Model ${model.name} · ${many} · ${calibrated ? "calibrated" : "not calibrated"}`;
-  byId("phantom").hidden = !model.phantom;
-  byId("version").textContent = model.trcgl;
-  byId("limits").textContent =
-    `DICOM, PNG or JPEG, at most ${bytes(limits.bytes)}. It stays between this browser and this server, and is not stored.`;
-  byId("findings-text").textContent = "What this model looks for. Choose a radiograph to see how sure it is of each.";
-  listNames(findings);
-  const groups = ["head", "medium", "tail"].map((group) => [group, findings.filter((one) => one.group === group).length]);
-  const facts = {
-    Name: model.name,
-    Findings: `${findings.length}: ${groups.map(([group, count]) => `${count} ${group}`).join(", ")}`,
-    Calibration: calibrated ? `yes, temperature ${model.temperature.toFixed(2)}` : "none: scores only rank, and there are no thresholds",
-    "Trained on": model.phantom ? "drawn phantoms" : "radiographs",
-    Head: model.head,
-    Maps: KINDS[model.map_kind].name,
-    Input: `${model.image_size} × ${model.image_size} pixels, ${model.fit}`,
-    "License of its initial weights": model.license,
-    Weights: `sha256 ${model.weights_sha256.slice(0, 16)}…`,
-  };
-  const entries = Object.entries(facts).flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]);
-  byId("facts").replaceChildren(...entries);
-  byId("about").open = matchMedia("(min-width: 72rem)").matches;
 }
 
 async function offerSamples(samples) {
@@ -114,8 +82,8 @@ async function look(file, name) {
   running = mine;
   tellProblem(null);
   if (served && file.size > served.limits.bytes) {
-    const text = `${name} has ${bytes(file.size)}; this server takes at most ${bytes(served.limits.bytes)}. Export it smaller.`;
-    tellProblem(new api.Problem("too_large", text));
+    const most = `this server takes at most ${bytes(served.limits.bytes)}. Export it smaller.`;
+    tellProblem(new api.Problem("too_large", `${name} has ${bytes(file.size)}; ${most}`));
     return;
   }
   const stop = tellProgress(name);
@@ -135,28 +103,6 @@ async function look(file, name) {
   }
 }
 
-/** Say that a file is on its way, after a while how long it has taken; returns what ends that. */
-function tellProgress(name) {
-  const begun = Date.now();
-  const text = byId("progress-text");
-  const say = () => {
-    const seconds = Math.round((Date.now() - begun) / 1000);
-    text.textContent = seconds < 2 ? `Reading ${name}…` : `Reading ${name}… ${seconds} s`;
-  };
-  say();
-  tell(`Reading ${name}.`);
-  byId("progress").hidden = false;
-  byId("findings").setAttribute("aria-busy", "true");
-  const timer = setInterval(say, 1000);
-  tellProgress.timer = timer;
-  return () => {
-    clearInterval(timer);
-    if (tellProgress.timer !== timer) return; // another file has begun since
-    byId("progress").hidden = true;
-    byId("findings").removeAttribute("aria-busy");
-  };
-}
-
 function tellPrediction(prediction, picture, maps, name) {
   const { findings, calibrated, map_kind: kind } = prediction;
   result = { prediction, maps, index: null };
@@ -167,7 +113,7 @@ function tellPrediction(prediction, picture, maps, name) {
   byId("downloads").hidden = false;
   byId("findings-text").textContent = calibrated
     ? "Ranked by calibrated confidence. The line on a bar is the threshold of the finding. " + HOW_TO_SEE
-    : "This model is not calibrated: its scores rank, they are no probabilities, and there are no thresholds. " + HOW_TO_SEE;
+    : "Not calibrated: scores only rank, they are no probabilities, and there are no thresholds. " + HOW_TO_SEE;
   byId("legend").hidden = !kind;
   const above = findings.filter((one) => one.called).length;
   const first = findings[0];
@@ -202,7 +148,8 @@ async function downloadPng() {
   const words = [`${prediction.research_use} Model ${prediction.model.name}.`];
   if (finding) {
     const above = finding.called === null ? "" : finding.called ? ", above its threshold" : ", below its threshold";
-    words.unshift(`${shown(finding.name)} ${probability(finding.score)}${above}. ${KINDS[prediction.map_kind]?.name ?? ""}`);
+    const kind = KINDS[prediction.map_kind]?.name ?? "";
+    words.unshift(`${shown(finding.name)} ${probability(finding.score)}${above}. ${kind}`);
   }
   const map = index === null ? null : maps[index];
   save(await poster(viewer.picture, map, viewer.opacity, words), `${stem()}.png`);
@@ -210,19 +157,6 @@ async function downloadPng() {
 
 /** Names of downloads: of the file's content, since its name may tell who the patient is. */
 const stem = () => `trcgl-${result.prediction.image.sha256.slice(0, 12)}`;
-
-function tell(text) {
-  byId("status").textContent = text;
-}
-
-function tellProblem(problem, again) {
-  const place = byId("problem");
-  if (!problem) return place.replaceChildren();
-  const parts = [element("strong", {}, `${problem.title ?? "That did not work"}.`), element("p", {}, problem.message)];
-  if (again && problem.passing) parts.push(element("button", { type: "button", className: "quiet", onclick: again }, "Try again"));
-  tell("");
-  place.replaceChildren(...parts);
-}
 
 function dataUri(blob) {
   return new Promise((done, failed) => {
