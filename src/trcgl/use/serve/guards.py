@@ -8,7 +8,6 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -153,7 +152,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=list(message.get("headers", ())))
-            self._add(headers, HEADERS.items())
+            headers.update(HEADERS)
             if self._unread:
                 headers["connection"] = "close"
             message = {**message, "headers": headers.raw}
@@ -162,11 +161,6 @@ class _Exchange:
             await self._linger()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
-
-    @staticmethod
-    def _add(headers: MutableHeaders, more: Iterable[tuple[str, str]]) -> None:
-        for name, value in more:
-            headers[name] = value
 
     async def _linger(self) -> None:
         with suppress(TimeoutError):
