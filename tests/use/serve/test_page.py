@@ -64,7 +64,7 @@ class Places(Brightness):
 
 @contextmanager
 def running(network=None, **settings):
-    with serving(network or Places(), seconds=120, **settings) as (address, _):
+    with serving(network or Places(), seconds=120.0, **settings) as (address, _):
         yield f"http://127.0.0.1:{address[1]}/"
 
 
