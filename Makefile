@@ -4,9 +4,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slow lint docs
+.PHONY: help setup demo test test-slow lint docs screenshots
 help:
-	@echo "make demo | make test | make test-slow | make lint | make docs"
+	@echo "make demo | make test | make test-slow | make lint | make docs | make screenshots RUN=..."
 
 setup: $(READY)
 
@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "trcgl needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dicom,dev,export,generate]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dicom,dev,export,generate,serve]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -36,3 +36,7 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate_commands.py
 	$(BIN)/python docs/generate_results.py
+
+# Not part of docs: a picture depends on the browser and its fonts, and on a run that was trained on phantoms.
+screenshots: $(READY)
+	$(BIN)/python docs/page_screenshots.py $(RUN)

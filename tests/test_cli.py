@@ -178,6 +178,16 @@ def test_json_prints_one_object_and_nothing_else_on_stdout(pretend, capsys):
     assert capsys.readouterr().out == "three images\n"
 
 
+def test_a_verb_may_go_on_after_its_result_is_printed_until_it_is_stopped(pretend, capsys):
+    def go_on() -> None:
+        assert capsys.readouterr().out == "there\n"
+        raise Interrupted(15, "stopped.")
+
+    pretend(lambda: Done({}, "there", go_on))
+    assert cli.main(["describe"]) == 143
+    assert "stopped." in capsys.readouterr().err
+
+
 def test_a_reader_who_has_seen_enough_is_no_defect():
     code = (
         "import sys; from trcgl import cli, verbs; talk = lambda: verbs.Done({}, 'line\\n' * 100000); "

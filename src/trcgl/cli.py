@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             done = _run(name, [one for one in rest if one != "--json"])
-        print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.words, flush=True)
+            print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.words, flush=True)
+            if done.then:
+                done.then()
     except TrcglError as error:
         return _say(name, str(error), 2)
     except (Interrupted, KeyboardInterrupt) as stop:

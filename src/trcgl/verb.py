@@ -11,10 +11,17 @@ from trcgl.core.errors import RecipeError
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """What a verb hands back: the object that `--json` prints, and the same in words."""
+    """What a verb hands back: the object that `--json` prints, and the same in words.
+
+    Args:
+        result: the object.
+        words: the words.
+        then: what is done after they are printed, for a verb that goes on until it is stopped.
+    """
 
     result: dict[str, Any]
     words: str
+    then: Callable[[], None] | None = None
 
 
 Command = Callable[..., Done]

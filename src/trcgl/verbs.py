@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trcgl import drawn_verbs, explain_verb, export_verb, predict_verb, study_verbs
+from trcgl import drawn_verbs, explain_verb, export_verb, predict_verb, serve_verb, study_verbs
 from trcgl.core.errors import RecipeError
 from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
@@ -271,6 +271,11 @@ VERBS: dict[str, Verb] = {
         "A model folder that stands on its own: weights, ONNX, model card.",
         "trcgl export run --out model",
         plain(export_verb.export),
+    ),
+    "serve": Verb(
+        "A page and an HTTP interface for one model, on this machine.",
+        serve_verb.EXAMPLE,
+        serve_verb.serve,
     ),
     "doctor": Verb(
         "What this machine has, what it lacks, and what to do about it.",

@@ -1,5 +1,6 @@
 """Answers from a process that may crash or hang."""
 
+import io
 import os
 import time
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trcgl.core.errors import DataError, UnreadableImage
+from tests.data.dicom_files import dicom
+from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.data.file_process import FileProcess
 from trcgl.data.isolated import IsolatedProcess
-from trcgl.data.radiograph import read_radiograph
+from trcgl.data.radiograph import Limits, fit_square, read_radiograph
 
 
 @pytest.fixture
@@ -39,6 +41,34 @@ def test_a_reason_names_the_file_and_the_next_file_is_read(process, picture, tmp
     with pytest.raises(UnreadableImage, match=r"b\.txt: not a PNG, JPEG or DICOM file"):
         process.read(tmp_path / "b.txt", [(16, "letterbox")])
     assert process.read(picture, [(16, "letterbox")]).pictures[0].shape == (16, 16)
+
+
+def test_a_file_in_memory_is_read_like_one_on_disk_with_its_preview(process, picture):
+    content, shapes = picture.read_bytes(), [(16, "letterbox"), (24, "squash")]
+    read = process.read_content(content, "it", shapes, limits=Limits(), preview=25)
+    on_disk = process.read(picture, shapes)
+    for one, other in zip(read.pictures, on_disk.pictures, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (
+        read.placements
+        == on_disk.placements
+        == tuple(fit_square(np.zeros((50, 40), np.uint8), *one)[1] for one in shapes)
+    )
+    assert (read.kind, read.original_size, on_disk.preview) == ("png", (50, 40), None)
+    assert Image.open(io.BytesIO(read.preview)).size == (20, 25)
+
+
+def test_reasons_for_a_file_in_memory_say_nothing_that_stands_in_it(process):
+    process.seconds = 60.0  # the first DICOM file waits for pydicom
+    content = dicom(np.zeros((8, 8), np.uint16), WindowCenter="1", WindowWidth="1")
+    broken = content.replace(b"MONOCHROME2", b"Noether^Amy")
+    with pytest.raises(UnreadableImage, match=r"^it: (?!.*Noether)"):
+        process.read_content(broken, "it", [(16, "letterbox")], limits=Limits())
+    with pytest.raises(UnreadableImage, match="^it: damaged or cut off, or of a kind that cannot be decoded"):
+        process.read_content(content[:-20], "it", [(16, "letterbox")], limits=Limits())
+    with pytest.raises(TooLarge, match="8 x 8 pixels, more than the limit of 60"):
+        process.read_content(content, "it", [(16, "letterbox")], limits=Limits(pixels=60))
+    assert process.read_content(content, "it", [(16, "letterbox")], limits=Limits()).kind == "dicom"
 
 
 def test_a_hanging_file_ends_in_time_and_the_next_one_is_read(process, picture, tmp_path):

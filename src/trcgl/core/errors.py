@@ -13,6 +13,10 @@ class UnreadableImage(TrcglError):
     """One image file cannot be read; `prepare` and `predict` list it and go on."""
 
 
+class TooLarge(UnreadableImage):
+    """An image file has more bytes or pixels than the limit; it was not decoded."""
+
+
 class RecipeError(TrcglError):
     """A setting is unknown, contradictory, or not what an existing output folder was made with."""
 

@@ -3,17 +3,21 @@
 Also what keeps several decoders busy beside a network, as each process decodes on a core of its own.
 """
 
+import dataclasses
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from trcgl.core.errors import UnreadableImage
+from trcgl.core.errors import TooLarge, UnreadableImage
 from trcgl.data.isolated import IsolatedProcess, Lost, serve
-from trcgl.data.radiograph import Fit, fit_square, load_file, read_bytes
+from trcgl.data.radiograph import Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
 
 SECONDS = 180.0
 """What one file may take; more than gdcm's process inside may, whose own message says more."""
@@ -28,11 +32,19 @@ class ReadFile:
 
     Args:
         pictures: one (size, size) picture for each shape that was asked for.
+        placements: from pixels of the file to pixels of each picture.
+        original_size: (rows, columns) of the file.
+        kind: `png`, `jpeg` or `dicom`.
         study: digest of the DICOM file's StudyInstanceUID; None without one, or where it was not asked for.
+        preview: PNG file of the whole radiograph, made smaller; None where it was not asked for.
     """
 
     pictures: tuple[UInt8[np.ndarray, "_ _"], ...]
-    study: str | None
+    placements: tuple[Placement, ...]
+    original_size: tuple[int, int]
+    kind: str
+    study: str | None = None
+    preview: bytes | None = None
 
 
 class FileProcess(IsolatedProcess):
@@ -52,34 +64,111 @@ class FileProcess(IsolatedProcess):
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
             DataError: the process cannot be started.
         """
-        question = {"path": str(path), "shapes": list(shapes), "study": study}
         try:
-            answer = self.ask(json.dumps(question).encode())
+            return self._read(b"", shapes, path=str(path), study=study)
         except Lost as error:
             raise UnreadableImage(f"{path}: its decoder {error}. Copy it again, or leave it out.") from error
+
+    def read_content(
+        self, content: bytes, name: str, shapes: Sequence[Shape], *, limits: Limits, preview: int | None = None
+    ) -> ReadFile:
+        """Read one file that is in memory; nothing is written to a disk.
+
+        Args:
+            content: of the file.
+            name: how messages call it. They say nothing that stands in the file.
+            shapes: in which it is wanted.
+            limits: the largest file to accept.
+            preview: the longer side of the preview, at most; None asks for none.
+
+        Raises:
+            UnreadableImage: the file cannot be read.
+            TooLarge: it has too many bytes or pixels.
+            Lost: its decoder crashed or took too long.
+            DataError: the process cannot be started.
+        """
+        return self._read(content, shapes, path=None, name=name, limits=dataclasses.asdict(limits), preview=preview)
+
+    def _read(self, content: bytes, shapes: Sequence[Shape], **asked: Any) -> ReadFile:
+        question = json.dumps({"shapes": list(shapes), **asked}).encode()
+        try:
+            answer = self.ask(b"\n".join([question, content]))
+        except Lost:
+            raise
         except ValueError as error:
-            raise UnreadableImage(str(error)) from error
-        head, _, pixels = answer.partition(b"\n")
-        pictures, start = [], 0
-        for size, _ in shapes:
-            flat = np.frombuffer(pixels, np.uint8, count=size * size, offset=start)
-            pictures.append(flat.reshape(size, size))
-            start += size * size
-        return ReadFile(tuple(pictures), json.loads(head)["study"])
+            raise UnreadableImage(str(error) if asked["path"] else _damaged(asked["name"])) from error
+        head, _, rest = answer.partition(b"\n")
+        told = json.loads(head)
+        if reason := told.get("unreadable"):
+            raise (TooLarge if told["too_large"] else UnreadableImage)(reason)
+        parts = _split(rest, told["lengths"])
+        pictures = tuple(np.frombuffer(next(parts), np.uint8).reshape(size, size) for size, _ in shapes)
+        return ReadFile(
+            pictures,
+            tuple(Placement(*one) for one in told["placements"]),
+            (told["size"][0], told["size"][1]),
+            told["kind"],
+            told["study"],
+            next(parts, None),
+        )
 
 
-def _read(question: bytes) -> bytes:
-    asked = json.loads(question)
-    content = load_file(Path(asked["path"]))
-    whole = read_bytes(content, asked["path"])
+def _split(content: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
+    start = 0
+    for length in lengths:
+        yield content[start : start + length]
+        start += length
+
+
+def _answer(question: bytes) -> bytes:
+    head, _, content = question.partition(b"\n")
+    asked = json.loads(head)
+    try:
+        told, parts = _read_file(asked, content)
+    except UnreadableImage as error:
+        reason = str(error)
+        if asked["path"] is None and _quotes(error):
+            reason = _damaged(asked["name"])
+        told, parts = {"unreadable": reason, "too_large": isinstance(error, TooLarge)}, []
+    return b"\n".join([json.dumps(told | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
+
+
+def _damaged(name: str) -> str:
+    return f"{name}: damaged or cut off, or of a kind that cannot be decoded. Copy it again from the archive."
+
+
+def _quotes(error: UnreadableImage) -> bool:
+    """Whether the message passes on that of a library, which may quote what stands in the file."""
+    harmless = isinstance(error, TooLarge) or isinstance(error.__cause__, ImportError)
+    return error.__cause__ is not None and not harmless
+
+
+def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    if asked["path"] is not None:
+        limits, name = Limits(), asked["path"]
+        content = load_file(Path(name))
+    else:
+        limits, name = Limits(**asked["limits"]), asked["name"]
+    whole = read_bytes(content, name, limits=limits)
     study = None
-    if asked["study"] and whole.kind == "dicom":
+    if asked.get("study") and whole.kind == "dicom":
         from trcgl.data.dicom import study_digest
 
         study = study_digest(content)
-    squares = [fit_square(whole.pixels, size, fit)[0] for size, fit in asked["shapes"]]
-    return b"".join([json.dumps({"study": study}).encode(), b"\n", *(one.tobytes() for one in squares)])
+    squares = [fit_square(whole.pixels, size, fit) for size, fit in asked["shapes"]]
+    parts = [square.tobytes() for square, _ in squares]
+    if asked.get("preview"):
+        parts.append(_png(at_most(whole.pixels, asked["preview"])))
+    placements = [placement for _, placement in squares]
+    told = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
+    return told, parts
+
+
+def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
+    return stream.getvalue()
 
 
 if __name__ == "__main__":
-    serve(_read)
+    serve(_answer)

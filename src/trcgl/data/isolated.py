@@ -18,13 +18,17 @@ from typing import IO
 from trcgl.core.errors import DataError
 
 _ANSWER, _REASON = b"\0", b"\1"
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 5.0
 _serving = False
 """Whether this process is such a process itself."""
 
 
 class Lost(ValueError):
     """The process died of a question, or took too long for it."""
+
+
+class Late(Lost):
+    """The process took too long for a question, and was ended."""
 
 
 class IsolatedProcess:
@@ -40,6 +44,22 @@ class IsolatedProcess:
         self._module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Its number, or None while it does not run."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
+    def start(self) -> None:
+        """Start the process before the first question, if it does not run.
+
+        Raises:
+            DataError: it cannot be started.
+        """
+        with self._turn:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
 
     def ask(self, question: bytes) -> bytes:
         """The answer to one question.
@@ -59,8 +79,10 @@ class IsolatedProcess:
 
     def close(self) -> None:
         """End the process, whatever it does; a later question starts another."""
-        if self._process is not None:
-            _kill(self._process)
+        if (process := self._process) is not None:
+            _kill(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
 
     def _start(self) -> None:
         atexit.unregister(self.close)
@@ -97,8 +119,9 @@ class IsolatedProcess:
             return _receive(process.stdout)
         except (OSError, EOFError) as error:
             self._bury(process)
-            why = f"took more than {seconds:g} s" if late.is_set() else "crashed"
-            raise Lost(why) from error
+            if late.is_set():
+                raise Late(f"took more than {seconds:g} s") from error
+            raise Lost("crashed") from error
         finally:
             watch.cancel()
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Num, UInt8
 from PIL import Image, ImageFile
 
-from trcgl.core.errors import UnreadableImage
+from trcgl.core.errors import TooLarge, UnreadableImage
 
 Fit = Literal["letterbox", "squash"]
 
@@ -90,7 +90,8 @@ def read_radiograph(
         limits: the largest file to accept.
 
     Raises:
-        UnreadableImage: the file is missing, empty, too large, damaged, or no radiograph.
+        UnreadableImage: the file is missing, empty, damaged, or no radiograph.
+        TooLarge: it has too many bytes or pixels.
     """
     return read_bytes(load_file(path, limits=limits), str(path), size=size, fit=fit, limits=limits)
 
@@ -99,12 +100,13 @@ def load_file(path: Path, *, limits: Limits | None = None) -> bytes:
     """The content of a file that is not too large, for `read_bytes` and for whoever needs its digest as well.
 
     Raises:
-        UnreadableImage: the file is missing or too large.
+        UnreadableImage: the file is missing.
+        TooLarge: it has too many bytes.
     """
     path, limits = Path(path), limits or Limits()
     try:
         if (length := path.stat().st_size) > limits.bytes:
-            raise UnreadableImage(f"{path}: {length} bytes, more than the limit of {limits.bytes}. Is it a radiograph?")
+            raise TooLarge(f"{path}: {length} bytes, more than the limit of {limits.bytes}. Is it a radiograph?")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"{path}: {error.strerror or error}. Check the path and its permissions.") from error
@@ -215,6 +217,13 @@ def fit_square(
     return square, placement
 
 
+def at_most(pixels: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndarray, "rows columns"]:
+    """The picture, made smaller if its longer side has more than `side` pixels."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
 def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, "height width"]:
     try:
         with strict_pillow(), warnings.catch_warnings():
@@ -228,7 +237,7 @@ def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, 
                 return np.asarray(picture).astype(np.uint16, copy=False)
             return np.asarray(picture if picture.mode == "L" else _gray(picture))
     except Image.DecompressionBombError as error:  # far above our own limit, which it then does not come to
-        raise UnreadableImage(f"{name}: too large to be a radiograph ({error}). It was not decoded.") from error
+        raise TooLarge(f"{name}: too large to be a radiograph ({error}). It was not decoded.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise UnreadableImage(f"{name}: damaged or cut off ({error}). Copy it again from the archive.") from error
 
@@ -277,9 +286,10 @@ def check_pixels(rows: int, columns: int, name: str, limits: Limits) -> None:
     """Refuse a picture without pixels or with too many.
 
     Raises:
-        UnreadableImage: it has.
+        UnreadableImage: it has none.
+        TooLarge: it has too many.
     """
     if rows < 1 or columns < 1:
         raise UnreadableImage(f"{name}: announces {rows} x {columns} pixels. Copy it again from the archive.")
     if rows * columns > limits.pixels:
-        raise UnreadableImage(f"{name}: announces {rows} x {columns} pixels, more than the limit of {limits.pixels}.")
+        raise TooLarge(f"{name}: announces {rows} x {columns} pixels, more than the limit of {limits.pixels}.")

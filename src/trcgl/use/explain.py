@@ -22,13 +22,13 @@ from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.core.progress import track
 from trcgl.data.augment import at_size
 from trcgl.data.manifest import label_array
-from trcgl.data.radiograph import Fit, Placement, fit_square, read_radiograph
+from trcgl.data.radiograph import Fit, Placement, at_most, fit_square, read_radiograph
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_radiograph
 from trcgl.model.folder import LoadedModel, load_model, model_folder
 from trcgl.model.maps import Kind, best_kind, maps
 from trcgl.use.explained_page import ON_PAGE, Explained, figure, safe_name, write_page
-from trcgl.use.overlay import heat, jpeg, over, small, small_map
+from trcgl.use.overlay import PAGE_SIDE, heat, jpeg, over, small_map
 
 SCHEMA = "trcgl.explanation/1"
 BATCH = 8
@@ -212,7 +212,9 @@ def _write(
             aside.write_bytes(jpeg(over(shot.pixels, heat(values))))
         overlays[column] = path.as_posix()
         layers[column] = small_map(grids[column], shot.pixels.shape, shot.placement, model.image_size)
-    told = Explained(shot.image_id, small(shot.pixels), layers, scores, shot.truth, overlays, f"figures/{name}.png")
+    told = Explained(
+        shot.image_id, at_most(shot.pixels, PAGE_SIDE), layers, scores, shot.truth, overlays, f"figures/{name}.png"
+    )
     drawing = figure(told, model.space, model.thresholds)
     with run.atomic(out / told.figure) as aside:
         drawing.savefig(aside, format="png", dpi=150)

@@ -22,6 +22,7 @@ from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.data.augment import at_size
 from trcgl.data.labels import LabelSpace
+from trcgl.data.radiograph import at_most
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_square
 from trcgl.evaluate.figures import in_order
@@ -30,7 +31,7 @@ from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import Kind, best_kind, maps
 from trcgl.use.explain import check_fit
 from trcgl.use.explained_page import KIND_WORDS, STYLE, backgrounds, probability
-from trcgl.use.overlay import HEAT_SIDE, heat_uri, small
+from trcgl.use.overlay import HEAT_SIDE, PAGE_SIDE, heat_uri
 
 SCHEMA = "trcgl.gallery/1"
 BATCH = 32
@@ -183,7 +184,7 @@ def _looked(
         squares = at_size(torch.from_numpy(stored), model.image_size).numpy()
         grids: Float[np.ndarray, "images findings rows columns"] = maps(model, squares, kind)
         for image, pixels, grid in zip(part, stored, grids, strict=True):
-            pictures[image] = small(pixels)
+            pictures[image] = at_most(pixels, PAGE_SIDE)
             for one in chosen:
                 if one.image_id == image:
                     values = to_square(grid[model.space.index(one.finding)], HEAT_SIDE)

@@ -33,7 +33,8 @@ def heat(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height
     layer = _colors()[level]
     region = values >= REGION
     width = max(1, round(max(values.shape) / 400))
-    layer[region & ~binary_erosion(region, iterations=width)] = (*EDGE, 255)
+    # With all eight neighbors, or a slanting line is a row of dots once it is scaled up.
+    layer[region & ~binary_erosion(region, np.ones((3, 3), bool), iterations=width)] = (*EDGE, 255)
     return layer
 
 
@@ -45,13 +46,6 @@ def over(
     opacity = layer[..., 3].astype(np.uint16)
     gray = pixels * (255 - opacity)
     return np.stack([((gray + layer[..., one] * opacity + 127) // 255).astype(np.uint8) for one in range(3)], axis=-1)
-
-
-def small(pixels: UInt8[np.ndarray, "height width"], side: int = PAGE_SIDE) -> UInt8[np.ndarray, "rows columns"]:
-    """A radiograph whose longer side has `side` pixels at most."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 def small_map(

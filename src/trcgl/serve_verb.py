@@ -1,0 +1,40 @@
+"""`trcgl serve`, as the command line has it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from trcgl.core.errors import RecipeError
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.verb import Chosen, Done
+
+EXAMPLE = "trcgl serve run"
+
+
+def serve(arguments: list[str]) -> Chosen:
+    """The command of `trcgl serve`."""
+    import tyro
+
+    from trcgl.use.serve.options import ServeOptions
+
+    shared = Annotated[ServeOptions, tyro.conf.arg(name="")]
+    default = ServeOptions()
+
+    def command(run: Path, /, *, options: shared = default) -> Done:
+        try:
+            from trcgl.use.serve.launch import listen
+        except ModuleNotFoundError as error:
+            raise RecipeError(f"serve needs {error.name}. Run: pip install 'trcgl-net[serve]'") from error
+
+        listening = listen(run, options)
+        print(RESEARCH_USE, file=sys.stderr)
+        if not listening.service.card["calibrated"]:
+            print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
+        return Done(listening.to_dict(), f"{listening.url} (Ctrl-C stops)", listening.serve)
+
+    command.__doc__ = """A page and an HTTP interface for one model, on this machine; nothing that is sent is kept.
+
+    Args:
+        run: A run folder, or a model folder.
+    """
+    return command, arguments, None

@@ -1,0 +1,97 @@
+"""Uploads are decoded by processes of their own; what they send back is pixels and a few numbers."""
+
+import asyncio
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+
+from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.data.file_process import FileProcess, ReadFile, Shape
+from trcgl.data.isolated import Late, Lost
+from trcgl.data.radiograph import Limits, kind_of
+from trcgl.use.serve.metrics import Metrics
+from trcgl.use.serve.problem import Problem
+
+PREVIEW_SIDE = 1024
+"""Pixels of the longer side of the picture that goes with maps."""
+_NAME = "The file"
+
+
+class DecoderPool:
+    """Several decoders that take turns.
+
+    Args:
+        shapes: in which the network wants each radiograph.
+        limits: the largest radiograph.
+        seconds: what one file may take.
+        workers: how many; 0 takes one per CPU.
+    """
+
+    def __init__(self, shapes: tuple[Shape, ...], limits: Limits, seconds: float, workers: int = 0) -> None:
+        self._shapes, self._limits = shapes, limits
+        count = workers or len(os.sched_getaffinity(0))
+        self._processes = [FileProcess(seconds) for _ in range(count)]
+        self._idle: SimpleQueue[FileProcess] = SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        # Each thread waits for one process; all decoding happens there.
+        self._threads = ThreadPoolExecutor(count, "decode")
+
+    def start(self) -> None:
+        """Start all processes, so that the first upload does not wait for one.
+
+        Raises:
+            DataError: one cannot be started.
+        """
+        for _ in self._threads.map(FileProcess.start, self._processes):
+            pass
+
+    async def read(self, content: bytes, metrics: Metrics, *, preview: bool) -> ReadFile:
+        """One radiograph, decoded by the next process that is idle.
+
+        Raises:
+            Problem: it cannot be decoded, or not in time.
+        """
+        if content and kind_of(content) is None:
+            raise Problem(415, "unsupported", "The file is no PNG, JPEG or DICOM. Send a radiograph in one of these.")
+        future: Future[ReadFile] = self._threads.submit(self._read, content, PREVIEW_SIDE if preview else None)
+        try:
+            return await asyncio.wrap_future(future)
+        except Late as error:
+            metrics.restarts.inc()
+            message = f"Decoding the file {error}. Send a smaller one, or convert it to an uncompressed format."
+            raise Problem(504, "timeout", message) from error
+        except Lost as error:
+            metrics.restarts.inc()
+            message = "The file crashed its decoder: it is damaged. Copy it again from the archive."
+            raise Problem(422, "unreadable", message) from error
+        except TooLarge as error:
+            raise Problem(413, "too_large", _sentence(error)) from error
+        except UnreadableImage as error:
+            raise Problem(422, "unreadable", _sentence(error)) from error
+        except DataError as error:
+            raise Problem(503, "busy", "No decoder can be started. Try again later.") from error
+
+    def _read(self, content: bytes, preview: int | None) -> ReadFile:
+        process = self._idle.get()
+        try:
+            return process.read_content(content, _NAME, self._shapes, limits=self._limits, preview=preview)
+        finally:
+            self._idle.put(process)
+
+    def processes(self) -> list[int]:
+        """The process ids of the decoders that run."""
+        return [one for process in self._processes if (one := process.pid) is not None]
+
+    def close(self) -> None:
+        """End all processes, whatever they do."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            with suppress(OSError):
+                process.close()
+        self._threads.shutdown()
+
+
+def _sentence(error: UnreadableImage) -> str:
+    return str(error).replace(f"{_NAME}: ", f"{_NAME} cannot be read: ", 1)

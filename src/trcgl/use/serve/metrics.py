@@ -1,0 +1,62 @@
+"""Counters in the text format of Prometheus. Labels come from fixed lists, never from a request."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+disable_created_metrics()  # a second line for every counter, of no use to anybody here
+
+
+class Metrics:
+    """What `GET /metrics` tells about one server.
+
+    Args:
+        queue: says how many uploads wait for an answer.
+        decoders: says the process ids of the decoders.
+    """
+
+    def __init__(self, queue: Callable[[], int], decoders: Callable[[], list[int]]) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "trcgl_requests", "Requests by route and status.", ["route", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "trcgl_request_seconds", "Time to answer, sending included.", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.batches = Histogram(
+            "trcgl_batch_images", "Radiographs per call of the network.", buckets=SIZES, registry=registry
+        )
+        self.restarts = Counter("trcgl_decoder_restarts", "Decoders lost to a file.", registry=registry)
+        waiting = Gauge("trcgl_queue_images", "Uploads that wait for an answer.", registry=registry)
+        waiting.set_function(queue)
+        memory = Gauge("trcgl_decoder_resident_bytes", "Resident memory of all decoders.", registry=registry)
+        memory.set_function(lambda: sum(map(resident_bytes, decoders())))
+        ProcessCollector(registry=registry)
+
+    def text(self) -> bytes:
+        """The state of now."""
+        return generate_latest(self._registry)
+
+
+def resident_bytes(process: int) -> int:
+    """Resident memory of a process; 0 where it is gone or the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        with open(f"/proc/{process}/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -1,0 +1,54 @@
+"""What went wrong with a request, as every error of the interface says it: one code, one sentence, one status."""
+
+from typing import Literal
+
+from starlette.responses import JSONResponse
+
+Code = Literal[
+    "too_large",
+    "unreadable",
+    "unsupported",
+    "busy",
+    "timeout",
+    "bad_request",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "failed",
+]
+RETRY_SECONDS = 2
+
+
+class Problem(Exception):
+    """A request that is refused.
+
+    Args:
+        status: HTTP status.
+        code: of the table in docs/serve.md.
+        message: what is wrong and what to do; it repeats nothing that the client sent.
+    """
+
+    def __init__(self, status: int, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+    def response(self) -> JSONResponse:
+        """The answer to the client."""
+        headers = {}
+        if self.status == 503:
+            headers["retry-after"] = str(RETRY_SECONDS)
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        content = {"error": {"code": self.code, "message": self.message}}
+        return JSONResponse(content, status_code=self.status, headers=headers)
+
+
+def of_status(status: int) -> Problem:
+    """The problem behind a status that the framework gives of itself."""
+    if status == 404:
+        return Problem(404, "not_found", "There is nothing here. GET /openapi.json lists what there is.")
+    if status == 405:
+        return Problem(405, "bad_request", "This address does not take this method. GET /openapi.json lists them.")
+    if status >= 500:
+        return Problem(status, "failed", "The server failed. This is a defect of trcgl; please report it.")
+    return Problem(status, "bad_request", "The request is not as GET /openapi.json describes it.")

@@ -1,0 +1,416 @@
+"""The page in a real browser: Debian's chromium, driven by playwright."""
+
+import io
+import json
+import re
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.dicom_files import dicom
+from trcgl.core.html import PALETTE
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.data.phantom.draw import PhantomSpec, draw
+from trcgl.use.serve.page_files import PAGE, page_files
+
+from .serving import Brightness, serving
+
+FINDINGS = (
+    ("Mass", "head", 0.4, 0.31),
+    ("pleural_effusion", "medium", 0.5, 0.9996),
+    ("Hernia", "tail", 0.02, 0.062),
+    ("Normal", "head", 0.5, 0.44),
+    ("Subcutaneous Emphysema", "tail", 0.1, 0.0002),
+)
+"""Name, group, threshold, score."""
+RANKED = ["pleural effusion", "Normal", "Mass", "Hernia", "Subcutaneous Emphysema"]
+TOKEN = "correct-horse-battery-staple"
+PIXELS = "document.getElementById('canvas').toDataURL()"
+FIRST, SECOND = (f"#list li:nth-child({place}) button" for place in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium here; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=120_000)
+        yield opened
+        opened.close()
+
+
+class Places(Brightness):
+    """Scores that no image changes, and a map at another place for each finding."""
+
+    def __init__(self):
+        super().__init__()
+        findings = [{"name": name, "group": group, "threshold": cut} for name, group, cut, _ in FINDINGS]
+        self.about |= {"name": "places", "findings": findings, "phantom": True, "map_kind": "attention"}
+
+    def scores(self, images):
+        return np.tile(np.array([score for *_, score in FINDINGS], np.float32), (len(images), 1))
+
+    def maps(self, images):
+        grids = np.zeros((len(FINDINGS), 4, 4), np.float32)
+        for place in range(len(FINDINGS) - 1):
+            grids[place, place % 4, place // 4 + 1] = 1
+        return np.tile(grids, (len(images), 1, 1, 1))  # the last finding has no place
+
+
+@contextmanager
+def running(network=None, **settings):
+    with serving(network or Places(), seconds=120.0, **settings) as (address, _):
+        yield f"http://127.0.0.1:{address[1]}/"
+
+
+@pytest.fixture(scope="module")
+def url():
+    with running(max_mib=1) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser, url):
+    """Open the page; at the end no script may have failed and no request may have gone elsewhere."""
+    contexts, failures, requests = [], [], []
+
+    def opened(address=url, *, failing=False, ready="#samples button:enabled", **settings):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda request: requests.append((address, request.url)))
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        # Chromium also tells of every status from 400 on, which is not a failure where the test provokes it.
+        page.on("console", lambda said: said.type == "error" and not failing and failures.append(said.text))
+        page.goto(address)
+        page.wait_for_selector(ready)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not failures
+    outside = [asked for address, asked in requests if not asked.startswith((address, "data:", "blob:"))]
+    assert requests and not outside
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    spec = PhantomSpec(seed=3, patient=1, image=1, findings=("cardiomegaly",), size=160)
+    path = tmp_path_factory.mktemp("files") / "phantom.png"
+    Image.fromarray(draw(spec).pixels[:, 10:]).save(path)
+    return path
+
+
+def look(page, file):
+    """Give the page a file and wait for the findings."""
+    page.set_input_files("#file", file)
+    page.wait_for_selector(FIRST)
+
+
+def changed(page, before):
+    """Wait until the viewer shows something else than before."""
+    page.wait_for_function(f"before => {PIXELS} !== before", arg=before)
+    return page.evaluate(PIXELS)
+
+
+def test_an_upload_is_ranked_with_thresholds_and_groups(visit, phantom):
+    page = visit()
+    assert RESEARCH_USE in page.inner_text("header")
+    assert page.inner_text("#model-line") == "Model places · 5 findings · calibrated"
+    assert page.is_visible("#phantom") and "2 head, 1 medium, 2 tail" in page.text_content("#facts")
+    assert page.locator("#list .name").all_inner_texts() == [name.replace("_", " ") for name, *_ in FINDINGS]
+    look(page, phantom)
+    assert page.locator("#list .name").all_inner_texts() == RANKED
+    assert page.locator("#list .badge").all_inner_texts() == ["medium", "head", "head", "tail", "tail"]
+    assert page.locator("#list .score").all_inner_texts() == ["> 0.999", "0.440", "0.310", "0.062", "< 0.001"]
+    verdicts = ["▲ above threshold 0.500", "below threshold 0.500", "below threshold 0.400"]
+    verdicts += ["▲ above threshold 0.020", "below threshold 0.100"]
+    assert page.locator("#list .verdict").all_text_contents() == verdicts
+    assert page.inner_text("#geometry") == "150 × 160 png"
+    assert page.text_content("#status") == (
+        "Done. 2 of 5 findings above their threshold. Highest: pleural effusion, > 0.999."
+    )
+
+
+def test_without_calibration_there_are_ranks_and_no_verdicts(visit, phantom):
+    network = Places()
+    bare = [{**one, "group": None, "threshold": None} for one in network.about["findings"]]
+    network.about |= {"calibrated": False, "temperature": None, "findings": bare, "phantom": False}
+    with running(network) as address:
+        page = visit(address)
+        look(page, phantom)
+        assert "not calibrated" in page.inner_text("#model-line") and "only rank" in page.text_content("#facts")
+        assert "no thresholds" in page.inner_text("#findings-text") and page.is_hidden("#phantom")
+        assert page.locator("#list .name").all_inner_texts() == RANKED
+        assert page.locator("#list .badge").count() == page.locator("#list .mark").count() == 0
+        assert "above" not in page.inner_text("#list") and page.text_content("#status").startswith("Done. Highest")
+
+
+def test_a_dicom_file_is_shown_without_who_the_patient_is(visit, tmp_path):
+    pixels = np.linspace(0, 4095, 60 * 48, dtype=np.uint16).reshape(60, 48)
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(dicom(pixels, PatientName="Noether^Amalie", PatientID="MRN-4711"))
+    page = visit()
+    look(page, path)
+    assert page.inner_text("#geometry") == "48 × 60 dicom"
+    assert not re.search("Noether|4711", page.content())
+
+
+def test_a_sample_phantom_can_be_tried(visit):
+    page = visit()
+    page.locator("#samples button").nth(1).click()
+    page.wait_for_selector(FIRST)
+    assert page.inner_text("#file-name").startswith("Phantom: ")
+
+
+def test_the_keyboard_walks_through_the_maps(visit, phantom):
+    page = visit()
+    look(page, phantom)
+    plain = page.evaluate(PIXELS)
+    page.focus(FIRST)
+    first = changed(page, plain)
+    name = RANKED[0]
+    assert page.inner_text("#map-name") == name and page.get_attribute(FIRST, "aria-pressed") == "true"
+    assert name in page.inner_text("#legend-text") and name in page.get_attribute("#canvas", "aria-label")
+    page.keyboard.press("ArrowDown")
+    changed(page, first)
+    assert page.evaluate("document.activeElement.querySelector('.name').textContent") == page.inner_text("#map-name")
+    assert page.get_attribute(SECOND, "aria-pressed") == "true" and page.get_attribute(FIRST, "aria-pressed") == "false"
+    page.keyboard.press("Home")
+    page.keyboard.press("Escape")
+    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
+    page.keyboard.press("Tab")  # every finding is reached by it, and it does not trap
+    assert page.get_attribute(SECOND, "aria-pressed") == "true"
+    page.keyboard.press("End")
+    assert "empty" in page.inner_text("#legend-text")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#list')") is None
+
+
+def test_the_mouse_shows_a_map_and_a_click_keeps_it(visit, phantom):
+    page = visit()
+    look(page, phantom)
+    plain = page.evaluate(PIXELS)
+    page.hover(SECOND)
+    hovered = changed(page, plain)
+    page.hover("h1")
+    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
+    page.click(SECOND)
+    page.hover("h1")
+    page.wait_for_function(f"hovered => {PIXELS} === hovered", arg=hovered)
+    page.fill("#opacity", "0")
+    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
+    page.fill("#opacity", "80")
+    changed(page, plain)
+    page.click(SECOND)
+    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
+
+
+def test_window_level_zoom_and_inversion_change_what_is_seen_until_reset(visit, phantom):
+    page = visit()
+    look(page, phantom)
+    plain = seen = page.evaluate(PIXELS)
+    page.fill("#width", "90")
+    seen = changed(page, seen)
+    page.fill("#level", "60")
+    seen = changed(page, seen)
+    assert page.inner_text("#window-text") == "W 90  L 60  1.0×"
+    page.click("#invert")
+    seen = changed(page, seen)
+    assert page.get_attribute("#invert", "aria-pressed") == "true"
+    page.click("#zoom-in")
+    seen = changed(page, seen)
+    box = page.locator("#stage").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -300)
+    seen = changed(page, seen)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 40, middle[1] + 30, steps=3)
+    page.mouse.up()
+    seen = changed(page, seen)
+    assert page.inner_text("#window-text").startswith("W 130  L 90 ")
+    page.focus("#stage")
+    for key in ("+", "ArrowLeft", "ArrowUp", "w", "a"):
+        page.keyboard.press(key)
+        seen = changed(page, seen)
+    page.click("#reset")
+    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
+
+
+def test_downloads_hold_the_scores_and_the_picture(visit, phantom):
+    page = visit()
+    look(page, phantom)
+    page.focus(FIRST)
+    with page.expect_download() as told:
+        page.click("#download-json")
+    content = told.value.path().read_text(encoding="utf-8")
+    prediction = json.loads(content)
+    assert prediction["schema"] == "trcgl.prediction/1" and prediction["research_use"] == RESEARCH_USE
+    assert [one["name"].replace("_", " ") for one in prediction["findings"]] == RANKED
+    assert [round(one["score"], 4) for one in prediction["findings"]] == [0.9996, 0.44, 0.31, 0.062, 0.0002]
+    assert [one["called"] for one in prediction["findings"]] == [True, False, False, True, False]
+    assert "data:image" not in content and "phantom.png" not in content + told.value.suggested_filename
+    with page.expect_download() as told:
+        page.click("#download-png")
+    picture = np.asarray(Image.open(io.BytesIO(told.value.path().read_bytes())).convert("RGB")).astype(int)
+    assert picture.shape[0] > picture.shape[1] >= 640  # the radiograph is 150 x 160, with lines of words below
+    assert np.ptp(picture[:640], axis=-1).max() > 50  # the map has colors
+
+
+def test_what_is_no_radiograph_is_refused_with_a_sentence(visit, phantom, tmp_path):
+    page = visit(failing=True)
+    (tmp_path / "notes.txt").write_text("Dear colleague, thank you for sending this patient.")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    page.wait_for_selector("#problem strong")
+    assert page.inner_text("#problem strong") == "This is no file that the server reads."
+    assert "PNG" in page.inner_text("#problem p") and "Try again" not in page.inner_text("#problem")
+    (tmp_path / "broken.png").write_bytes(phantom.read_bytes()[:4000])
+    page.set_input_files("#file", tmp_path / "broken.png")
+    page.wait_for_function("() => document.querySelector('#problem strong')?.textContent.includes('cannot be read')")
+    look(page, phantom)
+    assert page.inner_text("#problem") == "" and page.is_hidden("#progress")
+
+
+def test_a_file_that_is_too_large_is_not_even_sent(visit, tmp_path):
+    page, sent = visit(), []
+    page.on("request", lambda request: sent.append(request.method))
+    (tmp_path / "large.png").write_bytes(b"\x89PNG" + bytes(1_100_000))
+    page.set_input_files("#file", tmp_path / "large.png")
+    page.wait_for_selector("#problem strong")
+    assert page.inner_text("#problem strong") == "The file is too large."
+    assert "at most 1 MiB" in page.inner_text("#problem p") and not sent
+
+
+def test_a_server_that_is_gone_can_be_tried_again(visit, phantom):
+    page = visit(failing=True)
+    page.route("**/v1/predict*", lambda route: route.abort())
+    page.set_input_files("#file", phantom)
+    page.wait_for_selector("#problem button")
+    assert "does not answer" in page.inner_text("#problem") and page.get_attribute("#problem", "role") == "alert"
+    page.unroute("**/v1/predict*")
+    page.click("#problem button")
+    page.wait_for_selector(FIRST)
+    assert page.inner_text("#problem") == ""
+
+
+def test_waiting_can_be_ended(visit, phantom):
+    page = visit()
+    page.route("**/v1/predict*", lambda route: None)  # it is never answered
+    page.set_input_files("#file", phantom)
+    page.wait_for_selector("#cancel", state="visible")
+    assert "Reading phantom.png" in page.inner_text("#progress-text")
+    page.click("#cancel")
+    page.wait_for_selector("#progress", state="hidden")
+    assert page.inner_text("#status") == "Canceled." and page.inner_text("#problem") == ""
+
+
+def test_a_script_in_a_file_name_is_text(visit, phantom):
+    name = "<img src=x onerror=document.title='run'>.png"
+    page = visit()
+    look(page, {"name": name, "mimeType": "image/png", "buffer": phantom.read_bytes()})
+    assert page.inner_text("#file-name") == name
+    assert page.locator("#stage img").count() == 0 and page.title() != "run"
+
+
+def test_a_dropped_file_is_read(visit, phantom):
+    page = visit()
+    code = """async (bytes) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png"));
+        document.getElementById("drop").dispatchEvent(
+            new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }"""
+    page.evaluate(code, list(phantom.read_bytes()))
+    page.wait_for_selector(FIRST)
+    assert page.inner_text("#file-name") == "dropped.png"
+
+
+def test_light_and_dark_follow_the_system_and_the_button(visit):
+    background = "getComputedStyle(document.body).backgroundColor"
+    page = visit(color_scheme="light")
+    light = page.evaluate(background)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(background)
+    assert dark != light and page.inner_text("#theme") == "Light"
+    page.click("#theme")
+    assert page.evaluate(background) == light and page.inner_text("#theme") == "Dark"
+    page.reload()
+    assert page.evaluate(background) == light
+
+
+def test_it_fits_a_narrow_screen(visit, phantom):
+    page = visit(viewport={"width": 360, "height": 740}, has_touch=True)
+    look(page, phantom)
+    page.tap(FIRST)
+    assert page.inner_text("#map-name") == RANKED[0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for part in ("#stage", "#choose", FIRST, "#download-json"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 360, part
+
+
+def test_the_token_is_asked_for_and_kept_for_the_tab(visit, phantom, tmp_path):
+    (tmp_path / "token").write_text(TOKEN)
+    with running(token_file=tmp_path / "token") as guarded:
+        page = visit(guarded, failing=True, ready="#token[open]")
+        page.fill("#token-value", "not-the-right-token")
+        page.click("#token button[type=submit]")
+        page.wait_for_function("() => document.getElementById('token-text').textContent.includes('does not know')")
+        page.fill("#token-value", TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#samples button:enabled")
+        look(page, phantom)
+        page.reload()
+        page.wait_for_selector("#samples button:enabled")
+        assert page.is_hidden("#token") and page.evaluate("localStorage.length + document.cookie.length") == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(visit, phantom, tmp_path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    # The page's policy would forbid the inspector that the test puts in.
+    page = visit(color_scheme=scheme, bypass_csp=True, failing=True, reduced_motion="reduce")
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+    def violations():
+        told = axe.Axe().run(page, options=rules).response
+        assert "color-contrast" in [one["id"] for one in told["passes"]]
+        return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in told["violations"]]
+
+    assert violations() == []
+    (tmp_path / "notes.txt").write_text("no radiograph")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    page.wait_for_selector("#problem strong")
+    assert violations() == []
+    look(page, phantom)
+    page.focus(FIRST)
+    assert violations() == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert violations() == []
+
+
+def test_its_colors_are_those_of_the_reports():
+    css = page_files()["page.css"].decode()
+    for name in ("card", "ink", "muted", "line", "head", "medium", "tail", "plain"):
+        light, dark = PALETTE[name]
+        assert f"--{name}: light-dark({light}, {dark});" in css
+
+
+def test_every_file_is_served_and_none_needs_another_place():
+    files = page_files()
+    text = {name: content.decode() for name, content in files.items()}
+    referred = set(re.findall(r'"(?:/page|\.)/([\w.-]+)"', "".join(text.values())))
+    assert referred | {"index.html"} == set(PAGE)
+    for name, content in text.items():
+        content = content.replace("http://www.w3.org/2000/svg", "")  # the name of a format, which is not fetched
+        assert not re.search(r"https?://|@import|url\(", content), name
+        assert "innerHTML" not in content and "eval(" not in content
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script>", text["index.html"])
