@@ -101,11 +101,11 @@ def listen(run: Path, options: ServeOptions) -> Listening:
         DataError: the address cannot be bound, the token's file cannot be read, or no decoder can be started.
         CheckpointError: the model folder is missing or damaged.
     """
-    from trcgl.use.serve.engine import open_network
-
     access = access_of(options)
     address = bound(options.host, options.port)
     try:
+        from trcgl.use.serve.engine import open_network  # torch takes its time; a wrong setting is told before
+
         service = Service(open_network(run), options)
         service.decoders.start()
         return Listening(service, access, address, options.host)
