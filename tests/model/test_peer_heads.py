@@ -104,7 +104,7 @@ def test_ml_decoder_equals_the_decoder_layer_of_torch_without_its_self_attention
     copy_read(peer, head.read)
     peer.norm1.load_state_dict(head.norm.state_dict())
     places = head.embed(feature.flatten(2).transpose(1, 2)).relu()
-    read = peer(head.queries(2), places)
+    read = peer(head.queries(feature), places)
     expected = (read * head.classifier.weight).sum(-1) + head.classifier.bias
     torch.testing.assert_close(head(feature).logits, expected, rtol=1e-4, atol=1e-5)
 
@@ -112,7 +112,7 @@ def test_ml_decoder_equals_the_decoder_layer_of_torch_without_its_self_attention
 def test_query2label_equals_the_decoder_of_torch_and_a_classifier_for_each_query():
     head, feature = build("query2label", 5, attention_blocks=2), torch.randn(2, WIDTH, 3, 4)
     places, positions = head.places(feature)
-    queries = head.queries(2)
+    queries = head.queries(feature)
     for among, read in zip(head.among, head.read, strict=True):
         peer = nn.TransformerDecoderLayer(16, 4, 64, dropout=0.0, batch_first=True).eval()
         copy_read(peer, read)
@@ -180,7 +180,7 @@ def test_dualattnet_sums_its_two_attentions():
 def test_the_map_of_a_class_token_is_its_attention_to_the_places():
     head, feature = build("clarity", 5, attention_blocks=1), torch.randn(1, WIDTH, 3, 4)
     places, positions = head.places(feature)
-    tokens = torch.cat([head.tokens(1), places + positions], 1)
+    tokens = torch.cat([head.tokens(feature), places + positions], 1)
     block = head.blocks[0]
     normed = block.norm_attend(tokens)
     attention = block.attend(normed, normed, normed, average_attn_weights=False)[1].mean(1)[:, :5, 5:]
@@ -198,7 +198,7 @@ def test_clarity_is_a_vision_transformer_block_of_torch():
     peer.norm1.load_state_dict(block.norm_attend.state_dict())
     peer.norm2.load_state_dict(block.norm_feed.state_dict())
     places, positions = head.places(feature)
-    read = head.norm(peer(torch.cat([head.tokens(2), places + positions], 1))[:, :5])
+    read = head.norm(peer(torch.cat([head.tokens(feature), places + positions], 1))[:, :5])
     expected = (read * head.classifier.weight).sum(-1) + head.classifier.bias
     torch.testing.assert_close(head(feature).logits, expected, rtol=1e-4, atol=1e-5)
 
