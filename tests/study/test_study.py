@@ -15,6 +15,7 @@ from trcgl.core.recipe import to_json
 from trcgl.study.arms import Arm
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
+from trcgl.study.results import verdict
 from trcgl.study.study import ablate, peers, study
 
 from ..model.small_dataset import write_dataset
@@ -206,3 +207,27 @@ def _busy(lock):
         return True
     fcntl.flock(lock, fcntl.LOCK_UN)
     return False
+
+
+def contrast(arm, against, low, high):
+    return {
+        "arm": arm,
+        "against": against,
+        "value": (low + high) / 2,
+        "interval": [low, high],
+        "detectable": 0.1,
+        "seeds": [0, 1],
+    }
+
+
+def test_a_verdict_names_both_arms_where_they_are_not_all_compared_with_one():
+    arms = {"full": {"diverged": []}, "plain": {"diverged": []}}
+    ladder = [
+        contrast("full", "plain", 0.1, 0.2),
+        contrast("full", "rung", -0.2, 0.1),
+        contrast("rung", "plain", 0.1, 0.3),
+    ]
+    told = verdict({"contrasts": [contrast(*one) for one in asked], "arms": arms})
+    assert "higher rung - plain; lower none; no difference shown for full - rung (detectable: 0.100)." in told
+    peers = [contrast("linear", "trcgl", -0.2, -0.1), contrast("csra", "trcgl", -0.2, -0.1)]
+    assert "lower csra." in verdict({"contrasts": peers, "arms": arms})

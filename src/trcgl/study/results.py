@@ -207,7 +207,12 @@ def _within(interval: tuple[float, float] | None) -> list[float] | None:
 def verdict(document: dict[str, Any]) -> str:
     """What may be said, in sentences that are made from the numbers."""
     first, *others = document["contrasts"]
-    return " ".join([_sentence(first), *adjusted(others, lambda one: one["arm"]), *diverged(document)])
+    against_one = {one["against"] for one in document["contrasts"]} == {first["against"]}
+
+    def name(one: dict[str, Any]) -> str:
+        return str(one["arm"]) if against_one else f"{one['arm']} - {one['against']}"
+
+    return " ".join([_sentence(first), *adjusted(others, name), *diverged(document)])
 
 
 def adjusted(others: Sequence[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> list[str]:
