@@ -227,7 +227,7 @@ def test_a_verdict_names_both_arms_where_they_are_not_all_compared_with_one():
         contrast("full", "rung", -0.2, 0.1),
         contrast("rung", "plain", 0.1, 0.3),
     ]
-    told = verdict({"contrasts": [contrast(*one) for one in asked], "arms": arms})
+    told = verdict({"contrasts": ladder, "arms": arms})
     assert "higher rung - plain; lower none; no difference shown for full - rung (detectable: 0.100)." in told
     peers = [contrast("linear", "trcgl", -0.2, -0.1), contrast("csra", "trcgl", -0.2, -0.1)]
     assert "lower csra." in verdict({"contrasts": peers, "arms": arms})
