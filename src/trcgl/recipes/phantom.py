@@ -19,11 +19,11 @@ def phantom() -> Recipe:
             image_size=96,
             output_stride=16,
             reweighting_gate=0.0,
-            attention_gate=0.0,
+            attention_gate=1.0,
             graph_gate=0.0,
             learn_gates=True,
         ),
-        loss=LossRecipe(name="bce"),
+        loss=LossRecipe(name="distribution_balanced"),
         augment=AugmentRecipe(rotation=2.0, translation=0.016, scale=0.03, brightness=0.03, contrast=0.06),
         train=TrainRecipe(
             epochs=5,
@@ -31,7 +31,7 @@ def phantom() -> Recipe:
             backbone_lr=4e-3,
             head_lr=4e-3,
             warmup_steps=180,
-            sampler="repeat_factor",
-            repeat_threshold=0.1,
+            sampler="class_balanced",
+            repeat_threshold=0.1,  # for studies of the sampler repeat_factor
         ),
     )
