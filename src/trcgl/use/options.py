@@ -22,8 +22,8 @@ class PredictOptions:
     """Column of the study, where PATH is a table; fuses by it."""
     root: Path | None = None
     """What relative paths of a table start from; by default the table's folder."""
-    batch_size: int = 64
-    """Images that are scored at once, on the GPU where there is one."""
+    batch_size: int | None = None
+    """Images that are scored at once, on the GPU where there is one; by default 64 there and 8 on each CPU."""
     workers: int = 0
     """Processes that decode; 0 takes one per CPU."""
     seconds: float = SECONDS

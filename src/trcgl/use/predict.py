@@ -107,6 +107,8 @@ class _Command:
             why = "PNG and JPEG files name no study. Give a table with --study-column, or leave --by-study out."
             refuse_pictures(self.inputs.files.items(), why)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        # What a layer of eight images writes stays in the cache of a core.
+        self.batch_size = options.batch_size or (64 if self.device == "cuda" else 8)
         self.models: Ensemble = load_ensemble([model, *options.ensemble], device=self.device)
 
     def settings(self) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class _Command:
             "models": self.models.identity,
             "tta": self.options.tta,
             "by_study": self.by_study,
-            "batch_size": self.options.batch_size,
+            "batch_size": self.batch_size,
             "device": self.device,
             "files": run.digest([_fingerprint(name, path) for name, path in self.inputs.files.items()]),
             "studies": run.digest([f"{name}\0{study}" for name, study in studies.items()]) if studies else None,
@@ -129,7 +131,7 @@ class _Command:
         reading = read_ahead(
             todo,
             self.models.shapes,
-            ahead=2 * options.batch_size,
+            ahead=4 * self.batch_size,
             workers=options.workers,
             study=self.of_dicom,
             seconds=options.seconds,
@@ -150,7 +152,7 @@ class _Command:
         On CPU a core for each batch leaves none idle, as cores that share a small network's layers do.
         """
         lanes = 1 if self.device == "cuda" else torch.get_num_threads()
-        parts = iter(lambda: list(islice(read, self.options.batch_size)), [])
+        parts = iter(lambda: list(islice(read, self.batch_size)), [])
         pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
         try:
             yield from map_ahead(pool, self._batch, parts, lanes - 1)
@@ -172,7 +174,7 @@ class _Command:
             pictures = {
                 shape: np.stack([one.pictures[place] for one in read]) for place, shape in enumerate(self.models.shapes)
             }
-            scores = self.models.score(pictures, tta=self.options.tta, batch_size=self.options.batch_size)
+            scores = self.models.score(pictures, tta=self.options.tta, batch_size=self.batch_size)
             batch.scores.extend(scores.tolist())
         return batch
 
