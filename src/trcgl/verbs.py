@@ -186,7 +186,8 @@ def _compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test
 def _demo(*, out: Path = Path("trcgl-demo")) -> Done:
     """Everything on drawn phantoms, on a laptop CPU, in minutes.
 
-    Args:        out: Folder for everything that the demo makes.
+    Args:
+        out: Folder for everything that the demo makes.
     """
     from trcgl.demo import demo
 

@@ -1,10 +1,12 @@
 """Scores for files and folders, as a person with a folder of radiographs asks for them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
 from tests.use.small_run import THRESHOLDS, write_run
@@ -136,3 +138,15 @@ def test_files_of_which_none_can_be_read_are_an_error_that_says_why(run, scans):
 def test_a_folder_without_a_model_is_refused(scans):
     with pytest.raises(CheckpointError, match=r"model\.json"):
         predict(scans, [scans])
+
+
+def test_threads_that_start_later_have_as_many_as_before(run, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "one.png")
+        predict(run, [tmp_path])
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)

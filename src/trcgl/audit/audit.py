@@ -38,6 +38,7 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.data.store import check_space
 from trcgl.generate.plan import balancing
+from trcgl.model.folder import best_device
 
 SCHEMA = "trcgl.audit/1"
 SETTINGS_SCHEMA = "trcgl.audit.settings/1"
@@ -118,7 +119,7 @@ def audit(
     options = dataclasses.replace(options, precision=options.precision or how["precision"])
     sheets = _sheets(inputs, findings, options)
     store, done = _store(inputs, out, options), out / "audit.json"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(best_device())
     inputs.generator.to(device)
     # All that can be refused is refused before the folder is taken, so that the corrected command may take it.
     spaces = {}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from trcgl.core import run
 from trcgl.core.errors import DataError, TrcglError
@@ -20,7 +19,7 @@ from trcgl.data.store import Dataset, open_dataset
 from trcgl.generate.inputs import open_generator
 from trcgl.generate.pipeline import Generator
 from trcgl.model.evaluate import refuse_overlap
-from trcgl.model.folder import LoadedModel, load_model
+from trcgl.model.folder import LoadedModel, best_device, load_model
 
 _HALVES = (
     "Train both classifiers on halves of the train patients: `trcgl train ... --train.half first` for the one that "
@@ -134,7 +133,7 @@ def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[Loa
             f"{where} was trained with drawn images, so it knows how a generator draws a finding. Audit with a run "
             "that was trained on real images alone."
         )
-    model = load_model(where / "model", device="cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(where / "model", device=best_device())
     if model.space.findings != dataset.space.findings or model.space.normal != dataset.space.normal:
         raise DataError(
             f"{where} recognizes {', '.join(model.space.findings)}; {dataset.folder} has "

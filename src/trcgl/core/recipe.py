@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 from trcgl.core.errors import RecipeError
 
+UNUSED_GATE = 0.01
+"""A gate nearer to 0 leaves its module unused."""
+
 
 @dataclass(frozen=True)
 class ModelRecipe:

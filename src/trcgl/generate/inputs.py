@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from trcgl.core import run
 from trcgl.core.errors import DataError
 from trcgl.data.halves import half_of
@@ -11,7 +9,7 @@ from trcgl.data.labels import LabelSpace
 from trcgl.data.store import Dataset
 from trcgl.generate import folder
 from trcgl.generate.pipeline import Generator
-from trcgl.model.folder import LoadedModel, load_model
+from trcgl.model.folder import LoadedModel, best_device, load_model
 
 
 def open_generator(where: Path, dataset: Dataset) -> Generator:
@@ -60,7 +58,7 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
             f"{where} was trained with drawn images, so it would recognize what a generator draws rather than the "
             "finding. Screen with a run that was trained on real images alone."
         )
-    model = load_model(where / "model", device="cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(where / "model", device=best_device())
     _same_findings(model.space, dataset, f"{where} recognizes")
     if model.fit != dataset.info["fit"]:
         raise DataError(

@@ -20,7 +20,7 @@ from trcgl.evaluate.judge import judge
 from trcgl.evaluate.localization import judge_localization
 from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
 from trcgl.evaluate.report import write_report
-from trcgl.model.folder import LoadedModel, load_model, update_calibration
+from trcgl.model.folder import LoadedModel, best_device, load_model, update_calibration
 from trcgl.model.localize import boxed_pairs, localize
 from trcgl.model.maps import kinds
 
@@ -92,7 +92,7 @@ def calibrate(run_folder: Path, own: Dataset) -> None:
 def fit_on_val(run_folder: Path, own: Dataset) -> None:
     """Score val, fit one temperature and the thresholds on it, and write them into the model folder, once."""
     path = run_folder / "predictions" / "val.parquet"
-    model = load_model(run_folder / "model", device=_device())
+    model = load_model(run_folder / "model", device=best_device())
     if path.exists() and model.temperature is not None:
         return
     rows = own.split("val", with_none=_recipe(run_folder).train.with_none)
@@ -114,7 +114,7 @@ def score_split(run_folder: Path, dataset: Dataset, split: str, path: Path) -> P
     Raises:
         DataError: the split is empty, the images were made square otherwise than the model's, or no finding is shared.
     """
-    model = load_model(run_folder / "model", device=_device())
+    model = load_model(run_folder / "model", device=best_device())
     if dataset.info["fit"] != model.fit:
         raise DataError(
             f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
@@ -217,7 +217,7 @@ def _localization(
     pairs = boxed_pairs(dataset, dataset.split(split, with_none=recipe.train.with_none), space)
     if pairs is None:
         return None
-    model = load_model(run_folder / "model", device=_device())
+    model = load_model(run_folder / "model", device=best_device())
     settings = recipe.evaluate
     table = localize(model, dataset, pairs, seed=settings.bootstrap_seed)
     with run.atomic(run_folder / "predictions" / f"{name}.localization.parquet") as aside:
@@ -246,7 +246,3 @@ def _write_evaluation(
 
 def _recipe(run_folder: Path) -> Recipe:
     return from_json((run_folder / "recipe.json").read_text(encoding="utf-8"))
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

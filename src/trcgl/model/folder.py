@@ -225,6 +225,11 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
     return LoadedModel(network, space, info, info["thresholds"], info["temperature"], adjacency)
 
 
+def best_device() -> str:
+    """The GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def model_folder(folder: Path) -> Path:
     """The model folder of a run folder, or the folder itself where it is one."""
     inner = Path(folder) / "model"

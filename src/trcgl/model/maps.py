@@ -8,15 +8,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.recipe import UNUSED_GATE
 from trcgl.data.augment import to_unit
 from trcgl.model.folder import LoadedModel
 from trcgl.model.heads import Head
 
 Kind = Literal["attention", "grad_cam"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-UNUSED = 0.01
-"""A gate below this means that the module is not used or, if it is negative, that what it gathers speaks against a
-finding: its maps are not the reason for a score."""
 
 
 def maps(
@@ -70,8 +68,11 @@ def maps(
 
 
 def best_kind(model: LoadedModel) -> Kind:
-    """`attention` where the head has maps and a gate of at least `UNUSED` lets them count, else `grad_cam`."""
-    return "attention" if _has_maps(model) and _attention_gate(model) >= UNUSED else "grad_cam"
+    """`attention` where the head has maps and a gate of at least `UNUSED_GATE` lets them count, else `grad_cam`.
+
+    Where the gate is negative, what attention gathers speaks against a finding: its map is not the reason for a score.
+    """
+    return "attention" if _has_maps(model) and _attention_gate(model) >= UNUSED_GATE else "grad_cam"
 
 
 def kinds(model: LoadedModel) -> tuple[Kind, ...]:

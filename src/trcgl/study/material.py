@@ -103,14 +103,13 @@ def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -
         out: the folder to write, unless it is there already.
         generator: whose autoencoder.
     """
-    import torch
-
     from trcgl.audit.ceiling import round_trip as encode_and_decode
+    from trcgl.model.folder import best_device
 
     if (out / "dataset.json").exists():
         return
     opened = open_drawn(copies, real).dataset
-    generator.to("cuda" if torch.cuda.is_available() else "cpu")
+    generator.to(best_device())
     back = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
     write_folder(out, opened, f"round trip of {opened.name}", opened.manifest, _provenance(copies), [back])
 

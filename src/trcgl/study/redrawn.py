@@ -112,16 +112,14 @@ class Scoring:
 
 def score_redrawn(tasks: Sequence[Scoring], say: Connection) -> None:
     """Score redrawn images with the models of finished runs; for a process of its own."""
-    import torch
-
     from trcgl.evaluate.calibrate import calibrated
     from trcgl.model.evaluate import score_images
-    from trcgl.model.folder import load_model
+    from trcgl.model.folder import best_device, load_model
 
     os.setpgid(0, 0)  # Ctrl-C is for the study, which then asks this process to stop
     stop_when_orphaned()
     for task in track(tasks, what="scoring redrawn phantoms, run"):
-        model = load_model(task.job.folder / "model", device="cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(task.job.folder / "model", device=best_device())
         logits = score_images(model, np.load(task.images, mmap_mode="r"))
         with run.atomic(task.path) as aside, open(aside, "wb") as handle:
             np.save(handle, calibrated(logits, model.temperature or 1.0).astype(np.float32), allow_pickle=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trcgl.core import run
-from trcgl.core.recipe import Recipe, differences
+from trcgl.core.recipe import UNUSED_GATE, Recipe, differences
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import LEVEL, Estimate, Runs, difference, holm, mean
 from trcgl.study.worker import Job
@@ -26,8 +26,6 @@ METRICS = {
 """Columns of the table."""
 JUDGED = "tail"
 """The group whose mAP is compared, tested and adjusted."""
-UNUSED = 0.01
-"""A learned gate nearer to 0 leaves its module unused."""
 DESCRIBED = ("medium", "head", "overall")
 """Groups whose differences are told with plain 95 % intervals, and decide nothing."""
 
@@ -144,7 +142,7 @@ def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
 def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:
     """Modules that training could have switched on and did not, in no seed."""
     values = {name: one["values"] for name, one in _gates(outcomes).items() if name not in recipe.model.switched_off}
-    return [name for name, of in values.items() if recipe.model.learn_gates and max(map(abs, of)) < UNUSED]
+    return [name for name, of in values.items() if recipe.model.learn_gates and max(map(abs, of)) < UNUSED_GATE]
 
 
 def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, float]) -> list[dict[str, Any]]:

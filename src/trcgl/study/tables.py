@@ -5,8 +5,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from trcgl.core.recipe import UNUSED_GATE
 from trcgl.study import causes_tables
-from trcgl.study.results import METRICS, UNUSED
+from trcgl.study.results import METRICS
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -106,7 +107,7 @@ def gate_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 def unused_modules(document: dict[str, Any]) -> str:
     """Which learned gates stayed nearer to 0 than 0.01, in a sentence; empty where none did."""
     told = [f"{name}: {', '.join(arm['unused'])}" for name, arm in document["arms"].items() if arm["unused"]]
-    return f"Unused, for the learned gate is below {UNUSED} in every seed: {'; '.join(told)}." if told else ""
+    return f"Unused, for the learned gate is below {UNUSED_GATE} in every seed: {'; '.join(told)}." if told else ""
 
 
 def cost_rows(cost: dict[str, Any]) -> list[tuple[str, ...]]:

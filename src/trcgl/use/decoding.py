@@ -1,14 +1,12 @@
 """Radiographs are decoded by several processes while the network scores the batch before."""
 
-import os
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 
 from trcgl.core.ahead import map_ahead
 from trcgl.core.errors import UnreadableImage
-from trcgl.data.file_process import SECONDS, FileProcess, ReadFile, Shape
+from trcgl.data.file_pool import FilePool
+from trcgl.data.file_process import SECONDS, ReadFile, Shape
 
 
 def read_ahead(
@@ -35,28 +33,17 @@ def read_ahead(
     Raises:
         DataError: the processes cannot be started.
     """
-    count = workers or len(os.sched_getaffinity(0))
-    processes = [FileProcess(seconds) for _ in range(count)]
-    idle: SimpleQueue[FileProcess] = SimpleQueue()
-    for process in processes:
-        idle.put(process)
+    pool = FilePool(seconds, workers)
 
     def read(file: tuple[str, Path]) -> tuple[str, ReadFile | str]:
         name, path = file
-        process = idle.get()
-        try:
-            return name, process.read(path, shapes, study=study)
-        except UnreadableImage as error:
-            return name, str(error).removeprefix(f"{path}: ")
-        finally:
-            idle.put(process)
+        with pool.process() as process:
+            try:
+                return name, process.read(path, shapes, study=study)
+            except UnreadableImage as error:
+                return name, str(error).removeprefix(f"{path}: ")
 
-    # Each thread waits for one process; all decoding happens there.
-    pool = ThreadPoolExecutor(count)
     try:
-        yield from map_ahead(pool, read, files, ahead)
+        yield from map_ahead(pool.threads, read, files, ahead)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.close()  # a file in work must not delay an interruption
-        pool.shutdown()
+        pool.close()

@@ -25,7 +25,7 @@ from trcgl.data.manifest import label_array
 from trcgl.data.radiograph import Fit, Placement, at_most, fit_square, read_radiograph
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_radiograph
-from trcgl.model.folder import LoadedModel, load_model, model_folder
+from trcgl.model.folder import LoadedModel, best_device, load_model, model_folder
 from trcgl.model.maps import Kind, best_kind, maps
 from trcgl.use.explained_page import ON_PAGE, Explained, figure, safe_name, write_page
 from trcgl.use.overlay import PAGE_SIDE, heat, jpeg, over, small_map
@@ -59,7 +59,7 @@ def open_model(folder: Path) -> LoadedModel:
     Raises:
         CheckpointError: the model folder is missing or damaged.
     """
-    return load_model(model_folder(folder), device="cuda" if torch.cuda.is_available() else "cpu")
+    return load_model(model_folder(folder), device=best_device())
 
 
 def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tuple[str, str]]:
@@ -67,7 +67,7 @@ def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tupl
 
     Args:
         model: that will look at them.
-        files: image_id to path, of `trcgl.use.predict.find_files`.
+        files: image_id to path, of `trcgl.use.inputs.find_files`.
     """
     for name, path in files.items():
         try:

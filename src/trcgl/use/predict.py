@@ -22,6 +22,7 @@ from trcgl.core.ahead import map_ahead
 from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.data.file_process import ReadFile
+from trcgl.model.folder import best_device
 from trcgl.use.decoding import read_ahead
 from trcgl.use.ensemble import Ensemble, load_ensemble
 from trcgl.use.inputs import Inputs, find_inputs, refuse_pictures
@@ -106,7 +107,7 @@ class _Command:
         if self.of_dicom:
             why = "PNG and JPEG files name no study. Give a table with --study-column, or leave --by-study out."
             refuse_pictures(self.inputs.files.items(), why)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = best_device()
         # What a layer of eight images writes stays in the cache of a core.
         self.batch_size = options.batch_size or (64 if self.device == "cuda" else 8)
         self.models: Ensemble = load_ensemble([model, *options.ensemble], device=self.device)
@@ -151,13 +152,16 @@ class _Command:
 
         On CPU a core for each batch leaves none idle, as cores that share a small network's layers do.
         """
-        lanes = 1 if self.device == "cuda" else torch.get_num_threads()
+        threads = torch.get_num_threads()
+        lanes = 1 if self.device == "cuda" else threads
         parts = iter(lambda: list(islice(read, self.batch_size)), [])
+        # The setting is of the whole process: threads that others start later shall have theirs.
         pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
         try:
             yield from map_ahead(pool, self._batch, parts, lanes - 1)
         finally:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
 
     def _batch(self, part: Sequence[tuple[str, ReadFile | str]]) -> Batch:
         batch, read = Batch(), []

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from trcgl.core.errors import DataError, RecipeError
-from trcgl.use.serve import decoding, guards, protocol
+from trcgl.data.file_process import FileProcess
+from trcgl.use.serve import guards, protocol
 from trcgl.use.serve.guards import Access
 from trcgl.use.serve.launch import access_of
 from trcgl.use.serve.options import ServeOptions
@@ -257,7 +258,7 @@ def test_any_address_but_the_loopback_needs_a_token_of_some_length(tmp_path, mon
 def test_a_decoder_that_dies_or_hangs_costs_one_file(monkeypatch):
     with serving() as (address, service):
         assert upload(address, png())[0] == 200
-        read = decoding.FileProcess.read_content
+        read = FileProcess.read_content
 
         def disturbed(process, content, *args, **settings):
             if content in (png(1), png(2)):
@@ -270,7 +271,7 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file(monkeypatch):
             finally:
                 process.seconds = patience
 
-        monkeypatch.setattr(decoding.FileProcess, "read_content", disturbed)
+        monkeypatch.setattr(FileProcess, "read_content", disturbed)
         for value, status, code in ((1, 422, "unreadable"), (2, 504, "timeout")):
             got, _, told = upload(address, png(value))
             assert (got, told["error"]["code"]) == (status, code)

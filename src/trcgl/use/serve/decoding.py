@@ -1,13 +1,11 @@
 """Uploads are decoded by processes of their own; what they send back is pixels and a few numbers."""
 
 import asyncio
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from queue import SimpleQueue
+from concurrent.futures import Future
 
 from trcgl.core.errors import DataError, TooLarge, UnreadableImage
-from trcgl.data.file_process import FileProcess, ReadFile, Shape
+from trcgl.data.file_pool import FilePool
+from trcgl.data.file_process import ReadFile, Shape
 from trcgl.data.isolated import Late, Lost
 from trcgl.data.radiograph import Limits, kind_of
 from trcgl.use.serve.metrics import Metrics
@@ -30,13 +28,7 @@ class DecoderPool:
 
     def __init__(self, shapes: tuple[Shape, ...], limits: Limits, seconds: float, workers: int = 0) -> None:
         self._shapes, self._limits = shapes, limits
-        count = workers or len(os.sched_getaffinity(0))
-        self._processes = [FileProcess(seconds) for _ in range(count)]
-        self._idle: SimpleQueue[FileProcess] = SimpleQueue()
-        for process in self._processes:
-            self._idle.put(process)
-        # Each thread waits for one process; all decoding happens there.
-        self._threads = ThreadPoolExecutor(count, "decode")
+        self._pool = FilePool(seconds, workers)
 
     def start(self) -> None:
         """Start all processes, so that the first upload does not wait for one.
@@ -44,8 +36,7 @@ class DecoderPool:
         Raises:
             DataError: one cannot be started.
         """
-        for _ in self._threads.map(FileProcess.start, self._processes):
-            pass
+        self._pool.start()
 
     async def read(self, content: bytes, metrics: Metrics, *, preview: bool) -> ReadFile:
         """One radiograph, decoded by the next process that is idle.
@@ -55,7 +46,7 @@ class DecoderPool:
         """
         if content and kind_of(content) is None:
             raise Problem(415, "unsupported", "The file is no PNG, JPEG or DICOM. Send a radiograph in one of these.")
-        future: Future[ReadFile] = self._threads.submit(self._read, content, PREVIEW_SIDE if preview else None)
+        future: Future[ReadFile] = self._pool.threads.submit(self._read, content, PREVIEW_SIDE if preview else None)
         try:
             return await asyncio.wrap_future(future)
         except Late as error:
@@ -74,23 +65,16 @@ class DecoderPool:
             raise Problem(503, "busy", "No decoder can be started. Try again later.") from error
 
     def _read(self, content: bytes, preview: int | None) -> ReadFile:
-        process = self._idle.get()
-        try:
+        with self._pool.process() as process:
             return process.read_content(content, _NAME, self._shapes, limits=self._limits, preview=preview)
-        finally:
-            self._idle.put(process)
 
     def processes(self) -> list[int]:
         """The process ids of the decoders that run."""
-        return [one for process in self._processes if (one := process.pid) is not None]
+        return self._pool.running
 
     def close(self) -> None:
         """End all processes, whatever they do."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in self._processes:
-            with suppress(OSError):
-                process.close()
-        self._threads.shutdown()
+        self._pool.close()
 
 
 def _sentence(error: UnreadableImage) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from trcgl import __version__
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.model.folder import LoadedModel
+from trcgl.model.folder import LoadedModel, best_device
 from trcgl.model.maps import best_kind, maps
 from trcgl.use.ensemble import Ensemble, load_ensemble
 from trcgl.use.overlay import heat_uri
@@ -79,7 +79,7 @@ def open_network(run: Path) -> TrainedNetwork:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
-    network = TrainedNetwork(load_ensemble([run], device="cuda" if torch.cuda.is_available() else "cpu"))
+    network = TrainedNetwork(load_ensemble([run], device=best_device()))
     side = network.about["image_size"]
     network.scores(np.zeros((1, side, side), np.uint8))
     heat_uri(np.zeros((1, 1), np.float32))
