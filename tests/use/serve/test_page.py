@@ -1,123 +1,18 @@
-"""The page in a real browser: Debian's chromium, driven by playwright."""
+"""What the page says and does; its pictures have tests of their own."""
 
-import io
-import json
 import re
-import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.data.dicom_files import dicom
 from trcgl.core.html import PALETTE
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.data.phantom.draw import PhantomSpec, draw
 from trcgl.use.serve.page_files import PAGE, page_files
 
-from .serving import Brightness, serving
+from .page_network import FINDINGS, FIRST, RANKED, Places, look, running
 
-FINDINGS = (
-    ("Mass", "head", 0.4, 0.31),
-    ("pleural_effusion", "medium", 0.5, 0.9996),
-    ("Hernia", "tail", 0.02, 0.062),
-    ("Normal", "head", 0.5, 0.44),
-    ("Subcutaneous Emphysema", "tail", 0.1, 0.0002),
-)
-"""Name, group, threshold, score."""
-RANKED = ["pleural effusion", "Normal", "Mass", "Hernia", "Subcutaneous Emphysema"]
 TOKEN = "correct-horse-battery-staple"
-PIXELS = "document.getElementById('canvas').toDataURL()"
-FIRST, SECOND = (f"#list li:nth-child({place}) button" for place in (1, 2))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium here; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=120_000)
-        yield opened
-        opened.close()
-
-
-class Places(Brightness):
-    """Scores that no image changes, and a map at another place for each finding."""
-
-    def __init__(self):
-        super().__init__()
-        findings = [{"name": name, "group": group, "threshold": cut} for name, group, cut, _ in FINDINGS]
-        self.about |= {"name": "places", "findings": findings, "phantom": True, "map_kind": "attention"}
-
-    def scores(self, images):
-        return np.tile(np.array([score for *_, score in FINDINGS], np.float32), (len(images), 1))
-
-    def maps(self, images):
-        grids = np.zeros((len(FINDINGS), 4, 4), np.float32)
-        for place in range(len(FINDINGS) - 1):
-            grids[place, place % 4, place // 4 + 1] = 1
-        return np.tile(grids, (len(images), 1, 1, 1))  # the last finding has no place
-
-
-@contextmanager
-def running(network=None, **settings):
-    with serving(network or Places(), seconds=120.0, **settings) as (address, _):
-        yield f"http://127.0.0.1:{address[1]}/"
-
-
-@pytest.fixture(scope="module")
-def url():
-    with running(max_mib=1) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(browser, url):
-    """Open the page; at the end no script may have failed and no request may have gone elsewhere."""
-    contexts, failures, requests = [], [], []
-
-    def opened(address=url, *, failing=False, ready="#samples button:enabled", **settings):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("request", lambda request: requests.append((address, request.url)))
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        # Chromium also tells of every status from 400 on, which is not a failure where the test provokes it.
-        page.on("console", lambda said: said.type == "error" and not failing and failures.append(said.text))
-        page.goto(address)
-        page.wait_for_selector(ready)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not failures
-    outside = [asked for address, asked in requests if not asked.startswith((address, "data:", "blob:"))]
-    assert requests and not outside
-
-
-@pytest.fixture(scope="module")
-def phantom(tmp_path_factory):
-    spec = PhantomSpec(seed=3, patient=1, image=1, findings=("cardiomegaly",), size=160)
-    path = tmp_path_factory.mktemp("files") / "phantom.png"
-    Image.fromarray(draw(spec).pixels[:, 10:]).save(path)
-    return path
-
-
-def look(page, file):
-    """Give the page a file and wait for the findings."""
-    page.set_input_files("#file", file)
-    page.wait_for_selector(FIRST)
-
-
-def changed(page, before):
-    """Wait until the viewer shows something else than before."""
-    page.wait_for_function(f"before => {PIXELS} !== before", arg=before)
-    return page.evaluate(PIXELS)
 
 
 def test_an_upload_is_ranked_with_thresholds_and_groups(visit, phantom):
@@ -168,101 +63,6 @@ def test_a_sample_phantom_can_be_tried(visit):
     page.locator("#samples button").nth(1).click()
     page.wait_for_selector(FIRST)
     assert page.inner_text("#file-name").startswith("Phantom: ")
-
-
-def test_the_keyboard_walks_through_the_maps(visit, phantom):
-    page = visit()
-    look(page, phantom)
-    plain = page.evaluate(PIXELS)
-    page.focus(FIRST)
-    first = changed(page, plain)
-    name = RANKED[0]
-    assert page.inner_text("#map-name") == name and page.get_attribute(FIRST, "aria-pressed") == "true"
-    assert name in page.inner_text("#legend-text") and name in page.get_attribute("#canvas", "aria-label")
-    page.keyboard.press("ArrowDown")
-    changed(page, first)
-    assert page.evaluate("document.activeElement.querySelector('.name').textContent") == page.inner_text("#map-name")
-    assert page.get_attribute(SECOND, "aria-pressed") == "true" and page.get_attribute(FIRST, "aria-pressed") == "false"
-    page.keyboard.press("Home")
-    page.keyboard.press("Escape")
-    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
-    page.keyboard.press("Tab")  # every finding is reached by it, and it does not trap
-    assert page.get_attribute(SECOND, "aria-pressed") == "true"
-    page.keyboard.press("End")
-    assert "empty" in page.inner_text("#legend-text")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.closest('#list')") is None
-
-
-def test_the_mouse_shows_a_map_and_a_click_keeps_it(visit, phantom):
-    page = visit()
-    look(page, phantom)
-    plain = page.evaluate(PIXELS)
-    page.hover(SECOND)
-    hovered = changed(page, plain)
-    page.hover("h1")
-    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
-    page.click(SECOND)
-    page.hover("h1")
-    page.wait_for_function(f"hovered => {PIXELS} === hovered", arg=hovered)
-    page.fill("#opacity", "0")
-    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
-    page.fill("#opacity", "80")
-    changed(page, plain)
-    page.click(SECOND)
-    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
-
-
-def test_window_level_zoom_and_inversion_change_what_is_seen_until_reset(visit, phantom):
-    page = visit()
-    look(page, phantom)
-    plain = seen = page.evaluate(PIXELS)
-    page.fill("#width", "90")
-    seen = changed(page, seen)
-    page.fill("#level", "60")
-    seen = changed(page, seen)
-    assert page.inner_text("#window-text") == "W 90  L 60  1.0×"
-    page.click("#invert")
-    seen = changed(page, seen)
-    assert page.get_attribute("#invert", "aria-pressed") == "true"
-    page.click("#zoom-in")
-    seen = changed(page, seen)
-    box = page.locator("#stage").bounding_box()
-    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.move(*middle)
-    page.mouse.wheel(0, -300)
-    seen = changed(page, seen)
-    page.mouse.down()
-    page.mouse.move(middle[0] + 40, middle[1] + 30, steps=3)
-    page.mouse.up()
-    seen = changed(page, seen)
-    assert page.inner_text("#window-text").startswith("W 130  L 90 ")
-    page.focus("#stage")
-    for key in ("+", "ArrowLeft", "ArrowUp", "w", "a"):
-        page.keyboard.press(key)
-        seen = changed(page, seen)
-    page.click("#reset")
-    page.wait_for_function(f"plain => {PIXELS} === plain", arg=plain)
-
-
-def test_downloads_hold_the_scores_and_the_picture(visit, phantom):
-    page = visit()
-    look(page, phantom)
-    page.focus(FIRST)
-    with page.expect_download() as told:
-        page.click("#download-json")
-    content = told.value.path().read_text(encoding="utf-8")
-    prediction = json.loads(content)
-    assert prediction["schema"] == "trcgl.prediction/1" and prediction["research_use"] == RESEARCH_USE
-    assert [one["name"].replace("_", " ") for one in prediction["findings"]] == RANKED
-    assert [round(one["score"], 4) for one in prediction["findings"]] == [0.9996, 0.44, 0.31, 0.062, 0.0002]
-    assert [one["called"] for one in prediction["findings"]] == [True, False, False, True, False]
-    assert "data:image" not in content and "phantom.png" not in content + told.value.suggested_filename
-    with page.expect_download() as told:
-        page.click("#download-png")
-    picture = np.asarray(Image.open(io.BytesIO(told.value.path().read_bytes())).convert("RGB")).astype(int)
-    assert picture.shape[0] > picture.shape[1] >= 640  # the radiograph is 150 x 160, with lines of words below
-    assert np.ptp(picture[:640], axis=-1).max() > 50  # the map has colors
 
 
 def test_what_is_no_radiograph_is_refused_with_a_sentence(visit, phantom, tmp_path):
@@ -333,15 +133,22 @@ def test_a_dropped_file_is_read(visit, phantom):
     assert page.inner_text("#file-name") == "dropped.png"
 
 
+def says(page, theme):
+    """Wait until the button offers this theme: the browser tells scripts of the system's when it draws."""
+    page.wait_for_function("theme => document.getElementById('theme').textContent === theme", arg=theme)
+
+
 def test_light_and_dark_follow_the_system_and_the_button(visit):
     background = "getComputedStyle(document.body).backgroundColor"
     page = visit(color_scheme="light")
     light = page.evaluate(background)
     page.emulate_media(color_scheme="dark")
+    says(page, "Light")
     dark = page.evaluate(background)
-    assert dark != light and page.inner_text("#theme") == "Light"
+    assert dark != light
     page.click("#theme")
-    assert page.evaluate(background) == light and page.inner_text("#theme") == "Dark"
+    says(page, "Dark")
+    assert page.evaluate(background) == light
     page.reload()
     assert page.evaluate(background) == light
 
