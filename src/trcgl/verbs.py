@@ -147,7 +147,11 @@ def _located(told: dict[str, Any] | None) -> list[str]:
     """Where the model looked, in means over findings, beside the nulls."""
     if told is None:
         return []
-    names = {"pointing": "pointing [95 %]", "energy": "energy in boxes [95 %]", "IoU@0.5": "IoU at half [95 %]"}
+    names = {
+        "pointing": "pointing [95 %]",
+        "energy": f"energy in {told['regions']} [95 %]",
+        "IoU@0.5": "IoU at half [95 %]",
+    }
     rows = [("", *names.values())]
     for kind in told["kinds"]:
         of_kind = told["overall"][kind]
@@ -155,7 +159,7 @@ def _located(told: dict[str, Any] | None) -> list[str]:
         for null in of_kind["pointing"]["against"]:
             values = [f"{of_kind[metric]['against'][null]['value']:.4f}" for metric in names]
             rows.append((f"  null: {null.replace('_', ' ')}", *values))
-    title = f"localization: {told['images']:,} images of {told['patients']:,} patients with boxes"
+    title = f"localization: {told['images']:,} images of {told['patients']:,} patients with {told['regions']}"
     return [f"{title}, means over {len(told['findings'])} findings", *_aligned(rows)]
 
 

@@ -9,6 +9,7 @@ import pytest
 from trcgl.evaluate.localization import (
     COLUMNS,
     METRICS,
+    at_side,
     box_mask,
     centered_gaussian,
     judge_localization,
@@ -32,6 +33,22 @@ def test_a_box_covers_the_pixels_whose_centers_are_in_it():
 @pytest.mark.parametrize("box", [[0.51, 0.51, 0.01, 0.01], [0.99, 0.99, 0.01, 0.01], [0, 0, 0.001, 0.001]])
 def test_the_smallest_box_has_a_pixel(box):
     assert box_mask(np.array([box]), 4).sum() == 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 31, 64])
+def test_a_mask_keeps_its_place_and_share_at_another_size(size):
+    left = np.zeros((size, size), bool)
+    left[:, : size // 2] = True
+    resized = at_side(left, 32)
+    columns = resized.any(0)
+    assert (resized == columns).all() and not (np.diff(columns.astype(int)) > 0).any()
+    assert resized.mean() == pytest.approx(left.mean(), abs=1 / 32)
+
+
+def test_a_mask_too_thin_for_any_pixel_keeps_one_in_its_middle():
+    thin = np.zeros((64, 64), bool)
+    thin[20, 40] = True
+    assert np.argwhere(at_side(thin, 8)).tolist() == [[2, 5]]
 
 
 def test_every_metric_is_what_one_counts():
@@ -96,7 +113,7 @@ def table(patients=60, *, seed=0, good=0.8, null=0.3, weight=None):
 def test_means_stand_with_intervals_over_patients_and_differences_from_both_nulls():
     rows = table()
     told = judge_localization(rows, ["grad_cam"], SPACE, replicates=200)
-    assert (told["images"], told["patients"], told["boxes"]) == (120, 60, 120)
+    assert (told["images"], told["patients"], told["boxes"], told["regions"]) == (120, 60, 120, "boxes")
     assert list(told["findings"]) == ["Effusion", "Hernia"]
     effusion = told["findings"]["Effusion"]
     assert (effusion["images"], effusion["patients"], effusion["few"]) == (80, 40, False)

@@ -1,11 +1,11 @@
-"""Does a map lie where the finding is? Pointing game, energy inside the boxes and overlap, against two nulls.
+"""Does a map lie where the finding is? Pointing game, energy inside and overlap, against two nulls.
 
 Judged on every image that has a box of the finding, whatever its score. All boxes of a finding on an image count as
-one region.
+one region; where the very pixels of the finding are known, they are the region.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -18,8 +18,9 @@ from trcgl.evaluate.bootstrap import CHUNK, draw_patients
 from trcgl.evaluate.intervals import FEW, difference_interval, effective_patients
 from trcgl.evaluate.judge import mean_of
 
+Regions = Literal["boxes", "masks"]
 SIDE = 128
-"""Pixels along which maps and boxes are compared, whatever the grid of the map: a smooth map of any size."""
+"""Pixels along which maps and regions are compared, whatever the grid of the map: a smooth map of any size."""
 SHARES = (0.25, 0.5, 0.75)
 """Shares of a map's maximum at which it is cut into a region."""
 METRICS = ("pointing", "energy", *(f"IoU@{share}" for share in SHARES))
@@ -37,11 +38,11 @@ COLUMNS: dict[str, pl.DataType] = {
 }
 """Columns of the table before `<map>/<metric>`: one row per image and finding with a box."""
 METHOD = (
-    "pointing: share of images whose map is highest inside a box (Zhang et al., IJCV 2018, without tolerance; ties "
-    "count in part). energy: share of the map inside the boxes (Wang et al., CVPR Workshops 2020). IoU@t: overlap of "
-    "the boxes with where the map is at least t times its maximum. A map without a maximum counts as one that prefers "
-    f"no place. centered_gaussian: one map for all, standard deviation {SPREAD} sides. random: the map's own cells, "
-    f"shuffled, mean of {SHUFFLES}."
+    "region: the boxes of a finding on an image, or its mask. pointing: share of images whose map is highest inside "
+    "the region (Zhang et al., IJCV 2018, without tolerance; ties count in part). energy: share of the map inside the "
+    "region (Wang et al., CVPR Workshops 2020). IoU@t: overlap of the region with where the map is at least t times "
+    "its maximum. A map without a maximum counts as one that prefers no place. centered_gaussian: one map for all, "
+    f"standard deviation {SPREAD} sides. random: the map's own cells, shuffled, mean of {SHUFFLES}."
 )
 
 
@@ -62,10 +63,25 @@ def box_mask(boxes: Float[np.ndarray, "boxes 4"], side: int = SIDE) -> Bool[np.n
     return mask
 
 
+def at_side(mask: Bool[np.ndarray, "height width"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
+    """A mask at another number of pixels: each takes the nearest one; a mask too thin for any keeps its middle.
+
+    Args:
+        mask: of the whole picture, with one pixel at least.
+        side: of the result, in pixels.
+    """
+    rows, columns = (((np.arange(side) + 0.5) * pixels / side).astype(int) for pixels in mask.shape)
+    resized = mask[np.ix_(rows, columns)]
+    if not resized.any():
+        middle = [(places.mean() + 0.5) / pixels for places, pixels in zip(np.nonzero(mask), mask.shape, strict=True)]
+        resized[tuple(int(one * side) for one in middle)] = True
+    return resized
+
+
 def measure(
     maps: Float[np.ndarray, "pairs side side"], masks: Bool[np.ndarray, "pairs side side"]
 ) -> Float[np.ndarray, "pairs metrics"]:
-    """Every metric of `METRICS` for pairs of a map and the boxes, all from 0 to 1.
+    """Every metric of `METRICS` for pairs of a map and a region, all from 0 to 1.
 
     Args:
         maps: not negative, of any scale.
@@ -99,7 +115,7 @@ def measure_shuffled(
 
     Args:
         grids: maps on the grid of the network.
-        masks: of the boxes.
+        masks: of the regions.
         names: what each pair is called; its shuffles are a function of the seed and of that.
         seed: of all shuffles.
     """
@@ -113,7 +129,13 @@ def measure_shuffled(
 
 
 def judge_localization(
-    table: pl.DataFrame, kinds: Sequence[str], space: LabelSpace, *, replicates: int = 2000, seed: int = 0
+    table: pl.DataFrame,
+    kinds: Sequence[str],
+    space: LabelSpace,
+    *,
+    regions: Regions = "boxes",
+    replicates: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Means per finding and over findings, with patient-level intervals and differences from both nulls.
 
@@ -122,6 +144,7 @@ def judge_localization(
             `centered_gaussian/<metric>`; at least one row.
         kinds: of maps.
         space: findings and groups.
+        regions: what the maps were held against.
         replicates: patient-bootstrap replicates.
         seed: of the bootstrap.
 
@@ -157,6 +180,7 @@ def judge_localization(
         "images": table["image_id"].n_unique(),
         "patients": len(patients),
         "boxes": int(table["boxes"].sum()),
+        "regions": regions,
         "kinds": list(kinds),
         "overall": _told(kinds, columns, means, samples, np.array(freedom)),
         "findings": findings,

@@ -21,7 +21,7 @@ from trcgl.evaluate.localization import judge_localization
 from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
 from trcgl.evaluate.report import write_report
 from trcgl.model.folder import LoadedModel, best_device, load_model, update_calibration
-from trcgl.model.localize import boxed_pairs, localize
+from trcgl.model.localize import boxed_pairs, drawn_masks, localize
 from trcgl.model.maps import kinds
 
 BATCH = 64
@@ -219,10 +219,18 @@ def _localization(
         return None
     model = load_model(run_folder / "model", device=best_device())
     settings = recipe.evaluate
-    table = localize(model, dataset, pairs, seed=settings.bootstrap_seed)
+    masks = drawn_masks(dataset, pairs)
+    table = localize(model, dataset, pairs, masks=masks, seed=settings.bootstrap_seed)
     with run.atomic(run_folder / "predictions" / f"{name}.localization.parquet") as aside:
         table.write_parquet(aside)
-    return judge_localization(table, kinds(model), space, replicates=settings.replicates, seed=settings.bootstrap_seed)
+    return judge_localization(
+        table,
+        kinds(model),
+        space,
+        regions="boxes" if masks is None else "masks",
+        replicates=settings.replicates,
+        seed=settings.bootstrap_seed,
+    )
 
 
 def _write_evaluation(

@@ -84,13 +84,16 @@ class LoadedModel:
                 f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {self.image_size} x "
                 f"{self.image_size}. Prepare them with --size {self.image_size}."
             )
-        device = self.network.mean.device
         rows = [np.empty((0, len(self.space.findings)), np.float32)]
-        with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-                rows.append(self.network(batch[:, None].float() / 255).logits.float().cpu().numpy())
+        for start in range(0, len(images), batch_size):
+            rows.append(self._forward(np.array(images[start : start + batch_size], order="C")))
         return np.concatenate(rows)
+
+    def _forward(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
+        """Logits of one batch, float32."""
+        with torch.inference_mode():
+            batch = torch.from_numpy(images).to(self.network.mean.device)
+            return self.network(batch[:, None].float() / 255).logits.float().cpu().numpy()
 
     def score(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64

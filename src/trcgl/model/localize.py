@@ -1,15 +1,31 @@
 """Measure where the maps of a model lie, on the images of a split that have boxes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Bool
 
+from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.data.augment import at_size
 from trcgl.data.labels import LabelSpace
+from trcgl.data.phantom.boxes import boxes
+from trcgl.data.phantom.draw import draw_masks
+from trcgl.data.sources.phantom import options_of, specification
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_square
-from trcgl.evaluate.localization import COLUMNS, METRICS, SIDE, box_mask, centered_gaussian, measure, measure_shuffled
+from trcgl.evaluate.localization import (
+    COLUMNS,
+    METRICS,
+    SIDE,
+    at_side,
+    box_mask,
+    centered_gaussian,
+    measure,
+    measure_shuffled,
+)
 from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import kinds, maps
 
@@ -35,13 +51,50 @@ def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.D
     return pairs.sort("row", "finding") if pairs.height else None
 
 
-def localize(model: LoadedModel, dataset: Dataset, pairs: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+def drawn_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, "size size"]] | None:
+    """The masks behind the boxes of phantoms, drawn again, as a dataset folder does not keep them.
+
+    Args:
+        dataset: of any source.
+        pairs: of `boxed_pairs`.
+
+    Returns:
+        One for each pair; None where they are no phantoms, or where this version would draw them otherwise.
+    """
+    if dataset.info["source"] != "phantom":
+        return None
+    masks = []
+    try:
+        options = options_of(dataset.folder)
+        for image in pairs.partition_by("image_id", maintain_order=True):
+            drawn = draw_masks(specification(image["image_id"][0], options))
+            for finding, *edges in image.select("finding", "x", "y", "w", "h").iter_rows():
+                mask = drawn.get(finding)
+                stored = np.sort(np.array(edges, np.float64).T * options.size, axis=0)
+                again = np.sort(np.array(boxes(mask), np.float64), axis=0) if mask is not None else np.empty((0, 4))
+                if stored.shape != again.shape or not np.allclose(stored, again, atol=0.01):
+                    return None
+                masks.append(mask)
+    except DataError:  # of other options than this version has
+        return None
+    return masks
+
+
+def localize(
+    model: LoadedModel,
+    dataset: Dataset,
+    pairs: pl.DataFrame,
+    *,
+    masks: Sequence[Bool[np.ndarray, "_ _"]] | None = None,
+    seed: int = 0,
+) -> pl.DataFrame:
     """Every metric of localization for every image and finding that has a box.
 
     Args:
         model: all kinds of maps that it has are measured.
         dataset: holds the images.
         pairs: of `boxed_pairs`.
+        masks: where the finding of each pair is, of the whole picture; None takes its boxes.
         seed: of the random maps.
 
     Returns:
@@ -51,7 +104,7 @@ def localize(model: LoadedModel, dataset: Dataset, pairs: pl.DataFrame, *, seed:
         DataError: the dataset holds labels only.
     """
     store, kept = dataset.require_images(), []
-    by_image = pairs.partition_by("row", maintain_order=True)
+    by_image = pairs.with_row_index("pair").partition_by("row", maintain_order=True)
     gaussian = centered_gaussian()[None]
     for start in track(range(0, len(by_image), BATCH), what="localization"):
         part = by_image[start : start + BATCH]
@@ -61,18 +114,20 @@ def localize(model: LoadedModel, dataset: Dataset, pairs: pl.DataFrame, *, seed:
         told = pl.concat(part)
         column = np.array([model.space.index(one) for one in told["finding"]])
         edges = [np.array(one, np.float64).T for one in told.select("x", "y", "w", "h").iter_rows()]
-        masks = np.stack([box_mask(one) for one in edges])
-        measured = {"centered_gaussian": measure(np.broadcast_to(gaussian, masks.shape), masks)}
+        regions = np.stack(
+            [box_mask(one) for one in edges] if masks is None else [at_side(masks[one]) for one in told["pair"]]
+        )
+        measured = {"centered_gaussian": measure(np.broadcast_to(gaussian, regions.shape), regions)}
         for kind in kinds(model):
             grids = maps(model, images, kind)[image, column]
             names = [f"{kind} {one} {finding}" for one, finding in told.select("image_id", "finding").iter_rows()]
-            measured[kind] = measure(to_square(grids, SIDE), masks)
-            measured[f"{kind}:random"] = measure_shuffled(grids, masks, names, seed)
+            measured[kind] = measure(to_square(grids, SIDE), regions)
+            measured[f"{kind}:random"] = measure_shuffled(grids, regions, names, seed)
         figures = [
             pl.Series(f"{source}/{metric}", values[:, place])
             for source, values in measured.items()
             for place, metric in enumerate(METRICS)
         ]
-        told = told.with_columns(boxes=pl.Series([len(one) for one in edges]), area=pl.Series(masks.mean((1, 2))))
+        told = told.with_columns(boxes=pl.Series([len(one) for one in edges]), area=pl.Series(regions.mean((1, 2))))
         kept.append(told.select(*COLUMNS).with_columns(figures))
     return pl.concat(kept)

@@ -13,6 +13,7 @@ from trcgl.core.errors import CheckpointError
 from trcgl.data.file_process import Shape
 from trcgl.data.radiograph import Fit
 from trcgl.model.folder import LoadedModel, load_model, model_folder
+from trcgl.use.onnx_model import OnnxModel, over_onnx
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ class Ensemble:
 
     @property
     def identity(self) -> list[dict[str, Any]]:
-        """Recipe, digest of the weights, temperature and thresholds of each member."""
+        """Recipe, digest of the weights, engine, temperature and thresholds of each member."""
         return [
             {
                 "name": one.info["recipe"]["name"],
                 "weights_sha256": one.info["weights_sha256"],
+                "engine": "ONNX Runtime" if isinstance(one, OnnxModel) else "PyTorch",
                 "temperature": one.temperature,
                 "thresholds": one.thresholds,
             }
@@ -96,13 +98,22 @@ class Ensemble:
         return score
 
 
-def load_ensemble(folders: Sequence[Path], *, device: str = "cpu") -> Ensemble:
-    """Open run or model folders.
+def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int = 1) -> Ensemble:
+    """Open run or model folders. On the CPU an exported folder is scored by ONNX Runtime where it is installed.
+
+    Args:
+        folders: one or more.
+        device: where the networks run.
+        threads: of ONNX Runtime for each call.
 
     Raises:
         CheckpointError: one is missing or damaged, or two have not the same findings.
     """
-    members = tuple(load_model(model_folder(one), device=device) for one in folders)
+    models = (load_model(model_folder(one), device=device) for one in folders)
+    members = tuple(
+        over_onnx(model, model_folder(one), threads) if device == "cpu" else model
+        for one, model in zip(folders, models, strict=True)
+    )
     first = set(members[0].space.findings)
     for folder, member in zip(folders[1:], members[1:], strict=True):
         if different := sorted(first ^ set(member.space.findings)):

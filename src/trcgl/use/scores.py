@@ -31,7 +31,7 @@ class Scores:
         unreadable: image_id and reason of every file that could not be read.
         calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model.
         weights_sha256: of the model; of several, the digest of their digests.
-        models: name (of the recipe) and weights_sha256 of each, with its temperature and thresholds.
+        models: name (of the recipe), weights_sha256, engine (what computed it), temperature and thresholds of each.
         tta: whether scores are means over each radiograph and its mirror image.
         knows_mirrored: whether every model was trained on mirror images.
         members: the image_ids behind each row.
@@ -63,7 +63,7 @@ class Scores:
         return {
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
-            "models": [{name: one[name] for name in ("name", "weights_sha256")} for one in self.models],
+            "models": [{name: one[name] for name in ("name", "weights_sha256", "engine")} for one in self.models],
             "tta": self.tta,
             "calibrated": self.calibrated,
             "findings": list(self.findings),

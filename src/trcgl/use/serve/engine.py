@@ -79,7 +79,7 @@ def open_network(run: Path) -> TrainedNetwork:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
-    network = TrainedNetwork(load_ensemble([run], device=best_device()))
+    network = TrainedNetwork(load_ensemble([run], device=best_device(), threads=torch.get_num_threads()))
     side = network.about["image_size"]
     network.scores(np.zeros((1, side, side), np.uint8))
     heat_uri(np.zeros((1, 1), np.float32))

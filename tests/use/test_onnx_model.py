@@ -1,0 +1,69 @@
+"""Scoring an exported folder: the same scores, from ONNX Runtime where it is there."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from tests.use.small_run import with_backbone, write_evaluated_run
+from trcgl.core.errors import CheckpointError
+from trcgl.use.ensemble import load_ensemble
+from trcgl.use.export import export
+
+pytest.importorskip("onnx", reason="needs the extra `export`")
+pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+
+IMAGES = np.random.default_rng(0).integers(0, 255, (5, 32, 32), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_evaluated_run(tmp_path_factory.mktemp("runs") / "run", with_backbone("test_convnext", "trcgl"))
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exports") / "model"
+    export(run, out)
+    return out
+
+
+def engines(models):
+    return [one["engine"] for one in models.identity]
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_both_engines_give_the_same_scores(run, exported, tta):
+    eager, graph = load_ensemble([run]), load_ensemble([exported], threads=2)
+    assert engines(eager) == ["PyTorch"] and engines(graph) == ["ONNX Runtime"]
+    pictures = {eager.shapes[0]: IMAGES}
+    scores = graph.score(pictures, tta=tta, batch_size=2)
+    np.testing.assert_allclose(scores, eager.score(pictures, tta=tta), atol=1e-5)
+    assert scores.dtype == np.float32 and not np.array_equal(scores[0], scores[1])
+
+
+def test_the_graph_is_what_scores(exported, monkeypatch):
+    member = load_ensemble([exported]).members[0]
+    monkeypatch.setattr(type(member.network), "forward", None)
+    assert np.isfinite(member.score(IMAGES)).all()
+
+
+def test_an_ensemble_may_have_both(run, exported):
+    assert engines(load_ensemble([exported, run])) == ["ONNX Runtime", "PyTorch"]
+
+
+def test_without_onnx_runtime_pytorch_scores(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import fails
+    assert engines(load_ensemble([exported])) == ["PyTorch"]
+
+
+@pytest.mark.parametrize("damage", ["other", "missing"])
+def test_another_graph_than_the_folders_is_refused(exported, tmp_path, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder)
+    (folder / "model.onnx").write_bytes(b"another")
+    if damage == "missing":
+        (folder / "model.onnx").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.onnx is not the file that model\.json describes"):
+        load_ensemble([folder])
