@@ -66,12 +66,13 @@ def drawn_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, 
     masks = []
     try:
         options = options_of(dataset.folder)
+        nowhere = np.zeros((options.size, options.size), bool)
         for image in pairs.partition_by("image_id", maintain_order=True):
             drawn = draw_masks(specification(image["image_id"][0], options))
             for finding, *edges in image.select("finding", "x", "y", "w", "h").iter_rows():
-                mask = drawn.get(finding)
+                mask = drawn.get(finding, nowhere)
                 stored = np.sort(np.array(edges, np.float64).T * options.size, axis=0)
-                again = np.sort(np.array(boxes(mask), np.float64), axis=0) if mask is not None else np.empty((0, 4))
+                again = np.sort(np.array(boxes(mask), np.float64), axis=0)
                 if stored.shape != again.shape or not np.allclose(stored, again, atol=0.01):
                     return None
                 masks.append(mask)
