@@ -58,10 +58,10 @@ def take(url: str, folder: Path) -> None:
 def served(run: Path) -> Iterator[str]:
     """`trcgl serve` for as long as it is needed; gives its address."""
     command = [sys.executable, "-m", "trcgl", "serve", str(run), "--port", "0", "--json"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
     try:
-        yield json.loads(server.stdout.readline())["url"]
+        yield json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")["url"]
     finally:
         server.terminate()
         server.wait()
