@@ -37,7 +37,7 @@ def explain(
     """
     from trcgl.data.store import open_dataset
     from trcgl.use.explain import explain, of_files, of_rows, open_model
-    from trcgl.use.inputs import find_files
+    from trcgl.use.inputs import find_files, fingerprint
 
     kind = None if maps == "best" else maps
     datasets = [one for one in paths if (one / "dataset.json").is_file()]
@@ -49,13 +49,15 @@ def explain(
     print(RESEARCH_USE, file=sys.stderr)
     if not datasets:
         files = find_files(paths)
-        told = explain(model, of_files(model, files), len(files), out, kind=kind, findings=findings, top=top)
+        inputs = [fingerprint(name, path) for name, path in files.items()]
+        told = explain(model, of_files(model, files), inputs, out, kind=kind, findings=findings, top=top)
         return _explained(told, run)
     dataset = open_dataset(datasets[0])
     if images:
         phantom = dataset.info["source"] == "phantom"
         shots = of_rows(model, dataset, images)
-        told = explain(model, shots, len(images), out, kind=kind, findings=findings, top=top, phantom=phantom)
+        inputs = [dataset.info["name"], *images]
+        told = explain(model, shots, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
         return _explained(told, run)
     from trcgl.use.gallery import gallery
 

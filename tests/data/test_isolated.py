@@ -58,12 +58,18 @@ def test_a_file_in_memory_is_read_like_one_on_disk_with_its_preview(process, pic
     assert Image.open(io.BytesIO(read.preview)).size == (20, 25)
 
 
-def test_reasons_for_a_file_in_memory_say_nothing_that_stands_in_it(process):
+def test_reasons_say_nothing_that_stands_in_a_file(process, tmp_path):
     process.seconds = 60.0  # the first DICOM file waits for pydicom
     content = dicom(np.zeros((8, 8), np.uint16), WindowCenter="1", WindowWidth="1")
     broken = content.replace(b"MONOCHROME2", b"Noether^Amy")
     with pytest.raises(UnreadableImage, match=r"^it: (?!.*Noether)"):
         process.read_content(broken, "it", [(16, "letterbox")], limits=Limits())
+    named = tmp_path / "named.dcm"
+    named.write_bytes(dicom(np.zeros((8, 8), np.uint16), NumberOfFrames="12345678").replace(b"12345678", b"Doe^John"))
+    with pytest.raises(UnreadableImage, match=r"named\.dcm: damaged"):
+        process.read(named, [(16, "letterbox")])
+    with pytest.raises(UnreadableImage, match=r"cannot be decoded \((?!.*John)"):
+        read_radiograph(named)
     with pytest.raises(UnreadableImage, match="^it: damaged or cut off, or of a kind that cannot be decoded"):
         process.read_content(content[:-20], "it", [(16, "letterbox")], limits=Limits())
     with pytest.raises(TooLarge, match="8 x 8 pixels, more than the limit of 60"):

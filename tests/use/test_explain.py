@@ -62,7 +62,7 @@ def test_overlays_have_the_full_resolution_of_each_file(judged, scans, tmp_path,
 def test_the_page_is_one_file_that_shows_every_radiograph_once(judged, scans, tmp_path):
     model = open_model(judged[0])
     files = {"tall.png": scans / "tall.png", "<b>.jpg": scans / "a" / "wide.jpg"}
-    explain(model, of_files(model, files), 2, tmp_path / "out", findings=("Edema", "Hernia"))
+    explain(model, of_files(model, files), list(files), tmp_path / "out", findings=("Edema", "Hernia"))
     page = (tmp_path / "out" / "explanation.html").read_text()
     assert page.count("data:image/jpeg") == 2 and page.count("data:image/png") == 4
     assert not re.search(r'(src|href)="(https?:)?//', page)
@@ -76,7 +76,7 @@ def test_rows_of_a_dataset_stand_beside_their_labels(judged, dataset, tmp_path):
     model, opened = open_model(judged[0]), open_dataset(dataset)
     row = opened.manifest.filter(pl.col("split") == "test", pl.col("Hernia") == 1).row(0, named=True)
     out = tmp_path / "out"
-    told = explain(model, of_rows(model, opened, [row["image_id"]]), 1, out, kind="grad_cam", top=1)
+    told = explain(model, of_rows(model, opened, [row["image_id"]]), [row["image_id"]], out, kind="grad_cam", top=1)
     (one,) = told["images"]
     assert one["truth"] == {finding: row[finding] for finding in SPACE.findings}
     assert "Hernia" in one["overlays"]  # present, so it is drawn however it scored
@@ -90,11 +90,13 @@ def test_a_folder_of_something_else_is_never_written_into(judged, scans, tmp_pat
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(RecipeError, match="was not made by trcgl"):
-        explain(model, of_files(model, files), 1, tmp_path / "mine")
-    explain(model, of_files(model, files), 1, tmp_path / "out", top=1)
-    explain(model, of_files(model, files), 1, tmp_path / "out", top=1)
+        explain(model, of_files(model, files), list(files), tmp_path / "mine")
+    explain(model, of_files(model, files), list(files), tmp_path / "out", top=1)
+    explain(model, of_files(model, files), list(files), tmp_path / "out", top=1)
     with pytest.raises(RecipeError, match="made with other settings"):
-        explain(model, of_files(model, files), 1, tmp_path / "out", kind="grad_cam")
+        explain(model, of_files(model, files), list(files), tmp_path / "out", kind="grad_cam", top=1)
+    with pytest.raises(RecipeError, match="made with other settings"):
+        explain(model, of_files(model, files), ["of another day"], tmp_path / "out", top=1)
 
 
 @pytest.mark.parametrize(

@@ -111,18 +111,24 @@ def test_the_documented_script_gives_the_same_scores_where_there_is_no_torch(exp
     ("shape", "dtype"),
     [((32, 32), np.uint8), ((20, 29), np.uint8), ((33, 250), np.uint8), ((401, 333), np.uint8), ((96, 64), np.uint16)],
 )
-def test_the_script_makes_a_radiograph_square_as_trcgl_does(shape, dtype, fit, exported, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("collimated", [0, 100])  # nearly all pixels are the same
+def test_the_script_makes_a_radiograph_square_as_trcgl_does(
+    shape, dtype, fit, collimated, exported, tmp_path, monkeypatch, capsys
+):
     _, out = exported
     folder = write_model(tmp_path / "model", with_backbone("test_convnext", "trcgl"), fit=fit)
     (folder / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
-    np.save(tmp_path / "image.npy", radiograph(shape, dtype))
+    image = radiograph(shape, dtype)
+    if collimated:
+        image = np.where(np.arange(image.size).reshape(shape) % 400, image.dtype.type(collimated), image)
+    np.save(tmp_path / "image.npy", image)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["score.py", str(tmp_path / "image.npy")])
     ran = runpy.run_path(str(out / "score.py"), run_name="__main__")
     model = trcgl.load_model(folder)
-    expected = model.predict(radiograph(shape, dtype)).scores
+    expected = model.predict(image).scores
     assert json.loads(capsys.readouterr().out) == pytest.approx(expected, abs=1e-4)
-    assert np.array_equal(ran["images"][0], fit_square(to_uint8(radiograph(shape, dtype))[0], 32, fit)[0])
+    assert np.array_equal(ran["images"][0], fit_square(to_uint8(image)[0], 32, fit)[0])
 
 
 def test_a_graph_that_differs_from_pytorch_fails_the_export_and_leaves_nothing(run, tmp_path, monkeypatch):

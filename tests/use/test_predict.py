@@ -1,6 +1,7 @@
 """Scores for files and folders, as a person with a folder of radiographs asks for them."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -38,6 +39,21 @@ def scans(tmp_path):
 
 def test_a_folder_is_searched_in_depth_and_ids_are_paths_below_it(run, scans):
     assert predict(run, [scans]).table["image_id"].to_list() == ["3.png", "a/1.png", "a/2.png", "b/1.png", "b/2.jpg"]
+
+
+def test_a_name_that_is_not_utf_8_is_an_image_like_others(run, scans, tmp_path):
+    folder = tmp_path / "old share"
+    folder.mkdir()
+    path = os.fsencode(folder / "M") + b"\xfcller.png"
+    try:
+        with open(path, "wb") as handle:
+            handle.write((scans / "3.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    (folder / "notes.txt").write_text("not a radiograph")
+    scores = predict(run, [folder])
+    assert scores.table["image_id"].to_list() == [r"M\xfcller.png"]
+    assert scores.unreadable["image_id"].to_list() == ["notes.txt"]
 
 
 def test_unreadable_files_are_listed_with_a_reason_and_the_rest_is_done(run, scans):

@@ -128,6 +128,7 @@ def test_a_table_names_files_and_a_missing_one_is_a_row_with_its_reason(ending, 
         ({"path": ["1.png"], "s": ["A"]}, {"study_column": "t"}, "'t'"),
         ({"path": ["1.png", "1.png"], "s": ["A", "B"]}, {"study_column": "s"}, "'1.png' stands under two values of"),
         ({"path": ["1.png"], "s": [None]}, {"study_column": "s"}, "'1.png' has no 's'"),
+        ({"path": ["1.png", "2.png"], "s": ["  ", " "]}, {"study_column": "s"}, "'1.png' has no 's'"),
     ],
 )
 def test_a_table_that_is_not_as_the_options_say_is_refused(columns, settings, message, run, tmp_path):

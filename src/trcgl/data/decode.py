@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from trcgl.core import run
+from trcgl.core import machine, run
 from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.core.progress import track
 from trcgl.data.radiograph import fit_square, load_file, read_bytes
@@ -132,7 +132,7 @@ def decode(decoder: Decoder, workers: int) -> None:
     """
     todo = [part for part in range(decoder.parts) if not decoder.path(part).exists()]
     images = sum(len(decoder.rows(part)) for part in todo)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    workers = min(workers or machine.cpus(), len(todo))
     made = _here(decoder, todo) if workers < 2 else _aside(decoder, todo, workers)
     for _ in track((row for part in made for row in decoder.rows(part)), total=images, what="reading radiographs"):
         pass

@@ -1,11 +1,11 @@
 """Several processes that read radiographs, and threads that wait for them."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 
+from trcgl.core import machine
 from trcgl.data.file_process import FileProcess
 
 
@@ -18,7 +18,7 @@ class FilePool:
     """
 
     def __init__(self, seconds: float, workers: int = 0) -> None:
-        count = workers or len(os.sched_getaffinity(0))
+        count = workers or machine.cpus()
         self._processes = [FileProcess(seconds) for _ in range(count)]
         self._idle: SimpleQueue[FileProcess] = SimpleQueue()
         for process in self._processes:

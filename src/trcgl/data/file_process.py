@@ -57,15 +57,21 @@ class FileProcess(IsolatedProcess):
     def __init__(self, seconds: float = SECONDS) -> None:
         super().__init__("trcgl.data.file_process", seconds)
 
-    def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False) -> ReadFile:
+    def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False, whole: bool = False) -> ReadFile:
         """Read one file in each of the shapes.
+
+        Args:
+            path: the file.
+            shapes: in which it is wanted.
+            study: whether the digest of the study is.
+            whole: whether the preview is, of all pixels of the file.
 
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
             DataError: the process cannot be started.
         """
         try:
-            return self._read(b"", shapes, path=str(path), study=study)
+            return self._read(b"", shapes, path=str(path), study=study, preview=Limits().pixels if whole else None)
         except Lost as error:
             raise UnreadableImage(f"{path}: its decoder {error}. Copy it again, or leave it out.") from error
 
@@ -127,20 +133,24 @@ def _answer(question: bytes) -> bytes:
         told, parts = _read_file(asked, content)
     except UnreadableImage as error:
         reason = str(error)
-        if asked["path"] is None and _quotes(error):
-            reason = _damaged(asked["name"])
+        if _quotes(error):
+            reason = _damaged(asked["path"] or asked["name"])
         told, parts = {"unreadable": reason, "too_large": isinstance(error, TooLarge)}, []
     return b"\n".join([json.dumps(told | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
 
 
 def _damaged(name: str) -> str:
-    return f"{name}: damaged or cut off, or of a kind that cannot be decoded. Copy it again from the archive."
+    return (
+        f"{name}: damaged or cut off, or of a kind that cannot be decoded. Copy it again from the archive; `trcgl "
+        "doctor` lists the decoders."
+    )
 
 
 def _quotes(error: UnreadableImage) -> bool:
     """Whether the message passes on that of a library, which may quote what stands in the file."""
-    harmless = isinstance(error, TooLarge) or isinstance(error.__cause__, ImportError)
-    return error.__cause__ is not None and not harmless
+    cause = error.__cause__
+    system = isinstance(cause, OSError) and cause.errno is not None  # no such file, no permission
+    return cause is not None and not (system or isinstance(error, TooLarge) or isinstance(cause, ImportError))
 
 
 def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], list[bytes]]:

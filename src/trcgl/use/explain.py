@@ -5,8 +5,10 @@
 Overlays have the full resolution of the file. A map says where a score came from; it does not say that it is right.
 """
 
+import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,13 +18,16 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from trcgl.core import run
 from trcgl.core.errors import DataError, UnreadableImage
+from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.data.augment import at_size
+from trcgl.data.file_process import FileProcess
 from trcgl.data.manifest import label_array
-from trcgl.data.radiograph import Fit, Placement, at_most, fit_square, read_radiograph
+from trcgl.data.radiograph import Fit, Placement, at_most
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_radiograph
 from trcgl.model.folder import LoadedModel, best_device, load_model, model_folder
@@ -69,14 +74,17 @@ def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tupl
         model: that will look at them.
         files: image_id to path, of `trcgl.use.inputs.find_files`.
     """
-    for name, path in files.items():
-        try:
-            pixels = read_radiograph(path).pixels
-        except UnreadableImage as error:
-            yield name, str(error).removeprefix(f"{path}: ")
-        else:
-            square, placement = fit_square(pixels, model.image_size, cast(Fit, model.fit))
-            yield Shot(name, pixels, square, placement, None)
+    shape = model.image_size, cast(Fit, model.fit)
+    with closing(FileProcess()) as process:
+        for name, path in files.items():
+            try:
+                read = process.read(path, [shape], whole=True)
+            except UnreadableImage as error:
+                yield name, str(error).removeprefix(f"{path}: ")
+            else:
+                assert read.preview is not None
+                pixels = np.asarray(Image.open(io.BytesIO(read.preview)))
+                yield Shot(name, pixels, read.pictures[0], read.placements[0], None)
 
 
 def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iterator[Shot]:
@@ -122,7 +130,7 @@ def check_fit(model: LoadedModel, dataset: Dataset) -> None:
 def explain(
     model: LoadedModel,
     shots: Iterator[Shot | tuple[str, str]],
-    total: int,
+    inputs: Sequence[str],
     out: Path,
     *,
     kind: Kind | None = None,
@@ -135,8 +143,8 @@ def explain(
     Args:
         model: whose scores are explained.
         shots: of `of_files` or `of_rows`.
-        total: how many there are.
-        out: new, or of the same command.
+        inputs: what tells each from every other, so that a folder never holds two explanations.
+        out: new, or of the same command on the same radiographs.
         kind: of maps; None takes `best_kind`.
         findings: which to draw; none takes those that the model calls, then the highest scores, and what is present.
         top: how many to draw where `findings` is empty.
@@ -153,11 +161,17 @@ def explain(
     if top < 1:
         raise DataError(f"--top {top}: at least one finding has to be drawn.")
     kind = kind or best_kind(model)
-    settings = {"weights_sha256": model.info["weights_sha256"], "kind": kind, "findings": list(findings), "top": top}
+    settings = {
+        "weights_sha256": model.info["weights_sha256"],
+        "kind": kind,
+        "findings": list(findings),
+        "top": top,
+        "radiographs": run.digest(list(inputs)),
+    }
     run.claim(out, "settings.json", json.dumps(settings, indent=2) + "\n")
     unreadable: list[dict[str, str]] = []
     told: list[Explained] = []
-    shown = track(shots, total=total, what="explaining radiographs")
+    shown = track(shots, total=len(inputs), what="explaining radiographs")
     while part := list(islice(shown, BATCH)):
         unreadable += [{"image_id": one[0], "reason": one[1]} for one in part if isinstance(one, tuple)]
         if read := [one for one in part if isinstance(one, Shot)]:
@@ -166,7 +180,7 @@ def explain(
                 drawn = wanted or _most_telling(model, scores, shot.truth, top)
                 told.append(_write(model, shot, scores, grids, drawn, out, len(told) + 1))
     if not told:
-        raise DataError(f"not one of {total} files can be read, the first because: {unreadable[0]['reason']}")
+        raise DataError(f"not one of {len(inputs)} files can be read, the first because: {unreadable[0]['reason']}")
     page = write_page(out / "explanation.html", told, model, kind, unreadable, phantom=phantom)
     document = {
         "schema": SCHEMA,
@@ -177,7 +191,7 @@ def explain(
         "images": [one.to_dict(model.space.findings) for one in told],
         "unreadable": unreadable,
         "page": str(page),
-        "research_use": "Research use only. Not a medical device.",
+        "research_use": RESEARCH_USE,
     }
     run.write_json(out / "explanation.json", document)
     return document

@@ -54,7 +54,9 @@ def find_inputs(
 
 
 def find_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Image_id to file, in order of the image_id.
+    r"""Image_id to file, in order of the image_id.
+
+    Names that are not UTF-8, as on old shares, have `\xfc` and the like in their image_id.
 
     Raises:
         DataError: no path was given, one does not exist, or a folder holds no file.
@@ -71,7 +73,16 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
         found |= {Path(os.path.abspath(one)) for one in inside}
     roots = {os.path.abspath(path if Path(path).is_dir() else Path(path).parent) for path in paths}
     root = os.path.commonpath(roots)
-    return {name: path for name, path in sorted((path.relative_to(root).as_posix(), path) for path in found)}
+    return {name: path for name, path in sorted((_as_text(path.relative_to(root)), path) for path in found)}
+
+
+def fingerprint(name: str, path: Path) -> str:
+    """What changes when a file does; its bytes are not read for that."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return f"{name}\0missing"
+    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
 
 
 def refuse_pictures(files: Iterable[tuple[str, Path]], why: str) -> None:
@@ -90,6 +101,10 @@ def refuse_pictures(files: Iterable[tuple[str, Path]], why: str) -> None:
             continue
         if kind in ("png", "jpeg"):
             raise DataError(f"{name}: {why}")
+
+
+def _as_text(path: Path) -> str:
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -119,6 +134,6 @@ def _listed(table: Path, path_column: str, study_column: str | None, root: Path)
         return Inputs(files)
     if (twice := rows.filter(pl.col("path").is_duplicated())).height:
         raise DataError(f"{table}: {twice['path'][0]!r} stands under two values of {study_column!r}. Keep one.")
-    if (bare := rows.filter(pl.col("study").is_null())).height:
+    if (bare := rows.filter(pl.col("study").is_null() | (pl.col("study") == ""))).height:
         raise DataError(f"{table}: {bare['path'][0]!r} has no {study_column!r}. Fill it, or leave the row out.")
     return Inputs(files, dict(rows.iter_rows()))

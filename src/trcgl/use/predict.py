@@ -5,7 +5,6 @@
 Files that cannot be read are listed with their reasons and the rest is done.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,7 +24,7 @@ from trcgl.data.file_process import ReadFile
 from trcgl.model.folder import best_device
 from trcgl.use.decoding import read_ahead
 from trcgl.use.ensemble import Ensemble, load_ensemble
-from trcgl.use.inputs import Inputs, find_inputs, refuse_pictures
+from trcgl.use.inputs import Inputs, find_inputs, fingerprint, refuse_pictures
 from trcgl.use.journal import Batch, Journal
 from trcgl.use.options import PredictOptions
 from trcgl.use.scores import Format, Scores, check_out, fused, journal_of, score_table, write_scores
@@ -121,7 +120,7 @@ class _Command:
             "by_study": self.by_study,
             "batch_size": self.batch_size,
             "device": self.device,
-            "files": run.digest([_fingerprint(name, path) for name, path in self.inputs.files.items()]),
+            "files": run.digest([fingerprint(name, path) for name, path in self.inputs.files.items()]),
             "studies": run.digest([f"{name}\0{study}" for name, study in studies.items()]) if studies else None,
         }
 
@@ -208,12 +207,3 @@ class _Command:
             knows_mirrored=models.knows_mirrored,
             members=members,
         )
-
-
-def _fingerprint(name: str, path: Path) -> str:
-    """What changes when a file does; its bytes are not read twice for that."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return f"{name}\0missing"
-    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}"

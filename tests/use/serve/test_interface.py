@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.data.dicom_files import dicom
 from trcgl.core.html import png_uri
-from trcgl.use.serve import schemas
+from trcgl.use.serve import body, schemas
 from trcgl.use.serve.guards import HEADERS
 from trcgl.use.serve.page_files import PAGE
 from trcgl.use.serve.samples import SAMPLES
@@ -218,6 +218,21 @@ def test_more_uploads_than_the_queue_holds_are_told_to_come_again():
         assert request(address, path="/healthz")[0] == 200
         network.go.set()
         assert [one.result()[0] for one in waiting] == [200, 200]
+
+
+def test_the_bytes_of_uploads_that_wait_are_bounded():
+    network = Brightness()
+    largest = noise((900, 900))
+    assert 0.7 * 2**20 < len(largest) < 2**20
+    with serving(network, queue=100, max_mib=1) as (address, service), ThreadPoolExecutor(30) as pool:
+        network.go.clear()
+        waiting = [pool.submit(upload, address, largest) for _ in range(30)]
+        until(lambda: any(one.done() for one in waiting))
+        assert len(largest) < service.uploads.held <= body.UPLOADS_AT_ONCE * 2**20
+        network.go.set()
+        statuses = [one.result()[0] for one in waiting]
+        assert set(statuses) == {200, 503}
+        assert service.uploads.held == 0
 
 
 def test_a_defect_of_the_network_costs_its_batch_and_is_told_without_its_message(caplog):

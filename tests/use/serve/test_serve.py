@@ -18,7 +18,7 @@ from trcgl import cli
 from trcgl.use.predict import predict
 from trcgl.use.serve import engine
 
-from .serving import Brightness, png, request, serving, until, upload
+from .serving import Brightness, form, png, request, serving, until, upload
 
 ACROSS_BATCHES = 1e-5
 """How much a score may differ with the number of radiographs that pass the network beside it."""
@@ -87,6 +87,8 @@ def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(numb
             assert told["url"] == f"http://127.0.0.1:{told['port']}/"
             address = ("127.0.0.1", told["port"])
             assert upload(address, png(), name="Noether.png")[0] == 200
+            damaged = request(address, "POST", "/v1/predict", b"Patient", {"Content-Type": form(b"")[1]})
+            assert damaged[0] == 400
             children = _children(server.pid)
             assert children
             server.send_signal(number)
@@ -95,7 +97,7 @@ def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(numb
         finally:
             server.kill()
     assert "POST /v1/predict 200" in log
-    assert "Noether" not in log and "127.0.0.1" not in log
+    assert "Noether" not in log and "127.0.0.1" not in log and "boundary" not in log
     assert "stopped." in log.splitlines()[-1]
     until(lambda: not any(Path(f"/proc/{one}").exists() for one in children))
     assert not [one for one in tmp_path.rglob("*") if one.is_file()]  # torch makes empty folders

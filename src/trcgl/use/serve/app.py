@@ -115,8 +115,8 @@ def _add_interface(app: FastAPI, service: Service) -> None:
     @app.post("/v1/predict", response_model=schemas.Prediction, responses=wrong, openapi_extra=_UPLOAD)
     async def predict(request: Request, maps: bool = False) -> Response:
         """Scores of one radiograph, ranked; with `maps`, where the network looked for each finding."""
-        content = await service.uploads.read(request)
-        return JSONResponse(await service.predict(content, maps=maps))
+        async with service.uploads.receive(request) as content:
+            return JSONResponse(await service.predict(content, maps=maps))
 
     @app.get("/healthz", response_model=schemas.Health)
     async def health() -> Response:

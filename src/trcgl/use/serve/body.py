@@ -1,6 +1,8 @@
 """Reading an upload from the network: one file, held in memory, bounded in bytes and in time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -14,13 +16,13 @@ FIELD = b"file"
 OVERHEAD = 16 * 1024
 """Bytes that boundaries and headers around a file may take."""
 UPLOADS_AT_ONCE = 8
-"""How many uploads of the largest size are held at once; smaller ones are more."""
+"""How many uploads of the largest size are held at once, read or waiting; smaller ones are more."""
 _ADVICE = 'Send one radiograph as the multipart field "file", for instance: curl -F file=@radiograph.dcm ADDRESS.'
 
 
 @dataclass
 class Uploads:
-    """How much may be sent, and how much is being sent.
+    """How much may be sent, and how much is held.
 
     Args:
         largest: bytes of one file, at most.
@@ -30,42 +32,46 @@ class Uploads:
     largest: int
     seconds: float
     held: int = field(default=0, init=False)
-    """Bytes of all unfinished uploads."""
+    """Bytes of all uploads that are not answered yet."""
 
-    async def read(self, request: Request) -> bytes:
-        """The content of the one file of a request.
+    @asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[bytes]:
+        """The content of the one file of a request, whose bytes are held until the answer is made.
 
         Raises:
-            Problem: it is too large, takes too long, or is not one file; or too much is being sent by others.
+            Problem: it is too large, takes too long, or is not one file; or too much is held for others.
         """
-        announced = int(request.headers.get("content-length", 0))
-        if announced > self.largest + OVERHEAD:
+        if int(request.headers.get("content-length", 0)) > self.largest + OVERHEAD:
             self._refuse_size()
-        form, received = _Form(request.headers.get("content-type")), 0
+        form = _Form(request.headers.get("content-type"))
+        try:
+            await self._feed(request, form)
+            content = form.content()
+            if len(content) > self.largest:
+                self._refuse_size()
+            yield content
+        finally:
+            self.held -= form.received
+
+    async def _feed(self, request: Request, form: "_Form") -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.seconds
         try:
             async with asyncio.timeout_at(loop.time() + self.seconds / 6) as deadline:
                 async for chunk in request.stream():
                     deadline.reschedule(min(end, loop.time() + self.seconds / 6))
-                    received += len(chunk)
+                    form.received += len(chunk)
                     self.held += len(chunk)
-                    if received > self.largest + OVERHEAD:
+                    if form.received > self.largest + OVERHEAD:
                         self._refuse_size()
                     if self.held > UPLOADS_AT_ONCE * self.largest:
-                        raise Problem(503, "busy", "Too much is being sent at once. Try again in a few seconds.")
+                        raise Problem(503, "busy", "Too much was sent at once. Try again in a few seconds.")
                     form.feed(chunk)
         except TimeoutError as error:
             message = f"The upload stalled, or took more than {self.seconds:g} s. Send it again."
             raise Problem(408, "timeout", message) from error
         except ClientDisconnect as error:
             raise Problem(400, "bad_request", "The connection was closed before the upload was complete.") from error
-        finally:
-            self.held -= received
-        content = form.content()
-        if len(content) > self.largest:
-            self._refuse_size()
-        return content
 
     def _refuse_size(self) -> NoReturn:
         limit = f"{self.largest / 2**20:g} MiB"
@@ -79,6 +85,7 @@ class _Form:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise Problem(400, "bad_request", f"The body is not multipart/form-data. {_ADVICE}")
+        self.received = 0
         self._content, self._parts, self._complete = bytearray(), 0, False
         self._header, self._value, self._field = b"", b"", b""
         try:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from trcgl import __version__
+from trcgl.core import machine
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.model.folder import LoadedModel, best_device
 from trcgl.model.maps import best_kind, maps
@@ -78,7 +79,7 @@ def open_network(run: Path) -> TrainedNetwork:
         CheckpointError: the model folder is missing or damaged.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+        torch.set_num_threads(max(1, machine.cpus() // 2))
     network = TrainedNetwork(load_ensemble([run], device=best_device(), threads=torch.get_num_threads()))
     side = network.about["image_size"]
     network.scores(np.zeros((1, side, side), np.uint8))

@@ -171,8 +171,9 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def _log_to_stderr() -> None:
-    # Messages of the framework may quote a request; ours do not.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    # Messages of the frameworks may quote a request; ours do not.
+    for framework in ("uvicorn", "python_multipart", "asyncio"):
+        logging.getLogger(framework).setLevel(logging.CRITICAL)
     log = logging.getLogger("trcgl.serve")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
