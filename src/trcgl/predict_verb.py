@@ -52,7 +52,8 @@ def predict(arguments: list[str]) -> Chosen:
         for name, reason in reports.failed:
             print(f"no SR: {name}: {reason.removeprefix(f'{name}: ')}", file=sys.stderr)
         what = "studies" if scores.by_study else "images"
-        told = f"{scores.table.height:,} {what} scored, {scores.unreadable.height:,} files unreadable: "
+        lost = scores.unreadable.height
+        told = f"{scores.table.height:,} {what} scored, {lost:,} {'file' if lost == 1 else 'files'} unreadable: "
         told += ", ".join(map(str, files))
         result = scores.to_dict() | {"files": [str(one) for one in files]}
         if sr is not None:
@@ -77,10 +78,15 @@ def predict(arguments: list[str]) -> Chosen:
 
 def _say(scores: "Scores", run: Path) -> None:
     print(RESEARCH_USE, file=sys.stderr)
+    if scores.of_phantoms:
+        print("Trained on phantoms, not patients: the scores say nothing about a real chest.", file=sys.stderr)
     if not scores.calibrated:
         print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
     if len(scores.models) > 1 or scores.tta or scores.by_study:
-        print("thresholds were fitted on single images and models; these scores are means.", file=sys.stderr)
+        print(
+            "Thresholds were fitted on single images and models. These scores are means, of which fewer reach them.",
+            file=sys.stderr,
+        )
     if scores.tta and not scores.knows_mirrored:
         print(
             "--tta: the model was trained without mirror images, which look to it like hearts on the right.",

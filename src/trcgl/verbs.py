@@ -11,6 +11,9 @@ from trcgl import drawn_verbs, explain_verb, export_verb, predict_verb, serve_ve
 from trcgl.core.errors import RecipeError
 from trcgl.verb import Chosen, Done, Verb, chosen_recipe, first_line, plain
 
+REASONS = 5
+"""Of dropped images and of those set aside, that are printed; the report has all."""
+
 
 def _prepare(arguments: list[str]) -> Chosen:
     import importlib
@@ -50,6 +53,8 @@ def _prepare(arguments: list[str]) -> Chosen:
             raise RecipeError(f"--root is missing: the folder of the {source} archive.")
         report = prepare(source, root, out, options, source_options)
         lines = [f"{name}: {count:,}" for name, count in report["counts"].items()]
+        for what, reasons in (("dropped", report["reasons"]), ("set aside", report["set_aside"])):
+            lines += [f"{what}, {reason}: {count:,}" for reason, count in list(reasons.items())[:REASONS]]
         return Done(report, "\n".join([*lines, f"report: {out / 'report.html'}", f"next: trcgl describe {out}"]))
 
     command.__doc__ = f"""{first_line(module)}

@@ -267,5 +267,5 @@ def test_ctrl_c_in_the_command_line_says_that_the_same_command_goes_on(run, scan
     assert "the same command again goes on" in capsys.readouterr().err
     counted.stop_at = None
     assert cli.main(command) == 0
-    assert "7 images scored, 1 files unreadable" in capsys.readouterr().out
+    assert "7 images scored, 1 file unreadable" in capsys.readouterr().out
     assert counted.images == 7

@@ -70,7 +70,10 @@ def describe(folder: Path, out: Path | None = None) -> dict[str, Any]:
         "<h2>Views and label sources</h2>",
         table_html(("view", "images"), summary["views"].items()),
         table_html(("label source", "images"), summary["label_sources"].items()),
-        "".join(f"<p>{escape(note)}</p>" for note in (*dataset.info["notes"], dataset.info["license"])),
+        "".join(
+            f"<p>{escape(note)}</p>"
+            for note in (*dataset.info["notes"], f"License of the data: {dataset.info['license']}")
+        ),
     ]
     run.write_text(out / "describe.html", html.page(f"{dataset.name}: the long tail", "\n".join(body)))
     return {**summary, "page": str(out / "describe.html")}

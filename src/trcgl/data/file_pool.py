@@ -15,11 +15,12 @@ class FilePool:
     Args:
         seconds: what one file may take.
         workers: how many; 0 takes one per CPU.
+        ready: as of `FileProcess`.
     """
 
-    def __init__(self, seconds: float, workers: int = 0) -> None:
+    def __init__(self, seconds: float, workers: int = 0, *, ready: bool = False) -> None:
         count = workers or machine.cpus()
-        self._processes = [FileProcess(seconds) for _ in range(count)]
+        self._processes = [FileProcess(seconds, ready=ready) for _ in range(count)]
         self._idle: SimpleQueue[FileProcess] = SimpleQueue()
         for process in self._processes:
             self._idle.put(process)

@@ -6,7 +6,9 @@ Also what keeps several decoders busy beside a network, as each process decodes 
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from trcgl.core.errors import TooLarge, UnreadableImage
 from trcgl.data.isolated import IsolatedProcess, Lost, serve
 from trcgl.data.radiograph import Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
 
+_READY = "ready"
 SECONDS = 180.0
 """What one file may take; more than gdcm's process inside may, whose own message says more."""
 
@@ -52,10 +55,11 @@ class FileProcess(IsolatedProcess):
 
     Args:
         seconds: what one file may take.
+        ready: load what DICOM files need when the process starts; else the first one waits for it, in its own time.
     """
 
-    def __init__(self, seconds: float = SECONDS) -> None:
-        super().__init__("trcgl.data.file_process", seconds)
+    def __init__(self, seconds: float = SECONDS, *, ready: bool = False) -> None:
+        super().__init__("trcgl.data.file_process", seconds, [_READY] if ready else [])
 
     def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False, whole: bool = False) -> ReadFile:
         """Read one file in each of the shapes.
@@ -180,5 +184,13 @@ def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:
     return stream.getvalue()
 
 
+def _load() -> None:
+    """Read a DICOM file that is none, for what that imports."""
+    with suppress(UnreadableImage):
+        read_bytes(bytes(128) + b"DICM", "nothing")
+
+
 if __name__ == "__main__":
+    if _READY in sys.argv:
+        _load()
     serve(_answer)

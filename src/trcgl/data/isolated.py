@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -37,11 +37,12 @@ class IsolatedProcess:
     Args:
         module: name of the module that calls `serve`.
         seconds: what one answer may take.
+        arguments: of the module.
     """
 
-    def __init__(self, module: str, seconds: float) -> None:
+    def __init__(self, module: str, seconds: float, arguments: Sequence[str] = ()) -> None:
         self.seconds = seconds
-        self._module = module
+        self._module, self._arguments = module, arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
 
@@ -88,7 +89,7 @@ class IsolatedProcess:
         atexit.unregister(self.close)
         atexit.register(self.close)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self._module],
+            [sys.executable, "-m", self._module, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -113,7 +113,7 @@ def write_page(out: Path, report: dict[str, Any], manifest: pl.DataFrame, space:
         findings_html(report["findings"]),
         picture_html(html, label_distribution(space, seen, "Images per finding"), "Images per finding"),
         picture_html(html, cooccurrence_matrix(space, seen, "Which comes with which"), "Conditional co-occurrence"),
-        "".join(f"<p>{escape(note)}</p>" for note in (*report["notes"], report["license"])),
+        "".join(f"<p>{escape(note)}</p>" for note in (*report["notes"], f"License of the data: {report['license']}")),
         f"<details><summary>Dropped rows ({len(report['dropped']):,})</summary>"
         f"{table_html(('image', 'reason'), dropped)}</details>",
     ]

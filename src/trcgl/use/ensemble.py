@@ -69,6 +69,11 @@ class Ensemble:
         """Whether every member was trained on radiographs that were flipped left to right."""
         return all(one.info["recipe"].get("augment", {}).get("horizontal_flip", False) for one in self.members)
 
+    @property
+    def of_phantoms(self) -> bool:
+        """Whether a member was trained on phantoms."""
+        return any(one.space.name == "phantom" for one in self.members)
+
     def score(
         self,
         pictures: Mapping[Shape, UInt8[np.ndarray, "batch _ _"]],

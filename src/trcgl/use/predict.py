@@ -205,5 +205,6 @@ class _Command:
             models=tuple(models.identity),
             tta=self.options.tta,
             knows_mirrored=models.knows_mirrored,
+            of_phantoms=models.of_phantoms,
             members=members,
         )

@@ -34,6 +34,7 @@ class Scores:
         models: name (of the recipe), weights_sha256, engine (what computed it), temperature and thresholds of each.
         tta: whether scores are means over each radiograph and its mirror image.
         knows_mirrored: whether every model was trained on mirror images.
+        of_phantoms: whether a model was trained on phantoms, so that its scores say nothing about a patient.
         members: the image_ids behind each row.
     """
 
@@ -45,6 +46,7 @@ class Scores:
     models: tuple[dict[str, Any], ...]
     tta: bool
     knows_mirrored: bool
+    of_phantoms: bool
     members: tuple[tuple[str, ...], ...]
 
     @property

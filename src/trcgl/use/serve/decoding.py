@@ -28,7 +28,7 @@ class DecoderPool:
 
     def __init__(self, shapes: tuple[Shape, ...], limits: Limits, seconds: float, workers: int = 0) -> None:
         self._shapes, self._limits = shapes, limits
-        self._pool = FilePool(seconds, workers)
+        self._pool = FilePool(seconds, workers, ready=True)
 
     def start(self) -> None:
         """Start all processes, so that the first upload does not wait for one.
@@ -51,7 +51,7 @@ class DecoderPool:
             return await asyncio.wrap_future(future)
         except Late as error:
             metrics.restarts.inc()
-            message = f"Decoding the file {error}. Send a smaller one, or convert it to an uncompressed format."
+            message = f"Decoding the file {error}: it is too large, or the machine is busy. Try again in a minute."
             raise Problem(504, "timeout", message) from error
         except Lost as error:
             metrics.restarts.inc()

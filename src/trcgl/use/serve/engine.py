@@ -56,7 +56,7 @@ class TrainedNetwork:
             "temperature": model.temperature,
             "map_kind": best_kind(model),
             "license": model.info["license"],
-            "phantom": model.space.name == "phantom",
+            "phantom": self.models.of_phantoms,
             "findings": findings,
         }
 
