@@ -78,9 +78,14 @@ def test_maps_are_drawn_for_every_finding_of_a_trained_network(run, files):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(number, run, tmp_path):
     command = [sys.executable, "-m", "trcgl", "serve", str(run), "--port", "0", "--workers", "1", "--json"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job would ignore it
     ) as server:
         try:
             told = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
