@@ -49,7 +49,7 @@ SMALL = {
         "--unscreened": [],
     },
     "audit": {"--each": ["3"], "--sweep-each": ["0"], "--handwritten-each": ["0"]},
-    "study": {**NETWORK, "--seeds": ["1"]},
+    "study": {**NETWORK, "--train.epochs": ["2"], "--seeds": ["1"]},  # one with drawn images, one with real ones
     "predict": {"--workers": ["1"]},
     "export": {"--no-onnx": []},
 }
