@@ -56,7 +56,7 @@ def explain(
     if images:
         phantom = dataset.info["source"] == "phantom"
         shots = of_rows(model, dataset, images)
-        inputs = [dataset.info["name"], *images]
+        inputs = [f"{dataset.name}/{one}" for one in dict.fromkeys(images)]
         told = explain(model, shots, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
         return _explained(told, run)
     from trcgl.use.gallery import gallery

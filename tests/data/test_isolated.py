@@ -12,7 +12,7 @@ from tests.data.dicom_files import dicom
 from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.data.file_process import FileProcess
 from trcgl.data.isolated import IsolatedProcess
-from trcgl.data.radiograph import Limits, fit_square, read_radiograph
+from trcgl.data.radiograph import DAMAGED, Limits, fit_square, read_radiograph
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_reasons_say_nothing_that_stands_in_a_file(process, tmp_path):
         process.read_content(broken, "it", [(16, "letterbox")], limits=Limits())
     named = tmp_path / "named.dcm"
     named.write_bytes(dicom(np.zeros((8, 8), np.uint16), NumberOfFrames="12345678").replace(b"12345678", b"Doe^John"))
-    with pytest.raises(UnreadableImage, match=r"named\.dcm: damaged"):
-        process.read(named, [(16, "letterbox")])
-    with pytest.raises(UnreadableImage, match=r"cannot be decoded \((?!.*John)"):
-        read_radiograph(named)
+    for read in (lambda: process.read(named, [(16, "letterbox")]), lambda: read_radiograph(named)):
+        with pytest.raises(UnreadableImage) as refused:
+            read()
+        assert str(refused.value) == f"{named}: {DAMAGED}" and "John" not in DAMAGED
     with pytest.raises(UnreadableImage, match="^it: damaged or cut off, or of a kind that cannot be decoded"):
         process.read_content(content[:-20], "it", [(16, "letterbox")], limits=Limits())
     with pytest.raises(TooLarge, match="8 x 8 pixels, more than the limit of 60"):

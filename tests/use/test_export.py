@@ -14,7 +14,7 @@ from PIL import Image
 
 import trcgl
 from tests.model.small_dataset import SPACE
-from tests.use.small_run import TEMPERATURE, THRESHOLDS, with_backbone, write_evaluated_run, write_model
+from tests.use.small_run import TEMPERATURE, THRESHOLDS, with_backbone, write_model
 from trcgl import cli
 from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.run import read_json, write_json
@@ -31,15 +31,8 @@ BLOCKED = ("torch", "torchvision", "timm", "trcgl", "PIL", "scipy", "polars", "s
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_evaluated_run(tmp_path_factory.mktemp("runs") / "run", with_backbone("test_convnext", "trcgl"))
-
-
-@pytest.fixture(scope="module")
-def exported(run, tmp_path_factory):
-    """What `export` said, and where."""
-    out = tmp_path_factory.mktemp("exports") / "model"
-    return export(run, out), out
+def run(evaluated):
+    return evaluated
 
 
 def radiograph(shape=(45, 37), dtype=np.uint8):

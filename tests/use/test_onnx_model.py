@@ -6,10 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests.use.small_run import with_backbone, write_evaluated_run
 from trcgl.core.errors import CheckpointError
 from trcgl.use.ensemble import load_ensemble
-from trcgl.use.export import export
 
 pytest.importorskip("onnx", reason="needs the extra `export`")
 pytest.importorskip("onnxruntime", reason="needs the extra `export`")
@@ -17,16 +15,9 @@ pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 IMAGES = np.random.default_rng(0).integers(0, 255, (5, 32, 32), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_evaluated_run(tmp_path_factory.mktemp("runs") / "run", with_backbone("test_convnext", "trcgl"))
-
-
-@pytest.fixture(scope="module")
-def exported(run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("exports") / "model"
-    export(run, out)
-    return out
+@pytest.fixture
+def export_folder(exported):
+    return exported[1]
 
 
 def engines(models):
@@ -34,8 +25,8 @@ def engines(models):
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_both_engines_give_the_same_scores(run, exported, tta):
-    eager, graph = load_ensemble([run]), load_ensemble([exported], threads=2)
+def test_both_engines_give_the_same_scores(evaluated, export_folder, tta):
+    eager, graph = load_ensemble([evaluated]), load_ensemble([export_folder], threads=2)
     assert engines(eager) == ["PyTorch"] and engines(graph) == ["ONNX Runtime"]
     pictures = {eager.shapes[0]: IMAGES}
     scores = graph.score(pictures, tta=tta, batch_size=2)
@@ -43,30 +34,30 @@ def test_both_engines_give_the_same_scores(run, exported, tta):
     assert scores.dtype == np.float32 and not np.array_equal(scores[0], scores[1])
 
 
-def test_the_graph_is_what_scores(exported, monkeypatch):
-    member = load_ensemble([exported]).members[0]
+def test_the_graph_is_what_scores(export_folder, monkeypatch):
+    member = load_ensemble([export_folder]).members[0]
     monkeypatch.setattr(type(member.network), "forward", None)
     assert np.isfinite(member.score(IMAGES)).all()
 
 
-def test_an_ensemble_may_have_both(run, exported):
-    assert engines(load_ensemble([exported, run])) == ["ONNX Runtime", "PyTorch"]
+def test_an_ensemble_may_have_both(evaluated, export_folder):
+    assert engines(load_ensemble([export_folder, evaluated])) == ["ONNX Runtime", "PyTorch"]
 
 
-def test_without_onnx_runtime_pytorch_scores(exported, monkeypatch):
+def test_without_onnx_runtime_pytorch_scores(export_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import fails
-    assert engines(load_ensemble([exported])) == ["PyTorch"]
+    assert engines(load_ensemble([export_folder])) == ["PyTorch"]
 
 
-def test_a_folder_from_the_hub_has_no_graph_and_pytorch_scores(exported, tmp_path):
+def test_a_folder_from_the_hub_has_no_graph_and_pytorch_scores(export_folder, tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(exported, folder, ignore=shutil.ignore_patterns("model.onnx"))
+    shutil.copytree(export_folder, folder, ignore=shutil.ignore_patterns("model.onnx"))
     assert engines(load_ensemble([folder])) == ["PyTorch"]
 
 
-def test_another_graph_than_the_folders_is_refused(exported, tmp_path):
+def test_another_graph_than_the_folders_is_refused(export_folder, tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(exported, folder)
+    shutil.copytree(export_folder, folder)
     (folder / "model.onnx").write_bytes(b"another")
     with pytest.raises(CheckpointError, match=r"model\.onnx is not the file that model\.json describes"):
         load_ensemble([folder])

@@ -247,11 +247,12 @@ def test_other_settings_or_changed_files_do_not_go_on_where_another_command_stop
         predict_to(out, run, [scans], PredictOptions(batch_size=3, **ONE))
 
 
-def test_a_file_of_the_name_of_the_journal_is_not_taken_for_one(run, scans, tmp_path):
-    (tmp_path / "out.csv.partial").write_text("mine\n")
+@pytest.mark.parametrize("content", ["mine\n", "[1]\n", '"mine"\n', "{}\n[1]\n"])
+def test_a_file_of_the_name_of_the_journal_is_not_taken_for_one(run, scans, tmp_path, content):
+    (tmp_path / "out.csv.partial").write_text(content)
     with pytest.raises(DataError, match="was not left by an interrupted predict"):
         predict_to(tmp_path / "out.csv", run, [scans], PredictOptions(**ONE))
-    assert (tmp_path / "out.csv.partial").read_text() == "mine\n"
+    assert (tmp_path / "out.csv.partial").read_text() == content
 
 
 def test_files_of_which_none_can_be_read_leave_nothing_behind(run, scans, tmp_path):

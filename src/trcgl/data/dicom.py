@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import re
 import struct
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,15 +11,13 @@ from jaxtyping import Bool, Num
 
 from trcgl.core.errors import UnreadableImage
 from trcgl.data.gdcm_process import GdcmProcess
-from trcgl.data.radiograph import Limits, check_pixels, strict_pillow
+from trcgl.data.radiograph import DAMAGED, Limits, check_pixels, strict_pillow
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
 _RLE = "1.2.840.10008.1.2.5"
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-"""Where messages of libraries quote what stands in a file, which may name the patient."""
 _DECODERS = {
     _RLE: "pydicom",
     "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline
@@ -78,10 +75,7 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
     except UnreadableImage:
         raise
     except Exception as error:  # pydicom and the decoders behind it raise errors of every kind on damaged files
-        what = _QUOTED.sub("...", str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise UnreadableImage(
-            f"{name}: cannot be decoded ({what}). Copy it again; `trcgl doctor` lists the decoders."
-        ) from error
+        raise UnreadableImage(f"{name}: {DAMAGED}") from error
 
 
 def study_digest(content: bytes) -> str | None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from trcgl.core.errors import TooLarge, UnreadableImage
 from trcgl.data.isolated import IsolatedProcess, Lost, serve
-from trcgl.data.radiograph import Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
+from trcgl.data.radiograph import DAMAGED, Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
 
 _READY = "ready"
 SECONDS = 180.0
@@ -106,7 +106,7 @@ class FileProcess(IsolatedProcess):
         except Lost:
             raise
         except ValueError as error:
-            raise UnreadableImage(str(error) if asked["path"] else _damaged(asked["name"])) from error
+            raise UnreadableImage(f"{asked['path'] or asked['name']}: {DAMAGED}") from error
         head, _, rest = answer.partition(b"\n")
         told = json.loads(head)
         if reason := told.get("unreadable"):
@@ -136,25 +136,8 @@ def _answer(question: bytes) -> bytes:
     try:
         told, parts = _read_file(asked, content)
     except UnreadableImage as error:
-        reason = str(error)
-        if _quotes(error):
-            reason = _damaged(asked["path"] or asked["name"])
-        told, parts = {"unreadable": reason, "too_large": isinstance(error, TooLarge)}, []
+        told, parts = {"unreadable": str(error), "too_large": isinstance(error, TooLarge)}, []
     return b"\n".join([json.dumps(told | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
-
-
-def _damaged(name: str) -> str:
-    return (
-        f"{name}: damaged or cut off, or of a kind that cannot be decoded. Copy it again from the archive; `trcgl "
-        "doctor` lists the decoders."
-    )
-
-
-def _quotes(error: UnreadableImage) -> bool:
-    """Whether the message passes on that of a library, which may quote what stands in the file."""
-    cause = error.__cause__
-    system = isinstance(cause, OSError) and cause.errno is not None  # no such file, no permission
-    return cause is not None and not (system or isinstance(error, TooLarge) or isinstance(cause, ImportError))
 
 
 def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], list[bytes]]:

@@ -33,6 +33,13 @@ PIXEL_RULE = (
     "DICOM after modality LUT and VOI LUT or window, MONOCHROME1 inverted"
 )
 
+DAMAGED = (
+    "damaged or cut off, or of a kind that cannot be decoded. Copy it again from the archive; `trcgl doctor` lists the "
+    "decoders."
+)
+"""Said of a file that a library gives up. The library's own words stay in `__cause__`: they may quote the file, which
+names a patient."""
+
 _PNG, _JPEG, _DICOM = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"DICM"
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, Pillow's weights
 
@@ -239,7 +246,7 @@ def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, 
     except Image.DecompressionBombError as error:  # far above our own limit, which it then does not come to
         raise TooLarge(f"{name}: too large to be a radiograph ({error}). It was not decoded.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise UnreadableImage(f"{name}: damaged or cut off ({error}). Copy it again from the archive.") from error
+        raise UnreadableImage(f"{name}: {DAMAGED}") from error
 
 
 @contextmanager

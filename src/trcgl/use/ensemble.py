@@ -114,11 +114,7 @@ def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int 
     Raises:
         CheckpointError: one is missing or damaged, or two have not the same findings.
     """
-    models = (load_model(model_folder(one), device=device) for one in folders)
-    members = tuple(
-        over_onnx(model, model_folder(one), threads) if device == "cpu" else model
-        for one, model in zip(folders, models, strict=True)
-    )
+    members = tuple(_member(model_folder(one), device, threads) for one in folders)
     first = set(members[0].space.findings)
     for folder, member in zip(folders[1:], members[1:], strict=True):
         if different := sorted(first ^ set(member.space.findings)):
@@ -127,6 +123,11 @@ def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int 
                 "of one label space."
             )
     return Ensemble(members)
+
+
+def _member(folder: Path, device: str, threads: int) -> LoadedModel:
+    model = load_model(folder, device=device)
+    return over_onnx(model, folder, threads) if device == "cpu" else model
 
 
 def _shape(model: LoadedModel) -> Shape:

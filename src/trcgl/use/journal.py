@@ -92,7 +92,7 @@ class Journal:
         try:
             found, *batches = [json.loads(line) for line in whole.splitlines()]
             self.batches = [Batch(**one) for one in batches]
-            found = dict(found)
+            found = dict(found)  # a TypeError where it is none
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} was not left by an interrupted predict. Choose another --out.") from error
         if found != head:
