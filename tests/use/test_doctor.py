@@ -70,7 +70,7 @@ def test_every_extra_of_the_package_is_known():
 def test_a_gpu_without_bfloat16_is_told_what_to_train_with(quick, monkeypatch):
     gpu = {"name": "Old", "memory_gib": 8.0, "memory_free_gib": 7.5, "capability": "7.0"}
     for precisions, status in ((["32-true", "16-mixed"], "note"), (["32-true", "bf16-mixed", "16-mixed"], "ok")):
-        monkeypatch.setattr(machine, "gpus", lambda precisions=precisions: [{**gpu, "precisions": precisions}])
+        monkeypatch.setattr(module, "gpus", lambda precisions=precisions: [{**gpu, "precisions": precisions}])
         line = check(doctor(), "GPU 0")
         assert line["status"] == status
         assert ("--train.precision 16-mixed" in line["advice"]) == (status == "note")

@@ -16,6 +16,7 @@ from trcgl.core.progress import track
 from trcgl.core.run import environment
 from trcgl.data.file_process import SECONDS
 from trcgl.data.radiograph import Limits
+from trcgl.model.gpus import cuda_build, gpus
 
 SCHEMA = "trcgl.doctor/1"
 CPU_RECIPES = "phantom, chestmnist, nih_mini, generator_phantom and generator_nih_mini"
@@ -82,8 +83,8 @@ def doctor(folder: Path = Path()) -> dict[str, Any]:
         **machine.disk(folder),
     }
     told |= {
-        "gpus": machine.gpus(),
-        "cuda_build": machine.cuda_build(),
+        "gpus": gpus(),
+        "cuda_build": cuda_build(),
         "decoders": decoders(),
         "extras": extras(),
         "hub": _hub(),
