@@ -66,8 +66,8 @@ def test_every_head_is_the_same_in_onnx_on_every_backbone(tmp_path, backbone, he
     ("backbone", "head", "settings"),
     [
         ("test_convnext", "trcgl", {"graph": "learned", "output_stride": 16}),
-        ("test_convnext", "csra", {"attention_heads": 1}),
-        ("test_convnext", "ml_decoder", {"queries": 2}),
+        ("test_convnext", "csra", {"attention_heads": 1, "output_stride": 16}),
+        ("test_convnext", "ml_decoder", {"queries": 2, "output_stride": 16}),
     ],
 )
 def test_settings_of_heads_that_change_the_graph(tmp_path, backbone, head, settings):

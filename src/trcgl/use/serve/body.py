@@ -60,12 +60,12 @@ class Uploads:
             async with asyncio.timeout_at(loop.time() + self.seconds / 6) as deadline:
                 async for chunk in request.stream():
                     deadline.reschedule(min(end, loop.time() + self.seconds / 6))
+                    if form.received + len(chunk) > self.largest + OVERHEAD:
+                        self._refuse_size()
+                    if self.held + len(chunk) > UPLOADS_AT_ONCE * self.largest:
+                        raise Problem(503, "busy", "Too much was sent at once. Try again in a few seconds.")
                     form.received += len(chunk)
                     self.held += len(chunk)
-                    if form.received > self.largest + OVERHEAD:
-                        self._refuse_size()
-                    if self.held > UPLOADS_AT_ONCE * self.largest:
-                        raise Problem(503, "busy", "Too much was sent at once. Try again in a few seconds.")
                     form.feed(chunk)
         except TimeoutError as error:
             message = f"The upload stalled, or took more than {self.seconds:g} s. Send it again."
