@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -206,6 +207,18 @@ def test_the_page_needs_nothing_from_outside_and_names_the_dropped(archive, tmp_
     page = (tmp_path / "out" / "report.html").read_text()
     assert "3.png" in page and "<script>alert" not in page
     assert 'src="http' not in page and "<link" not in page
+
+
+def test_the_page_says_what_a_finding_without_positives_in_a_split_means(archive, tmp_path):
+    table = archive / "labels.csv"
+    first, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{first},C", *(f"{row},{int(row.startswith('7.png'))}" for row in rows)]))
+    prepare("table", archive, tmp_path / "out", SMALL, Options(finding_columns=("A", "B", "C")))
+    manifest = open_dataset(tmp_path / "out").manifest
+    (split,) = manifest.filter(pl.col("C") == 1)["split"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    for other, words in {"train": "cannot be learned", "val": "threshold 0.5", "test": "cannot be judged"}.items():
+        assert bool(re.search(rf"Without a positive in {other}, [^:]*{words}: [^.]*C", page)) == (other != split)
 
 
 def test_an_unknown_source_is_named_with_the_known_ones(tmp_path):

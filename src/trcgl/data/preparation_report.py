@@ -14,6 +14,11 @@ from trcgl.data.sources import SourceTable
 
 SCHEMA = "trcgl.preparation/1"
 ROWS_ON_PAGE = 500
+_WITHOUT_POSITIVES = {
+    "train": "cannot be learned",
+    "val": "have no say in the choice of the epoch, and get the threshold 0.5",
+    "test": "cannot be judged",
+}
 
 
 def describe_preparation(
@@ -134,7 +139,7 @@ def table_html(header: tuple[str, ...], rows: Any) -> str:
 
 
 def findings_html(findings: list[dict[str, Any]]) -> str:
-    """The table of `finding_counts`; train, val and test as images / patients."""
+    """The table of `finding_counts`, with train, val and test as images / patients, and what is missing in these."""
     rows = [
         (
             one["finding"],
@@ -148,7 +153,12 @@ def findings_html(findings: list[dict[str, Any]]) -> str:
         for one in sorted(findings, key=lambda one: -one["images"])
     ]
     header = ("finding", "group", "images", "patients", "share", *(f"{split}: images / patients" for split in SPLITS))
-    return table_html((*header, "unknown"), rows)
+    missing = {split: [one["finding"] for one in findings if not one[split]["images"]] for split in SPLITS}
+    return table_html((*header, "unknown"), rows) + "".join(
+        f"<p>Without a positive in {split}, so they {_WITHOUT_POSITIVES[split]}: {escape(', '.join(names))}.</p>"
+        for split, names in missing.items()
+        if names
+    )
 
 
 def picture_html(html: Any, figure: Any, words: str) -> str:
