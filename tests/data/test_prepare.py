@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -69,6 +71,16 @@ def test_several_processes_make_the_same_parts_as_one(archive, tmp_path):
     assert one.parts == 3
     for part in range(3):
         assert one.path(part).read_bytes() == two.path(part).read_bytes()
+
+
+def _killed(row):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_an_error_that_says_what_to_do(tmp_path):
+    decoder = decode.Decoder(tmp_path, tmp_path, (None,) * 300, _killed, 8, "squash")
+    with pytest.raises(DataError, match=r"fewer --workers.*__main__"):
+        decode.decode(decoder, workers=2)
 
 
 def test_an_interrupted_preparation_goes_on_where_it_stopped(archive, tmp_path, monkeypatch):

@@ -157,7 +157,8 @@ def _aside(decoder: Decoder, todo: list[int], workers: int) -> Iterator[int]:
     except BrokenProcessPool as error:
         raise DataError(
             "a worker process was killed, most likely for lack of memory. Run the same command again with "
-            "fewer --workers; what was read so far is kept."
+            "fewer --workers; what was read so far is kept. In a script of your own, work that starts processes "
+            'belongs below `if __name__ == "__main__":`.'
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
