@@ -7,13 +7,14 @@ scores of one patient's images correlate (.5). The truth is the population's: AU
 population's prevalence from three million patients. `fixed` data sets have exactly so many positive patients, as a
 split made by rule may have; `free` ones have them on average, and those with fewer than twenty are drawn anew. The
 bootstrap takes the number of positive patients for chance, so it errs on the safe side where that number is fixed.
-Exits with 1 if any coverage lies outside 92-98 %, on either side.
+A second table is of means over findings of the same 400 patients. Exits with 1 if any coverage lies outside 92-98 %, on
+either side, but for means with a finding of fewer than twenty positive patients: these are printed to be known.
 """
 
 import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -22,6 +23,7 @@ from scipy.stats import norm
 
 from trcgl.evaluate.bootstrap import patient_bootstrap
 from trcgl.evaluate.intervals import FEW, effective_patients, interval
+from trcgl.evaluate.judge import mean_of
 from trcgl.evaluate.metrics import auroc, average_precision
 
 SHOWS = 0.8
@@ -29,6 +31,9 @@ SHOWS = 0.8
 CORRELATION = 0.5
 MORE_IMAGES = 0.7
 """Mean number of images beyond a patient's first (Poisson)."""
+PATIENTS_OF_MEANS = 400
+MEANS = ((20, 20), (20, 20, 20, 60), (10, 30), (5, 30), (3, 30), (2, 20), (3, 20, 20, 20))
+"""Positive patients of the findings that are averaged."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +52,30 @@ class Setting:
         return round(self.positive_patients / (self.prevalence * (1 if self.fixed else visible)))
 
 
-def draw(rng: np.random.Generator, setting: Setting, patients: int, fixed: bool) -> tuple[np.ndarray, ...]:
-    """Labels, scores and owners of the images of so many patients."""
+def draw(
+    rng: np.random.Generator, setting: Setting, patients: int, fixed: bool, owner: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """Labels, scores and owners of the images of so many patients, or of those whose owners are given."""
     diseased = rng.random(patients) < setting.prevalence
     if fixed:
         diseased = np.arange(patients) < setting.positive_patients
-    owner = np.repeat(np.arange(patients), 1 + rng.poisson(MORE_IMAGES, patients))
+    if owner is None:
+        owner = np.repeat(np.arange(patients), 1 + rng.poisson(MORE_IMAGES, patients))
+    else:
+        diseased = rng.permutation(diseased)
     positive = diseased[owner] & (rng.random(len(owner)) < SHOWS)
     if fixed:
-        first = np.flatnonzero(np.diff(owner, prepend=-1))[: setting.positive_patients]
-        positive[first] = True
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        positive[first[diseased]] = True
     shared, own = rng.normal(size=patients)[owner], rng.normal(size=len(owner))
     noise = np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
     return positive.astype(np.float64), np.sqrt(2) * norm.ppf(setting.auroc) * positive + noise, owner
 
 
 def population(setting: Setting, patients: int = 3_000_000) -> dict[str, float]:
-    """AP and AUROC of the population."""
-    truth, score, _ = draw(np.random.default_rng(7), setting, patients, fixed=False)
+    """AP and AUROC of the population, whose patients are made as those of the data sets are."""
+    whole = replace(setting, positive_patients=round(setting.prevalence * patients))
+    truth, score, _ = draw(np.random.default_rng(7), whole, patients, setting.fixed)
     return {"AP": average_precision(truth, score).value or 0.0, "AUC": setting.auroc}
 
 
@@ -85,6 +96,28 @@ def covered(seed: int, setting: Setting, target: dict[str, float], replicates: i
     return told
 
 
+def mean_covered(
+    seed: int, sizes: tuple[int, ...], target: dict[str, float], replicates: int
+) -> dict[str, tuple[bool, float]]:
+    """The same for the mean over findings of one data set."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(PATIENTS_OF_MEANS), 1 + rng.poisson(MORE_IMAGES, PATIENTS_OF_MEANS))
+    findings = [draw(rng, _of_mean(size), PATIENTS_OF_MEANS, True, owner) for size in sizes]
+    truth, score = (np.stack([one[place] for one in findings], axis=1) for place in (0, 1))
+    drawn = patient_bootstrap(truth, score, owner, replicates=replicates, seed=seed, workers=1)
+    freedom = np.array([effective_patients(one, owner) - 1 for one in truth.T])
+    told = {}
+    for name, metric, samples in (("AP", average_precision, drawn.ap), ("AUC", auroc, drawn.auroc)):
+        values = np.array([metric(*one).value for one in zip(truth.T, score.T, strict=True)], np.float64)
+        low, high = mean_of(values, samples, freedom)["ci"] or (0.0, 1.0)
+        told[name] = (low <= target[name] <= high, high - low)
+    return told
+
+
+def _of_mean(size: int) -> Setting:
+    return Setting(size, size / PATIENTS_OF_MEANS, 0.8, fixed=True)
+
+
 def main() -> int:
     """Print a row per setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,16 +135,28 @@ def main() -> int:
             target = population(setting)
             work = partial(covered, setting=setting, target=target, replicates=options.replicates)
             told = list(pool.map(work, range(options.datasets), chunksize=10))
-            cells = []
-            for name in ("AP", "AUC"):
-                share = float(np.mean([one[name][0] for one in told]))
-                bad += not 0.92 <= share <= 0.98
-                cells.append(f"{share:.1%} | {np.mean([one[name][1] for one in told]):.2f}")
+            cells, outside = _cells(told)
+            bad += outside
             kind = "fixed" if fixed else "free"
-            print(
-                f"| {size} {kind} | {prevalence:.0%} | {area} | {target['AP']:.3f} | {' | '.join(cells)} |", flush=True
-            )
+            print(f"| {size} {kind} | {prevalence:.0%} | {area} | {target['AP']:.3f} | {cells} |", flush=True)
+        print("\n| positive patients of each finding | mAP | mAP covered | length | mAUC covered | length |")
+        print("|---|---|---|---|---|---|", flush=True)
+        for several in MEANS:
+            each = {size: population(_of_mean(size)) for size in set(several)}
+            target = {name: float(np.mean([each[size][name] for size in several])) for name in ("AP", "AUC")}
+            work = partial(mean_covered, sizes=several, target=target, replicates=options.replicates)
+            cells, outside = _cells(list(pool.map(work, range(options.datasets), chunksize=10)))
+            bad += outside if min(several) >= FEW else 0
+            print(f"| {', '.join(map(str, several))} | {target['AP']:.3f} | {cells} |", flush=True)
     return int(bad > 0)
+
+
+def _cells(told: list[dict[str, tuple[bool, float]]]) -> tuple[str, int]:
+    """Shares covered and mean lengths of both metrics, and how many of the shares lie outside the range."""
+    shares = {name: float(np.mean([one[name][0] for one in told])) for name in ("AP", "AUC")}
+    lengths = {name: np.mean([one[name][1] for one in told]) for name in shares}
+    cells = " | ".join(f"{shares[name]:.1%} | {lengths[name]:.2f}" for name in shares)
+    return cells, sum(not 0.92 <= share <= 0.98 for share in shares.values())
 
 
 if __name__ == "__main__":

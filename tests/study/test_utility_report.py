@@ -70,6 +70,13 @@ def test_nothing_is_said_without_an_interval():
     assert verdict(told).startswith("Nothing can be said of drawn images") and "one seed" in verdict(told)
 
 
+def test_no_gain_is_claimed_where_its_cost_is_not_known():
+    told = document(0.05)
+    told["contrasts"][1] |= {"interval": None, "why": "one seed"}
+    assert outcome(told["contrasts"]) == "unknown"
+    assert verdict(told).startswith("No gain is claimed: ") and "costs the head is not known" in verdict(told)
+
+
 def test_it_says_whether_the_same_images_do_as_well_with_deranged_labels():
     assert "what the images show counts" in verdict(document(deranged=0.05))
     unclear = verdict(document(deranged=0.01))

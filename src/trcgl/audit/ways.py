@@ -16,7 +16,7 @@ from trcgl.audit.label_fidelity import REPLICATES, rate
 from trcgl.audit.material import Material, Pairs
 from trcgl.data.labels import LabelSpace
 from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.intervals import difference_interval, effective_patients
+from trcgl.evaluate.intervals import difference_interval, effective_patients, freedom_of_mean
 from trcgl.evaluate.judge import mean_of, told_of
 from trcgl.evaluate.metrics import auroc
 
@@ -72,7 +72,7 @@ def judge_way(
         "false_positive_rate": rate(called[half:], owner[half:], seed=seed),
         "findings": dict(zip(findings, values.tolist(), strict=True)),
     }
-    return Way(told, float(values.mean()), samples.mean(1), float(np.maximum(freedom, 0).sum()))
+    return Way(told, float(values.mean()), samples.mean(1), freedom_of_mean(samples, freedom))
 
 
 def difference(one: Way, other: Way) -> dict[str, Any]:

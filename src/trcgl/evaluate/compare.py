@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
 from trcgl.data.labels import GROUPS, LabelSpace
-from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.intervals import FEW, LEVEL, difference_interval, effective_patients
+from trcgl.evaluate.intervals import FEW, LEVEL, difference_interval
 from trcgl.evaluate.judge import mean_of, told_of
-from trcgl.evaluate.metrics import auroc, average_precision
+from trcgl.evaluate.measured import RANKED, Measured, measure_findings
 from trcgl.evaluate.predictions import Predictions, read_predictions
 
 SCHEMA = "trcgl.comparison/1"
-METRICS = {"AP": average_precision, "AUC": auroc}
 
 
 def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -53,18 +50,16 @@ def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000
         first,
         *(_aligned(first, one, Path(runs[0]), Path(path)) for one, path in zip(others, runs[1:], strict=True)),
     ]
-    patients, owner = np.unique(first.patient_id.to_numpy(), return_inverse=True)
-    freedom = np.array([effective_patients(one, owner, first.weight) - 1 for one in first.truth.T])
-    measured = [_measure(one, owner, replicates, seed) for one in aligned]
+    measured = [measure_findings(one, replicates=replicates, seed=seed) for one in aligned]
     names = _names(runs)
     return {
         "schema": SCHEMA,
         "split": split,
         "images": len(first),
-        "patients": len(patients),
+        "patients": first.patient_id.n_unique(),
         "reference": names[0],
         "comparisons": [
-            {"run": name, **_differences(first, owner, freedom, measured[0], one)}
+            {"run": name, **_differences(first, measured[0], one)}
             for name, one in zip(names[1:], measured[1:], strict=True)
         ],
         "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": LEVEL, "paired": True},
@@ -141,54 +136,35 @@ def _aligned(first: Predictions, other: Predictions, reference: Path, path: Path
     return Predictions(**{**vars(first), "score": other.score[rows], "logit": other.logit[rows]})
 
 
-def _measure(
-    predictions: Predictions, owner: Int[np.ndarray, " rows"], replicates: int, seed: int
-) -> dict[str, tuple[Float[np.ndarray, " findings"], Float[np.ndarray, "replicates findings"]]]:
-    truth, score = predictions.truth.astype(np.float64), predictions.score.astype(np.float64)
-    drawn = patient_bootstrap(truth, score, owner, predictions.weight, replicates=replicates, seed=seed)
-    samples = {"AP": drawn.ap, "AUC": drawn.auroc}
-    told = {}
-    for name, metric in METRICS.items():
-        columns = zip(truth.T, score.T, strict=True)
-        values = [metric(one, said, predictions.weight).value for one, said in columns]
-        told[name] = (np.array(values, np.float64), samples[name])
-    return told
-
-
-def _differences(
-    first: Predictions,
-    owner: Int[np.ndarray, " rows"],
-    freedom: Float[np.ndarray, " findings"],
-    reference: dict[str, Any],
-    other: dict[str, Any],
-) -> dict[str, Any]:
-    space = first.space
+def _differences(first: Predictions, reference: Measured, other: Measured) -> dict[str, Any]:
+    space, freedom = first.space, reference.freedom
+    before, after = ({name: one.values(name) for name in RANKED} for one in (reference, other))
+    gains = {name: after[name] - before[name] for name in RANKED}
+    drawn = {name: other.replicates[name] - reference.replicates[name] for name in RANKED}
 
     def mean(name: str, of: tuple[str, ...]) -> dict[str, Any]:
         columns = [space.index(one) for one in of]
-        (before, drawn_before), (after, drawn_after) = ((one[name][0], one[name][1]) for one in (reference, other))
-        gain, drawn = (after - before)[columns], (drawn_after - drawn_before)[:, columns]
-        told = mean_of(gain, drawn, freedom[columns], difference_interval)
+        told = mean_of(gains[name][columns], drawn[name][:, columns], freedom[columns], difference_interval)
         if told["value"] is not None:
-            told |= {"reference": float(np.nanmean(before[columns])), "run": float(np.nanmean(after[columns]))}
+            told |= {
+                which: float(np.nanmean(of[name][columns])) for which, of in (("reference", before), ("run", after))
+            }
         return told
 
     def group(of: tuple[str, ...]) -> dict[str, Any]:
-        return {f"m{name}": mean(name, of) for name in METRICS}
+        return {f"m{name}": mean(name, of) for name in RANKED}
 
     findings = {}
     for column, finding in enumerate(space.findings):
-        positive_patients = len(np.unique(owner[first.truth[:, column] == 1]))
+        positive_patients = len(np.unique(reference.owner[first.truth[:, column] == 1]))
         told: dict[str, Any] = {"positive_patients": positive_patients, "few": positive_patients < FEW}
-        for name in METRICS:
-            (before, drawn_before), (after, drawn_after) = reference[name], other[name]
-            value = float(after[column] - before[column])
+        for name in RANKED:
+            value = float(gains[name][column])
             if np.isnan(value):
                 told[name] = {"value": None, "ci": None, "why": "undefined: no positive or no negative in this split"}
                 continue
-            samples = drawn_after[:, column] - drawn_before[:, column]
-            told[name] = told_of(value, difference_interval(value, samples, float(freedom[column])))
-            told[name] |= {"reference": float(before[column]), "run": float(after[column])}
+            told[name] = told_of(value, difference_interval(value, drawn[name][:, column], float(freedom[column])))
+            told[name] |= {"reference": float(before[name][column]), "run": float(after[name][column])}
         findings[finding] = told
     return {
         "overall": group(space.scored),

@@ -45,13 +45,29 @@ def effective_patients(
     return float(mass.sum() ** 2 / (mass @ mass)) if mass.any() else 0.0
 
 
+def freedom_of_mean(
+    replicates: Float[np.ndarray, "replicates findings"], freedom: Float[np.ndarray, " findings"]
+) -> float:
+    """ν of a mean over findings (Satterthwaite 1946): (Σ s²)² / Σ (s⁴ / ν), s² the variance of a finding's replicates.
+
+    0, so that there is no interval, where one of the findings has a single positive patient: draws of patients do not
+    show what another one would change.
+    """
+    if not len(freedom) or freedom.min() <= 0:
+        return 0.0
+    defined = replicates[~np.isnan(replicates).any(axis=1)]
+    variance = defined.var(axis=0, ddof=1) if len(defined) > 1 else np.zeros(len(freedom))
+    below = (variance**2 / freedom).sum()
+    return float(variance.sum() ** 2 / below if below else freedom.min())
+
+
 def interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom: float) -> Interval:
     """The interval of a metric between 0 and 1, or of a mean of it over findings.
 
     Args:
         value: the estimate on the data themselves.
         replicates: the same on every replicate, NaN where undefined.
-        freedom: ν, effective positive patients less one; of a mean, summed over its findings.
+        freedom: ν, effective positive patients less one; of a mean `freedom_of_mean`.
     """
     kept, refused = _defined(replicates, freedom)
     if refused:

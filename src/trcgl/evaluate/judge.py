@@ -8,22 +8,20 @@ from jaxtyping import Bool, Float
 
 from trcgl.core.errors import DataError
 from trcgl.data.labels import GROUPS, LabelSpace
-from trcgl.evaluate import metrics
-from trcgl.evaluate.bootstrap import patient_bootstrap
 from trcgl.evaluate.intervals import (
     FEW,
     LEVEL,
     METHOD,
     Interval,
-    effective_patients,
     error_interval,
+    freedom_of_mean,
     interval,
 )
-from trcgl.evaluate.metrics import Metric
+from trcgl.evaluate.measured import CALLED, RANKED, Measured, measure_findings
 from trcgl.evaluate.predictions import Predictions
 
 SCHEMA = "trcgl.evaluation/1"
-METRICS = ("AP", "AUC", "F1", "ECE")
+METRICS = (*RANKED, *CALLED)
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, 200))
 
 
@@ -98,48 +96,31 @@ def _judge_rows(
     predictions: Predictions, thresholds: Mapping[str, float], replicates: int, seed: int
 ) -> dict[str, Any]:
     space = predictions.space
-    truth, score = predictions.truth.astype(np.float64), predictions.score.astype(np.float64)
-    patients, owner = np.unique(predictions.patient_id.to_numpy(), return_inverse=True)
-    cuts = [thresholds[one] for one in space.findings]
-    drawn = patient_bootstrap(
-        truth, score, owner, predictions.weight, thresholds=cuts, replicates=replicates, seed=seed
-    )
-    samples = dict(zip(METRICS, (drawn.ap, drawn.auroc, drawn.f1, drawn.ece), strict=True))
-    freedom = np.array([effective_patients(one, owner, predictions.weight) - 1 for one in truth.T])
-    values: dict[str, list[float | None]] = {name: [] for name in METRICS}
+    measured = measure_findings(predictions, thresholds, bootstrapped=METRICS, replicates=replicates, seed=seed)
     findings: dict[str, Any] = {}
     for column, finding in enumerate(space.findings):
-        of_finding = (truth[:, column], score[:, column], predictions.weight)
-        told = {
-            "AP": metrics.average_precision(*of_finding),
-            "AUC": metrics.auroc(*of_finding),
-            "F1": metrics.f1_at(cuts[column], *of_finding),
-            "ECE": metrics.expected_calibration_error(*of_finding),
-        }
-        positive = truth[:, column] == 1
-        positive_patients = len(np.unique(owner[positive]))
+        truth = predictions.truth[:, column]
+        positive_patients = len(np.unique(measured.owner[truth == 1]))
         findings[finding] = {
             "group": space.groups.get(finding),
-            "positives": int(positive.sum()),
+            "positives": int((truth == 1).sum()),
             "positive_patients": positive_patients,
-            "known": int((~np.isnan(truth[:, column])).sum()),
+            "known": int((~np.isnan(truth)).sum()),
             "few": positive_patients < FEW,
-            **{name: _one(name, told[name], samples[name][:, column], freedom[column]) for name in METRICS},
-            "threshold": cuts[column],
+            **{name: _one(name, measured, column) for name in METRICS},
+            "threshold": thresholds[finding],
         }
-        for name in METRICS:
-            values[name].append(told[name].value)
-    table = {name: np.array(values[name], np.float64) for name in METRICS}
 
     def mean(name: str, of: tuple[str, ...]) -> dict[str, Any]:
         columns = [space.index(one) for one in of]
-        told = mean_of(table[name][columns], samples[name][:, columns], freedom[columns], _rule(name))
+        values, samples = measured.values(name)[columns], measured.replicates[name][:, columns]
+        told = mean_of(values, samples, measured.freedom[columns], _rule(name))
         few = sum(findings[one]["few"] and findings[one][name]["value"] is not None for one in of)
         return told | {"few": few}
 
     return {
         "images": len(predictions),
-        "patients": len(patients),
+        "patients": int(measured.owner.max()) + 1,
         "overall": {f"m{name}": mean(name, space.scored) for name in METRICS},
         "groups": {
             group: {
@@ -174,8 +155,15 @@ def mean_of(
         why = "undefined for every finding" if len(values) else "no finding in this group"
         return {"value": None, "ci": None, "findings": 0, "why": why}
     value = float(values[defined].mean())
-    found = rule(value, samples[:, defined].mean(axis=1), float(np.maximum(freedom[defined], 0).sum()))
-    return told_of(value, found) | {"findings": int(defined.sum())}
+    samples, freedom = samples[:, defined], freedom[defined]
+    if rule is error_interval:  # ν does not widen it
+        patients = float(np.maximum(freedom, 0).sum())
+    else:
+        patients = freedom_of_mean(samples, freedom)
+        if patients <= 0:
+            why = "a finding among them has fewer than two positive patients: no interval"
+            return {"value": value, "ci": None, "dropped": 0, "why": why, "findings": int(defined.sum())}
+    return told_of(value, rule(value, samples.mean(axis=1), patients)) | {"findings": int(defined.sum())}
 
 
 def told_of(value: float, found: Interval) -> dict[str, Any]:
@@ -184,10 +172,12 @@ def told_of(value: float, found: Interval) -> dict[str, Any]:
     return told | ({"why": found.why} if found.why else {})
 
 
-def _one(name: str, metric: Metric, samples: Float[np.ndarray, " replicates"], freedom: float) -> dict[str, Any]:
+def _one(name: str, measured: Measured, column: int) -> dict[str, Any]:
+    metric = measured.metrics[name][column]
     if metric.value is None:
         return {"value": None, "ci": None, "why": metric.why}
-    return told_of(metric.value, _rule(name)(metric.value, samples, float(freedom)))
+    samples, freedom = measured.replicates[name][:, column], float(measured.freedom[column])
+    return told_of(metric.value, _rule(name)(metric.value, samples, freedom))
 
 
 def _rule(name: str) -> Callable[..., Interval]:

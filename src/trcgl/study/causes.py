@@ -121,14 +121,14 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
         **next(({"kinds": one["kinds"]} for of in told.values() for one in of), {"kinds": {}}),
     }
     runs = {name: _runs(jobs[name], told[name]) for name in names}
-    freedom = {key: one for of in told.values() for stored in of for key, one in stored["freedom"].items()}
-    document["arms"] = {name: _arm(told[name], runs[name], freedom) for name in names}
+    freedom = {name: _freedom(of) for name, of in told.items()}
+    document["arms"] = {name: _arm(told[name], runs[name], freedom[name]) for name in names}
     document["contrasts"] = [
         {"arm": q.contrast.arm, "against": q.contrast.against, "what": q.contrast.what, "key": key, **told_of}
         for q in asked
-        for key in freedom
+        for key in dict.fromkeys(key for of in freedom.values() for key in of)
         if key.split("/")[0] in q.kinds
-        for told_of in [_difference(runs[q.contrast.arm].get(key), runs[q.contrast.against].get(key), freedom[key])]
+        for told_of in [_difference(runs, freedom, q.contrast, key)]
     ]
     return document
 
@@ -296,8 +296,18 @@ def _arm(told: Sequence[dict[str, Any]], runs: dict[str, Runs], freedom: dict[st
     }
 
 
-def _difference(one: Runs | None, other: Runs | None, patients: float) -> dict[str, Any]:
-    estimate = difference(one, other, patients) if one and other else None
+def _freedom(told: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {key: min(one["freedom"][key] for one in told) for key in (told[0]["freedom"] if told else ())}
+
+
+def _difference(
+    runs: dict[str, dict[str, Runs]], freedom: dict[str, dict[str, float]], contrast: Contrast, key: str
+) -> dict[str, Any]:
+    both = contrast.arm, contrast.against
+    finished = all(key in runs[one] for one in both)
+    estimate = (
+        difference(*(runs[one][key] for one in both), min(freedom[one][key] for one in both)) if finished else None
+    )
     if estimate is None:
         return {"value": None, "interval": None, "why": "no seed that both arms finished"}
     found = ends(estimate.interval())

@@ -63,10 +63,10 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     by_arm = {arm.name: [one for one in outcomes if one.job.arm == arm.name] for arm in plan.arms}
     finished = {name: [one for one in told if one.finished] for name, told in by_arm.items()}
     patients = {
-        group: max((one.told["freedom"][group] for told in finished.values() for one in told), default=0.0)
-        for group in (JUDGED, *DESCRIBED)
+        name: {group: min((one.told["freedom"][group] for one in told), default=0.0) for group in (JUDGED, *DESCRIBED)}
+        for name, told in finished.items()
     }
-    runs = {name: {group: _runs(told, group) for group in patients} for name, told in finished.items()}
+    runs = {name: {group: _runs(told, group) for group in patients[name]} for name, told in finished.items()}
     arms = {}
     for arm in plan.arms:
         told = finished[arm.name]
@@ -78,7 +78,7 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "diverged": {str(one.job.seed): one.told["why"] for one in by_arm[arm.name] if not one.finished},
             "parameters": told[0].told["cost"]["parameters"] if told else None,
             "metrics": {name: over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
-            "interval": _within(mean(runs[arm.name][JUDGED], patients[JUDGED]).interval()) if told else None,
+            "interval": _within(mean(runs[arm.name][JUDGED], patients[arm.name][JUDGED]).interval()) if told else None,
             "gates": _gates(told),
             "unused": _unused(plan.recipe(arm, 0), told),
             "findings": {
@@ -99,17 +99,17 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return document | {"verdict": verdict(document)}
 
 
-def earlier(plan: Plan, out: Path) -> list[dict[str, int]]:
-    """Seeds and contrasts of the tables that this study has written before with others than now.
+def earlier(plan: Plan, out: Path) -> list[dict[str, Any]]:
+    """Number of seeds and names of the contrasts of the tables that this study has written before with others than now.
 
     A study that is extended because of what its table said finds more than its level says.
     """
     if not (out / "table.json").exists():
         return []
     before = run.read_json(out / "table.json")
-    look = {"seeds": before["seeds"], "contrasts": len(before["contrasts"])}
-    looks = [*before.get("earlier", []), look]
-    return [one for one in looks if one != {"seeds": plan.seeds, "contrasts": len(plan.contrasts)}]
+    look = {"seeds": before["seeds"], "contrasts": [f"{one['arm']} - {one['against']}" for one in before["contrasts"]]}
+    now = {"seeds": plan.seeds, "contrasts": [f"{one.arm} - {one.against}" for one in plan.contrasts]}
+    return [one for one in [*before.get("earlier", []), look] if one != now]
 
 
 def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
@@ -145,7 +145,9 @@ def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:
     return [name for name, of in values.items() if recipe.model.learn_gates and max(map(abs, of)) < UNUSED_GATE]
 
 
-def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, float]) -> list[dict[str, Any]]:
+def _contrasts(
+    plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, dict[str, float]]
+) -> list[dict[str, Any]]:
     found = [_compared(runs, one, JUDGED, patients) for one in plan.contrasts]
     p = {str(place): one.p() for place, one in enumerate(found) if place and one and one.p() is not None}
     adjusted = holm({name: value for name, value in p.items() if value is not None})
@@ -187,9 +189,10 @@ def _contrasts(plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str,
 
 
 def _compared(
-    runs: dict[str, dict[str, Runs]], contrast: Contrast, group: str, patients: dict[str, float]
+    runs: dict[str, dict[str, Runs]], contrast: Contrast, group: str, patients: dict[str, dict[str, float]]
 ) -> Estimate | None:
-    return difference(runs[contrast.arm][group], runs[contrast.against][group], patients[group])
+    both = contrast.arm, contrast.against
+    return difference(*(runs[one][group] for one in both), min(patients[one][group] for one in both))
 
 
 def ends(interval: tuple[float, float] | None) -> list[float] | None:

@@ -26,8 +26,8 @@ from jaxtyping import Float
 from scipy.stats import norm, t
 
 LEVEL = 0.95
-DETECTABLE = 2.8
-"""Standard errors that a two-sided test at 5 % finds with a power of 80 %."""
+POWER = 0.8
+"""Of the test of a difference that is called detectable."""
 LEAST = 100
 """Fewer defined replicates than this give no interval."""
 
@@ -88,13 +88,13 @@ class Estimate:
         return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
 
     def detectable(self, alpha: float = 1 - LEVEL) -> float | None:
-        """The smallest difference that a study like this would probably find: 2.8 standard errors.
+        """The difference that a study like this would find with a power of 80 %: at alpha = 0.05, 2.8 standard errors.
 
         The standard error is that of the interval: its half-length in units of the normal distribution's, so that it
-        grows where few seeds or a smaller alpha widen the interval.
+        grows where few seeds widen the interval.
         """
-        ends = self.interval(alpha)
-        return DETECTABLE * (ends[1] - ends[0]) / 2 / float(norm.isf((1 - LEVEL) / 2)) if ends else None
+        ends, reach = self.interval(alpha), float(norm.isf(alpha / 2))
+        return (1 + float(norm.ppf(POWER)) / reach) * (ends[1] - ends[0]) / 2 if ends else None
 
 
 def mean(runs: Runs, patients: float) -> Estimate:

@@ -16,7 +16,7 @@ from trcgl.data.cooccurrence import counts
 from trcgl.data.labels import LabelSpace
 from trcgl.evaluate import metrics
 from trcgl.evaluate.bootstrap import draw_patients, patient_bootstrap
-from trcgl.evaluate.intervals import effective_patients
+from trcgl.evaluate.intervals import effective_patients, freedom_of_mean
 
 FEWEST = 5
 """Fewest positives of a stratum."""
@@ -107,7 +107,7 @@ class Measured:
     Args:
         values: means over the findings of the kind.
         findings: the same for each finding.
-        freedom: effective positive patients less one, of what a value stands on.
+        freedom: degrees of freedom that patients leave to a value.
         draws: means over findings on every draw of patients, NaN where undefined.
     """
 
@@ -258,25 +258,24 @@ def measure(
         places = {part: _places(strata, kind, part) for part in PARTS[kind]}
         more, less = GAPS[kind]
         names = [strata[place].finding for place in places[more]]
-        free = {
-            part: sum(
-                max(effective_patients(strata[one].truth, owner, strata[one].weight) - 1, 0) for one in places[part]
-            )
-            for part in places
+        freedom = {
+            part: np.array([effective_patients(strata[one].truth, owner, strata[one].weight) - 1 for one in of])
+            for part, of in places.items()
         }
+        freedom["gap"] = np.minimum(freedom[more], freedom[less])
         for metric in ("AP", "AUC"):
             values = {part: point[metric][of] for part, of in places.items()}
             draws = {part: drawn[metric][:, of] for part, of in places.items()}
             values["gap"], draws["gap"] = values[more] - values[less], draws[more] - draws[less]
             for part in values:
-                freedom = min(free[more], free[less]) if part == "gap" else free[part]
-                _note(found, f"{kind}/{part}/{metric}", names, values[part], draws[part], freedom)
+                patients = freedom_of_mean(draws[part], freedom[part])
+                _note(found, f"{kind}/{part}/{metric}", names, values[part], draws[part], patients)
     for kind in dict.fromkeys(one.kind for one in shifts):
         own = [one for one in shifts if one.kind == kind]
         shifted = np.array([_means(one, np.ones(len(owner))) for one in own])
         redone = np.stack([_shift_draws(one, owner, replicates, seed) for one in own], axis=1)
-        freedom = min(_effective(weight, owner) for one in own for weight in one.weights) - 1
-        _note(found, f"{kind}/shift", [one.finding for one in own], shifted, redone, freedom)
+        patients = min(effective_patients(np.ones_like(one), owner, one) for of in own for one in of.weights) - 1
+        _note(found, f"{kind}/shift", [one.finding for one in own], shifted, redone, patients)
     return found
 
 
@@ -328,8 +327,3 @@ def _means(shift: Shift, times: np.ndarray) -> float:
             for value, weight in zip(shift.values, shift.weights, strict=True)
         )
     return float(more - less)
-
-
-def _effective(weight: Rows, owner: Int[np.ndarray, " rows"]) -> float:
-    mass = np.bincount(owner, weight)
-    return float(mass.sum() ** 2 / (mass @ mass))

@@ -50,7 +50,9 @@ def looked_before(document: dict[str, Any]) -> str:
     """With how many seeds and contrasts the study was looked at before; empty where it was not."""
     if not document.get("earlier"):
         return ""
-    looks = [f"{_many(one['seeds'], 'seed')} and {_many(one['contrasts'], 'contrast')}" for one in document["earlier"]]
+    looks = [
+        f"{_many(one['seeds'], 'seed')} and {_many(len(one['contrasts']), 'contrast')}" for one in document["earlier"]
+    ]
     return (
         f"A table of this study was written before with {', then with '.join(looks)}. If it was extended because of "
         "what that said, its intervals are too short."

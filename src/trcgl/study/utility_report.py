@@ -128,6 +128,8 @@ def verdict(document: dict[str, Any]) -> str:
         "head loss": f"No gain is claimed: {against} {found}, but head mAP loses more than {HEAD_LOSS} ({head}).",
         "no difference": f"No difference shown: {against} {found}; {would}.",
         "loss": f"A loss: {against} {found}.",
+        "unknown": f"No gain is claimed: {against} {found}, but what it costs the head is not known, for want of an "
+        "interval against real images alone.",
     }[said]
     sentences = [opening, *_short(document), *_against_real(contrasts), *_deranged(document)]
     told = {("drawn", "real"), ("drawn", "deranged")}

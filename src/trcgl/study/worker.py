@@ -25,9 +25,8 @@ from trcgl.core.errors import Diverged, Interrupted, TrcglError
 from trcgl.core.recipe import Recipe
 from trcgl.data.labels import GROUPS, LabelSpace
 from trcgl.data.store import open_dataset
-from trcgl.evaluate import metrics
-from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.intervals import effective_patients
+from trcgl.evaluate.intervals import freedom_of_mean
+from trcgl.evaluate.measured import measure_findings
 from trcgl.evaluate.predictions import Predictions, read_predictions
 
 SCHEMA = "trcgl.study-run/1"
@@ -166,36 +165,20 @@ def measure(
     """What the table needs of one run's test predictions.
 
     Returns:
-        Means of AP by group, of AUROC, F1 and calibration error over all, each finding's AP and AUROC, and the
-        effective positive patients of each group less one for each finding; and the mean AP of each group on every
-        draw of patients (replicates,).
+        Means of AP by group, of AUROC, F1 and calibration error over all, each finding's AP and AUROC, and the degrees
+        of freedom that patients leave to the mean of each group; and the mean AP of each group on every draw of
+        patients (replicates,).
     """
-    space = predictions.space
-    truth, score = predictions.truth.astype(np.float64), predictions.score.astype(np.float64)
-    weight = predictions.weight
-    _, owner = np.unique(predictions.patient_id.to_numpy(), return_inverse=True)
-    kinds: dict[str, list[float]] = {"AP": [], "AUC": [], "F1": [], "ECE": []}
-    for column, finding in enumerate(space.findings):
-        rows = (truth[:, column], score[:, column], weight)
-        for name, metric in (
-            ("AP", metrics.average_precision(*rows)),
-            ("AUC", metrics.auroc(*rows)),
-            ("F1", metrics.f1_at(thresholds[finding], *rows)),
-            ("ECE", metrics.expected_calibration_error(*rows)),
-        ):
-            kinds[name].append(np.nan if metric.value is None else metric.value)
-    table = {name: np.array(values) for name, values in kinds.items()}
-    freedom = np.array([effective_patients(one, owner, weight) - 1 for one in truth.T])
-    settings = recipe.evaluate
-    drawn = patient_bootstrap(
-        truth, score, owner, weight, replicates=settings.replicates, seed=settings.bootstrap_seed
-    ).ap
+    space, settings = predictions.space, recipe.evaluate
+    measured = measure_findings(predictions, thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)
+    table = {name: measured.values(name) for name in measured.metrics}
     told: dict[str, Any] = {"metrics": {}, "freedom": {}, "findings": {}}
     replicates = {}
     for group, columns in _groups(space, table["AP"]).items():
+        drawn = measured.replicates["AP"][:, columns]
         told["metrics"][f"mAP_{group}"] = float(table["AP"][columns].mean()) if columns else None
-        told["freedom"][group] = float(np.maximum(freedom[columns], 0).sum())
-        replicates[group] = drawn[:, columns].mean(axis=1) if columns else np.full(len(drawn), np.nan)
+        told["freedom"][group] = freedom_of_mean(drawn, measured.freedom[columns])
+        replicates[group] = drawn.mean(axis=1) if columns else np.full(len(drawn), np.nan)
     scored = [space.index(one) for one in space.scored]
     for name in ("AUC", "F1", "ECE"):
         defined = table[name][scored][~np.isnan(table[name][scored])]
