@@ -303,11 +303,10 @@ def _freedom(told: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _difference(
     runs: dict[str, dict[str, Runs]], freedom: dict[str, dict[str, float]], contrast: Contrast, key: str
 ) -> dict[str, Any]:
-    both = contrast.arm, contrast.against
-    finished = all(key in runs[one] for one in both)
-    estimate = (
-        difference(*(runs[one][key] for one in both), min(freedom[one][key] for one in both)) if finished else None
-    )
+    one, other = contrast.arm, contrast.against
+    estimate = None
+    if key in runs[one] and key in runs[other]:
+        estimate = difference(runs[one][key], runs[other][key], min(freedom[one][key], freedom[other][key]))
     if estimate is None:
         return {"value": None, "interval": None, "why": "no seed that both arms finished"}
     found = ends(estimate.interval())

@@ -191,8 +191,8 @@ def _contrasts(
 def _compared(
     runs: dict[str, dict[str, Runs]], contrast: Contrast, group: str, patients: dict[str, dict[str, float]]
 ) -> Estimate | None:
-    both = contrast.arm, contrast.against
-    return difference(*(runs[one][group] for one in both), min(patients[one][group] for one in both))
+    one, other = contrast.arm, contrast.against
+    return difference(runs[one][group], runs[other][group], min(patients[one][group], patients[other][group]))
 
 
 def ends(interval: tuple[float, float] | None) -> list[float] | None:
