@@ -40,8 +40,9 @@ def held_against_pytorch(tmp_path, backbone, head, **settings):
     found = dict(zip(told["outputs"], session.run(None, {"images": images}), strict=True))
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(images)[:, None] / 255)
-    assert expected.logits.std(0).min() > 1e-4  # else any graph would do
-    assert np.abs(found["logits"] - expected.logits.numpy()).max() < TOLERANCE
+    difference = np.abs(found["logits"] - expected.logits.numpy()).max()
+    assert difference < TOLERANCE
+    assert expected.logits.std(0).min() > 5 * difference  # else a graph that ignores its images would do
     assert ("maps" in found) == (expected.maps is not None)
     if expected.maps is not None:
         assert expected.maps[0, 0].numel() > 1
