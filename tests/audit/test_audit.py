@@ -192,7 +192,9 @@ def learned(tmp_path_factory):
 
 def planted(learned, out, with_it, without, seed=0):
     """An audit of one finding whose sheets hold real training images of one kind and another."""
-    options = AuditOptions(findings=("Hernia",), each=PLANTED, sweep_each=0, handwritten_each=0, features=("thumbnail",))
+    options = AuditOptions(
+        findings=("Hernia",), each=PLANTED, sweep_each=0, handwritten_each=0, features=("thumbnail",)
+    )
     settings = out / "settings.json"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StopIteration):
         patch.setattr("trcgl.audit.audit.draw_sheets", lambda *_, **__: next(iter(())))

@@ -15,7 +15,7 @@ from trcgl.core.recipe import to_json
 from trcgl.study.arms import Arm
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
-from trcgl.study.results import verdict
+from trcgl.study.results import earlier, verdict
 from trcgl.study.study import ablate, peers, study
 
 from ..model.small_dataset import write_dataset
@@ -92,8 +92,21 @@ def test_more_arms_and_seeds_join_a_study_later(dataset, recipe, tmp_path):
     assert [arm["seeds"] for arm in told["arms"].values()] == [[0, 1]] * 3
     assert (out / "runs" / "linear" / "seed-0.json").stat().st_mtime_ns == first
     looked = "A table of this study was written before with 1 seed and 1 contrast."
-    assert told["earlier"] == [{"seeds": 1, "contrasts": 1}]
+    assert told["earlier"] == [{"seeds": 1, "contrasts": ["linear - trcgl"]}]
     assert looked in (out / "table.md").read_text() and looked in (out / "study.html").read_text()
+
+
+def test_other_contrasts_of_the_same_number_are_another_look(finished, dataset, recipe):
+    out, _ = finished
+
+    def looks(*arms):
+        arms = tuple(PEERS[one] for one in arms)
+        return earlier(
+            Plan("peers", dataset, comparable(recipe), arms, against_baseline(arms, "trcgl", "linear"), 2), out
+        )
+
+    assert looks("trcgl", "linear", "asl") == []
+    assert looks("trcgl", "linear", "focal") == [{"seeds": 2, "contrasts": ["linear - trcgl", "asl - trcgl"]}]
 
 
 def test_the_first_contrast_is_primary_and_the_others_are_adjusted(finished):

@@ -11,6 +11,7 @@ import numpy as np
 
 from trcgl.core import run
 from trcgl.core.errors import DataError
+from trcgl.core.markdown import table
 from trcgl.data.labels import GROUPS, LabelSpace
 from trcgl.evaluate.intervals import FEW, LEVEL, difference_interval
 from trcgl.evaluate.judge import mean_of, told_of
@@ -86,15 +87,10 @@ def markdown(comparison: dict[str, Any]) -> str:
         for finding, told in one["findings"].items():
             n = f"n = {told['positive_patients']}" + (" (few)" if told["few"] else "")
             rows.append((finding, n, *_cells(told, ("AP", "AUC"))))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-        ]
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
         parts.append(
             f"**{one['run']}** against **{comparison['reference']}**, {comparison['split']}: "
             f"{comparison['images']:,} images of {comparison['patients']:,} patients; "
-            f"an interval that leaves out 0 is marked *\n\n" + "\n".join(lines)
+            f"an interval that leaves out 0 is marked *\n\n" + table(rows)
         )
     return "\n\n".join(parts) + "\n"
 

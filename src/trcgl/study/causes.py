@@ -20,13 +20,14 @@ from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.core.recipe import overridden
 from trcgl.data.store import Dataset
+from trcgl.evaluate.intervals import LEVEL
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.study.ablation import IN_WORDS, MODULES
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.redrawn import Scoring, lesions, redraw_flipped, score_redrawn
 from trcgl.study.results import Outcome, ends, over_seeds
 from trcgl.study.runner import apart
-from trcgl.study.statistics import LEVEL, Runs, difference, mean
+from trcgl.study.statistics import Runs, difference, mean
 from trcgl.study.strata import (
     PARTS,
     Measured,

@@ -57,8 +57,9 @@ def sections(causes: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
             )
     if rows := contrast_rows(causes):
         yield (
-            "Do the modules help where they should? Difference of two arms; plain 95 % intervals, adjusted for "
-            "nothing: they show where to look and decide nothing.",
+            "Do the modules help where they should? Difference of two arms in AP (of `shift` in log-odds), with the "
+            "smallest that would probably have been found, and in AUROC; plain 95 % intervals, adjusted for nothing: "
+            "they show where to look and decide nothing.",
             rows,
         )
     if rows := counted_rows(causes):
@@ -81,12 +82,14 @@ def arm_rows(causes: Mapping[str, Any], kind: str) -> Rows:
 
 
 def contrast_rows(causes: Mapping[str, Any]) -> Rows:
-    """Head and rows of the differences between arms, in AP and in shift."""
-    rows: Rows = [("contrast", "what it tests", "where", "difference [95 %]", "detectable")]
+    """Head and rows of the differences between arms, in AP and in AUROC, and in shift."""
+    rows: Rows = [("contrast", "what it tests", "where", "difference [95 %]", "detectable", "in AUROC")]
+    areas = {(one["arm"], one["against"], one["key"]): one for one in causes["contrasts"] if one["key"].endswith("AUC")}
     for one in causes["contrasts"]:
         kind, *part = one["key"].split("/")
         if part[-1] == "AUC" or part[0] == "middle" or one["value"] is None:
             continue
+        area = areas.get((one["arm"], one["against"], f"{kind}/{part[0]}/AUC"))
         more, less = GAPS[kind]
         where = {"gap": f"{more} - {less}", "shift": "shift"}.get(part[0], part[0])
         found = one.get("detectable")
@@ -97,6 +100,7 @@ def contrast_rows(causes: Mapping[str, Any]) -> Rows:
                 f"{kind}: {where}",
                 signed(one["value"], one["interval"]),
                 "–" if found is None else f"{found:.3f}",
+                signed(area["value"], area["interval"]) if area and area["value"] is not None else "–",
             )
         )
     return rows if len(rows) > 1 else []

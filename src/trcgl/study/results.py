@@ -9,8 +9,9 @@ import numpy as np
 
 from trcgl.core import run
 from trcgl.core.recipe import UNUSED_GATE, Recipe, differences
+from trcgl.evaluate.intervals import LEVEL
 from trcgl.study.plan import Contrast, Plan
-from trcgl.study.statistics import LEVEL, Estimate, Runs, difference, holm, mean
+from trcgl.study.statistics import Estimate, Runs, difference, holm, mean
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-table/1"

@@ -25,11 +25,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm, t
 
-LEVEL = 0.95
+from trcgl.evaluate.intervals import LEAST, LEVEL
+
 POWER = 0.8
 """Of the test of a difference that is called detectable."""
-LEAST = 100
-"""Fewer defined replicates than this give no interval."""
 
 
 @dataclass(frozen=True)

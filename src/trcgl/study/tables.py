@@ -2,9 +2,9 @@
 
 import csv as comma
 import io
-from collections.abc import Sequence
 from typing import Any
 
+from trcgl.core.markdown import table
 from trcgl.core.recipe import UNUSED_GATE
 from trcgl.study import causes_tables
 from trcgl.study.results import METRICS
@@ -15,27 +15,27 @@ def markdown(document: dict[str, Any]) -> str:
     parts = [
         document["verdict"],
         f"Test, mean ± standard deviation over {_many(document['seeds'], 'seed')}:",
-        _table(mean_rows(document)),
+        table(mean_rows(document)),
         "Difference in tail mAP, with patients and seeds both sampled; \\* leaves out 0. The first contrast is the "
         f"primary one, at {document['level']:.0%}; the others are adjusted for their number (Holm). `detectable`: the "
         "smallest difference that would probably have been found.",
-        _table(difference_rows(document)),
+        table(difference_rows(document)),
     ]
     if gates := gate_rows(document):
-        parts += ["Gates of the best epoch, mean ± standard deviation over seeds:", _table(gates)]
+        parts += ["Gates of the best epoch, mean ± standard deviation over seeds:", table(gates)]
     if unused := unused_modules(document):
         parts.append(unused)
     if edges := document.get("edges"):
         rows = [("graph", "edges", "of pairs")]
         rows += [(one["name"], str(one["edges"]), str(one["pairs"])) for one in edges]
-        parts += ["Edges of the label graph:", _table(rows)]
+        parts += ["Edges of the label graph:", table(rows)]
     if causes := document.get("causes"):
         parts += ["The causes that the paper gives, tested:", *causes_tables.answers(causes)]
-        parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, _table(rows))]
+        parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, table(rows))]
     if document["kind"] == "utility":
         from trcgl.study.utility_tables import sections  # it stands on this module
 
-        parts += [part for one in sections(document) for part in (f"{one.title}. {one.caption}:", _table(one.rows))]
+        parts += [part for one in sections(document) for part in (f"{one.title}. {one.caption}:", table(one.rows))]
     notes = [
         f"{name}, seed {seed}, diverged and is not averaged: {why}"
         for name, arm in document["arms"].items()
@@ -61,7 +61,7 @@ def looked_before(document: dict[str, Any]) -> str:
 
 def cost_markdown(cost: dict[str, Any]) -> str:
     """What every arm costs."""
-    return _table(cost_rows(cost)) + "\n"
+    return table(cost_rows(cost)) + "\n"
 
 
 def mean_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -156,12 +156,3 @@ def probability(p: float) -> str:
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)

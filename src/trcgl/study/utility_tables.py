@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 
 from trcgl.core import html
 from trcgl.core.html import INK, PALETTE
+from trcgl.evaluate.intervals import FEW
 from trcgl.study.tables import spread
 from trcgl.study.utility_report import at_chosen
 
 Rows = list[tuple[str, ...]]
-FEW = 20
-"""Test patients below which a finding is marked."""
 SERIES = {"drawn": ("tail", "o"), "duplicated": ("head", "s")}
 
 
