@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trcgl.evaluate.intervals import difference_interval, effective_patients, error_interval, interval
+from trcgl.evaluate.intervals import (
+    difference_interval,
+    effective_patients,
+    error_interval,
+    freedom_of_mean,
+    interval,
+)
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
 
@@ -42,6 +48,25 @@ def test_the_interval_covers_the_truth_in_92_to_98_percent_of_1000_data_sets(
 ):
     found = coverage(simulation, simulation.Setting(patients, prevalence, area, fixed), 1000, 1000)
     assert all(0.92 <= share <= 0.98 for share in found.values()), found
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_mean_covers_the_truth_as_often(simulation):
+    each = simulation.population(simulation._of_mean(20))
+    told = [simulation.mean_covered(seed, (20, 20), each, 1000) for seed in range(1000)]
+    shares = {name: np.mean([one[name][0] for one in told]) for name in each}
+    assert all(0.92 <= share <= 0.98 for share in shares.values()), shares
+
+
+def test_a_mean_has_as_many_degrees_of_freedom_as_what_varies_in_it():
+    rng = np.random.default_rng(0)
+    steady, shaky = rng.normal(0.5, 0.01, 500), rng.normal(0.5, 0.1, 500)
+    both, freedom = np.stack([steady, shaky], axis=1), np.array([100.0, 4.0])
+    assert 4 < freedom_of_mean(both, freedom) < 4.2  # nearly all that varies is the finding with five patients
+    assert freedom_of_mean(both[:, :1], freedom[:1]) == pytest.approx(100)
+    assert freedom_of_mean(np.stack([shaky, shaky], axis=1), np.array([10.0, 10.0])) == pytest.approx(20)
+    assert freedom_of_mean(np.ones((500, 2)), freedom) == 4
+    assert freedom_of_mean(both, np.array([100.0, 0.0])) == 0
 
 
 def test_an_interval_holds_its_estimate_and_stays_between_zero_and_one():

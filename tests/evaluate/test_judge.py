@@ -74,6 +74,17 @@ def test_an_undefined_metric_is_null_with_a_reason_and_leaves_the_mean():
     }
 
 
+def test_a_mean_over_a_finding_with_one_positive_patient_has_no_interval_but_a_reason():
+    scored = predictions()
+    truth = scored.truth.copy()
+    truth[:, SPACE.index("Hernia")] = 0
+    truth[4, SPACE.index("Hernia")] = 1
+    told = judge(dataclasses.replace(scored, truth=truth), SPACE, THRESHOLDS, split="test", replicates=200)
+    for one in (told["overall"]["mAP"], told["groups"]["tail"]["mAUC"]):
+        assert one["value"] > 0 and one["ci"] is None and "fewer than two positive patients" in one["why"]
+    assert told["groups"]["head"]["mAP"]["ci"] and told["overall"]["mECE"]["ci"]
+
+
 def test_a_finding_with_fewer_than_20_positive_patients_is_marked_and_counted_in_its_mean():
     told = judge(predictions(100), SPACE, THRESHOLDS, split="test", replicates=200)
     counted = {one: told["findings"][one]["positive_patients"] for one in SPACE.findings}

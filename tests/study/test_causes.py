@@ -290,8 +290,8 @@ def test_an_ablation_of_phantoms_tests_both_causes_and_says_the_same_again(tmp_p
     cut = made["kinds"]["area"]
     assert {*cut["positives"], *cut["left_out"]} == set(open_dataset(data).space.in_group("tail"))
     assert set(cut["left_out"]) <= {"calcified densities"}  # many of its dots are smaller than a pixel of 32
-    assert made["partners"]["pneumoperitoneo"]["finding"] == "Support Devices"
-    counted = made["kinds"]["redrawn"]["positives"]["pneumoperitoneo"]
+    assert made["partners"]["Subcutaneous Emphysema"]["finding"] == "Support Devices"
+    counted = made["kinds"]["redrawn"]["positives"]["Subcutaneous Emphysema"]
     assert counted["with"] == counted["without"] >= 15
     assert all(one["interval"] for one in made["contrasts"])
     assert len(answers(made)) >= 3 and len(list(sections(made))) >= 5
