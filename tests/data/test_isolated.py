@@ -1,6 +1,7 @@
 """Answers from a process that may crash or hang."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from tests.data.dicom_files import dicom
 from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.data import file_process
 from trcgl.data.file_process import FileProcess
 from trcgl.data.isolated import IsolatedProcess
 from trcgl.data.radiograph import DAMAGED, Limits, fit_square, read_radiograph
@@ -92,6 +94,26 @@ def test_a_hanging_file_ends_in_time_and_the_next_one_is_read(process, picture, 
 def test_a_process_that_cannot_be_started_is_no_fault_of_the_file():
     with pytest.raises(DataError, match=r"trcgl\.no_such_module\) cannot be started"):
         IsolatedProcess("trcgl.no_such_module", 6.0).ask(b"")
+
+
+def test_a_reader_whose_own_process_cannot_be_started_blames_no_file(process, picture, monkeypatch):
+    def fails(*_, **__):
+        raise DataError("a process for decoding cannot be started")
+
+    monkeypatch.setattr(file_process, "read_bytes", fails)
+    answer = file_process._answer(json.dumps({"shapes": [], "path": str(picture)}).encode())
+    monkeypatch.setattr(process, "ask", lambda _: answer)
+    with pytest.raises(DataError, match="cannot be started"):
+        process.read(picture, [(16, "letterbox")])
+
+
+def test_a_machine_without_room_for_a_process_is_no_fault_of_the_file(process, picture, monkeypatch):
+    def fails(*_, **__):
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fails)
+    with pytest.raises(DataError, match="cannot be started"):
+        process.read(picture, [(16, "letterbox")])
 
 
 def test_closing_kills_what_the_process_does(process, picture):

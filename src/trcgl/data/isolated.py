@@ -2,9 +2,9 @@
 
 The process is a module of this package that calls `serve`. It is started with the first question, answers one after
 another, and ends with its parent: at once while it waits for a question, and when its time is over while it works on
-one. A message is its length in eight bytes and its content. A question is two messages, the seconds that it may take and
-what is asked; an answer begins with a zero byte, or with a one and the reason why there is none. Nothing is unpickled
-on either side.
+one. A message is its length in eight bytes and its content. A question is two messages, the seconds that it may take
+and what is asked; an answer begins with a zero byte, or with a one and the reason why there is none. Nothing is
+unpickled on either side.
 """
 
 import atexit
@@ -105,18 +105,18 @@ class IsolatedProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self._bury()
-        atexit.register(self.close)
-        self._process = subprocess.Popen(
-            # -P: a module that lies in the current folder must not take the place of the interpreter's.
-            [sys.executable, "-P", "-m", self._module, *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=None if _serving else 0,  # so that what it starts dies with it
-        )
         try:
+            self._process = subprocess.Popen(
+                # -P: a module that lies in the current folder must not take the place of the interpreter's.
+                [sys.executable, "-P", "-m", self._module, *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                process_group=None if _serving else 0,  # so that what it starts dies with it
+            )
+            atexit.register(self.close)
             self._exchange(None, _START_SECONDS)
-        except Lost as error:
+        except (OSError, Lost) as error:
             raise DataError(
                 f"a process for decoding (python -m {self._module}) cannot be started. Is memory short? `trcgl doctor` "
                 "shows what this machine has."
