@@ -95,6 +95,20 @@ def test_the_package_runs_as_a_module():
     assert done.stdout.startswith("trcgl 0.")
 
 
+def test_processes_that_it_starts_run_no_module_of_the_current_folder(tmp_path):
+    script = tmp_path / "bin" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import multiprocessing, sys; from trcgl.cli import main\n"
+        "if __name__ == '__main__':\n"
+        "    main(['doctor', '--help'])\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "    process.start(), process.join(), sys.exit(process.exitcode)\n"
+    )
+    (tmp_path / "struct.py").write_text("raise SystemExit(3)")
+    assert subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in VERBS:
         print(f"trcgl: unknown verb {name!r}; there are {', '.join(VERBS)}.", file=sys.stderr)
         return 2
+    # In no process that is started for the work may a module of the current folder take the interpreter's place.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         with _terminable():
             done = _run(name, [one for one in rest if one != "--json"])

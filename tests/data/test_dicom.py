@@ -19,7 +19,9 @@ from pydicom.uid import (
 )
 
 from tests.data.dicom_files import dicom, jpeg, lut, packed, with_frame
-from trcgl.core.errors import UnreadableImage
+from trcgl.core.errors import DataError, UnreadableImage
+from trcgl.data import dicom as dicom_reader
+from trcgl.data.gdcm_process import GdcmProcess
 from trcgl.data.radiograph import read_bytes
 
 
@@ -69,6 +71,13 @@ def test_a_file_that_would_kill_the_decoder_is_refused_and_the_next_one_is_read(
         except UnreadableImage as error:
             assert "damaged.dcm" in str(error)
     assert read_bytes(content, "whole.dcm").pixels.max() == 255
+
+
+def test_a_decoder_that_cannot_be_started_is_no_fault_of_the_file(ramp, tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom_reader, "_gdcm", GdcmProcess())
+    monkeypatch.setattr(dicom_reader._gdcm, "_module", "trcgl.no_such_module")
+    with pytest.raises(DataError, match="cannot be started"):
+        read_bytes(packed(dicom(ramp), gdcm.TransferSyntax.JPEGLSLossless, tmp_path), "whole.dcm")
 
 
 def test_lossy_jpeg_is_read_to_within_its_loss():
@@ -175,6 +184,16 @@ def test_padding_is_black_and_takes_no_part_in_the_range(ramp, photometric):
     read = read_bytes(dicom(padded, PixelPaddingValue=4000, PhotometricInterpretation=photometric), "collimated.dcm")
     assert not read.pixels[:8].any()
     assert read.pixels[8:].max() == 255
+
+
+@pytest.mark.parametrize(
+    "elements", [{"RescaleSlope": "1", "RescaleIntercept": "0"}, {"WindowCenter": "128", "WindowWidth": "256"}]
+)
+def test_eight_bits_are_kept_as_they_are_but_stretched_after_a_rescale_or_a_window(elements):
+    stored = np.linspace(60, 120, 64, dtype=np.uint8).reshape(8, 8)
+    np.testing.assert_array_equal(read_bytes(dicom(stored, bits=8), "plain.dcm").pixels, stored)
+    stretched = read_bytes(dicom(stored, bits=8, **elements), "window.dcm").pixels
+    assert (stretched.min(), stretched.max()) == (0, 255)
 
 
 @pytest.mark.parametrize(

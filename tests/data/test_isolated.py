@@ -1,7 +1,11 @@
 """Answers from a process that may crash or hang."""
 
 import io
+import json
 import os
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -10,6 +14,7 @@ from PIL import Image
 
 from tests.data.dicom_files import dicom
 from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.data import file_process
 from trcgl.data.file_process import FileProcess
 from trcgl.data.isolated import IsolatedProcess
 from trcgl.data.radiograph import DAMAGED, Limits, fit_square, read_radiograph
@@ -91,8 +96,85 @@ def test_a_process_that_cannot_be_started_is_no_fault_of_the_file():
         IsolatedProcess("trcgl.no_such_module", 6.0).ask(b"")
 
 
+def test_a_reader_whose_own_process_cannot_be_started_blames_no_file(process, picture, monkeypatch):
+    def fails(*_, **__):
+        raise DataError("a process for decoding cannot be started")
+
+    monkeypatch.setattr(file_process, "read_bytes", fails)
+    answer = file_process._answer(json.dumps({"shapes": [], "path": str(picture)}).encode())
+    monkeypatch.setattr(process, "ask", lambda _: answer)
+    with pytest.raises(DataError, match="cannot be started"):
+        process.read(picture, [(16, "letterbox")])
+
+
+def test_a_machine_without_room_for_a_process_is_no_fault_of_the_file(process, picture, monkeypatch):
+    def fails(*_, **__):
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", fails)
+    with pytest.raises(DataError, match="cannot be started"):
+        process.read(picture, [(16, "letterbox")])
+
+
 def test_closing_kills_what_the_process_does(process, picture):
     process.read(picture, [(16, "letterbox")])
     child = process._process
     process.close()
     assert child.wait(60) != 0
+
+
+def test_modules_of_the_current_folder_are_not_run(process, picture, tmp_path, monkeypatch):
+    (tmp_path / "struct.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert process.read(picture, [(16, "letterbox")]).kind == "png"
+
+
+def test_the_answer_to_a_question_that_was_broken_off_is_not_given_to_the_next(process, picture, tmp_path):
+    other = tmp_path / "other.png"
+    Image.new("L", (16, 16), 77).save(other)
+    process.start()
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("trcgl.data.isolated._receive", _interrupted)
+        process.read(picture, [(16, "letterbox")])
+    assert (process.read(other, [(16, "letterbox")]).pictures[0] == 77).all()
+
+
+def _interrupted(stream):
+    raise KeyboardInterrupt
+
+
+def test_a_closed_process_leaves_no_open_file(process, picture):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        process.read(picture, [(16, "letterbox")])
+        process.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    process.close()  # nothing is left to do
+
+
+def test_closing_ends_a_question_in_work(process, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    process.start()
+    threading.Timer(0.5, process.close).start()
+    with pytest.raises(UnreadableImage, match="its decoder crashed"):
+        process.read(tmp_path / "pipe", [(16, "letterbox")])
+    assert process.pid is None
+
+
+def test_a_hanging_process_ends_in_time_when_its_parent_was_killed(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code = (
+        "import sys; from pathlib import Path; from trcgl.data.file_process import FileProcess;"
+        "FileProcess(2.0).read(Path(sys.argv[1]), [])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, pipe], stderr=subprocess.DEVNULL) as parent:
+        question = os.open(pipe, os.O_WRONLY)  # waits until the process reads
+        parent.kill()
+    try:
+        with pytest.raises(BrokenPipeError):  # nobody reads any more
+            for _ in range(200):
+                os.write(question, b"x")
+                time.sleep(0.1)
+    finally:
+        os.close(question)

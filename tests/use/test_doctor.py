@@ -8,6 +8,7 @@ import pytest
 
 from trcgl import cli
 from trcgl.core import machine
+from trcgl.core.errors import DataError
 from trcgl.data import dicom
 from trcgl.use import doctor as module
 from trcgl.use.doctor import DICOM_SYNTAXES, EXTRAS, UNREAD, doctor, in_words
@@ -46,6 +47,14 @@ def test_a_file_of_every_kind_is_read_but_for_the_one_that_has_no_free_decoder(t
 
 def test_a_decoder_that_gives_wrong_pixels_is_told_as_missing(monkeypatch):
     monkeypatch.setattr(dicom._gdcm, "pixels", lambda content: np.zeros((16, 16), np.uint16))
+    assert not module.decoders()["DICOM JPEG lossless"]
+
+
+def test_a_decoder_that_cannot_be_started_is_told_as_missing(monkeypatch):
+    def fails(content):
+        raise DataError("a process for decoding cannot be started")
+
+    monkeypatch.setattr(dicom._gdcm, "pixels", fails)
     assert not module.decoders()["DICOM JPEG lossless"]
 
 

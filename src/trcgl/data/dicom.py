@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Num
 
-from trcgl.core.errors import UnreadableImage
+from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.data.gdcm_process import GdcmProcess
 from trcgl.data.radiograph import DAMAGED, Limits, check_pixels, strict_pillow
 
@@ -49,6 +49,7 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
 
     Raises:
         UnreadableImage: pydicom or the decoder is missing, or the file is damaged, deflated, multi-frame or color.
+        DataError: a process for decoding cannot be started.
     """
     try:
         import pydicom
@@ -72,7 +73,7 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
             values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset))
             inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
             return DicomPixels(values, _padding(stored, dataset), inverted)
-    except UnreadableImage:
+    except (DataError, UnreadableImage):
         raise
     except Exception as error:  # pydicom and the decoders behind it raise errors of every kind on damaged files
         raise UnreadableImage(f"{name}: {DAMAGED}") from error

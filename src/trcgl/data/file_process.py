@@ -17,11 +17,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from trcgl.core.errors import TooLarge, UnreadableImage
+from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.data.isolated import IsolatedProcess, Lost, serve
 from trcgl.data.radiograph import DAMAGED, Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
 
 _READY = "ready"
+_REFUSALS = {kind.__name__: kind for kind in (UnreadableImage, TooLarge, DataError)}
 SECONDS = 180.0
 """What one file may take; more than gdcm's process inside may, whose own message says more."""
 
@@ -109,8 +110,8 @@ class FileProcess(IsolatedProcess):
             raise UnreadableImage(f"{asked['path'] or asked['name']}: {DAMAGED}") from error
         head, _, rest = answer.partition(b"\n")
         told = json.loads(head)
-        if reason := told.get("unreadable"):
-            raise (TooLarge if told["too_large"] else UnreadableImage)(reason)
+        if reason := told.get("refused"):
+            raise _REFUSALS[reason](told["message"])
         parts = _split(rest, told["lengths"])
         pictures = tuple(np.frombuffer(next(parts), np.uint8).reshape(size, size) for size, _ in shapes)
         return ReadFile(
@@ -135,8 +136,8 @@ def _answer(question: bytes) -> bytes:
     asked = json.loads(head)
     try:
         told, parts = _read_file(asked, content)
-    except UnreadableImage as error:
-        told, parts = {"unreadable": str(error), "too_large": isinstance(error, TooLarge)}, []
+    except tuple(_REFUSALS.values()) as error:
+        told, parts = {"refused": type(error).__name__, "message": str(error)}, []
     return b"\n".join([json.dumps(told | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
 
 

@@ -1,8 +1,10 @@
 """Work on untrusted files in a process of its own, so that a crash or a hang costs one answer and not the program.
 
 The process is a module of this package that calls `serve`. It is started with the first question, answers one after
-another, and ends with its parent. A message is its length in eight bytes and its content; an answer begins with a zero
-byte, or with a one and the reason why there is none. Nothing is unpickled on either side.
+another, and ends with its parent: at once while it waits for a question, and when its time is over while it works on
+one. A message is its length in eight bytes and its content. A question is two messages, the seconds that it may take
+and what is asked; an answer begins with a zero byte, or with a one and the reason why there is none. Nothing is
+unpickled on either side.
 """
 
 import atexit
@@ -11,14 +13,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from trcgl.core.errors import DataError
 
 _ANSWER, _REASON = b"\0", b"\1"
 _START_SECONDS, _END_SECONDS = 120.0, 5.0
+_ALONE_SECONDS = 3.0
+"""How long beyond its time the process works on a question when no parent ends it."""
 _serving = False
 """Whether this process is such a process itself."""
 
@@ -58,9 +62,8 @@ class IsolatedProcess:
         Raises:
             DataError: it cannot be started.
         """
-        with self._turn:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
+        with self._turn, self._buried_after_any_error():
+            self._start()
 
     def ask(self, question: bytes) -> bytes:
         """The answer to one question.
@@ -70,9 +73,8 @@ class IsolatedProcess:
             Lost: the process died of the question or took more than `seconds`; the next one starts another process.
             DataError: the process cannot be started.
         """
-        with self._turn:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
+        with self._turn, self._buried_after_any_error():
+            self._start()
             answer = self._exchange(question, self.seconds)
         if answer[:1] == _REASON:
             raise ValueError(answer[1:].decode())
@@ -82,22 +84,39 @@ class IsolatedProcess:
         """End the process, whatever it does; a later question starts another."""
         if (process := self._process) is not None:
             _kill(process)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_END_SECONDS)
+        # Whoever waits for an answer learns that the process is gone, and gives up the turn.
+        if self._turn.acquire(timeout=_END_SECONDS):
+            try:
+                self._bury()
+            finally:
+                self._turn.release()
+
+    @contextmanager
+    def _buried_after_any_error(self) -> Iterator[None]:
+        """Let no answer wait in the pipe of an exchange that was broken off: the next question would be given it."""
+        try:
+            yield
+        except BaseException:
+            self._bury()
+            raise
 
     def _start(self) -> None:
-        atexit.unregister(self.close)
-        atexit.register(self.close)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", self._module, *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            process_group=None if _serving else 0,  # so that what it starts dies with it
-        )
+        """Start the process, if it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._bury()
         try:
+            self._process = subprocess.Popen(
+                # -P: a module that lies in the current folder must not take the place of the interpreter's.
+                [sys.executable, "-P", "-m", self._module, *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                process_group=None if _serving else 0,  # so that what it starts dies with it
+            )
+            atexit.register(self.close)
             self._exchange(None, _START_SECONDS)
-        except Lost as error:
+        except (OSError, Lost) as error:
             raise DataError(
                 f"a process for decoding (python -m {self._module}) cannot be started. Is memory short? `trcgl doctor` "
                 "shows what this machine has."
@@ -113,23 +132,32 @@ class IsolatedProcess:
 
         watch = threading.Timer(seconds, stop)
         watch.daemon = True
-        watch.start()
         try:
+            watch.start()
             if question is not None:
+                _send(process.stdin, str(seconds).encode())
                 _send(process.stdin, question)
             return _receive(process.stdout)
         except (OSError, EOFError) as error:
-            self._bury(process)
             if late.is_set():
                 raise Late(f"took more than {seconds:g} s") from error
             raise Lost("crashed") from error
         finally:
             watch.cancel()
 
-    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+    def _bury(self) -> None:
+        """End the process, if there is one, and leave nothing of it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        atexit.unregister(self.close)
         _kill(process)
-        process.communicate()
-        self._process = None
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            with suppress(OSError):  # of a question that was not taken
+                pipe.close()
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
@@ -139,18 +167,22 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     # An interruption is the parent's to handle: a file must not count as damaged because the user pressed Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process, also where a decoder never comes back
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not mix with the answers
     _send(answers, _ANSWER)  # ready
     while True:
         try:
+            seconds = float(_receive(sys.stdin.buffer))
             question = _receive(sys.stdin.buffer)
         except EOFError:
             return
+        signal.setitimer(signal.ITIMER_REAL, seconds + _ALONE_SECONDS)
         try:
             told = _ANSWER + answer(question)
         except Exception as error:  # every reason goes back to the parent
             told = _REASON + (str(error) or type(error).__name__).encode()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _send(answers, told)
 
 

@@ -1,8 +1,9 @@
 """One file (PNG, JPEG or DICOM) to one grayscale picture, or `UnreadableImage` with the reason and the fix.
 
 Pixel rule: 8-bit files keep their values. Deeper files are stretched from the 0.5th to the 99.5th percentile of their
-own pixels, because archives differ in how many of the bits they use; the range is recorded. MONOCHROME1 is inverted
-once, after the VOI LUT. Alpha is dropped, color becomes luminance.
+own pixels, because archives differ in how many of the bits they use; the range is recorded. A DICOM file with a rescale
+or a window, even one that changes nothing, counts as deeper, whatever its bits. MONOCHROME1 is inverted once, after the
+VOI LUT. Alpha is dropped, color becomes luminance.
 
 Time and memory are bounded for any file: its size in bytes and its announced size in pixels are checked before any
 pixel is decoded. What a file is follows from its content, never from its name.
@@ -29,8 +30,8 @@ Fit = Literal["letterbox", "squash"]
 PERCENTILES = (0.5, 99.5)
 
 PIXEL_RULE = (
-    "8-bit files as they are; deeper files stretched from the 0.5th to the 99.5th percentile of their own pixels; "
-    "DICOM after modality LUT and VOI LUT or window, MONOCHROME1 inverted"
+    "8-bit files as they are; deeper files, and DICOM with a rescale or a window, stretched from the 0.5th to the "
+    "99.5th percentile of their own pixels; DICOM after modality LUT and VOI LUT or window, MONOCHROME1 inverted"
 )
 
 DAMAGED = (
@@ -99,6 +100,7 @@ def read_radiograph(
     Raises:
         UnreadableImage: the file is missing, empty, damaged, or no radiograph.
         TooLarge: it has too many bytes or pixels.
+        DataError: a process for decoding cannot be started.
     """
     return read_bytes(load_file(path, limits=limits), str(path), size=size, fit=fit, limits=limits)
 

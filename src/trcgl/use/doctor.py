@@ -151,13 +151,13 @@ def _met(requirement: Any) -> bool:
 
 
 def _reads(make: Any) -> bool:
-    from trcgl.core.errors import UnreadableImage
+    from trcgl.core.errors import DataError, UnreadableImage
     from trcgl.data.radiograph import read_bytes
     from trcgl.use.sample_files import is_picture
 
     try:
         return is_picture(read_bytes(make(), "sample").pixels)
-    except (ImportError, UnreadableImage):
+    except (ImportError, DataError, UnreadableImage):
         return False
 
 

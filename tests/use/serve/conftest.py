@@ -33,7 +33,7 @@ def visit(browser, url):
     """Open the page; at the end no script may have failed and no request may have gone elsewhere."""
     contexts, failures, requests = [], [], []
 
-    def opened(address=url, *, failing=False, ready="#samples button:enabled", **settings):
+    def opened(address=url, *, failing=False, ready="#samples button:enabled", script="", **settings):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
         contexts.append(context)
         page = context.new_page()
@@ -42,6 +42,7 @@ def visit(browser, url):
         page.on("pageerror", lambda error: failures.append(str(error)))
         # Chromium also tells of every status from 400 on, which is not a failure where the test provokes it.
         page.on("console", lambda said: said.type == "error" and not failing and failures.append(said.text))
+        page.add_init_script(script)
         page.goto(address)
         page.wait_for_selector(ready)
         return page

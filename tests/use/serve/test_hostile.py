@@ -208,13 +208,15 @@ def test_a_log_line_is_the_method_the_route_the_status_and_the_time(address):
     level = log.level
     log.setLevel(logging.INFO)
     try:
-        upload(address, png(), query="?maps=false&patient=Noether", name="Noether.png")
+        for query in ("?maps=false", "?patient=Noether"):
+            upload(address, png(), query=query, name="Noether.png")
         request(address, "BREW", "/Noether")
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
     lines = stream.getvalue().splitlines()
-    assert [line.split()[:3] for line in lines] == [["POST", "/v1/predict", "200"], ["OTHER", "other", "404"]]
+    told = [["POST", "/v1/predict", "200"], ["POST", "/v1/predict", "400"], ["OTHER", "other", "404"]]
+    assert [line.split()[:3] for line in lines] == told
     assert all(line.split()[4] == "ms" and len(line.split()) == 5 for line in lines)
 
 
@@ -251,8 +253,18 @@ def test_any_address_but_the_loopback_needs_a_token_of_some_length(tmp_path, mon
     assert access.token == "0123456789abcdef"
     assert {"radiology.example", socket.gethostname().lower()} <= access.names
     assert access.any_address
-    monkeypatch.setenv("TRCGL_TOKEN", "x" * 20)
+    monkeypatch.setenv("TRCGL_TOKEN", " " + "x" * 20 + "\n")
     assert access_of(ServeOptions(host="0.0.0.0")).token == "x" * 20
+
+
+@pytest.mark.parametrize("token", ["0123456789abcdeé", "0123456789abcdeŁ", "01234567\t89abcdef"])
+def test_a_token_that_a_browser_cannot_send_is_refused_at_the_start(token, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRCGL_TOKEN", token)
+    with pytest.raises(RecipeError, match="TRCGL_TOKEN: .*printable ASCII"):
+        access_of(ServeOptions())
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    with pytest.raises(RecipeError, match="printable ASCII"):
+        access_of(ServeOptions(token_file=tmp_path / "token"))
 
 
 def test_a_decoder_that_dies_or_hangs_costs_one_file(monkeypatch):

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -151,6 +152,11 @@ def test_every_error_is_json_and_repeats_nothing(address, method, path, status):
     assert b"script" not in body
 
 
+def test_a_misspelt_parameter_is_refused_and_not_passed_over(address):
+    status, _, told = upload(address, png(), query="?map=true")
+    assert (status, told["error"]["code"]) == (400, "bad_request")
+
+
 @pytest.mark.parametrize("path", ["/", "/v1/model", "/nothing", "/healthz", "/metrics", "/openapi.json"])
 def test_every_answer_forbids_what_a_page_does_not_need(address, path):
     _, headers, _ = request(address, path=path)
@@ -233,6 +239,20 @@ def test_the_bytes_of_uploads_that_wait_are_bounded():
         statuses = [one.result()[0] for one in waiting]
         assert set(statuses) == {200, 503}
         assert service.uploads.held == 0
+
+
+def test_an_upload_is_held_once():
+    content = bytes(2**20)
+    sent, kind = form(content)
+    tracemalloc.start()
+    try:
+        read = body._Form(kind)
+        read.feed(sent)
+        told = read.content()
+        assert told == content
+        assert tracemalloc.get_traced_memory()[0] < 1.5 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_defect_of_the_network_costs_its_batch_and_is_told_without_its_message(caplog):

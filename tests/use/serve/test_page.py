@@ -171,6 +171,9 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(visit, phantom, tmp_path):
         page.fill("#token-value", "not-the-right-token")
         page.click("#token button[type=submit]")
         page.wait_for_function("() => document.getElementById('token-text').textContent.includes('does not know')")
+        page.fill("#token-value", "no-header-carries-Ł")
+        page.click("#token button[type=submit]")
+        assert page.is_visible("#token") and page.locator("#token-value:invalid").count() == 1
         page.fill("#token-value", TOKEN)
         page.keyboard.press("Enter")
         page.wait_for_selector("#samples button:enabled")
@@ -178,6 +181,19 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(visit, phantom, tmp_path):
         page.reload()
         page.wait_for_selector("#samples button:enabled")
         assert page.is_hidden("#token") and page.evaluate("localStorage.length + document.cookie.length") == 0
+
+
+def test_without_storage_the_page_works_and_keeps_the_token_itself(visit, phantom, tmp_path):
+    denied = "{ get() { throw new DOMException('denied', 'SecurityError'); } }"
+    off = "".join(f"Object.defineProperty(window, '{one}Storage', {denied});" for one in ("session", "local"))
+    look(visit(script=off), phantom)
+    (tmp_path / "token").write_text(TOKEN)
+    with running(token_file=tmp_path / "token") as guarded:
+        page = visit(guarded, failing=True, ready="#token[open]", script=off)
+        page.fill("#token-value", TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#samples button:enabled")
+        look(page, phantom)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

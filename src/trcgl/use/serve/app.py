@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -34,7 +34,7 @@ _UPLOAD = {
     },
 }
 _REASONS = {
-    400: "not one file in the multipart field `file`",
+    400: "not one file in the multipart field `file`, or an unknown parameter",
     401: "the token is missing or wrong",
     403: "another site's page, or a host name that is not the server's",
     404: "nothing is there",
@@ -113,10 +113,10 @@ def _add_interface(app: FastAPI, service: Service) -> None:
     wrong = _errors(400, 401, 403, 408, 413, 415, 422, 503, 504)
 
     @app.post("/v1/predict", response_model=schemas.Prediction, responses=wrong, openapi_extra=_UPLOAD)
-    async def predict(request: Request, maps: bool = False) -> Response:
+    async def predict(request: Request, asked: Annotated[schemas.Asked, Query()]) -> Response:
         """Scores of one radiograph, ranked; with `maps`, where the network looked for each finding."""
         async with service.uploads.receive(request) as content:
-            return JSONResponse(await service.predict(content, maps=maps))
+            return JSONResponse(await service.predict(content, maps=asked.maps))
 
     @app.get("/healthz", response_model=schemas.Health)
     async def health() -> Response:

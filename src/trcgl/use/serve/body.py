@@ -114,12 +114,13 @@ class _Form:
             raise Problem(400, "bad_request", f"The multipart body is damaged. {_ADVICE}") from error
 
     def content(self) -> bytes:
-        """The file, after the last bytes."""
+        """The file, after the last bytes; it is handed over, and the form is empty."""
         if not self._complete:
             raise Problem(400, "bad_request", f"The multipart body ends too early, or is empty. {_ADVICE}")
         if not self._parts:
             raise Problem(400, "bad_request", f"No file was sent. {_ADVICE}")
-        return bytes(self._content)
+        content, self._content = bytes(self._content), bytearray()
+        return content
 
     def _part(self) -> None:
         self._parts += 1

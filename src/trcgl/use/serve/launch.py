@@ -97,7 +97,7 @@ def listen(run: Path, options: ServeOptions) -> Listening:
     """Bind the address and open the model.
 
     Raises:
-        RecipeError: the address needs a token, or the token is too short.
+        RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
         DataError: the address cannot be bound, the token's file cannot be read, or no decoder can be started.
         CheckpointError: the model folder is missing or damaged.
     """
@@ -118,7 +118,7 @@ def access_of(options: ServeOptions) -> Access:
     """Who may ask a server with these settings.
 
     Raises:
-        RecipeError: the address needs a token, or the token is too short.
+        RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
         DataError: the token's file cannot be read.
     """
     token, loopback = _token(options.token_file), _is_loopback(options.host)
@@ -138,12 +138,19 @@ def _token(file: Path | None) -> str | None:
         token = os.environ.get(TOKEN_VARIABLE)
     else:
         try:
-            token = file.read_text(encoding="utf-8").strip()
+            token = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: the token cannot be read ({error}). Write it into the file as text.") from error
-    if token is not None and len(token) < SHORTEST_TOKEN:
-        where = file or TOKEN_VARIABLE
+    if token is None:
+        return None
+    token, where = token.strip(), file or TOKEN_VARIABLE
+    if len(token) < SHORTEST_TOKEN:
         raise RecipeError(f"{where}: the token has less than {SHORTEST_TOKEN} characters. Use: openssl rand -hex 32")
+    if not (token.isascii() and token.isprintable()):
+        raise RecipeError(
+            f"{where}: the token has characters that a browser cannot send: only printable ASCII goes. Use: openssl "
+            "rand -hex 32"
+        )
     return token
 
 

@@ -1,13 +1,12 @@
 """HTTP/1.1 with the limits that uvicorn leaves to a proxy: how long a client may take for its headers, and to read."""
 
 import asyncio
-import json
-from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from trcgl.use.serve.problem import Code
+from trcgl.use.serve.guards import HEADERS
+from trcgl.use.serve.problem import Code, Problem
 
 HEADER_SECONDS = 10.0
 """What a client may take for the headers of a request."""
@@ -78,17 +77,10 @@ class BoundedProtocol(H11Protocol):
             self._refuse(408, "timeout", "The headers of the request took too long. Send it again.")
 
     def _refuse(self, status: int, code: Code, message: str) -> None:
-        body = json.dumps({"error": {"code": code, "message": message}}).encode()
-        headers: list[tuple[str, Any]] = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-            ("x-content-type-options", "nosniff"),
-            ("cache-control", "no-store"),
-        ]
-        if status == 503:
-            headers.append(("retry-after", "2"))
+        response = Problem(status, code, message).response()
+        response.headers.update({**HEADERS, "connection": "close"})
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            start = h11.Response(status_code=status, headers=response.raw_headers)
+            for event in (start, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

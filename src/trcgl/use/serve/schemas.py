@@ -1,13 +1,20 @@
-"""What the interface answers, as GET /openapi.json describes it."""
+"""What the interface is asked and answers, as GET /openapi.json describes it."""
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from trcgl.use.serve.problem import Code
 
 GroupName = Literal["head", "medium", "tail"]
 MapKind = Literal["attention", "grad_cam"]
+
+
+class Asked(BaseModel):
+    """Parameters of POST /v1/predict."""
+
+    model_config = ConfigDict(extra="forbid")
+    maps: bool = False
 
 
 class ServedFinding(BaseModel):

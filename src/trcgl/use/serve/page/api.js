@@ -13,6 +13,8 @@ const TITLES = {
 };
 const PASSING = ["busy", "timeout", "unauthorized", "unreachable", "failed"];
 
+let token = stored();
+
 /** What went wrong, and whether the same request may succeed later. */
 export class Problem extends Error {
   constructor(code, message) {
@@ -39,16 +41,33 @@ export async function predict(file, signal, askToken) {
 
 async function ask(path, options, askToken) {
   for (;;) {
-    const token = sessionStorage.getItem(TOKEN);
-    const answer = await send(path, token ? { ...options, headers: { Authorization: `Bearer ${token}` } } : options);
+    const tried = token;
+    const answer = await send(path, tried ? { ...options, headers: { Authorization: `Bearer ${tried}` } } : options);
     if (answer.ok) return answer;
     const problem = await told(answer);
     if (answer.status !== 401) throw problem;
     // Another request may have been given the token in the meantime.
-    if (sessionStorage.getItem(TOKEN) !== token) continue;
-    const given = await askToken(token !== null);
+    if (token !== tried) continue;
+    const given = await askToken(tried !== null);
     if (given === null) throw problem;
+    keep(given);
+  }
+}
+
+function stored() {
+  try {
+    return sessionStorage.getItem(TOKEN);
+  } catch {
+    return null; // storage is switched off: the token lasts as long as the page
+  }
+}
+
+function keep(given) {
+  token = given;
+  try {
     sessionStorage.setItem(TOKEN, given);
+  } catch {
+    // as above
   }
 }
 
