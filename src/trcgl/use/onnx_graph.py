@@ -114,7 +114,7 @@ def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
     largest = dict.fromkeys(names, 0.0)
     for batch in track(BATCHES, what="comparing ONNX with PyTorch"):
