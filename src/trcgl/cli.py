@@ -77,8 +77,8 @@ def overview() -> str:
             *(f"  trcgl {name:<15} {verb.what}" for name, verb in VERBS.items()),
             "",
             "Every verb takes --help, and --json for one machine-readable object on stdout. The same command again",
-            "resumes; explain begins anew. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect",
-            "of trcgl.",
+            "resumes; explain begins anew. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a",
+            "defect of trcgl.",
             RESEARCH_USE,
         ]
     )

@@ -1,6 +1,5 @@
 """Scoring an exported folder: the same scores, from ONNX Runtime where it is there."""
 
-import os
 import shutil
 import sys
 
@@ -43,15 +42,6 @@ def test_the_graph_is_what_scores(export_folder, monkeypatch):
 
 def test_an_ensemble_may_have_both(evaluated, export_folder):
     assert engines(load_ensemble([export_folder, evaluated])) == ["ONNX Runtime", "PyTorch"]
-
-
-def test_a_folder_may_have_a_name_that_is_not_utf_8(export_folder, tmp_path):
-    folder = tmp_path / os.fsdecode(b"M\xfcller")
-    try:
-        shutil.copytree(export_folder, folder)
-    except OSError:
-        pytest.skip("this file system takes names in UTF-8 alone")
-    assert engines(load_ensemble([folder])) == ["ONNX Runtime"]
 
 
 def test_without_onnx_runtime_pytorch_scores(export_folder, monkeypatch):

@@ -59,8 +59,7 @@ def over_onnx(model: LoadedModel, folder: Path, threads: int) -> LoadedModel:
     options.intra_op_num_threads = threads
     # Threads that wait for work in a loop take the CPU from the processes that decode files.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # By its content, as a path that is not UTF-8 is refused; a file has less than 2 GiB.
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return OnnxModel(
         **{one.name: getattr(model, one.name) for one in fields(LoadedModel)}, session=session, threads=threads
     )
