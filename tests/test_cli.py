@@ -145,7 +145,7 @@ def test_a_misspelled_flag_is_answered_with_the_flag_that_was_meant(capsys):
     [
         (DataError("row 3 is odd. Mend it."), 2, "trcgl describe: row 3 is odd. Mend it."),
         (Interrupted(signal.SIGTERM, "saved"), 143, "trcgl describe: saved"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command again goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command again finishes"),
         (OSError(errno.ENOSPC, "No space left on device", "out.npy"), 2, "out.npy: No space left on device"),
         (ZeroDivisionError("x"), 1, "this is a defect of trcgl"),
     ],
@@ -190,6 +190,15 @@ def test_json_prints_one_object_and_nothing_else_on_stdout(pretend, capsys):
     assert json.loads(capsys.readouterr().out) == {**result, "flag": 2}
     assert cli.main(["describe"]) == 0
     assert capsys.readouterr().out == "three images\n"
+
+
+def test_a_path_that_is_not_utf_8_can_be_told(pretend, capsys):
+    path = os.fsdecode(b"M\xfcller")
+    pretend(lambda: Done({"out": path}, path))
+    assert cli.main(["describe"]) == 0
+    assert capsys.readouterr().out == "M\\udcfcller\n"
+    assert cli.main(["describe", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": path}
 
 
 def test_a_verb_may_go_on_after_its_result_is_printed_until_it_is_stopped(pretend, capsys):

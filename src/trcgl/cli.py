@@ -5,6 +5,7 @@ Results go to stdout, in words or with `--json` as one object; progress and mess
 
 import errno
 import inspect
+import io
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect of trcgl.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be UTF-8, and is told all the same
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(overview())
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(name, str(error), 2)
     except (Interrupted, KeyboardInterrupt) as stop:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
-        return _say(name, str(stop) or "interrupted; the same command again goes on.", 128 + number)
+        return _say(name, str(stop) or "interrupted; the same command again finishes the work.", 128 + number)
     except SystemExit as stop:  # help, or flags that do not parse
         return stop.code if isinstance(stop.code, int) else 2
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -76,7 +79,8 @@ def overview() -> str:
             *(f"  trcgl {name:<15} {verb.what}" for name, verb in VERBS.items()),
             "",
             "Every verb takes --help, and --json for one machine-readable object on stdout. The same command again",
-            "resumes. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect of trcgl.",
+            "resumes; explain begins anew. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a",
+            "defect of trcgl.",
             RESEARCH_USE,
         ]
     )
@@ -114,7 +118,7 @@ def _terminable() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise Interrupted(number, "terminated; the same command again goes on.")
+        raise Interrupted(number, "terminated; the same command again finishes the work.")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.verb import Done
+from trcgl.verb import Done, say_uncalibrated
 
 EXAMPLE = "trcgl explain run scans/ --out explained"
 
@@ -28,7 +28,7 @@ def explain(
     Args:
         run: A run folder, or a model folder.
         paths: Files (PNG, JPEG, DICOM) and folders of them; or one dataset folder for the gallery of its split.
-        out: The folder to write.
+        out: The folder to write; the same command again begins anew.
         maps: Attention of the head, Grad-CAM, or attention where the head has it and uses it.
         findings: Which findings to draw; by default those that the model calls, then the highest scores.
         top: How many findings to draw by default; in a gallery, examples of each finding and outcome.
@@ -51,25 +51,25 @@ def explain(
         files = find_files(paths)
         inputs = [fingerprint(name, path) for name, path in files.items()]
         told = explain(model, of_files(model, files), inputs, out, kind=kind, findings=findings, top=top)
-        return _explained(told, run)
+        return _explained(told, run, out)
     dataset = open_dataset(datasets[0])
     if images:
         phantom = dataset.info["source"] == "phantom"
         shots = of_rows(model, dataset, images)
         inputs = [f"{dataset.name}/{one}" for one in dict.fromkeys(images)]
         told = explain(model, shots, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
-        return _explained(told, run)
+        return _explained(told, run, out)
     from trcgl.use.gallery import gallery
 
     told = gallery(run, model, dataset, out, split=split, kind=kind, findings=findings, each=top)
     shown = len({one["finding"] for one in told["examples"]})
-    return Done(told, f"{len(told['examples'])} examples of {shown} findings\npage: {told['page']}")
+    return Done(told, f"{len(told['examples'])} examples of {shown} findings\npage: {out / told['page']}")
 
 
-def _explained(told: dict[str, Any], run: Path) -> Done:
+def _explained(told: dict[str, Any], run: Path, out: Path) -> Done:
     if not told["calibrated"]:
-        print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
+        say_uncalibrated(run)
     for one in told["unreadable"]:
         print(f"unreadable: {one['image_id']}: {one['reason']}", file=sys.stderr)
     count = f"{len(told['images']):,} radiographs explained, {len(told['unreadable']):,} unreadable"
-    return Done(told, f"{count}\npage: {told['page']}")
+    return Done(told, f"{count}\npage: {out / told['page']}")

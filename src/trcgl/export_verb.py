@@ -1,9 +1,8 @@
 """The verb that lets a model out of its run."""
 
-import sys
 from pathlib import Path
 
-from trcgl.verb import Done
+from trcgl.verb import Done, say_uncalibrated
 
 
 def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = None, private: bool = True) -> Done:
@@ -21,7 +20,7 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
 
     told = stage.export(run, out, onnx=onnx)
     if not told["calibrated"]:
-        print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
+        say_uncalibrated(run)
     address = hub.push(out, push, told["files"], private=private) if push else None
     lines = [f"model folder: {out} ({', '.join(told['files'])})"]
     if told["parity"]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.verb import Chosen, Done
+from trcgl.verb import Chosen, Done, say_uncalibrated
 
 if TYPE_CHECKING:
     from trcgl.use.scores import Scores
@@ -81,7 +81,7 @@ def _say(scores: "Scores", run: Path) -> None:
     if scores.of_phantoms:
         print("Trained on phantoms, not patients: the scores say nothing about a real chest.", file=sys.stderr)
     if not scores.calibrated:
-        print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
+        say_uncalibrated(run)
     if len(scores.models) > 1 or scores.tta or scores.by_study:
         print(
             "Thresholds were fitted on single images and models. These scores are means, of which fewer reach them.",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.verb import Chosen, Done
+from trcgl.verb import Chosen, Done, say_uncalibrated
 
 EXAMPLE = "trcgl serve run"
 
@@ -29,7 +29,7 @@ def serve(arguments: list[str]) -> Chosen:
         listening = listen(run, options)
         print(RESEARCH_USE, file=sys.stderr)
         if not listening.service.card["calibrated"]:
-            print(f"not calibrated, no thresholds: run `trcgl evaluate {run}` first for both.", file=sys.stderr)
+            say_uncalibrated(run)
         return Done(listening.to_dict(), f"{listening.url} (Ctrl-C stops)", listening.serve)
 
     command.__doc__ = """A page and an HTTP interface for one model, on this machine; nothing that is sent is kept.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
         if one.startswith(f"{flag}="):
             return one.removeprefix(f"{flag}=")
     return None
+
+
+def say_uncalibrated(folder: Path) -> None:
+    """Say on stderr what a model lacks before its evaluation; an exported folder cannot be evaluated itself."""
+    own = (folder / "run.json").is_file()
+    advice = f"run `trcgl evaluate {folder}` first for both." if own else "both come with the evaluation of its run."
+    print(f"not calibrated, no thresholds: {advice}", file=sys.stderr)
 
 
 def plain(command: Command) -> Callable[[list[str]], Chosen]:

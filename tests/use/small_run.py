@@ -36,6 +36,7 @@ def write_model(
     side=None,
     fit="letterbox",
     license="none",
+    vectors=None,
     seed=0,
 ):
     """A model folder; the weights of the head are drawn wide, so that scores differ between images and findings."""
@@ -56,6 +57,7 @@ def write_model(
         adjacency=graph,
         training_patient_digest="0" * 64,
         license=license,
+        vectors=vectors,
     )
     return folder
 

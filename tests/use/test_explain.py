@@ -1,6 +1,7 @@
 """Overlays, pages and the gallery, and localization on the boxes of a judged split."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -109,12 +110,45 @@ def test_a_folder_of_something_else_is_never_written_into(judged, scans, tmp_pat
         (["{dataset}", "--images", "a.png"], "has no image 'a.png'"),
         (["{dataset}", "--split", "test", "--findings", "Gout"], "unknown finding 'Gout'"),
         (["{scans}", "--top", "0"], "at least one finding"),
+        (["{dataset}", "--top", "0"], "at least one example"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(flags, message, judged, dataset, scans, tmp_path, capsys):
     given = [one.format(scans=scans, dataset=dataset) for one in flags]
     assert cli.main(["explain", str(judged[0]), *given, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()  # else it would refuse the command that is put right
+
+
+def test_maps_that_the_head_lacks_are_refused_before_a_folder_is_made(judged, dataset, scans, tmp_path):
+    linear = open_model(write_run_beside(dataset, tmp_path / "linear", head="linear"))
+    files, out = {"tall.png": scans / "tall.png"}, tmp_path / "out"
+    with pytest.raises(RecipeError, match="Ask for grad_cam"):
+        explain(linear, of_files(linear, files), list(files), out, kind="attention")
+    with pytest.raises(RecipeError, match="Ask for grad_cam"):
+        gallery(judged[0], linear, open_dataset(dataset), out, kind="attention")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["M" * 300, "ü" * 300])
+def test_names_are_shortened_to_what_a_file_system_takes(name, judged, scans, tmp_path):
+    model, out = open_model(judged[0]), tmp_path / "out"
+    files = {f"{name}/1.png": scans / "tall.png", f"{name}/2.png": scans / "a" / "wide.jpg"}
+    told = explain(model, of_files(model, files), list(files), out, top=1)
+    assert [one["image_id"] for one in told["images"]] == list(files)
+    assert len({one["figure"] for one in told["images"]}) == 2
+    assert all((out / path).is_file() for one in told["images"] for path in (one["figure"], *one["overlays"].values()))
+
+
+def test_the_folder_may_have_a_name_that_is_not_utf_8(judged, scans, tmp_path):
+    model, out = open_model(judged[0]), tmp_path / os.fsdecode(b"M\xfcller")
+    try:
+        out.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    files = {"tall.png": scans / "tall.png"}
+    told = explain(model, of_files(model, files), list(files), out, top=1)
+    assert told == json.loads((out / "explanation.json").read_text()) and (out / told["page"]).is_file()
 
 
 def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(judged, dataset, tmp_path):

@@ -16,7 +16,7 @@ import trcgl
 from tests.model.small_dataset import SPACE
 from tests.use.small_run import TEMPERATURE, THRESHOLDS, with_backbone, write_model
 from trcgl import cli
-from trcgl.core.errors import CheckpointError, RecipeError
+from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.run import read_json, write_json
 from trcgl.data.radiograph import fit_square, to_uint8
 from trcgl.use import export as stage
@@ -167,10 +167,10 @@ def test_an_export_of_another_model_is_refused(run, tmp_path):
         export(run, out, onnx=False)
 
 
-def test_paths_of_this_machine_stay_here(tmp_path):
-    weights = tmp_path / "anna-meier" / "weights.safetensors"
-    recipe = with_backbone("test_convnext", "linear", weights=str(weights))
-    write_model(tmp_path / "model", recipe, license="unknown")
+@pytest.mark.parametrize("weights", ["/data/anna-meier/weights.safetensors", "../../anna-meier/weights.safetensors"])
+def test_paths_of_this_machine_stay_here(weights, tmp_path):
+    recipe = with_backbone("test_convnext", "linear", weights=weights, label_text="../anna-meier/text")
+    write_model(tmp_path / "model", recipe, license="unknown", vectors=torch.zeros(len(SPACE.findings), 8))
     told = read_json(tmp_path / "model" / "model.json")
     drawn = {"folder": "../anna-meier/drawn", "digest": "0", "rows": 7}
     write_json(tmp_path / "model" / "model.json", {**told, "synthetic": drawn})
@@ -178,7 +178,32 @@ def test_paths_of_this_machine_stay_here(tmp_path):
     text = "".join((tmp_path / "out" / name).read_text() for name in ("model.json", "README.md", "DATA.md"))
     assert "anna-meier" not in text
     assert "weights.safetensors" in text and "7 images drawn by a generator" in text
+    told = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
+    assert (told["weights"], told["label_text"]) == ("weights.safetensors", "text")
     assert trcgl.load_model(tmp_path / "out").space == SPACE
+
+
+def test_a_text_model_of_the_hub_keeps_its_name(tmp_path):
+    recipe = with_backbone("test_convnext", "linear", label_text="lab/bio.text-1")
+    write_model(tmp_path / "model", recipe, vectors=torch.zeros(len(SPACE.findings), 8))
+    export(tmp_path / "model", tmp_path / "out", onnx=False)
+    told = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
+    assert (told["weights"], told["label_text"]) == ("none", "lab/bio.text-1")
+
+
+def test_a_mounted_folder_is_refused_before_the_work(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.ismount", lambda path: str(path) == str(tmp_path))
+    with pytest.raises(DataError, match="is a mounted folder, which no other can replace. Name a folder below it"):
+        export(run, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_evaluated_is_not_sent_to_evaluate(tmp_path, capsys):
+    model = write_model(tmp_path / "model", with_backbone("test_convnext", "linear"))
+    assert cli.main(["export", str(model), "--out", str(tmp_path / "out"), "--no-onnx"]) == 0
+    said = capsys.readouterr().err
+    assert "not calibrated, no thresholds: both come with the evaluation of its run." in said
+    assert "trcgl evaluate" not in said
 
 
 def test_the_model_card_says_how_good_on_what_and_for_what_not(exported):
@@ -218,7 +243,7 @@ def test_a_disk_that_fills_leaves_nothing_behind(run, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stage.shutil, "copyfile", full)
-    with pytest.raises(trcgl.core.errors.DataError, match="No space left on device"):
+    with pytest.raises(DataError, match="No space left on device"):
         export(run, tmp_path / "model", onnx=False)
     assert not list(tmp_path.iterdir())
 

@@ -1,6 +1,7 @@
 """Every head, and backbones of four families, as ONNX: the same logits and maps as PyTorch."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -121,3 +122,13 @@ def test_a_difference_at_one_batch_size_is_found(written, by):
     with pytest.raises(CheckpointError, match=r"at batch 8 its logits differ"):
         compare(Off(graph, by), path, 32)
     assert compare(Off(graph, 1e-5), path, 32)["largest_difference"]["logits"] < TOLERANCE
+
+
+def test_the_folder_may_have_a_name_that_is_not_utf_8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    model = load_model(write_model(tmp_path / "model", with_backbone("test_resnet", "linear", output_stride=8)))
+    assert write_onnx(model, folder / "model.onnx")["file"] == "model.onnx"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.use.small_run import THRESHOLDS, write_run
-from trcgl.core.errors import CheckpointError, DataError
+from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.use.inputs import find_files
 from trcgl.use.options import PredictOptions
 from trcgl.use.predict import predict
@@ -63,6 +63,42 @@ def test_unreadable_files_are_listed_with_a_reason_and_the_rest_is_done(run, sca
     assert set(reasons) == {"a/broken.png", "notes.txt"}
     assert reasons["notes.txt"].startswith("not a PNG, JPEG or DICOM file")
     assert not any(str(scans) in one for one in reasons.values())
+
+
+def test_a_folder_that_cannot_be_opened_is_named_among_the_unreadable(run, scans, monkeypatch):
+    listed = os.listdir
+
+    def refuse(folder):
+        if str(folder).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    scores = predict(run, [scans], PredictOptions(workers=1))
+    assert scores.table["image_id"].to_list() == ["3.png", "a/1.png", "a/2.png"]
+    assert scores.unreadable["image_id"].to_list() == ["a/broken.png", "b", "notes.txt"]
+
+
+def test_linked_folders_are_searched_and_links_in_a_circle_end(scans, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "4.png").touch()
+    (tmp_path / "elsewhere" / "back").symlink_to(scans)
+    (scans / "b" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert list(find_files([scans / "b"])) == [
+        "1.png",
+        "2.jpg",
+        "linked/4.png",
+        *(f"linked/back/{one}" for one in ("3.png", "a/1.png", "a/2.png", "a/broken.png", "notes.txt")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"workers": -1}, "--workers -1"), ({"batch_size": 0}, "--batch-size 0"), ({"seconds": 0.0}, "--seconds 0")],
+)
+def test_settings_that_can_do_nothing_are_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        PredictOptions(**settings)
 
 
 def test_ids_stay_apart_where_several_folders_hold_the_same_names(scans):
@@ -117,7 +153,8 @@ def test_the_ending_of_out_decides_the_format(ending, run, scans, tmp_path):
         table = pl.read_csv(out) if ending == ".csv" else pl.read_parquet(out)
         assert table.columns == scores.table.columns
         np.testing.assert_allclose(table["score/Mass"], scores.table["score/Mass"], atol=1e-6)
-        assert pl.read_csv(tmp_path / "scores.unreadable.csv")["image_id"].to_list() == ["a/broken.png", "notes.txt"]
+        listed = pl.read_csv(tmp_path / f"scores{ending}.unreadable.csv")
+        assert listed["image_id"].to_list() == ["a/broken.png", "notes.txt"]
 
 
 def test_csv_goes_to_the_screen_with_one_line_per_image(run, scans):

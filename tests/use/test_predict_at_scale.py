@@ -222,7 +222,7 @@ def test_after_an_interruption_no_file_is_scored_twice_and_the_bytes_are_the_sam
     assert counted.images == 7
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(one.name for one in tmp_path.glob("out*")) == (
-        [f"out{ending}"] if ending == ".json" else [f"out{ending}", "out.unreadable.csv"]
+        [f"out{ending}"] if ending == ".json" else [f"out{ending}", f"out{ending}.unreadable.csv"]
     )
 
 
@@ -247,6 +247,15 @@ def test_other_settings_or_changed_files_do_not_go_on_where_another_command_stop
         predict_to(out, run, [scans], PredictOptions(batch_size=3, **ONE))
 
 
+def test_an_interrupted_command_keeps_its_own_list_of_unreadable_files(run, scans, tmp_path, counted):
+    predict_to(tmp_path / "out.parquet", run, [scans / "0.png", scans / "notes.txt"], PredictOptions(**ONE))
+    listed = (tmp_path / "out.parquet.unreadable.csv").read_bytes()
+    interrupted(run, scans, tmp_path / "out.csv", counted)
+    _, written, _ = predict_to(tmp_path / "out.csv", run, [scans], PredictOptions(batch_size=3, **ONE))
+    assert tmp_path / "out.parquet.unreadable.csv" not in written
+    assert (tmp_path / "out.parquet.unreadable.csv").read_bytes() == listed
+
+
 @pytest.mark.parametrize("content", ["mine\n", "[1]\n", '"mine"\n', "{}\n[1]\n"])
 def test_a_file_of_the_name_of_the_journal_is_not_taken_for_one(run, scans, tmp_path, content):
     (tmp_path / "out.csv.partial").write_text(content)
@@ -261,11 +270,11 @@ def test_files_of_which_none_can_be_read_leave_nothing_behind(run, scans, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_in_the_command_line_says_that_the_same_command_goes_on(run, scans, tmp_path, counted, capsys):
+def test_ctrl_c_in_the_command_line_says_that_the_same_command_finishes(run, scans, tmp_path, counted, capsys):
     command = ["predict", str(run), str(scans), "--out", str(tmp_path / "out.csv"), "--batch-size", "3"]
     counted.stop_at = 2
     assert cli.main(command) == 130
-    assert "the same command again goes on" in capsys.readouterr().err
+    assert "the same command again finishes the work" in capsys.readouterr().err
     counted.stop_at = None
     assert cli.main(command) == 0
     assert "7 images scored, 1 file unreadable" in capsys.readouterr().out

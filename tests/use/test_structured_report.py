@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -143,6 +145,26 @@ def test_a_source_without_the_elements_costs_its_report_and_tells_no_value(run, 
     assert not hd.sr.srread(tmp_path / "sr" / "sub" / "b.dcm.sr.dcm").PatientID
     for text in (said.out, said.err, (tmp_path / "s.csv").read_text()):
         assert not any(secret in text for secret in (*PATIENT.values(), "Noether", "ACC-99", "1.2.7"))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_elements_that_break_the_standard_cost_their_report_alone_and_nothing_of_them_is_said(run, scans, tmp_path):
+    broken = {"PatientID": "MRN-1\\MRN-2", "StudyInstanceUID": "1.2.7\\1.2.8", "SOPInstanceUID": "MRN-4711/x"}
+    for keyword, value in broken.items():
+        (scans / f"{keyword}.dcm").write_bytes(study_file(3, 8, **{keyword: value}))
+    command = ["predict", str(run), str(scans), "--out", str(tmp_path / "s.csv"), "--sr", str(tmp_path / "sr")]
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-m", "trcgl", *command, "--workers", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    reports = json.loads(done.stdout)["reports"]
+    assert {Path(one).name for one in reports["written"]} >= {"a.dcm.sr.dcm", "b.dcm.sr.dcm"}
+    reasons = {one["name"]: one["reason"] for one in reports["failed"]}
+    for keyword in ("PatientID", "StudyInstanceUID"):
+        assert f"no SR, as {keyword} must not hold a backslash" in reasons[f"{keyword}.dcm"]
+    assert not any(secret in done.stdout + done.stderr for secret in ("MRN", "1.2.7", "1.2.8"))
 
 
 def test_images_of_two_patients_are_never_in_one_report(run, tmp_path):

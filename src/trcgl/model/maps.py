@@ -51,8 +51,7 @@ def maps(
             f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {model.image_size} x "
             f"{model.image_size}. Fit them to {model.image_size} pixels first."
         )
-    if kind == "attention":
-        _check_attention(model)
+    check_kind(model, kind)
     look = _attention if kind == "attention" else _grad_cam
     device = model.network.mean.device
     parts = [np.empty((0, len(model.space.findings), 1, 1), np.float32)] if not len(images) else []
@@ -82,7 +81,14 @@ def kinds(model: LoadedModel) -> tuple[Kind, ...]:
     return KINDS if best_kind(model) == "attention" else tuple(reversed(KINDS))
 
 
-def _check_attention(model: LoadedModel) -> None:
+def check_kind(model: LoadedModel, kind: Kind) -> None:
+    """Refuse maps that a model does not have.
+
+    Raises:
+        RecipeError: `attention` is asked of a head that has none, or does not use it.
+    """
+    if kind != "attention":
+        return
     name = model.info["recipe"]["model"]["head"]
     if not _has_maps(model):
         raise RecipeError(f"the head {name} has no attention maps. Ask for grad_cam, which every head has.")

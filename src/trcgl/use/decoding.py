@@ -16,6 +16,7 @@ def read_ahead(
     ahead: int,
     workers: int = 0,
     study: bool = False,
+    whole: bool = False,
     seconds: float = SECONDS,
 ) -> Generator[tuple[str, ReadFile | str], None, None]:
     """Every file in order, or the reason that it cannot be read.
@@ -28,6 +29,7 @@ def read_ahead(
         ahead: files that are decoded beyond the one that the caller has.
         workers: processes; 0 takes one per CPU.
         study: whether the digest of the study is wanted.
+        whole: whether the preview is, of all pixels of the file.
         seconds: what one file may take.
 
     Raises:
@@ -39,7 +41,7 @@ def read_ahead(
         name, path = file
         with pool.process() as process:
             try:
-                return name, process.read(path, shapes, study=study)
+                return name, process.read(path, shapes, study=study, whole=whole)
             except UnreadableImage as error:
                 return name, str(error).removeprefix(f"{path}: ")
 

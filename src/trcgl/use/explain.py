@@ -21,17 +21,17 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from trcgl.core import run
-from trcgl.core.errors import DataError, UnreadableImage
+from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.data.augment import at_size
-from trcgl.data.file_process import FileProcess
 from trcgl.data.manifest import label_array
 from trcgl.data.radiograph import Fit, Placement, at_most
 from trcgl.data.store import Dataset
 from trcgl.data.upsample import to_radiograph
 from trcgl.model.folder import LoadedModel, best_device, load_model, model_folder
-from trcgl.model.maps import Kind, best_kind, maps
+from trcgl.model.maps import Kind, best_kind, check_kind, maps
+from trcgl.use.decoding import read_ahead
 from trcgl.use.explained_page import ON_PAGE, Explained, figure, safe_name, write_page
 from trcgl.use.overlay import PAGE_SIDE, heat, jpeg, over, small_map
 
@@ -75,16 +75,14 @@ def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tupl
         files: image_id to path, of `trcgl.use.inputs.find_files`.
     """
     shape = model.image_size, cast(Fit, model.fit)
-    with closing(FileProcess()) as process:
-        for name, path in files.items():
-            try:
-                read = process.read(path, [shape], whole=True)
-            except UnreadableImage as error:
-                yield name, str(error).removeprefix(f"{path}: ")
-            else:
-                assert read.preview is not None
-                pixels = np.asarray(Image.open(io.BytesIO(read.preview)))
-                yield Shot(name, pixels, read.pictures[0], read.placements[0], None)
+    with closing(read_ahead(files.items(), [shape], ahead=BATCH, whole=True)) as reading:
+        for name, read in reading:
+            if isinstance(read, str):
+                yield name, read
+                continue
+            assert read.preview is not None
+            pixels = np.asarray(Image.open(io.BytesIO(read.preview)))
+            yield Shot(name, pixels, read.pictures[0], read.placements[0], None)
 
 
 def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iterator[Shot]:
@@ -106,12 +104,15 @@ def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iter
     labels = dict(zip(manifest["image_id"], label_array(manifest, dataset.space), strict=True))
     rows = dict(manifest.select("image_id", "row").iter_rows())
     known = {one: place for place, one in enumerate(dataset.space.findings)}
-    for name in dict.fromkeys(images):
+
+    def shot(name: str) -> Shot:
         pixels = np.array(store[rows[name]])
         square = at_size(torch.from_numpy(pixels)[None], model.image_size)[0].numpy()
         scale = model.image_size / len(pixels)
         own = [labels[name][known[one]] if one in known else np.nan for one in model.space.findings]
-        yield Shot(name, pixels, square, Placement(scale, scale, 0.0, 0.0), np.array(own))
+        return Shot(name, pixels, square, Placement(scale, scale, 0.0, 0.0), np.array(own))
+
+    return map(shot, dict.fromkeys(images))
 
 
 def check_fit(model: LoadedModel, dataset: Dataset) -> None:
@@ -161,6 +162,7 @@ def explain(
     if top < 1:
         raise DataError(f"--top {top}: at least one finding has to be drawn.")
     kind = kind or best_kind(model)
+    check_kind(model, kind)
     settings = {
         "weights_sha256": model.info["weights_sha256"],
         "kind": kind,
@@ -168,20 +170,22 @@ def explain(
         "top": top,
         "radiographs": run.digest(list(inputs)),
     }
-    run.claim(out, "settings.json", json.dumps(settings, indent=2) + "\n")
     unreadable: list[dict[str, str]] = []
     told: list[Explained] = []
     shown = track(shots, total=len(inputs), what="explaining radiographs")
     while part := list(islice(shown, BATCH)):
         unreadable += [{"image_id": one[0], "reason": one[1]} for one in part if isinstance(one, tuple)]
         if read := [one for one in part if isinstance(one, Shot)]:
+            if not told:  # a folder of which nothing comes would refuse the command that is put right
+                run.claim(out, "settings.json", json.dumps(settings, indent=2) + "\n")
             squares = np.stack([one.square for one in read])
             for shot, scores, grids in zip(read, model.score(squares), maps(model, squares, kind), strict=True):
                 drawn = wanted or _most_telling(model, scores, shot.truth, top)
                 told.append(_write(model, shot, scores, grids, drawn, out, len(told) + 1))
     if not told:
         raise DataError(f"not one of {len(inputs)} files can be read, the first because: {unreadable[0]['reason']}")
-    page = write_page(out / "explanation.html", told, model, kind, unreadable, phantom=phantom)
+    page = Path("explanation.html")
+    write_page(out / page, told, model, kind, unreadable, phantom=phantom)
     document = {
         "schema": SCHEMA,
         "kind": kind,

@@ -84,9 +84,11 @@ class Explained:
 
 
 def safe_name(name: str) -> str:
-    """A name as one part of a path on any system, without the ending of an image file."""
+    """A name as one part of a path on any system, without the ending of an image file; shortened where it is long."""
     name = re.sub(r"\.(png|jpe?g|dcm)$", "", name, flags=re.IGNORECASE)
-    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+    name = re.sub(r"[^\w.-]+", "_", name)
+    # A part has 255 bytes at most, and endings and names of temporary files are still to come.
+    return name.encode()[:200].decode(errors="ignore").strip(".") or "_"
 
 
 def figure(told: Explained, space: LabelSpace, thresholds: Mapping[str, float] | None) -> "Figure":
@@ -124,7 +126,7 @@ def write_page(
     unreadable: Sequence[Mapping[str, str]],
     *,
     phantom: bool,
-) -> Path:
+) -> None:
     """One self-contained page of the first `ON_PAGE` radiographs.
 
     Args:
@@ -136,7 +138,7 @@ def write_page(
         phantom: whether the images were drawn by a program.
     """
     shown = [one for one in told if one.layers]
-    body = _template().render(
+    body = template("explained.html.j2").render(
         shown=[_entry(one, model) for one in shown],
         left_out=len(told) - len(shown),
         unreadable=unreadable,
@@ -152,7 +154,6 @@ def write_page(
         style=STYLE + backgrounds(pictures),
     )
     run.write_text(path, page)
-    return path
 
 
 def backgrounds(pictures: Sequence[tuple[str, UInt8[np.ndarray, "_ _"]]]) -> str:
@@ -224,10 +225,11 @@ def _confidences(axes: "Axes", told: Explained, space: LabelSpace, thresholds: M
     axes.grid(axis="x")
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page of `trcgl.use`, which may write `{{ score | probability }}`."""
     environment = html.environment("trcgl.use")
     environment.filters["probability"] = probability
-    return environment.get_template("explained.html.j2")
+    return environment.get_template(name)
 
 
 def probability(value: float) -> str:

@@ -7,6 +7,7 @@ The folder holds `model.safetensors`, `model.json`, `model.onnx`, `score.py` (Nu
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from trcgl.use.cards import Origin, data_card, model_card, origin_of, score_scri
 from trcgl.use.onnx_graph import require_onnx, write_onnx
 
 SCHEMA = "trcgl.export/1"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _ALWAYS = ("model.safetensors", "model.json", "README.md", "DATA.md")
 _WITH_ONNX = ("model.onnx", "score.py")
 
@@ -41,11 +43,13 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
     Raises:
         CheckpointError: the model is missing or damaged, or its ONNX graph is not possible or differs from PyTorch.
         RecipeError: `out` is something else, or a package for ONNX is missing.
-        DataError: the disk is full or the folder cannot be written to.
+        DataError: the disk is full, the folder cannot be written to, or it is a mounted one.
     """
     if onnx:
         require_onnx()
     folder, out = model_folder(source), Path(out)
+    if os.path.ismount(out):
+        raise DataError(f"{out} is a mounted folder, which no other can replace. Name a folder below it.")
     model, origin = load_model(folder), origin_of(Path(source))
     info = _portable(model.info, origin)
     stored = _stored(out, info, onnx)
@@ -87,9 +91,12 @@ def _write(
 
 
 def _portable(info: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
-    """`model.json` with what the run knows beside it, and without paths of this machine."""
+    """`model.json` with what the run knows beside it; paths, which may hold a user's name, end as the file's name."""
     recipe = info["recipe"]
-    model = {**recipe["model"], **{one: _nameless(recipe["model"][one]) for one in ("weights", "label_text")}}
+    weights, text = Path(recipe["model"]["weights"]).name, recipe["model"]["label_text"]
+    if text is not None and not _HUB_NAME.fullmatch(text):
+        text = Path(text).name
+    model = {**recipe["model"], "weights": weights, "label_text": text}
     drawn = info.get("synthetic")
     return {
         **{name: value for name, value in info.items() if name != "onnx"},  # of a folder that was exported before
@@ -101,13 +108,6 @@ def _portable(info: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
             for name, told in origin.evaluations.items()
         },
     }
-
-
-def _nameless(value: str | None) -> str | None:
-    """The last part of a path, which may hold a user's name; a name on a hub stays as it is."""
-    if value is None or not (os.path.isabs(value) or os.path.exists(value)):
-        return value
-    return Path(value).name
 
 
 def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | None:

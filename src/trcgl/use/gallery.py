@@ -28,9 +28,9 @@ from trcgl.data.upsample import to_square
 from trcgl.evaluate.figures import in_order
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.model.folder import LoadedModel
-from trcgl.model.maps import Kind, best_kind, maps
+from trcgl.model.maps import Kind, best_kind, check_kind, maps
 from trcgl.use.explain import check_fit
-from trcgl.use.explained_page import KIND_WORDS, STYLE, backgrounds, probability
+from trcgl.use.explained_page import KIND_WORDS, STYLE, backgrounds, template
 from trcgl.use.overlay import HEAT_SIDE, PAGE_SIDE, heat_uri
 
 SCHEMA = "trcgl.gallery/1"
@@ -91,12 +91,16 @@ def gallery(
         DataError: the split was not judged, a finding is unknown, or the dataset holds labels only.
         RecipeError: the folder holds something else, or the head has no such maps.
     """
+    if each < 1:
+        raise DataError(f"--top {each}: at least one example has to be shown.")
+    dataset.require_images()
     check_fit(model, dataset)
     evaluation, predictions = _judged(Path(run_folder), dataset, split)
     space = predictions.space
     for one in findings:
         space.index(one)
     kind = kind or best_kind(model)
+    check_kind(model, kind)
     settings = {"weights_sha256": model.info["weights_sha256"], "dataset": dataset.name, "split": split, "kind": kind}
     run.claim(out, "settings.json", json.dumps(settings | {"findings": findings, "each": each}, indent=2) + "\n")
     thresholds = {one: evaluation["findings"][one]["threshold"] for one in space.findings}
@@ -106,7 +110,7 @@ def gallery(
     sections = [_section(name, space, evaluation, chosen, predictions) for name in names]
     page = html.page(
         f"Gallery of {Path(run_folder).resolve().name} on {dataset.name}, {split}",
-        _template().render(
+        template("gallery.html.j2").render(
             sections=sections,
             outcomes=TITLES,
             heats=heats,
@@ -126,7 +130,7 @@ def gallery(
         "kind": kind,
         "weights_sha256": model.info["weights_sha256"],
         "examples": [vars(one) for one in chosen],
-        "page": str(out / "gallery.html"),
+        "page": "gallery.html",
         "research_use": RESEARCH_USE,
     }
     run.write_json(out / "gallery.json", document)
@@ -173,7 +177,10 @@ def _looked(
     model: LoadedModel, dataset: Dataset, chosen: list[Example], kind: Kind
 ) -> tuple[dict[tuple[str, str], Markup], dict[str, np.ndarray]]:
     """The layer of every example by image and finding, and the picture of every image."""
-    store, images = dataset.require_images(), list(_places(chosen))
+    shown: dict[str, list[Example]] = {}
+    for one in chosen:
+        shown.setdefault(one.image_id, []).append(one)
+    store, images = dataset.require_images(), list(shown)
     held = dataset.manifest.filter(pl.col("image_id").is_in(images))
     rows = dict(held.select("image_id", "row").iter_rows())
     heats: dict[tuple[str, str], Markup] = {}
@@ -185,10 +192,9 @@ def _looked(
         grids: Float[np.ndarray, "images findings rows columns"] = maps(model, squares, kind)
         for image, pixels, grid in zip(part, stored, grids, strict=True):
             pictures[image] = at_most(pixels, PAGE_SIDE)
-            for one in chosen:
-                if one.image_id == image:
-                    values = to_square(grid[model.space.index(one.finding)], HEAT_SIDE)
-                    heats[image, one.finding] = Markup(heat_uri(values))
+            for one in shown[image]:
+                values = to_square(grid[model.space.index(one.finding)], HEAT_SIDE)
+                heats[image, one.finding] = Markup(heat_uri(values))
     return heats, pictures
 
 
@@ -221,9 +227,3 @@ def _section(
         "counts": dict(zip(OUTCOMES, map(int, counts), strict=True)),
         "examples": {one: [e for e in chosen if e.finding == finding and e.outcome == one] for one in OUTCOMES},
     }
-
-
-def _template() -> Any:
-    environment = html.environment("trcgl.use")
-    environment.filters["probability"] = probability
-    return environment.get_template("gallery.html.j2")

@@ -56,7 +56,8 @@ def find_inputs(
 def find_files(paths: Sequence[Path]) -> dict[str, Path]:
     r"""Image_id to file, in order of the image_id.
 
-    Names that are not UTF-8, as on old shares, have `\xfc` and the like in their image_id.
+    Names that are not UTF-8, as on old shares, have `\xfc` and the like in their image_id. Linked folders are searched;
+    a folder that cannot be listed is among the files, as one that cannot be read.
 
     Raises:
         DataError: no path was given, one does not exist, or a folder holds no file.
@@ -107,11 +108,18 @@ def _as_text(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
+    """The files in any depth; a folder that cannot be listed stands for them, and is named when its turn comes."""
+    whole = os.path.realpath(folder)
+    if whole in above:  # a link to a folder that it lies in
+        return []
+    try:
+        names = [one for one in os.listdir(folder) if not one.startswith(".")]
+    except OSError:
+        return [folder]
     found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [one for one in folders if not one.startswith(".")]
-        found += [Path(parent, one) for one in names if not one.startswith(".")]
+    for path in (folder / one for one in names):
+        found += _inside(path, above | {whole}) if os.path.isdir(path) else [path]
     return found
 
 

@@ -114,7 +114,8 @@ def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # By its content, as a path that is not UTF-8 is refused; it has less than `LARGEST` bytes.
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
     largest = dict.fromkeys(names, 0.0)
     for batch in track(BATCHES, what="comparing ONNX with PyTorch"):

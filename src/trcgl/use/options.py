@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from trcgl.core.errors import RecipeError
 from trcgl.data.file_process import SECONDS
 
 
@@ -28,3 +29,11 @@ class PredictOptions:
     """Processes that decode; 0 takes one per CPU."""
     seconds: float = SECONDS
     """What decoding one file may take, before it is listed as unreadable."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise RecipeError(f"--batch-size {self.batch_size}: give a number above 0.")
+        if self.workers < 0:
+            raise RecipeError(f"--workers {self.workers}: give 0 or more.")
+        if not self.seconds > 0:
+            raise RecipeError(f"--seconds {self.seconds}: give a number above 0.")

@@ -49,7 +49,7 @@ def predict(model: Path, paths: Sequence[Path], options: PredictOptions | None =
             or not one file can be read.
     """
     options = options or PredictOptions()
-    return _Command(model, paths, options).scores(Journal(None, {}))
+    return _Command(model, paths, options).scores(Journal(None, {}, ()))
 
 
 def predict_to(
@@ -76,7 +76,8 @@ def predict_to(
 
     Raises:
         CheckpointError: as in `predict`.
-        DataError: as in `predict`; or `out` is there, `sr` is not empty, or reports are asked of PNG or JPEG files.
+        DataError: as in `predict`; or `out` is there or in work by another process, `<out>.partial` is damaged, `sr` is
+            not empty, or reports are asked of PNG or JPEG files.
         RecipeError: `<out>.partial` is of other settings, or of files that changed since.
     """
     options, out = options or PredictOptions(), Path(out)
@@ -85,11 +86,12 @@ def predict_to(
     if sr is not None:
         check_reports(sr, command.inputs, by_study=command.by_study, resuming=journal_of(out).exists())
         refuse_pictures(command.inputs.files.items(), NEEDS_DICOM)
-    journal = Journal(journal_of(out), {**command.settings(), "sr": None if sr is None else str(sr)})
-    scores = command.scores(journal)
-    reports = Reports() if sr is None else write_reports(scores, command.inputs.files, sr)
-    written = write_scores(scores, out, format)
-    journal.remove()
+    settings = {**command.settings(), "sr": None if sr is None else str(sr)}
+    with closing(Journal(journal_of(out), settings, list(command.inputs.files))) as journal:
+        scores = command.scores(journal)
+        reports = Reports() if sr is None else write_reports(scores, command.inputs.files, sr)
+        written = write_scores(scores, out, format)
+        journal.remove()
     return scores, written, reports
 
 
@@ -126,8 +128,7 @@ class _Command:
 
     def scores(self, journal: Journal) -> Scores:
         """Score what the journal does not hold yet."""
-        options, done = self.options, sum(one.files for one in journal.batches)
-        todo = list(self.inputs.files.items())[done:]
+        options, todo = self.options, list(self.inputs.files.items())[journal.done :]
         reading = read_ahead(
             todo,
             self.models.shapes,

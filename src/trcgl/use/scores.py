@@ -108,7 +108,7 @@ def score_table(
 
 
 def write_scores(scores: Scores, out: Path, format: Format | None = None) -> list[Path]:
-    """Write the table, and beside it `<name>.unreadable.csv` where files could not be read (JSON holds both).
+    """Write the table, and beside it `<out>.unreadable.csv` where files could not be read (JSON holds both).
 
     Args:
         scores: what `predict` returned.
@@ -165,4 +165,4 @@ def journal_of(out: Path) -> Path:
 
 
 def _beside(out: Path) -> Path:
-    return out.with_name(f"{out.stem}.unreadable.csv")
+    return out.with_name(f"{out.name}.unreadable.csv")

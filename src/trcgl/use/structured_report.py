@@ -133,6 +133,9 @@ def _header(path: Path, name: str) -> "Dataset":
             header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
             header.decode()
             missing = [one for one in _NEEDED if not header.get(one)]
+            several = [
+                one for one in (*_NEEDED, "PatientID") if isinstance(header.get(one), pydicom.multival.MultiValue)
+            ]
             for keyword in _MAY_BE_EMPTY:
                 if keyword not in header:
                     setattr(header, keyword, None)
@@ -140,6 +143,8 @@ def _header(path: Path, name: str) -> "Dataset":
         raise DataError(f"{name}: its DICOM header cannot be read. Copy it again from the archive.") from None
     if missing:
         raise DataError(f"{name}: no SR without {', '.join(missing)}. Export it from the archive again.")
+    if several:
+        raise DataError(f"{name}: no SR, as {', '.join(several)} must not hold a backslash. Export it again.")
     return header
 
 
@@ -152,14 +157,13 @@ def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores
         raise DataError(
             f"{name}: no SR, as its images are of several patients or DICOM studies. Fuse by another column."
         )
-    content = _content(sources, row, scores)
     scheme = CodingSchemeIdentificationItem(SCHEME, name="Findings of the trcgl label space")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return hd.sr.ComprehensiveSR(
                 evidence=sources,
-                content=content,
+                content=_content(sources, row, scores),
                 series_instance_uid=hd.UID(),
                 series_number=1,
                 sop_instance_uid=hd.UID(),
