@@ -77,8 +77,19 @@ def test_another_dataset_is_judged_on_the_findings_that_both_have(judged, tmp_pa
     assert (out / "predictions" / "small-1-test.parquet").exists()
 
 
+def test_the_evaluation_of_a_dataset_with_the_same_name_is_not_overwritten(judged, tmp_path):
+    first, second = (write_dataset(tmp_path / one, seed=7, test=rows) for one, rows in (("a", 24), ("b", 30)))
+    evaluate_run(judged[0], dataset=first)
+    evaluate_run(judged[0], dataset=first)
+    path = judged[0] / "evaluation" / "small-7-test.json"
+    before = path.read_text()
+    with pytest.raises(DataError, match=r"another dataset called 'small-7'.*--name"):
+        evaluate_run(judged[0], dataset=second)
+    assert path.read_text() == before
+
+
 def test_another_dataset_without_a_common_finding_is_refused(judged, tmp_path):
-    other = write_dataset(tmp_path / "other", seed=1, findings=("A", "B", "C"))
+    other = write_dataset(tmp_path / "other", seed=2, findings=("A", "B", "C"))
     with pytest.raises(DataError, match="none of the model's findings"):
         evaluate_run(judged[0], dataset=other)
 

@@ -201,12 +201,22 @@ def _judge(run_folder: Path, own: Dataset, split: str, localization: bool) -> di
 
 def _judge_external(run_folder: Path, own: Dataset, other: Dataset, split: str, localization: bool) -> dict[str, Any]:
     refuse_overlap(own, other, split)
-    name = f"{other.name}-{split}"
+    name, digest = f"{other.name}-{split}", run.sha256_file(other.folder / "dataset.json")
+    _refuse_namesake(run_folder / "evaluation" / f"{name}.json", other, digest)
     predictions = score_split(run_folder, other, split, run_folder / "predictions" / f"{name}.parquet")
     located = _localization(run_folder, other, split, name, predictions.space) if localization else None
-    result = _write_evaluation(run_folder, predictions, split, name, located)
+    result = _write_evaluation(run_folder, predictions, split, name, located, dataset_digest=digest)
     write_report(run_folder, other, name)
     return result
+
+
+def _refuse_namesake(evaluation: Path, other: Dataset, digest: str) -> None:
+    """Keep the evaluation of another dataset that has the same name."""
+    if evaluation.exists() and run.read_json(evaluation).get("dataset_digest", digest) != digest:
+        raise DataError(
+            f"{evaluation} is of another dataset called {other.name!r}, or of {other.folder} as it was before. Give "
+            "each its own name (trcgl prepare ... --name NAME), or remove that file."
+        )
 
 
 def _localization(
@@ -234,7 +244,12 @@ def _localization(
 
 
 def _write_evaluation(
-    run_folder: Path, predictions: Predictions, split: str, name: str, located: dict[str, Any] | None
+    run_folder: Path,
+    predictions: Predictions,
+    split: str,
+    name: str,
+    located: dict[str, Any] | None,
+    **more: str,
 ) -> dict[str, Any]:
     settings = _recipe(run_folder).evaluate
     model = load_model(run_folder / "model")
@@ -247,7 +262,7 @@ def _write_evaluation(
         replicates=settings.replicates,
         seed=settings.bootstrap_seed,
     )
-    result |= {"localization": located} if located else {}
+    result |= more | ({"localization": located} if located else {})
     run.write_json(run_folder / "evaluation" / f"{name}.json", result)
     return result
 

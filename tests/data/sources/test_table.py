@@ -50,6 +50,30 @@ def test_a_row_of_zeros_takes_part_as_a_known_negative(tmp_path):
     assert found.rows["set_aside"].to_list() == [None, "every finding is unknown"]
 
 
+def test_where_nothing_was_found_what_is_not_stated_is_absent(tmp_path):
+    root = table(tmp_path, "image,patient,A,B,None\na,1,,-1,1\nb,2,1,,0\nc,3,,,\nd,4,,1,1\n")
+    found = read(root, Options(finding_columns=("A", "B"), normal="None"))
+    assert found.space.findings == ("A", "B", "None") and found.space.normal == "None"
+    assert labels(found) == {"a": [0, None, 1], "b": [1, None, 0], "c": [None] * 3, "d": [0, 1, 1]}
+
+
+def test_the_normal_label_of_a_list_stays_beside_the_findings_that_are_named(tmp_path):
+    root = table(tmp_path, "image,patient,labels\na,1,Mass\nb,2,Healthy\nc,3,Scoliosis\n")
+    found = read(root, Options(labels_column="labels", finding_columns=("Mass",), normal="Healthy"))
+    assert labels(found) == {"a": [1, 0], "b": [0, 1], "c": [0, 0]}
+    assert found.rows["set_aside"].to_list() == [None, None, "none of the label space's findings"]
+
+
+def test_a_file_that_is_called_by_a_uid_is_found_in_any_folder(tmp_path):
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "1.2.840.2").write_bytes(b"")
+    found = read(table(tmp_path, "image,patient,A,B\n1.2.840.2,1,1,0\n1.2.840,2,1,0\n"), COLUMNS)
+    assert dict(found.rows.select("image_id", "path").iter_rows()) == {
+        "1.2.840.2": "series/1.2.840.2",
+        "1.2.840": "1.2.840",
+    }
+
+
 def test_a_cell_that_is_no_label_is_named_with_its_image(tmp_path):
     with pytest.raises(DataError, match=r"labels\.csv: image 'a' has B = 'maybe'"):
         read(table(tmp_path, "image,patient,A,B\na,1,0,maybe\n"), COLUMNS)

@@ -55,7 +55,7 @@ class Options:
     finding_columns: tuple[str, ...] = ()
     """One column per finding; with `labels_column`, the findings to take from it (all that occur where empty)."""
     normal: str = ""
-    """The finding that means "nothing found", if there is one."""
+    """The finding that means "nothing found", if there is one: where it is present, blank others are absent."""
     blank: Literal["unknown", "absent"] = "unknown"
     """What a blank cell means. Unknown labels are masked in training and in every metric."""
     uncertain: Literal["unknown", "absent", "present"] = "unknown"
@@ -151,7 +151,7 @@ def _check_columns(table: pl.DataFrame, options: Options, path: Path) -> None:
         )
     columns = [options.image_column, options.labels_column, options.study_column, options.view_column]
     columns += [options.split_column, options.label_source_column, options.age_column, options.sex_column]
-    columns += [] if options.labels_column else options.finding_columns
+    columns += [] if options.labels_column else _chosen(options)
     reading.require_columns(table, [one for one in columns if one], path)
     if options.patient_column.lower() != "none" and options.patient_column not in table.columns:
         raise DataError(
@@ -161,12 +161,18 @@ def _check_columns(table: pl.DataFrame, options: Options, path: Path) -> None:
         )
 
 
+def _chosen(options: Options) -> tuple[str, ...]:
+    """The findings that are named by flags, the normal one among them."""
+    names = options.finding_columns
+    return (*names, options.normal) if names and options.normal and options.normal not in names else names
+
+
 def _delimited(table: pl.DataFrame, options: Options) -> tuple[tuple[str, ...], pl.DataFrame]:
     """Findings and one Int8 column each, and set_aside, from one delimited column."""
     cell = pl.col(options.labels_column).str.split(options.delimiter).list.eval(pl.element().str.strip_chars())
     lists = table.select(cell=cell.list.eval(pl.element().filter(pl.element() != "")))
     occurring = lists["cell"].explode().drop_nulls().value_counts().sort(["count", "cell"], descending=[True, False])
-    names = options.finding_columns or tuple(occurring["cell"])
+    names = _chosen(options) or tuple(occurring["cell"])
     if not names:
         raise DataError(f"column {options.labels_column!r} of the table names no finding.")
     empty = pl.col("cell").is_null() | (pl.col("cell").list.len() == 0)
@@ -186,7 +192,7 @@ def _delimited(table: pl.DataFrame, options: Options) -> tuple[tuple[str, ...], 
 
 def _columns(table: pl.DataFrame, options: Options, path: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
     """Findings and one Int8 column each, and set_aside, from one column per finding."""
-    names = options.finding_columns
+    names = _chosen(options)
     meaning = {**MEANING, "blank": MEANING[options.blank], "uncertain": MEANING[options.uncertain]}
     trimmed = pl.col(*names).str.strip_chars().str.to_lowercase().replace("", None)
     cells = table.select(trimmed.fill_null("nan"))
@@ -199,7 +205,15 @@ def _columns(table: pl.DataFrame, options: Options, path: Path) -> tuple[tuple[s
                 "write 1 (present), 0 (absent), -1 (uncertain) or leave it blank."
             )
     number = {cell: meaning[what] for cell, what in CELLS.items()}
-    labels = cells.select(pl.col(name).replace_strict(number, return_dtype=pl.Int8) for name in names)
+    read = {name: pl.col(name).replace_strict(number, return_dtype=pl.Int8) for name in names}
+    if options.normal:
+        healthy = read[options.normal].eq(1).fill_null(False)
+        blank = [cell for cell, what in CELLS.items() if what == "blank"]
+        read = {
+            name: pl.when(healthy & pl.col(name).is_in(blank)).then(pl.lit(0, pl.Int8)).otherwise(label)
+            for name, label in read.items()
+        }
+    labels = cells.select(label.alias(name) for name, label in read.items())
     unknown = pl.all_horizontal(pl.col(name).is_null() for name in names)
     return names, labels.with_columns(set_aside=pl.when(unknown).then(pl.lit("every finding is unknown")))
 
@@ -229,10 +243,10 @@ def _files(root: Path, images: pl.Series) -> pl.Series:
         for folder, _, files in os.walk(root):
             for file in files:
                 stem, ending = os.path.splitext(file)
-                if ending.lower() in FILES:
-                    below = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")
-                    for name in {file, stem}:
-                        named[name].append(below)
+                below = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")
+                # What follows the last dot of a UID is no ending: such a file has its whole name alone.
+                for name in {file, stem} if ending.lower() in FILES else {file}:
+                    named[name].append(below)
         for place, image in enumerate(images):
             if direct[place] is None:
                 found = named.get(image, [])
