@@ -21,7 +21,7 @@ DECIMALS = 12
 """A sum of floats that misses 1 by less than this is 1: it has no logit."""
 METHOD = (
     "logit(estimate) ± t(ν) · standard deviation of the logits of the replicates; ν + 1 = effective number of "
-    "positive patients. Calibration error: percentiles, moved to the estimate."
+    "positive patients, of a mean ν is Satterthwaite's. Calibration error: percentiles, moved to the estimate."
 )
 
 
