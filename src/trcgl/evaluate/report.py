@@ -45,7 +45,8 @@ STYLE = """
   font-variant-numeric: tabular-nums; }
 .ci, .why { color: var(--muted); } .tile .ci { color: var(--ink); font-variant-numeric: tabular-nums; }
 td .ci { margin-left: .25rem; } .together { white-space: nowrap; } td .why { white-space: normal; }
-#all, .wide { font-size: .84rem; } :is(#all, .wide) :is(th, td) { padding: .32rem .55rem; } #all td:nth-child(2) { white-space: nowrap; }
+#all, .wide { font-size: .84rem; } :is(#all, .wide) :is(th, td) { padding: .32rem .55rem; }
+#all td:nth-child(2) { white-space: nowrap; }
 tbody th { white-space: nowrap; }
 caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
 tbody th { font-weight: 500; } .few { color: var(--tail); font-weight: 700; }
