@@ -15,7 +15,7 @@ c_ab is the mean covariance between a run of a and a run of b (c_aa: two differe
 one run of a, all over the paired patient bootstrap, in which every run meets the same draws of patients. s_a² is the
 variance between the seeds of a. It holds what a run and a patient have of their own (v_a - c_aa) already, which is why
 that is a floor and not a further term. Resampling three seeds instead has ten distinct outcomes, two thirds of the
-variance, and no t. ν_C + 1 is the effective number of positive patients, as in `trcgl.evaluate.intervals`.
+variance, and no t. ν_C is that of a mean over findings, `trcgl.evaluate.intervals.freedom_of_mean`.
 """
 
 from collections.abc import Mapping, Sequence
