@@ -14,7 +14,7 @@ import time
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trcgl.evaluate.bootstrap import draw_patients, patient_bootstrap
+from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
 
 IMAGES, PATIENTS, FINDINGS = 16_000, 8_000, 30
 LIMIT = 100

@@ -21,10 +21,10 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm
 
-from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.intervals import FEW, effective_patients, interval
-from trcgl.evaluate.judge import mean_of
-from trcgl.evaluate.metrics import auroc, average_precision
+from trcgl.evaluate.evaluation import mean_of
+from trcgl.metrics.bootstrap import patient_bootstrap
+from trcgl.metrics.intervals import FEW, effective_patients, interval
+from trcgl.metrics.metrics import auroc, average_precision
 
 SHOWS = 0.8
 """Share of a diseased patient's images on which the finding shows."""

@@ -26,8 +26,8 @@ import torchxrayvision
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_png
 
-from trcgl.data.decode import Decoder
-from trcgl.data.radiograph import read_radiograph
+from trcgl.imaging.decode import Decoder
+from trcgl.imaging.radiograph import read_radiograph
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROOT = Path(os.environ.get("TRCGL_REAL_DATA", BESIDE)) / "nih-fullres"

@@ -21,11 +21,11 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from trcgl.core.recipe import overridden
-from trcgl.data.labels import GROUPS
-from trcgl.data.manifest import label_array
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.sources.phantom import Options
-from trcgl.data.store import Dataset, open_dataset
+from trcgl.dataset.labels import GROUPS
+from trcgl.dataset.manifest import label_array
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources.phantom import Options
+from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.recipes import RECIPES
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
@@ -64,8 +64,8 @@ def linear(dataset: Dataset) -> dict[str, float]:
 
 def network(dataset: Dataset, out: Path) -> dict[str, float]:
     """The same for the recipe `phantom` with a linear head."""
-    from trcgl.model.evaluate import evaluate_run
-    from trcgl.model.train import train
+    from trcgl.evaluate.evaluate import evaluate_run
+    from trcgl.training.train import train
 
     plain = {"model.head": "linear", "loss.name": "bce", "train.sampler": "repeat_factor"}
     recipe = overridden(RECIPES["phantom"](), plain)

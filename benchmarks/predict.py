@@ -23,12 +23,12 @@ from PIL import Image
 from torchvision import transforms
 
 from trcgl.core.recipe import ModelRecipe, Recipe
-from trcgl.data.labels import LabelSpace
+from trcgl.dataset.labels import LabelSpace
+from trcgl.export.export import export
 from trcgl.model.folder import LoadedModel, load_model, save_model
 from trcgl.model.trcgl_net import build_network
-from trcgl.use.export import export
-from trcgl.use.options import PredictOptions
-from trcgl.use.predict import predict_to
+from trcgl.predict.options import PredictOptions
+from trcgl.predict.predict import predict_to
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROOT = Path(os.environ.get("TRCGL_REAL_DATA", BESIDE)) / "nih-fullres"

@@ -27,10 +27,10 @@ import numpy as np
 from PIL import Image
 from predict import write_model
 
-from trcgl.data.phantom.draw import PhantomSpec, draw
-from trcgl.data.phantom.findings import FINDINGS
-from trcgl.data.radiograph import read_bytes
+from trcgl.imaging.radiograph import read_bytes
 from trcgl.model.folder import load_model
+from trcgl.phantom.findings import FINDINGS
+from trcgl.phantom.render import PhantomSpec, draw
 
 SIDE, DRAWN, BATCH = 1024, 256, 16
 CLAIM, GROWTH = 0.7, 1.1

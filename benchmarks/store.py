@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trcgl.data.radiograph import read_radiograph
+from trcgl.imaging.radiograph import read_radiograph
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROOT = Path(os.environ.get("TRCGL_REAL_DATA", BESIDE)) / "nih-fullres"

@@ -19,8 +19,8 @@ from scipy.stats import binomtest
 
 from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.audit.structure_fakes import Fakes, fakes
-from trcgl.data.phantom.draw import PhantomSpec, draw
-from trcgl.data.sources.phantom import Options, read, specification
+from trcgl.dataset.sources.phantom import Options, read, specification
+from trcgl.phantom.render import PhantomSpec, draw
 
 KINDS = ("true", "without", "speckle", "blurred")
 LEAST_TRUE, MOST_WITHOUT, MOST_SPECKLE = 0.80, 0.05, 0.15

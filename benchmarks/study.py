@@ -15,9 +15,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.sources.phantom import Options
-from trcgl.data.store import open_dataset
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources.phantom import Options
+from trcgl.dataset.store import open_dataset
 from trcgl.recipes import RECIPES
 from trcgl.study.arms import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
@@ -55,8 +55,8 @@ def watched(plan: Plan, out: Path) -> tuple[float, list[tuple[int, float]]]:
 
 def by_hand(plan: Plan, out: Path) -> float:
     """Seconds of the same runs in this process."""
-    from trcgl.model.evaluate import fit_on_val, score_split
-    from trcgl.model.train import train
+    from trcgl.evaluate.evaluate import fit_on_val, score_split
+    from trcgl.training.train import train
 
     started = time.monotonic()
     for job in jobs_of(plan, out):

@@ -27,13 +27,13 @@ from diffusers import StableDiffusionPipeline
 from trcgl.audit.features import feature_space
 from trcgl.audit.fidelity import compare_with_real
 from trcgl.core.generator_recipe import ContextRecipe, GeneratorRecipe
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import open_dataset
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import open_dataset
 from trcgl.generate import folder, pipeline
-from trcgl.generate.drawing import prepare_network
 from trcgl.generate.plan import label_set
 from trcgl.generate.prompts import prompt
-from trcgl.generate.sampler import draw
+from trcgl.generate.sampling_run import prepare_network
+from trcgl.generate.solver import draw
 
 FINDINGS = ("Cardiomegaly", "Pneumothorax", "Azygos lobe", "Hydropneumothorax")
 STEPS, DEFAULT_STEPS, GUIDANCE = 20, 50, 3.0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from trcgl.data.phantom.draw import PhantomSpec, draw
-from trcgl.data.phantom.findings import FINDINGS
+from trcgl.phantom.findings import FINDINGS
+from trcgl.phantom.render import PhantomSpec, draw
 
 SIDE, LINE, COLUMNS = 144, 16, 5
 CHOSEN = {"aortic elongation": 8, "Support Devices": 5, "Mass": 8, "fracture": 3, "Subcutaneous Emphysema": 6}

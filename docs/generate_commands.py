@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from trcgl import cli
-from trcgl.data.sources import SOURCES
 from trcgl.study_verbs import KINDS
-from trcgl.verbs import VERBS
+
+from trcgl.cli import main as cli
+from trcgl.cli.main import VERBS
+from trcgl.dataset.sources import SOURCES
 
 PAGE = Path(__file__).parent / "commands.md"
 WIDTH = 100

@@ -34,3 +34,21 @@ def shared_weights(real_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no weights at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory):
+    """An evaluated run, for tests that only read it."""
+    from tests.model.small_run import with_backbone, write_evaluated_run
+
+    return write_evaluated_run(tmp_path_factory.mktemp("runs") / "run", with_backbone("test_convnext", "trcgl"))
+
+
+@pytest.fixture(scope="session")
+def exported(evaluated, tmp_path_factory):
+    """The result of `export` of the evaluated run, and the folder that it wrote."""
+    pytest.importorskip("onnx", reason="needs the extra `export`")
+    from trcgl.export.export import export
+
+    out = tmp_path_factory.mktemp("exports") / "model"
+    return export(evaluated, out), out

@@ -13,12 +13,16 @@ import trcgl
 PACKAGE = Path(trcgl.__file__).parent
 NEEDS_TORCH = (
     "trcgl.model",
-    "trcgl.use",
+    "trcgl.training",
+    "trcgl.evaluate.evaluate",
+    "trcgl.evaluate.localize",
+    "trcgl.export",
     "trcgl.generate",
+    "trcgl.predict",
+    "trcgl.serve",
+    "trcgl.doctor",
     "trcgl.audit",
-    "trcgl.study.dcgan",
-    "trcgl.data.augment",
-    "trcgl.data.datamodule",
+    "trcgl.study.experiments.dcgan",
 )
 
 
@@ -41,4 +45,4 @@ def test_what_needs_no_network_imports_no_torch():
 
 def test_a_warning_raised_in_trcgl_fails_a_test():
     with pytest.raises(UserWarning, match="odd"):
-        warnings.warn_explicit("odd", UserWarning, "train.py", 1, module="trcgl.model.train")
+        warnings.warn_explicit("odd", UserWarning, "train.py", 1, module="trcgl.training.train")

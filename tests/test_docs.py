@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from tests.documented import PAGES, ROOT, commands
-from trcgl import cli
+from trcgl.cli import main as cli
+from trcgl.cli.main import VERBS
+from trcgl.cli.verb import Done, Verb
 from trcgl.model.heads import HEADS
-from trcgl.verb import Done, Verb
-from trcgl.verbs import VERBS
 
 DOCUMENTED = [(page.name, typed) for page in PAGES if page.name != "commands.md" for typed in commands(page)]
 

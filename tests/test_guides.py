@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests.documented import ROOT, commands
-from tests.use.small_run import study_file
-from trcgl import cli
+from tests.model.small_run import study_file
+from trcgl.cli import main as cli
 
 GUIDES = ROOT / "docs" / "guide"
 FAST = ("newcomer", "hospital")

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trcgl.use.load import load_model
+    from trcgl.model.load import load_model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_model"]
@@ -21,5 +21,5 @@ __all__ = ["__version__", "load_model"]
 def __getattr__(name: str) -> Any:
     # Torch is imported only when a model is loaded: `trcgl --help` has no time for it.
     if name == "load_model":
-        return import_module("trcgl.use.load").load_model
+        return import_module("trcgl.model.load").load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 import sys
 
-from trcgl.cli import main
+from trcgl.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

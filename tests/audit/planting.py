@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from trcgl.data.phantom.draw import draw
-from trcgl.data.sources import nih, phantom
+from trcgl.dataset.sources import nih, phantom
+from trcgl.phantom.render import draw
 
 
 @lru_cache(maxsize=4)

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from trcgl.core.run import read_json, sha256_file, write_json
-from trcgl.data.halves import half
-from trcgl.data.store import open_dataset
+from tests.dataset.small_dataset import SPACE, write_dataset
+from tests.generate.small_generator import write_generator, write_screener
+from trcgl.core.storage import read_json, sha256_file, write_json
+from trcgl.dataset.patient_halves import half
+from trcgl.dataset.store import open_dataset
 from trcgl.generate.synthesize import SynthesizeOptions, synthesize
-
-from ..generate.small_generator import write_generator, write_screener
-from ..model.small_dataset import SPACE, write_dataset
 
 OPTIONS = SynthesizeOptions(targets=("Hernia", "Edema"), each=6, steps=2, batch_size=8, accelerator="cpu", devices=1)
 

@@ -8,21 +8,20 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.audit.small_audit import OPTIONS as DRAWN
+from tests.audit.small_audit import write_small
+from tests.dataset.small_dataset import small_recipe, write_dataset
+from tests.generate.small_generator import write_generator
 from trcgl.audit.audit import AuditOptions, audit
 from trcgl.audit.label_fidelity import FAIL, PASS
-from trcgl.cli import main
+from trcgl.cli.main import main
 from trcgl.core.errors import RecipeError
-from trcgl.core.run import read_json
-from trcgl.data.store import open_dataset
-from trcgl.generate import drawing
+from trcgl.core.storage import read_json
+from trcgl.dataset.store import open_dataset
+from trcgl.evaluate.evaluate import evaluate_run
+from trcgl.generate import sampling_run as drawing
 from trcgl.generate.synthesize import synthesize
-from trcgl.model.evaluate import evaluate_run
-from trcgl.model.train import train
-
-from ..generate.small_generator import write_generator
-from ..model.small_dataset import small_recipe, write_dataset
-from .small_audit import OPTIONS as DRAWN
-from .small_audit import write_small
+from trcgl.training.train import train
 
 OPTIONS = AuditOptions(
     each=12, sweep_each=2, handwritten_each=3, features=("thumbnail",), batch_size=16, held_out="test"

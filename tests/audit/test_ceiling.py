@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.generate.small_generator import small_generator
 from trcgl.audit.ceiling import ceilings, pixel_error, round_trip
 from trcgl.core.generator_recipe import AutoencoderRecipe
 from trcgl.generate.autoencoder import build_autoencoder
-
-from ..generate.small_generator import small_generator
 
 HOW = {"replicates": 300, "seed": 0}
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from trcgl.audit.features import SPACES, FeatureSpace, feature_space
 from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.recipe import ModelRecipe, Recipe
-from trcgl.data.labels import LabelSpace
+from trcgl.dataset.labels import LabelSpace
 from trcgl.model.folder import save_model
 from trcgl.model.trcgl_net import build_network
 

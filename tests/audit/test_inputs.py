@@ -5,14 +5,13 @@ import shutil
 
 import pytest
 
+from tests.audit.small_audit import write_classifier, write_small
+from tests.dataset.small_dataset import write_dataset
+from tests.generate.small_generator import write_generator
 from trcgl.audit.inputs import open_inputs
 from trcgl.core.errors import DataError
-from trcgl.core.run import read_json, sha256_file, write_json
-from trcgl.data.store import open_dataset
-
-from ..generate.small_generator import write_generator
-from ..model.small_dataset import write_dataset
-from .small_audit import write_classifier, write_small
+from trcgl.core.storage import read_json, sha256_file, write_json
+from trcgl.dataset.store import open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from trcgl.audit.structure import STRUCTURES, Condition, structure_checks
 from trcgl.audit.structure_fakes import fakes
 from trcgl.core.errors import DataError
-from trcgl.data.phantom.draw import PhantomSpec, draw
-from trcgl.data.sources.padchest_findings import SPACE
+from trcgl.dataset.sources.padchest_findings import SPACE
+from trcgl.phantom.render import PhantomSpec, draw
 
 IMAGES = range(3)
 

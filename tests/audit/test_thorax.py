@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trcgl.audit.thorax import estimate_thorax
-from trcgl.data.phantom.draw import PhantomSpec, draw, draw_masks
+from trcgl.phantom.render import PhantomSpec, draw, draw_masks
 
 
 def spec(image, *findings, size=64):

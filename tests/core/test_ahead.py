@@ -4,7 +4,7 @@ from itertools import count, islice
 
 import pytest
 
-from trcgl.core.ahead import map_ahead
+from trcgl.core.prefetch import map_ahead
 
 
 def test_results_come_in_order_and_items_are_taken_as_they_are_needed():

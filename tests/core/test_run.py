@@ -4,14 +4,14 @@ import errno
 
 import pytest
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 
 
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     path = tmp_path / "model.json"
-    run.write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), run.atomic(path) as aside:
+    storage.write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), storage.atomic(path) as aside:
         aside.write_text("half")
         raise ZeroDivisionError
     assert path.read_text() == "old"
@@ -19,7 +19,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_beside_it(tmp_p
 
 
 def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path):
-    with pytest.raises(DataError, match="No space left on device"), run.atomic(tmp_path / "x") as aside:
+    with pytest.raises(DataError, match="No space left on device"), storage.atomic(tmp_path / "x") as aside:
         aside.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
@@ -28,36 +28,36 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path):
 def test_a_folder_within_a_file_is_said_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"x\.json: cannot be written"):
-        run.write_json(tmp_path / "file" / "x.json", {})
+        storage.write_json(tmp_path / "file" / "x.json", {})
 
 
 def test_json_that_is_not_a_number_is_refused_rather_than_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run.write_json(tmp_path / "e.json", {"AP": float("nan")})
+        storage.write_json(tmp_path / "e.json", {"AP": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
 def test_the_same_settings_resume_and_others_are_refused(tmp_path):
     folder = tmp_path / "out"
-    assert run.claim(folder, "recipe.json", "a") is False
-    assert run.claim(folder, "recipe.json", "a") is True
+    assert storage.claim(folder, "recipe.json", "a") is False
+    assert storage.claim(folder, "recipe.json", "a") is True
     with pytest.raises(RecipeError, match=r"other settings: seed: 0 → 1"):
-        run.claim(folder, "recipe.json", "b", lambda stored: "seed: 0 → 1")
+        storage.claim(folder, "recipe.json", "b", lambda stored: "seed: 0 → 1")
     assert (folder / "recipe.json").read_text() == "a"
 
 
 def test_a_folder_with_somebodys_files_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RecipeError, match="not made by trcgl"):
-        run.claim(tmp_path, "recipe.json", "a")
+        storage.claim(tmp_path, "recipe.json", "a")
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_the_digest_of_patients_does_not_depend_on_their_order():
-    assert run.digest(["b", "a"]) == run.digest(["a", "b"]) != run.digest(["ab"])
+    assert storage.digest(["b", "a"]) == storage.digest(["a", "b"]) != storage.digest(["ab"])
 
 
 def test_the_environment_names_versions_and_no_place():
-    stored = run.environment()
+    stored = storage.environment()
     assert stored["packages"]["torch"]
     assert "/" not in str({key: value for key, value in stored.items() if key != "packages"})

@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
-from trcgl.data.labels import LabelSpace
-from trcgl.evaluate.calibrate import calibrated
+from trcgl.dataset.labels import LabelSpace
 from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics.calibrate import calibrated
 
 SPACE = LabelSpace(
     "four",

@@ -5,16 +5,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trcgl.core import run
+from tests.evaluate.examples import SPACE, predictions
+from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.evaluate.compare import compare, markdown
 from trcgl.evaluate.predictions import write_predictions
 
-from .examples import SPACE, predictions
-
 
 def finished(folder, scored, space=SPACE):
-    run.write_json(folder / "model" / "model.json", {"label_space": space.to_dict()})
+    storage.write_json(folder / "model" / "model.json", {"label_space": space.to_dict()})
     write_predictions(folder / "predictions" / "test.parquet", scored)
     return folder
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.evaluate.examples import SPACE
 from trcgl.evaluate.localization import (
     COLUMNS,
     METRICS,
@@ -16,8 +17,6 @@ from trcgl.evaluate.localization import (
     measure,
     measure_shuffled,
 )
-
-from .examples import SPACE
 
 MASK = box_mask(np.array([[0.25, 0.25, 0.5, 0.25]]), 4)
 

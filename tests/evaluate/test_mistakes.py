@@ -4,10 +4,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trcgl.data.store import Dataset
+from tests.evaluate.examples import SPACE, predictions
+from trcgl.dataset.store import Dataset
 from trcgl.evaluate.mistakes import PER_FINDING, SIDE, most_confident, pictures
-
-from .examples import SPACE, predictions
 
 EVALUATION = {"findings": {one: {"threshold": 0.3} for one in SPACE.findings}}
 

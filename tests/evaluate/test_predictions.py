@@ -2,11 +2,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.errors import DataError
-from trcgl.data.labels import LabelSpace
+from trcgl.dataset.labels import LabelSpace
 from trcgl.evaluate.predictions import COLUMNS, Predictions, read_predictions, write_predictions
-
-from .examples import SPACE, predictions
 
 
 def changed(**fields):

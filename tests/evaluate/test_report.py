@@ -7,15 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trcgl.core import run
+from tests.evaluate.examples import SPACE, predictions
+from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.data.cooccurrence import counts
-from trcgl.data.store import Dataset
-from trcgl.evaluate.judge import judge
+from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.store import Dataset
+from trcgl.evaluate.evaluation import judge
 from trcgl.evaluate.predictions import write_predictions
 from trcgl.evaluate.report import write_report
-
-from .examples import SPACE, predictions
 
 VOID = {"meta", "img", "br", "path", "use", "image", "rect"}
 
@@ -42,10 +41,10 @@ class Outline(HTMLParser):
 
 def write_run(folder, scored, split="test", name=None):
     thresholds = dict.fromkeys(SPACE.findings, 0.3)
-    run.write_json(folder / "model" / "model.json", {"label_space": SPACE.to_dict(), "temperature": 1.25})
+    storage.write_json(folder / "model" / "model.json", {"label_space": SPACE.to_dict(), "temperature": 1.25})
     write_predictions(folder / "predictions" / f"{name or split}.parquet", scored)
     told = judge(scored, SPACE, thresholds, split=split, replicates=120)
-    run.write_json(folder / "evaluation" / f"{name or split}.json", told)
+    storage.write_json(folder / "evaluation" / f"{name or split}.json", told)
     return folder
 
 
@@ -63,7 +62,7 @@ def dataset_of(folder, scored, source):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = write_run(tmp_path_factory.mktemp("runs") / "small", predictions())
-    run.write_json(folder / "run.json", {"command": "trcgl train tiny --out small"})
+    storage.write_json(folder / "run.json", {"command": "trcgl train tiny --out small"})
     lines = [{"step": step, "train/loss": 1 / step, "gate/attention": 0.2, "gate/graph": 0.004} for step in range(1, 9)]
     lines += [{"step": 8, "val/mAP": 0.3, "val/mAP_tail": 0.1}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -90,7 +89,7 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(page, outline):
 
 
 def test_every_number_of_the_headline_stands_with_its_interval_and_its_findings(page, folder):
-    told = run.read_json(folder / "evaluation" / "test.json")
+    told = storage.read_json(folder / "evaluation" / "test.json")
     for one in told["overall"].values():
         assert f"{one['value']:.3f}" in page and f"{one['ci'][0]:.3f}–{one['ci'][1]:.3f}" in page
     assert "mean over 3 findings" in page and "600 images of 300 patients" in page
@@ -143,10 +142,10 @@ def test_names_from_a_label_table_are_escaped(tmp_path):
     space = dataclasses.replace(SPACE, findings=("a<b>", *SPACE.findings[1:]), groups={}, normal=None)
     one = dataclasses.replace(predictions(40), space=space)
     folder = tmp_path / "odd"
-    run.write_json(folder / "model" / "model.json", {})
+    storage.write_json(folder / "model" / "model.json", {})
     write_predictions(folder / "predictions" / "test.parquet", one)
     told = judge(one, space, dict.fromkeys(space.findings, 0.3), split="test", replicates=120)
-    run.write_json(folder / "evaluation" / "test.json", told)
+    storage.write_json(folder / "evaluation" / "test.json", told)
     page = write_report(folder).read_text()
     assert "a&lt;b&gt;" in page and "a<b>" not in page
 
@@ -154,6 +153,6 @@ def test_names_from_a_label_table_are_escaped(tmp_path):
 def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"test\.json"):
         write_report(tmp_path)
-    run.write_json(tmp_path / "evaluation" / "test.json", {"schema": "other"})
+    storage.write_json(tmp_path / "evaluation" / "test.json", {"schema": "other"})
     with pytest.raises(DataError, match="no evaluation"):
         write_report(tmp_path)

@@ -1,4 +1,4 @@
-"""Drawing in processes of its own, which can be killed or work together; see `tests.model.processes`."""
+"""Drawing in processes of its own, which can be killed or work together; see `tests.training.processes`."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ def be_killed_while_writing(part, *arguments):
     """`kill -9` when half of the bytes of a part are written."""
     import numpy as np
 
-    from trcgl.generate import drawing
+    from trcgl.generate import sampling_run as drawing
     from trcgl.generate.synthesize import synthesize
 
     drawing.IMAGES_PER_PART = 4
@@ -53,7 +53,7 @@ def draw_as_one_of_two(rank, port, *arguments):
         "GROUP_RANK": "0",
         "TORCHELASTIC_RUN_ID": "test",
     }
-    from trcgl.generate import drawing
+    from trcgl.generate import sampling_run as drawing
     from trcgl.generate.synthesize import synthesize
 
     drawing.IMAGES_PER_PART = 4
@@ -65,7 +65,7 @@ def draw_as_one_of_two(rank, port, *arguments):
 
 def be_killed_with_a_child(pid_file):
     """`kill -9` of a process whose child would go on for ever."""
-    from trcgl.generate.drawing import end_with
+    from trcgl.generate.sampling_run import end_with
 
     parent = os.getpid()
     if not os.fork():

@@ -3,15 +3,14 @@
 import polars as pl
 import torch
 
-from trcgl.core import run
+from tests.dataset.small_dataset import SIDE, SPACE, small_recipe
+from trcgl.core import storage
 from trcgl.core.generator_recipe import ContextRecipe, GeneratorRecipe, TextRecipe, UNetRecipe
 from trcgl.generate import folder as generators
 from trcgl.generate import pipeline
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import adjacency
 from trcgl.model.trcgl_net import build_network
-
-from ..model.small_dataset import SIDE, SPACE, small_recipe
 
 
 def small_generator(space=SPACE, image_size=SIDE, tokens=24):
@@ -37,7 +36,7 @@ def write_generator(folder, dataset, *, space=SPACE, patients=None, **sizes):
         generator,
         folder,
         recipe,
-        training_patient_digest=run.digest(patients or train_patients(dataset)),
+        training_patient_digest=storage.digest(patients or train_patients(dataset)),
         license="Trained from scratch.",
     )
     return folder
@@ -54,10 +53,10 @@ def write_screener(folder, dataset, *, space=SPACE, fit="letterbox", patients=No
         space=space,
         preprocessing={"image_size": SIDE, "fit": fit},
         adjacency=graph,
-        training_patient_digest=run.digest(patients or train_patients(dataset)),
+        training_patient_digest=storage.digest(patients or train_patients(dataset)),
         license="none",
     )
-    run.write_json(folder / "run.json", {"dataset": str(dataset), "finished": "now", **told})
+    storage.write_json(folder / "run.json", {"dataset": str(dataset), "finished": "now", **told})
     return folder
 
 

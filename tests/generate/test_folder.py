@@ -7,6 +7,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from tests.dataset.small_dataset import SPACE
+from tests.generate.small_generator import small_generator
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.generator_recipe import ContextRecipe, GeneratorRecipe, UNetRecipe
 from trcgl.generate import folder
@@ -14,9 +16,6 @@ from trcgl.generate.context import ContextTokens
 from trcgl.generate.pipeline import Generator, adapt
 from trcgl.generate.prompts import prompt
 from trcgl.generate.tokenizer import build_tokenizer
-
-from ..model.small_dataset import SPACE
-from .small_generator import small_generator
 
 ASKED = [prompt(["Hernia", "Mass"], "Normal")]
 

@@ -5,7 +5,7 @@ import torch
 
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.generator_recipe import AutoencoderRecipe, ContextRecipe, GeneratorRecipe, TextRecipe, UNetRecipe
-from trcgl.data.sources.padchest_findings import SPACE
+from trcgl.dataset.sources.padchest_findings import SPACE
 from trcgl.generate import pipeline
 from trcgl.generate.folder import start_context
 from trcgl.generate.prompts import EMPTY, prompt

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trcgl.core.errors import DataError, RecipeError
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import Dataset
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import Dataset
 from trcgl.generate.plan import SCHEMA, balancing, plan
 
 SPACE = LabelSpace(

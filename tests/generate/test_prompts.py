@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trcgl.data.labels import phrase
-from trcgl.data.sources import padchest_findings
+from trcgl.dataset.labels import phrase
+from trcgl.dataset.sources import padchest_findings
 from trcgl.generate.prompts import EMPTY, prompt
 
 SPACE = padchest_findings.SPACE

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trcgl.data.labels import LabelSpace
+from tests.generate.test_near_duplicates import images
+from trcgl.dataset.labels import LabelSpace
 from trcgl.generate import screen as screening
 from trcgl.generate.screen import (
     BLANK,
@@ -20,8 +21,6 @@ from trcgl.generate.screen import (
     target_score,
     unscreened,
 )
-
-from .test_near_duplicates import images
 
 SPACE = LabelSpace("three", ("Mass", "Hernia", "Normal"), {}, "name", normal="Normal")
 

@@ -15,18 +15,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trcgl.cli import main
+from tests.dataset.small_dataset import SIDE, SPACE, write_dataset
+from tests.generate import processes
+from tests.generate.small_generator import write_generator, write_screener
+from trcgl.cli.main import main
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
-from trcgl.core.run import read_json, sha256_file
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import open_dataset
-from trcgl.generate import drawing
+from trcgl.core.storage import read_json, sha256_file
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import open_dataset
+from trcgl.generate import sampling_run as drawing
 from trcgl.generate.screen import KEPT, SCORES
 from trcgl.generate.synthesize import SynthesizeOptions, synthesize
-
-from ..model.small_dataset import SIDE, SPACE, write_dataset
-from . import processes
-from .small_generator import write_generator, write_screener
 
 OPTIONS = SynthesizeOptions(each=7, steps=3, batch_size=3, devices=1, accelerator="cpu")
 IMAGES = 14  # seven of the one tail finding, and as many of the normal label and the head finding

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from trcgl.data.sources.padchest_findings import SPACE
+from trcgl.dataset.sources.padchest_findings import SPACE
 from trcgl.generate.prompts import prompt
 from trcgl.generate.tokenizer import build_tokenizer
 

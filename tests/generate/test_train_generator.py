@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from trcgl.core import run
+from tests.dataset.small_dataset import write_dataset
+from tests.dataset.small_synthetic import write_synthetic
+from tests.generate.test_folder import base_pipeline
+from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, Interrupted, RecipeError
 from trcgl.core.generator_recipe import (
     UNCHANGED,
@@ -22,17 +25,13 @@ from trcgl.core.generator_recipe import (
     UNetRecipe,
 )
 from trcgl.core.recipe import AugmentRecipe
-from trcgl.data.store import open_dataset
+from trcgl.dataset.store import open_dataset
 from trcgl.generate.diffusion import noised, velocity
 from trcgl.generate.folder import load
 from trcgl.generate.pipeline import build
 from trcgl.generate.stages import Diffusion
 from trcgl.generate.train_generator import check, train_generator
 from trcgl.generate.training_rows import drawn_most, loader, sampler, training_rows
-
-from ..model.small_dataset import write_dataset
-from ..model.small_synthetic import write_synthetic
-from .test_folder import base_pipeline
 
 RECIPE = GeneratorRecipe(
     image_size=32,
@@ -71,9 +70,9 @@ def whole(dataset, tmp_path_factory):
 
 
 def test_the_folder_holds_a_generator_its_samples_and_its_logs(whole, dataset):
-    info = run.read_json(whole / "generator.json")
+    info = storage.read_json(whole / "generator.json")
     train = open_dataset(dataset).split("train")
-    assert info["training_patient_digest"] == run.digest(train["patient_id"].unique().to_list())
+    assert info["training_patient_digest"] == storage.digest(train["patient_id"].unique().to_list())
     assert info["training_images"] == train.height
     names = {path.name for path in (whole / "samples").iterdir()}
     assert names == {"network-000007.png", "network-000014.png"}
@@ -144,7 +143,7 @@ def test_training_that_was_stopped_ends_with_the_same_generator(dataset, whole, 
     assert stopped.value.signal == signal.SIGTERM
     assert not (tmp_path / "g" / "generator.json").exists()
     info = train_generator(dataset, RECIPE, tmp_path / "g")
-    assert info["files"] == run.read_json(whole / "generator.json")["files"]
+    assert info["files"] == storage.read_json(whole / "generator.json")["files"]
     assert log(tmp_path / "g") == log(whole)
 
 
@@ -161,7 +160,7 @@ def test_training_that_was_killed_ends_with_the_same_generator(dataset, whole, t
         with pytest.raises((KeyboardInterrupt, SystemExit, Interrupted)):
             train_generator(dataset, RECIPE, tmp_path / "g")
     info = train_generator(dataset, RECIPE, tmp_path / "g")
-    assert info["files"] == run.read_json(whole / "generator.json")["files"]
+    assert info["files"] == storage.read_json(whole / "generator.json")["files"]
 
 
 def test_a_finished_generator_says_so_and_changes_nothing(dataset, whole, capsys):

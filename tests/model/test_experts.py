@@ -3,14 +3,13 @@ import dataclasses
 import pytest
 import torch
 
+from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
 from trcgl.core.recipe import LossRecipe
-from trcgl.model.classifier import Classifier
 from trcgl.model.experts import averaged, own_findings
 from trcgl.model.folder import load_model
-from trcgl.model.losses import LOSSES
-from trcgl.model.train import train
-
-from .small_dataset import SPACE, small_recipe, write_dataset
+from trcgl.training.classifier import Classifier
+from trcgl.training.losses.losses import LOSSES
+from trcgl.training.train import train
 
 RECIPE = small_recipe(epochs=1, ema=0.0)
 RECIPE = dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, head="experts"))

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from trcgl.core.errors import CheckpointError, DataError
 from trcgl.core.recipe import ModelRecipe, Recipe
-from trcgl.core.run import sha256_file
-from trcgl.data.labels import LabelSpace
+from trcgl.core.storage import sha256_file
+from trcgl.dataset.labels import LabelSpace
 from trcgl.model.folder import load_model, save_model, update_calibration
 from trcgl.model.heads import HEADS
 from trcgl.model.label_graph import adjacency

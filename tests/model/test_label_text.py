@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model.small_dataset import SPACE, small_recipe, write_dataset
+from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
 from trcgl.core.errors import RecipeError
 from trcgl.model.folder import load_model
 from trcgl.model.label_text import finding_vectors
-from trcgl.model.train import train
+from trcgl.training.train import train
 
 transformers = pytest.importorskip("transformers")
 

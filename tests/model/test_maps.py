@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.dataset.small_dataset import SPACE, small_recipe
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.model.folder import LoadedModel
 from trcgl.model.heads import HEADS
 from trcgl.model.maps import best_kind, kinds, maps
 from trcgl.model.trcgl_net import build_network
-
-from .small_dataset import SPACE, small_recipe
 
 WITH_ATTENTION = ["trcgl", "csra", "ml_decoder", "query2label", "dualattnet", "clarity"]
 

@@ -7,8 +7,8 @@ import torch
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import LossRecipe, ModelRecipe
 from trcgl.model.label_graph import adjacency
-from trcgl.model.losses import LOSSES, masked_mean
 from trcgl.model.trcgl_net import build_network
+from trcgl.training.losses.losses import LOSSES, masked_mean
 
 ATTO = ModelRecipe(backbone="convnextv2_atto", image_size=64, learn_gates=True)
 GRAPH = adjacency(torch.full((5, 5), 0.1), 0.02)

@@ -5,11 +5,11 @@ import dataclasses
 import polars as pl
 import pytest
 
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.store import open_dataset
-from trcgl.model.evaluate import evaluate_run
-from trcgl.model.train import train
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.store import open_dataset
+from trcgl.evaluate.evaluate import evaluate_run
 from trcgl.recipes import RECIPES
+from trcgl.training.train import train
 
 BOXED = {"Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"}
 

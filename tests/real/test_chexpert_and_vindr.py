@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.sources import chexpert, vindr
-from trcgl.data.store import open_dataset
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources import chexpert, vindr
+from trcgl.dataset.store import open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from trcgl.data.manifest import SPLITS
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.sources import nih
-from trcgl.data.store import open_dataset
+from trcgl.dataset.manifest import SPLITS
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources import nih
+from trcgl.dataset.store import open_dataset
 
 
 @pytest.fixture(scope="module")

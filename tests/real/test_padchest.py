@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trcgl.data.cooccurrence import counts
-from trcgl.data.describe import describe
-from trcgl.data.manifest import SPLITS, taking_part
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.store import open_dataset
+from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.describe import describe
+from trcgl.dataset.manifest import SPLITS, taking_part
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.store import open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trcgl.data.radiograph import read_radiograph
+from trcgl.imaging.radiograph import read_radiograph
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 
-from trcgl import cli
+from trcgl.cli import main as cli
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.recipe import ModelRecipe, from_json, to_json
-from trcgl.model.losses import LOSSES
-from trcgl.model.train import check
 from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import GENERATORS, RECIPES
+from trcgl.training.losses.losses import LOSSES
+from trcgl.training.train import check
 
 FINDINGS = 30
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -44,7 +44,7 @@ def test_a_recipe_says_on_what_and_how_it_runs(name):
 
 @every_recipe
 def test_the_command_in_a_recipe_runs_that_recipe(name, monkeypatch):
-    import trcgl.model.train as stage
+    import trcgl.training.train as stage
 
     asked = []
     monkeypatch.setattr(stage, "train", lambda dataset, recipe, out, synthetic: asked.append(recipe) or {})

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ..model.small_dataset import small_recipe, write_dataset
+from tests.dataset.small_dataset import small_recipe, write_dataset
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.metrics import average_precision
+from trcgl.metrics.bootstrap import patient_bootstrap
+from trcgl.metrics.metrics import average_precision
 from trcgl.study.statistics import Runs
 
 FINDINGS = 3

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from trcgl.data.prepare import PrepareOptions, prepare
-from trcgl.data.sources.phantom import Options
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources.phantom import Options
 from trcgl.recipes import RECIPES
 
 ARMS = ("trcgl", "linear")

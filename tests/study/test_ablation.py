@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.dataset.small_dataset import write_dataset
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import LossRecipe, ModelRecipe, Recipe, TrainRecipe, overridden
-from trcgl.data.store import open_dataset
+from trcgl.dataset.store import open_dataset
 from trcgl.model.trcgl_net import build_network
 from trcgl.study.ablation import MODULES, ablation, edges
 from trcgl.study.arms import PLAIN
-
-from ..model.small_dataset import write_dataset
 
 FULL = Recipe(
     model=ModelRecipe(head="trcgl", graph_threshold=0.3),

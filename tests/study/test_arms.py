@@ -5,22 +5,21 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe, differences, overridden
-from trcgl.data.datamodule import SplitRows
-from trcgl.data.store import open_dataset
-from trcgl.model.classifier import Classifier
+from trcgl.dataset.store import open_dataset
 from trcgl.model.heads import HEADS
-from trcgl.model.losses import LOSSES
-from trcgl.model.train import check
-from trcgl.model.trainer import quiet
 from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import RECIPES
 from trcgl.study.arms import PLAIN, chosen, over_base
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import against_baseline
-
-from ..model.small_dataset import SPACE, small_recipe, write_dataset
+from trcgl.training.batches import SplitRows
+from trcgl.training.classifier import Classifier
+from trcgl.training.losses.losses import LOSSES
+from trcgl.training.train import check
+from trcgl.training.trainer import quiet
 
 SHARED = (
     "augment.rotation",

@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 
-from trcgl.core import run
+from tests.dataset.small_dataset import SPACE, write_dataset
+from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.recipe import Recipe
-from trcgl.data.manifest import label_array
-from trcgl.data.store import open_dataset
-from trcgl.evaluate.metrics import average_precision
+from trcgl.dataset.manifest import label_array
+from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
+from trcgl.metrics.metrics import average_precision
 from trcgl.study.choice import Setting, choose, val_tail
 from trcgl.study.worker import Job
-
-from ..model.small_dataset import SPACE, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def finished(folder, dataset, name, seed, *, val, test, status="finished"):
         logit = (skill * truth + noise).astype(np.float32)
         told = Predictions.from_manifest(rows, SPACE, logit=logit, score=1 / (1 + np.exp(-logit)))
         write_predictions(job.folder / "predictions" / f"{split}.parquet", told)
-    run.write_json(job.outcome, {"status": status, "metrics": {"mAP_tail": test / 10}})
+    storage.write_json(job.outcome, {"status": status, "metrics": {"mAP_tail": test / 10}})
     return job
 
 
@@ -87,10 +86,10 @@ def test_the_smaller_dose_is_chosen_of_equals_and_a_setting_that_lost_a_seed_las
     equal = candidates(tmp_path / "equal", dataset, {(0.25, "mix"): (1.0, 0.0), (4.0, "mix"): (1.0, 5.0)})
     assert choose(equal, SPACE)["dose"] == 0.25
     runs = candidates(tmp_path / "lost", dataset, {(0.25, "mix"): (9.0, 0.0), (4.0, "mix"): (0.5, 0.0)})
-    run.write_json(runs[0][1][1].outcome, {"status": "diverged", "why": "loss"})
+    storage.write_json(runs[0][1][1].outcome, {"status": "diverged", "why": "loss"})
     assert choose(runs, SPACE)["dose"] == 4.0
     for _, jobs in runs:
         for job in jobs:
-            run.write_json(job.outcome, {"status": "diverged", "why": "loss"})
+            storage.write_json(job.outcome, {"status": "diverged", "why": "loss"})
     with pytest.raises(DataError, match="every run with drawn images diverged"):
         choose(runs, SPACE)

@@ -1,13 +1,12 @@
 import polars as pl
 import pytest
 
+from tests.dataset.small_dataset import write_dataset
+from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError
-from trcgl.data.drawn import open_drawn
-from trcgl.data.store import open_dataset
+from trcgl.dataset.store import open_dataset
+from trcgl.dataset.synthetic_rows import open_drawn
 from trcgl.study.duplication import duplicate
-
-from ..model.small_dataset import write_dataset
-from ..model.small_synthetic import write_synthetic
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.study import simulated
 from trcgl.study.statistics import Runs, difference, holm, mean
-
-from . import simulated
 
 PATIENTS = 80.0
 """Effective positive patients of the simulated tail, less one for each finding."""

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests.dataset.small_dataset import write_dataset
+from tests.study import small_study
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import to_json
 from trcgl.study.arms import Arm
@@ -17,9 +19,6 @@ from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.results import earlier, verdict
 from trcgl.study.study import ablate, peers, study
-
-from ..model.small_dataset import write_dataset
-from . import small_study
 
 TABLES = ("table.md", "table.csv", "table.json", "intervals.svg", "study.json")
 

@@ -5,15 +5,14 @@ import json
 import polars as pl
 import pytest
 
+from tests.dataset.small_dataset import SPACE, write_dataset
+from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import from_json
-from trcgl.data.drawn import open_drawn
-from trcgl.data.store import open_dataset
+from trcgl.dataset.store import open_dataset
+from trcgl.dataset.synthetic_rows import open_drawn
 from trcgl.study.utility import utility
 from trcgl.study.utility_report import amounts
-
-from ..model.small_dataset import SPACE, write_dataset
-from ..model.small_synthetic import write_synthetic
 
 TARGETS = {"Hernia": 12, "Normal": 6, "Mass": 6}
 SETTINGS = {"doses": (2.0, 0.25, 9.0), "schedules": ("mix",), "seeds": 1}
@@ -191,7 +190,7 @@ def test_without_a_tail_positive_in_val_nothing_can_be_chosen(folders, recipe, t
     absent = pl.when(pl.col("split") == "val").then(0).otherwise(pl.col("Hernia")).cast(pl.Int8).alias("Hernia")
     manifest.with_columns(absent).write_parquet(data / "manifest.parquet")
     info = json.loads((data / "dataset.json").read_text())
-    from trcgl.core.run import sha256_file, write_json
+    from trcgl.core.storage import sha256_file, write_json
 
     path = data / "manifest.parquet"
     info["files"]["manifest.parquet"] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
+from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.recipe import EvaluateRecipe, Recipe
-from trcgl.evaluate.judge import judge
+from trcgl.evaluate.evaluation import judge
 from trcgl.study.worker import measure
-
-from ..evaluate.examples import SPACE, predictions
 
 
 def test_a_run_is_measured_as_evaluate_judges_it():

@@ -17,7 +17,12 @@ import torch
 from trcgl.audit import evidence
 from trcgl.audit.ceiling import ceilings
 from trcgl.audit.diversity import Sample
-from trcgl.audit.drawing_plan import (
+from trcgl.audit.features import FeatureSpace, feature_space
+from trcgl.audit.inputs import Inputs, open_inputs
+from trcgl.audit.kit import ratings_of, write_reader_kit
+from trcgl.audit.prompt_comparison import guidance_sweep, handwritten
+from trcgl.audit.report import write_report
+from trcgl.audit.sample_plan import (
     Sheet,
     Store,
     check_prompts,
@@ -27,16 +32,11 @@ from trcgl.audit.drawing_plan import (
     side_sheets,
     size_of,
 )
-from trcgl.audit.features import FeatureSpace, feature_space
-from trcgl.audit.inputs import Inputs, open_inputs
-from trcgl.audit.kit import ratings_of, write_reader_kit
-from trcgl.audit.material import HeldOut, Material, gather, held_out_rows
-from trcgl.audit.report import write_report
-from trcgl.audit.ways import guidance_sweep, handwritten
-from trcgl.core import run
+from trcgl.audit.scored_images import HeldOut, Material, gather, held_out_rows
+from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
-from trcgl.data.store import check_space
+from trcgl.dataset.store import check_space
 from trcgl.generate.plan import balancing
 from trcgl.model.folder import best_device
 
@@ -136,9 +136,9 @@ def audit(
             side = inputs.dataset.require_images().shape[1]
             check_space(out, size_of(missing), side, "give a smaller --each")
     settings = _settings(options, inputs, findings)
-    run.claim(out, "settings.json", settings, lambda stored: _differences(stored, settings))
+    storage.claim(out, "settings.json", settings, lambda stored: _differences(stored, settings))
     if done.exists() and ratings is None:
-        return run.read_json(done)
+        return storage.read_json(done)
 
     read = ratings_of(out, Path(ratings)) if ratings is not None else None
     if not done.exists():
@@ -155,11 +155,11 @@ def audit(
             device=device,
         )
     material = gather(inputs, findings, sheets, store, options.held_out, options.batch_size)
-    told = run.read_json(done) if done.exists() else _judge(material, options, spaces, out)
+    told = storage.read_json(done) if done.exists() else _judge(material, options, spaces, out)
     if read is not None:
         told["readers"] = [*(one for one in told["readers"] if one["ratings"] != read["ratings"]), read]
     write_report(out, told, material)
-    run.write_json(done, told)
+    storage.write_json(done, told)
     return told
 
 
@@ -268,7 +268,7 @@ def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, Featu
         ),
         "reader_kit": write_reader_kit(out, material, seed),
         "readers": [],
-        "environment": run.environment(),
+        "environment": storage.environment(),
         "research_use": RESEARCH_USE,
     }
 
@@ -279,8 +279,8 @@ def _settings(options: AuditOptions, inputs: Inputs, findings: tuple[str, ...]) 
     value = {
         "schema": SETTINGS_SCHEMA,
         **shared,
-        "synthetic": run.sha256_file(inputs.synthetic.folder / "dataset.json"),
-        "dataset": run.sha256_file(inputs.dataset.folder / "dataset.json"),
+        "synthetic": storage.sha256_file(inputs.synthetic.folder / "dataset.json"),
+        "dataset": storage.sha256_file(inputs.dataset.folder / "dataset.json"),
         "auditor": inputs.auditor.info["weights_sha256"],
         "generator": inputs.generator.info["digest"],
     }

@@ -15,12 +15,12 @@ from jaxtyping import Float, Int, UInt8
 
 from trcgl.audit.label_fidelity import REAL_AUROC, REAL_POSITIVES, REPLICATES
 from trcgl.core.progress import track
-from trcgl.data.augment import at_size
-from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.intervals import difference_interval, effective_patients, interval
-from trcgl.evaluate.judge import told_of
-from trcgl.evaluate.metrics import auroc
+from trcgl.evaluate.evaluation import told_of
 from trcgl.generate.pipeline import Generator
+from trcgl.metrics.bootstrap import patient_bootstrap
+from trcgl.metrics.intervals import difference_interval, effective_patients, interval
+from trcgl.metrics.metrics import auroc
+from trcgl.model.tensors import at_size
 
 LOSS = 0.10
 """A larger loss of AUROC, with an interval above 0, makes a finding not drawable."""

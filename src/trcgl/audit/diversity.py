@@ -23,7 +23,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
-from trcgl.evaluate.intervals import LEVEL
+from trcgl.metrics.intervals import LEVEL
 
 PAIRS = 1000
 REPLICATES = 200

@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 
 from trcgl.audit.ceiling import Ceiling
 from trcgl.audit.diversity import Sample, diversity
-from trcgl.audit.drawing_plan import NORMALS, WITH, WITHOUT
 from trcgl.audit.features import FeatureSpace
 from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
 from trcgl.audit.label_fidelity import EASY, PASS, deranged, discrimination, of_drawn, rate, verdict
-from trcgl.audit.material import Material, Real
 from trcgl.audit.memorization import memorization
-from trcgl.audit.real_or_drawn import real_or_drawn
+from trcgl.audit.real_or_synthetic import real_or_drawn
+from trcgl.audit.sample_plan import NORMALS, WITH, WITHOUT
+from trcgl.audit.scored_images import Material, Real
 from trcgl.audit.shortcut import Normals, shortcut
 from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.core.errors import DataError

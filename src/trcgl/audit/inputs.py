@@ -11,14 +11,14 @@ from typing import Any
 
 import polars as pl
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError, TrcglError
-from trcgl.data.drawn import open_drawn
-from trcgl.data.halves import Half, half, half_of
-from trcgl.data.store import Dataset, open_dataset
+from trcgl.dataset.patient_halves import Half, half, half_of
+from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.evaluate.evaluate import refuse_overlap
 from trcgl.generate.inputs import open_generator
 from trcgl.generate.pipeline import Generator
-from trcgl.model.evaluate import refuse_overlap
 from trcgl.model.folder import LoadedModel, best_device, load_model
 
 _HALVES = (
@@ -82,7 +82,7 @@ def open_inputs(
     )
     generator = generator_of(synthetic, dataset, generator_folder)
     auditor, separation, unchecked = open_auditor(Path(auditor_run), dataset, synthetic)
-    same = run.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
+    same = storage.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
     own = half_of(dataset, auditor.info["training_patient_digest"]) if same else None
     return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, own)
 
@@ -125,7 +125,7 @@ def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[Loa
             know, or its findings or images are made otherwise.
         CheckpointError: its model folder is missing or damaged.
     """
-    info = run.read_json(where / "run.json")
+    info = storage.read_json(where / "run.json")
     if "finished" not in info:
         raise DataError(f"{where} is not finished. Run the same `trcgl train` command again; it resumes.")
     if info.get("synthetic"):
@@ -214,7 +214,7 @@ def _on_another(where: Path, info: dict[str, Any], model: LoadedModel, dataset: 
 
 
 def _digest(dataset: Dataset) -> str:
-    return run.sha256_file(dataset.folder / "dataset.json")
+    return storage.sha256_file(dataset.folder / "dataset.json")
 
 
 def _generator_folder(synthetic: Dataset, given: Path | None) -> Path:

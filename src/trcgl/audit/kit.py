@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trcgl.audit.drawing_plan import NORMALS, WITH
-from trcgl.audit.material import Material
 from trcgl.audit.reader_kit import NONE, read_ratings, write_kit
+from trcgl.audit.sample_plan import NORMALS, WITH
+from trcgl.audit.scored_images import Material
 from trcgl.core.randomness import generator as randomness
 
 KIT, KEY = "reader_kit", "reader_key"

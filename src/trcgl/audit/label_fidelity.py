@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
-from trcgl.evaluate.bootstrap import draw_patients, patient_bootstrap
-from trcgl.evaluate.intervals import effective_patients, interval
-from trcgl.evaluate.judge import told_of
-from trcgl.evaluate.metrics import auroc
+from trcgl.evaluate.evaluation import told_of
+from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
+from trcgl.metrics.intervals import effective_patients, interval
+from trcgl.metrics.metrics import auroc
 
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
 """An auditor that does not reach this on real images, or on fewer, cannot judge drawn ones."""

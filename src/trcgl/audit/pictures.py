@@ -9,11 +9,11 @@ import polars as pl
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from trcgl.audit.drawing_plan import WITH, WITHOUT
-from trcgl.audit.material import Material, Real
+from trcgl.audit.sample_plan import WITH, WITHOUT
+from trcgl.audit.scored_images import Material, Real
 from trcgl.core import html
 from trcgl.core.randomness import generator as randomness
-from trcgl.data.drawn import KEPT
+from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.plan import label_set
 from trcgl.generate.prompts import prompt
 

@@ -19,10 +19,10 @@ from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
 
-from trcgl.core import html, run
+from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
-from trcgl.evaluate.intervals import LEVEL
+from trcgl.metrics.intervals import LEVEL
 
 SCHEMA = "trcgl.reader-kit/1"
 KEY_SCHEMA = "trcgl.reader-key/1"
@@ -99,11 +99,13 @@ def write_kit(
         {"case": name, "row": int(row), "kind": kinds[row], "finding": shown[row]}
         for name, row in zip(names, order, strict=True)
     ]
-    run.write_json(key_folder / "key.json", {"schema": KEY_SCHEMA, "kit": number, "phantom": phantom, "cases": truth})
-    run.write_json(
+    storage.write_json(
+        key_folder / "key.json", {"schema": KEY_SCHEMA, "kit": number, "phantom": phantom, "cases": truth}
+    )
+    storage.write_json(
         folder / "kit.json", {"schema": SCHEMA, "kit": number, "cases": names, "findings": [*findings, NONE]}
     )
-    run.write_text(folder / "index.html", page)
+    storage.write_text(folder / "index.html", page)
     return number
 
 
@@ -123,9 +125,9 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
     Raises:
         DataError: the files do not belong together, or a row is missing, doubled or out of range.
     """
-    described = run.read_json(Path(kit) / "kit.json")
+    described = storage.read_json(Path(kit) / "kit.json")
     key = Path(key) / "key.json" if Path(key).is_dir() else Path(key)
-    told = run.read_json(key)
+    told = storage.read_json(key)
     if described.get("schema") != SCHEMA or told.get("schema") != KEY_SCHEMA:
         raise DataError(f"{kit} and {key}: not a reader kit and its key. Give the folders that the audit wrote.")
     if told["kit"] != described["kit"]:
@@ -144,7 +146,7 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
     return {
         "schema": "trcgl.reader-ratings/1",
         "kit": described["kit"],
-        "ratings": run.sha256_file(Path(csv_path)),
+        "ratings": storage.sha256_file(Path(csv_path)),
         "phantom": told["phantom"],
         "images": {"all": len(cases)} | {kind: len(of) for kind, of in kinds.items()},
         "called": {

@@ -8,9 +8,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from trcgl.audit.material import Material
 from trcgl.audit.pictures import pictures
-from trcgl.core import html, run
+from trcgl.audit.scored_images import Material
+from trcgl.core import html, storage
 from trcgl.core.html import CARD, INK, MUTED, PALETTE
 
 PAGE = "audit.html"
@@ -82,7 +82,7 @@ def write_report(folder: Path, told: dict[str, Any], material: Material) -> Path
         style=STYLE,
     )
     path = folder / PAGE
-    run.write_text(path, page)
+    storage.write_text(path, page)
     return path
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trcgl.core.errors import DataError
-from trcgl.evaluate.bootstrap import draw_patients, patient_bootstrap
-from trcgl.evaluate.intervals import effective_patients, interval
-from trcgl.evaluate.judge import told_of
-from trcgl.evaluate.metrics import auroc
+from trcgl.evaluate.evaluation import told_of
+from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
+from trcgl.metrics.intervals import effective_patients, interval
+from trcgl.metrics.metrics import auroc
 
 REPLICATES = 2000
 LEAST = 20

@@ -5,7 +5,7 @@ from scipy.ndimage import minimum_filter
 
 from trcgl.audit.structure_lines import STEP, follow, ridge, sample
 from trcgl.audit.thorax import Thorax
-from trcgl.data.phantom.chest import DOME
+from trcgl.phantom.chest import DOME
 
 _DENSEST = 1.9
 """Attenuation above which the film says little."""

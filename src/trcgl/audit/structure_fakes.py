@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from trcgl.core.randomness import generator
-from trcgl.data.phantom.draw import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, draw
 
 Gray = UInt8[np.ndarray, "size size"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import map_coordinates
 
-from trcgl.data.phantom.canvas import Canvas, Layer
+from trcgl.phantom.canvas import Canvas, Layer
 
 Unrolled = Float[np.ndarray, "places across"]
 

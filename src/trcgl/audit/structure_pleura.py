@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 
 from trcgl.audit.structure_lines import STEP, Unrolled, evenly, follow, ridge, sample
 from trcgl.audit.thorax import Thorax
-from trcgl.data.phantom.canvas import Layer
-from trcgl.data.phantom.chest import Chest
+from trcgl.phantom.canvas import Layer
+from trcgl.phantom.chest import Chest
 
 _DEEPEST = 0.19
 """Sides of the image between chest wall and the most collapsed lung."""

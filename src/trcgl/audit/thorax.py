@@ -20,13 +20,13 @@ from PIL import Image
 from scipy.linalg import solve
 
 from trcgl.core.randomness import generator
-from trcgl.data.phantom import anatomy as anatomies
-from trcgl.data.phantom.anatomy import Anatomy, Exposure
-from trcgl.data.phantom.canvas import Layer, Pose
-from trcgl.data.phantom.chest import AIR, Chest
-from trcgl.data.phantom.film import expose
-from trcgl.data.phantom.findings import FINDINGS
-from trcgl.data.phantom.skeleton import bones
+from trcgl.phantom import anatomy as anatomies
+from trcgl.phantom.anatomy import Anatomy, Exposure
+from trcgl.phantom.canvas import Layer, Pose
+from trcgl.phantom.chest import AIR, Chest
+from trcgl.phantom.film import expose
+from trcgl.phantom.findings import FINDINGS
+from trcgl.phantom.skeleton import bones
 
 Vector = Float[np.ndarray, " numbers"]
 

@@ -78,7 +78,7 @@ class LossRecipe:
     """What is minimized."""
 
     name: str = "bce"
-    """Name of a loss in `trcgl.model.losses.LOSSES`."""
+    """Name of a loss in `trcgl.training.losses.losses.LOSSES`."""
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
     """Focusing exponent of `focal`."""

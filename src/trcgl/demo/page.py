@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trcgl.core import html, run
-from trcgl.data.drawn import KEPT
-from trcgl.data.labels import GROUPS
-from trcgl.data.store import Dataset, open_dataset
+from trcgl.core import html, storage
+from trcgl.dataset.labels import GROUPS
+from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.synthetic_rows import KEPT
 
 SHOWN = 6
 """Pairs of images of each tail finding."""
@@ -92,7 +92,7 @@ def write_page(
         sections=SECTIONS,
         style=STYLE,
     )
-    run.write_text(out / "report.html", page)
+    storage.write_text(out / "report.html", page)
     return answer
 
 

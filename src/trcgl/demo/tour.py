@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.recipes import GENERATORS, RECIPES
@@ -68,17 +68,17 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
         RecipeError: the folder holds something else.
     """
     from trcgl.audit.audit import AuditOptions, audit
-    from trcgl.data.describe import describe
-    from trcgl.data.prepare import PrepareOptions, prepare
-    from trcgl.data.sources import phantom
+    from trcgl.dataset.describe import describe
+    from trcgl.dataset.prepare import PrepareOptions, prepare
+    from trcgl.dataset.sources import phantom
     from trcgl.demo.page import write_page
     from trcgl.evaluate.compare import compare
+    from trcgl.evaluate.evaluate import evaluate_run
     from trcgl.generate.synthesize import SynthesizeOptions, synthesize
     from trcgl.generate.train_generator import train_generator
-    from trcgl.model.evaluate import evaluate_run
-    from trcgl.model.train import train
-    from trcgl.use.predict import predict
-    from trcgl.use.scores import as_text
+    from trcgl.predict.predict import predict
+    from trcgl.predict.scores import as_text
+    from trcgl.training.train import train
 
     size, started, out = size or DemoSize(), time.monotonic(), Path(out)
     at = {name: out / name for name in FOLDERS}
@@ -123,7 +123,7 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     telling.next("score a folder of files")
     _draw_scans(at["scans"], at["phantom"])
     table = out / "scores.csv"
-    run.write_text(table, as_text(predict(at["real"], [at["scans"]]), "csv"))
+    storage.write_text(table, as_text(predict(at["real"], [at["scans"]]), "csv"))
 
     told: dict[str, Any] = {
         "schema": SCHEMA,
@@ -224,8 +224,8 @@ def _draw_scans(folder: Path, data: Path) -> None:
     """A few radiographs of the test split as PNG files, as a user would have them."""
     from PIL import Image
 
-    from trcgl.data.sources.phantom import options_of, redraw
-    from trcgl.data.store import open_dataset
+    from trcgl.dataset.sources.phantom import options_of, redraw
+    from trcgl.dataset.store import open_dataset
 
     test = open_dataset(data).split("test")
     options = options_of(data)

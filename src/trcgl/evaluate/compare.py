@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.markdown import table
-from trcgl.data.labels import GROUPS, LabelSpace
-from trcgl.evaluate.intervals import FEW, LEVEL, difference_interval
-from trcgl.evaluate.judge import mean_of, told_of
+from trcgl.dataset.labels import GROUPS, LabelSpace
+from trcgl.evaluate.evaluation import mean_of, told_of
 from trcgl.evaluate.measured import RANKED, Measured, measure_findings
 from trcgl.evaluate.predictions import Predictions, read_predictions
+from trcgl.metrics.intervals import FEW, LEVEL, difference_interval
 
 SCHEMA = "trcgl.comparison/1"
 
@@ -73,7 +73,7 @@ def label_space_of(folder: Path) -> LabelSpace:
     Raises:
         DataError: the folder is no run whose training ended.
     """
-    return LabelSpace.from_dict(run.read_json(Path(folder) / "model" / "model.json")["label_space"])
+    return LabelSpace.from_dict(storage.read_json(Path(folder) / "model" / "model.json")["label_space"])
 
 
 def markdown(comparison: dict[str, Any]) -> str:

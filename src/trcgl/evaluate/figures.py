@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from trcgl.core.html import GROUP_COLORS, INK, LINE, MUTED
-from trcgl.data.labels import GROUPS, LabelSpace
-from trcgl.evaluate.metrics import BINS, descending, known_rows, mass_bins
+from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics.metrics import BINS, descending, known_rows, mass_bins
 
 WIDTH = 10.4
 """Inches: what a page shows at its natural size."""

@@ -12,11 +12,11 @@ import polars as pl
 from jaxtyping import Bool, Float
 
 from trcgl.core.randomness import generator
-from trcgl.data.labels import LabelSpace
-from trcgl.data.upsample import to_square
-from trcgl.evaluate.bootstrap import CHUNK, draw_patients
-from trcgl.evaluate.intervals import FEW, difference_interval, effective_patients
-from trcgl.evaluate.judge import mean_of
+from trcgl.dataset.labels import LabelSpace
+from trcgl.evaluate.evaluation import mean_of
+from trcgl.metrics.bootstrap import CHUNK, draw_patients
+from trcgl.metrics.intervals import FEW, difference_interval, effective_patients
+from trcgl.model.upsample import to_square
 
 Regions = Literal["boxes", "masks"]
 SIDE = 128

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from trcgl.evaluate import metrics
-from trcgl.evaluate.bootstrap import patient_bootstrap
-from trcgl.evaluate.intervals import effective_patients
-from trcgl.evaluate.metrics import Metric
 from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics import metrics
+from trcgl.metrics.bootstrap import patient_bootstrap
+from trcgl.metrics.intervals import effective_patients
+from trcgl.metrics.metrics import Metric
 
 RANKED = ("AP", "AUC")
 """Metrics that need no threshold."""

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from scipy.special import logit
 
 from trcgl.core.html import png_uri
-from trcgl.data.store import Dataset
+from trcgl.dataset.store import Dataset
 from trcgl.evaluate.predictions import Predictions
 
 SIDE = 224

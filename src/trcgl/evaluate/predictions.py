@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.data.labels import LabelSpace
-from trcgl.data.manifest import label_array
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.manifest import label_array
 
 COLUMNS: dict[str, pl.DataType] = {
     "image_id": pl.String(),
@@ -123,7 +123,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         for column, finding in enumerate(predictions.space.findings):
             series = pl.Series(f"{kind}/{finding}", values[:, column], pl.Float32)
             columns.append(series.fill_nan(None).cast(pl.Int8) if kind == "truth" else series)
-    with run.atomic(path) as aside:
+    with storage.atomic(path) as aside:
         pl.DataFrame(columns).write_parquet(aside)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from trcgl.core import html, run
+from trcgl.core import html, storage
 from trcgl.core.errors import DataError
-from trcgl.data.cooccurrence import Cooccurrence, counts
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import Dataset
+from trcgl.dataset.cooccurrence import Cooccurrence, counts
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import Dataset
 from trcgl.evaluate.localization import METRICS
 from trcgl.evaluate.predictions import Predictions, read_predictions
 
@@ -79,7 +79,7 @@ def write_report(folder: Path, dataset: Dataset | None = None, split: str = "tes
         DataError: the evaluation, the predictions or the model are missing or damaged.
     """
     folder = Path(folder)
-    evaluation = run.read_json(folder / "evaluation" / f"{split}.json")
+    evaluation = storage.read_json(folder / "evaluation" / f"{split}.json")
     try:
         space = LabelSpace.from_dict(evaluation["label_space"])
     except KeyError:
@@ -118,7 +118,7 @@ def write_report(folder: Path, dataset: Dataset | None = None, split: str = "tes
         style=STYLE,
     )
     path = folder / ("report.html" if split == "test" else f"report-{split}.html")
-    run.write_text(path, page)
+    storage.write_text(path, page)
     return path
 
 
@@ -130,7 +130,7 @@ def _figures(
     seen: Cooccurrence,
     log: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    from trcgl.data.figures import cooccurrence_matrix, label_distribution
+    from trcgl.dataset.figures import cooccurrence_matrix, label_distribution
     from trcgl.evaluate import figures
 
     space = predictions.space
@@ -148,7 +148,7 @@ def _figures(
         drawn[name] = None
         if figure:
             document = html.svg_text(figure)
-            run.write_text(folder / f"{split}_{name}.svg", document)
+            storage.write_text(folder / f"{split}_{name}.svg", document)
             drawn[name] = {"svg": Markup(html.inline_svg(document, words)), "words": words}
     return drawn
 
@@ -187,12 +187,12 @@ def _calibration(folder: Path) -> str:
         "Each finding in 15 bins of equal mass, each on its own scale; on the dotted line, scores mean what they say. "
         "ECE: mean distance from that line."
     )
-    temperature = run.read_json(folder / "model" / "model.json").get("temperature")
+    temperature = storage.read_json(folder / "model" / "model.json").get("temperature")
     return words + (f" Temperature fitted on val: {temperature:.3f}." if temperature else "")
 
 
 def _commands(folder: Path, split: str, other: Dataset | None) -> list[str]:
-    told = run.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    told = storage.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     words = ["trcgl evaluate", folder.resolve().name]
     words += [f"--dataset {other.folder.resolve().name}"] if other else []
     words += [f"--split {split}"] if split != "test" else []

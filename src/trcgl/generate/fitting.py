@@ -15,11 +15,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from trcgl.core.errors import Interrupted
 from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.progress import spell
-from trcgl.model.averaging import MovingAverage
-from trcgl.model.checkpoint_io import WholeCheckpointIO
-from trcgl.model.stop import StopRequest
-from trcgl.model.trainer import hardware, quiet
-from trcgl.model.training_log import GoBack, MetricsLog
+from trcgl.training.averaging import MovingAverage
+from trcgl.training.checkpoint_io import WholeCheckpointIO
+from trcgl.training.stop import StopRequest
+from trcgl.training.trainer import hardware, quiet
+from trcgl.training.training_log import GoBack, MetricsLog
 
 LAST = "last.ckpt"
 _EVERY = 10.0  # seconds between two lines

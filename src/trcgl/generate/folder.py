@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import from_json
-from trcgl.data.labels import LabelSpace, phrase
+from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.generate.context import ContextTokens, nearest
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import EMPTY, prompt
@@ -116,17 +116,17 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
                 feature_extractor=None,
                 requires_safety_checker=False,
             ).save_pretrained(folder, safe_serialization=True)
-        with run.atomic(folder / "context.safetensors") as aside:
+        with storage.atomic(folder / "context.safetensors") as aside:
             save_file({name: value.detach().cpu().contiguous() for name, value in _context(generator)}, aside)
     except (OSError, SafetensorError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise DataError(
             f"{folder}: cannot be written ({why}). Free some space and give the same command again."
         ) from error
-    files = {str(path.relative_to(folder)): run.sha256_file(path) for path in _files(folder)}
+    files = {str(path.relative_to(folder)): storage.sha256_file(path) for path in _files(folder)}
     info = {
         "schema": SCHEMA,
-        "digest": run.digest([f"{name} {value}" for name, value in files.items()]),
+        "digest": storage.digest([f"{name} {value}" for name, value in files.items()]),
         "files": files,
         "recipe": dataclasses.asdict(recipe),
         "label_space": generator.space.to_dict(),
@@ -135,8 +135,8 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
         **told,
         "research_use": RESEARCH_USE,
     }
-    run.write_json(folder / "context.json", context_report(generator))
-    run.write_json(folder / "generator.json", info)
+    storage.write_json(folder / "context.json", context_report(generator))
+    storage.write_json(folder / "generator.json", info)
     generator.info = info
     return info
 
@@ -155,14 +155,14 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
             + ("Its training has not finished: give the same `trcgl train-generator` command again." if half else "")
             + ("" if half else "Name a folder that `trcgl train-generator` has written.")
         )
-    info = run.read_json(folder / "generator.json")
+    info = storage.read_json(folder / "generator.json")
     if info.get("schema") != SCHEMA:
         raise CheckpointError(f"{folder}/generator.json: schema {info.get('schema')!r}, expected {SCHEMA!r}.")
     for name, known in info["files"].items():
         path = folder / name
         if not path.exists():
             raise CheckpointError(f"{path} is missing. Copy the folder again, or train the generator again.")
-        if run.sha256_file(path) != known:
+        if storage.sha256_file(path) != known:
             raise CheckpointError(f"{path} is not the file that was written. Copy the folder again.")
     recipe = from_json(json.dumps(info["recipe"]), GeneratorRecipe)
     space = LabelSpace.from_dict(info["label_space"])

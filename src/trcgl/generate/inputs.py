@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.data.halves import half_of
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import Dataset
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.patient_halves import half_of
+from trcgl.dataset.store import Dataset
 from trcgl.generate import folder
 from trcgl.generate.pipeline import Generator
 from trcgl.model.folder import LoadedModel, best_device, load_model
@@ -31,7 +31,7 @@ def check_train_patients(where: Path, dataset: Dataset) -> None:
     Raises:
         DataError: it was not.
     """
-    if run.read_json(Path(where) / "generator.json")["training_patient_digest"] not in _train_digests(dataset):
+    if storage.read_json(Path(where) / "generator.json")["training_patient_digest"] not in _train_digests(dataset):
         raise DataError(
             f"{where} was not trained on the train patients of {dataset.folder}: it may have seen patients of its val "
             "or test split, and what it draws would carry them into training. Train a generator on this dataset."
@@ -50,7 +50,7 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
             trained on other patients or on drawn images.
         CheckpointError: its model folder is missing or damaged.
     """
-    info = run.read_json(where / "run.json")
+    info = storage.read_json(where / "run.json")
     if "finished" not in info:
         raise DataError(f"{where} is not finished. Run the same `trcgl train` command again; it resumes.")
     if info.get("synthetic"):
@@ -85,6 +85,6 @@ def _same_findings(space: LabelSpace, dataset: Dataset, who: str) -> None:
 def _train_digests(dataset: Dataset) -> set[str]:
     """Of the training patients that take part, and of all of them."""
     return {
-        run.digest(dataset.split("train", with_none=with_none)["patient_id"].unique().to_list())
+        storage.digest(dataset.split("train", with_none=with_none)["patient_id"].unique().to_list())
         for with_none in (False, True)
     }

@@ -18,7 +18,7 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.memory import keep_freed_memory
 from trcgl.core.randomness import derive_seed
-from trcgl.data.labels import LabelSpace
+from trcgl.dataset.labels import LabelSpace
 from trcgl.generate.autoencoder import Autoencoder, build_autoencoder
 from trcgl.generate.context import ContextTokens
 from trcgl.generate.prompts import EMPTY, Prompt, prompt

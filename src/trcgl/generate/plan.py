@@ -13,9 +13,9 @@ import polars as pl
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
-from trcgl.data.drawn import balancing
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import Dataset
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import Dataset
+from trcgl.dataset.synthetic_rows import balancing
 from trcgl.generate.prompts import Prompt, prompt
 
 SCHEMA: dict[str, Any] = {

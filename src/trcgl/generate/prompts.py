@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trcgl.data.labels import phrase
+from trcgl.dataset.labels import phrase
 
 _PLAIN, _NORMAL = "chest radiograph", "normal"
 

@@ -9,11 +9,11 @@ from jaxtyping import UInt8
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
-from trcgl.core import run
-from trcgl.data.labels import LabelSpace
+from trcgl.core import storage
+from trcgl.dataset.labels import LabelSpace
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
-from trcgl.generate.sampler import draw
+from trcgl.generate.solver import draw
 
 STEPS = 12
 
@@ -45,7 +45,7 @@ class SampleGrid:
             steps=STEPS,
         )
         picture = tiled(images, self._columns)
-        with run.atomic(self._folder / f"{self._stage}-{step:06d}.png") as aside:
+        with storage.atomic(self._folder / f"{self._stage}-{step:06d}.png") as aside:
             Image.fromarray(picture).save(aside, format="PNG")
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -22,10 +22,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from trcgl.core.randomness import generator as randomness
-from trcgl.data.drawn import KEPT
-from trcgl.data.labels import LabelSpace
-from trcgl.evaluate.calibrate import fit_threshold
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
+from trcgl.metrics.calibrate import fit_threshold
 
 BLANK = "rejected: blank"
 SATURATED = "rejected: saturated"

@@ -14,14 +14,15 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import UNCHANGED, GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
-from trcgl.data.augment import at_size, augment, draw_parameters, to_unit
-from trcgl.data.datamodule import SplitRows
 from trcgl.generate import diffusion
 from trcgl.generate.fitting import clip, warmed_up
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
 from trcgl.generate.training_rows import drawn_most, loader, sampler
+from trcgl.model.tensors import at_size, to_unit
+from trcgl.training.augment import augment, draw_parameters
+from trcgl.training.batches import SplitRows
 
 LOG_EVERY = 10
 """Steps between two lines of the log."""

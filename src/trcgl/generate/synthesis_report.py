@@ -10,10 +10,10 @@ import polars as pl
 from jaxtyping import UInt8
 from PIL import Image
 
-from trcgl.core import run
-from trcgl.data.drawn import KEPT
-from trcgl.data.preparation_report import table_html
-from trcgl.data.store import Dataset
+from trcgl.core import storage
+from trcgl.dataset.preparation_report import table_html
+from trcgl.dataset.store import Dataset
+from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.plan import sources
 from trcgl.generate.samples import tiled
 
@@ -63,7 +63,7 @@ def describe_synthesis(
         "limits": checks["limits"],
         "options": options,
         "notes": notes,
-        "environment": run.environment(),
+        "environment": storage.environment(),
     }
 
 
@@ -121,7 +121,7 @@ def write_page(
         phantom=phantom,
         style="figure img { image-rendering: pixelated; max-width: 100%; }",
     )
-    run.write_text(out / "report.html", page)
+    storage.write_text(out / "report.html", page)
 
 
 def _reasons(provenance: pl.DataFrame) -> dict[str, int]:

@@ -18,23 +18,23 @@ import numpy as np
 import polars as pl
 from lightning.fabric.utilities.rank_zero import _get_rank
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
-from trcgl.data import manifest as manifests
-from trcgl.data.labels import LabelSpace
-from trcgl.data.store import SCHEMA, Dataset, check_space, open_dataset, write_images
-from trcgl.evaluate.calibrate import calibrated
+from trcgl.dataset import manifest as manifests
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import SCHEMA, Dataset, check_space, open_dataset, write_images
+from trcgl.evaluate.evaluate import score_rows
 from trcgl.generate import screen as screening
 from trcgl.generate.context import PromptKind
-from trcgl.generate.drawing import Drawing, Parts, draw_parts, launch, prepare_network, prompts_of
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import balancing, guided, plan
-from trcgl.generate.sampler import GUIDED_TO, Sampler
+from trcgl.generate.sampling_run import Drawing, Parts, draw_parts, launch, prepare_network, prompts_of
+from trcgl.generate.solver import GUIDED_TO, Sampler
 from trcgl.generate.synthesis_report import describe_synthesis, write_page
-from trcgl.model.evaluate import score_rows
+from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import LoadedModel
 
 SETTINGS_SCHEMA = "trcgl.synthesize/1"
@@ -144,12 +144,12 @@ def synthesize(
     settings = _settings(options, dataset, generator, screener)
     first = not _get_rank()
     if first:
-        run.claim(out, "synthesize.json", settings, lambda stored: _differences(stored, settings))
+        storage.claim(out, "synthesize.json", settings, lambda stored: _differences(stored, settings))
     parts = Parts(out / "parts", wanted.height)
     if (out / "dataset.json").exists():
         if first:
             parts.clear()  # where a process was killed between its last two deeds
-        return run.read_json(out / "report.json")
+        return storage.read_json(out / "report.json")
     if first:
         for unfinished in (*out.glob(".*.part"), *parts.folder.glob(".*.part")):  # of a killed process
             unfinished.unlink()
@@ -212,17 +212,17 @@ def _finish(
         how="horizontal",
     )
     for name, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
-        with run.atomic(out / name) as aside:
+        with storage.atomic(out / name) as aside:
             frame.write_parquet(aside)
     notes = [] if balancing(space) else [_NO_BALANCE]
     asked = {**dataclasses.asdict(options), "targets": list(options.targets)}
     report = describe_synthesis(dataset, provenance, checks, asked, notes)
-    run.write_json(out / "report.json", report)
+    storage.write_json(out / "report.json", report)
     write_page(out, report, images, provenance, phantom=dataset.info["source"] == "phantom")
     files = ("images.npy", "manifest.parquet", "provenance.parquet", "report.json", "report.html")
     patients = manifest["patient_id"].unique().to_list()
-    nobody = {"images": 0, "patients": 0, "patient_digest": run.digest([])}
-    everyone = {"images": manifest.height, "patients": len(patients), "patient_digest": run.digest(patients)}
+    nobody = {"images": 0, "patients": 0, "patient_digest": storage.digest([])}
+    everyone = {"images": manifest.height, "patients": len(patients), "patient_digest": storage.digest(patients)}
     license = " ".join(filter(None, (dataset.info.get("license"), generator.info.get("license"))))
     info = {
         "schema": SCHEMA,
@@ -235,22 +235,22 @@ def _finish(
         "counts": report["counts"],
         "splits": {"train": everyone, "val": nobody, "test": nobody},
         "files": {
-            name: {"bytes": (out / name).stat().st_size, "sha256": run.sha256_file(out / name)} for name in files
+            name: {"bytes": (out / name).stat().st_size, "sha256": storage.sha256_file(out / name)} for name in files
         },
         "synthetic": {
             "dataset": dataset.name,
-            "dataset_digest": run.sha256_file(dataset.folder / "dataset.json"),
+            "dataset_digest": storage.sha256_file(dataset.folder / "dataset.json"),
             "generator": generator.info["digest"],
             "screener": screener.info["weights_sha256"] if screener else None,
             **folders,
             "options": report["options"],
-            "environment": run.environment(),
+            "environment": storage.environment(),
         },
         "license": license,
         "notes": notes,
         "research_use": RESEARCH_USE,
     }
-    run.write_json(out / "dataset.json", info)
+    storage.write_json(out / "dataset.json", info)
     parts.clear()
     return report
 
@@ -309,7 +309,7 @@ def _settings(options: SynthesizeOptions, dataset: Dataset, generator: Generator
     value = {
         "schema": SETTINGS_SCHEMA,
         **shared,
-        "dataset": run.sha256_file(dataset.folder / "dataset.json"),
+        "dataset": storage.sha256_file(dataset.folder / "dataset.json"),
         "generator": generator.info["digest"],
         "screener": screener.info["weights_sha256"] if screener else None,
     }

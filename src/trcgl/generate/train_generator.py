@@ -18,14 +18,12 @@ import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities import rank_zero_only
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import differences, from_json, to_json
-from trcgl.data.augment import at_size
-from trcgl.data.datamodule import SplitRows
-from trcgl.data.store import Dataset, open_dataset
+from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.generate import folder, pipeline
 from trcgl.generate.autoencoder import measure_scale
 from trcgl.generate.fitting import fit_stage
@@ -35,7 +33,9 @@ from trcgl.generate.samples import SampleGrid
 from trcgl.generate.stages import Autoencoder, Diffusion
 from trcgl.generate.training_rows import training_rows
 from trcgl.model.folder import load_model
-from trcgl.model.stop import StopRequest, stop_signals
+from trcgl.model.tensors import at_size
+from trcgl.training.batches import SplitRows
+from trcgl.training.stop import StopRequest, stop_signals
 
 SCHEMA = "trcgl.generator-run/1"
 _MEASURED, _PIXELS = 512, 2**22  # images of which the scale of the latents is measured, and their pixels, at most
@@ -68,7 +68,7 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
     _claim(dataset, recipe, out)
     if generator is None:
         _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
-        return run.read_json(out / "generator.json")
+        return storage.read_json(out / "generator.json")
     with stop_signals() as request:
         return _train(generator, opened, rows, recipe, out, request)
 
@@ -212,11 +212,11 @@ def _finish(
         out,
         recipe,
         dataset=os.path.relpath(opened.folder.resolve(), out.resolve()),
-        dataset_digest=run.sha256_file(opened.folder / "dataset.json"),
-        training_patient_digest=run.digest(patients),
+        dataset_digest=storage.sha256_file(opened.folder / "dataset.json"),
+        training_patient_digest=storage.digest(patients),
         training_images=len(rows),
         license=_license(recipe),
-        command=run.command(),
+        command=storage.command(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {opened.folder} --screener RUN --out SYNTHETIC")
@@ -237,12 +237,12 @@ def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:
     def explain(stored: str) -> str:
         return "; ".join(differences(from_json(stored, GeneratorRecipe), recipe))
 
-    started = run.claim(out, "recipe.json", to_json(recipe), explain)
-    digest = run.sha256_file(dataset / "dataset.json")
+    started = storage.claim(out, "recipe.json", to_json(recipe), explain)
+    digest = storage.sha256_file(dataset / "dataset.json")
     if not started or not (out / "run.json").exists():
-        run.write_json(out / "environment.json", run.environment())
-        run.write_json(out / "run.json", {"schema": SCHEMA, "dataset_digest": digest, "command": run.command()})
-    if run.read_json(out / "run.json")["dataset_digest"] != digest:
+        storage.write_json(out / "environment.json", storage.environment())
+        storage.write_json(out / "run.json", {"schema": SCHEMA, "dataset_digest": digest, "command": storage.command()})
+    if storage.read_json(out / "run.json")["dataset_digest"] != digest:
         raise RecipeError(f"{out} was trained on another dataset than {dataset} is now. Choose another --out.")
 
 

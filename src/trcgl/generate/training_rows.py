@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from trcgl.core.errors import DataError
 from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.randomness import derive_seed, generator
-from trcgl.data.datamodule import Batches, ResumableLoader, SplitRows
-from trcgl.data.labels import LabelSpace
-from trcgl.data.sampling import Sampler, class_balanced, natural
-from trcgl.data.store import Dataset
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import Dataset
+from trcgl.training.batches import Batches, ResumableLoader, SplitRows
+from trcgl.training.sampling import Sampler, class_balanced, natural
 
 
 def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trcgl.data.labels import GROUPS, LabelSpace
+from trcgl.dataset.labels import GROUPS, LabelSpace
 
 
 class Experts(nn.Module):

@@ -13,12 +13,12 @@ from jaxtyping import Float, Num, UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.recipe import Recipe, from_json
-from trcgl.data.labels import LabelSpace
-from trcgl.data.radiograph import Fit, fit_square, read_radiograph, to_uint8
+from trcgl.dataset.labels import LabelSpace
+from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph, to_uint8
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.model.weights import read_safetensors
 
@@ -157,7 +157,7 @@ def save_model(
         space: label space of its outputs.
         preprocessing: at least `image_size` and `fit`; the input normalization is added.
         adjacency: Â that the network was built with.
-        training_patient_digest: `run.digest` of the training patients, so that a leak can be seen later.
+        training_patient_digest: `storage.digest` of the training patients, so that a leak can be seen later.
         license: of the initial weights.
         vectors: of the text model that label embeddings started from, which a loaded model then does not need.
         synthetic: which drawn images it was trained with.
@@ -172,14 +172,14 @@ def save_model(
     tensors[_ADJACENCY] = _portable(adjacency)
     if vectors is not None:
         tensors[_VECTORS] = _portable(vectors)
-    with run.atomic(folder / "model.safetensors") as aside:
+    with storage.atomic(folder / "model.safetensors") as aside:
         save_file(tensors, aside)
     normalization = {"mean": network.mean.flatten().tolist(), "std": network.std.flatten().tolist()}
-    run.write_json(
+    storage.write_json(
         folder / "model.json",
         {
             "schema": SCHEMA,
-            "weights_sha256": run.sha256_file(folder / "model.safetensors"),
+            "weights_sha256": storage.sha256_file(folder / "model.safetensors"),
             "recipe": dataclasses.asdict(recipe),
             "label_space": space.to_dict(),
             "preprocessing": {**preprocessing, "channels": "gray repeated to 3", **normalization},
@@ -208,7 +208,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         raise CheckpointError(f"{folder}/model.json: {error} Train the model again.") from error
     path = folder / "model.safetensors"
     tensors = read_safetensors(path)
-    if run.sha256_file(path) != info["weights_sha256"]:
+    if storage.sha256_file(path) != info["weights_sha256"]:
         raise CheckpointError(f"{path} is not the file that model.json describes. Copy both again, or train again.")
     findings = len(space.findings)
     adjacency = tensors.pop(_ADJACENCY, None)
@@ -254,13 +254,13 @@ def update_calibration(folder: Path, thresholds: Mapping[str, float], temperatur
         )
     if not temperature > 0:
         raise CheckpointError(f"{folder}: temperature {temperature} is not positive. Fit it on val again.")
-    run.write_json(folder / "model.json", {**info, "thresholds": dict(thresholds), "temperature": temperature})
+    storage.write_json(folder / "model.json", {**info, "thresholds": dict(thresholds), "temperature": temperature})
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     try:
-        info = run.read_json(path)
+        info = storage.read_json(path)
     except DataError as error:
         raise CheckpointError(str(error)) from error
     if not isinstance(info, dict) or info.get("schema") != SCHEMA:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trcgl.core.errors import RecipeError
-from trcgl.data.labels import phrase
+from trcgl.dataset.labels import phrase
 
 
 def finding_vectors(where: str, findings: Sequence[str]) -> Float[Tensor, "findings text"]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import UNUSED_GATE
-from trcgl.data.augment import to_unit
 from trcgl.model.folder import LoadedModel
 from trcgl.model.heads import Head
+from trcgl.model.tensors import to_unit
 
 Kind = Literal["attention", "grad_cam"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -31,7 +31,7 @@ def maps(
     prefers no place is 1 everywhere. Nothing is subtracted, so a map that is nearly uniform looks it. A Grad-CAM that
     finds no evidence for the finding anywhere is 0 everywhere.
 
-    `trcgl.data.upsample` brings a map to the radiograph's own pixels.
+    `trcgl.model.upsample` brings a map to the radiograph's own pixels.
 
     Args:
         model: with any head and backbone.

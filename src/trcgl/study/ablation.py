@@ -5,9 +5,9 @@ from typing import Any
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe
-from trcgl.data.cooccurrence import counts
-from trcgl.data.halves import half
-from trcgl.data.store import Dataset
+from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.patient_halves import half
+from trcgl.dataset.store import Dataset
 from trcgl.study.arms import PLAIN, Arm
 from trcgl.study.plan import Contrast
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.data.labels import LabelSpace
-from trcgl.evaluate.metrics import average_precision
+from trcgl.dataset.labels import LabelSpace
 from trcgl.evaluate.predictions import read_predictions
+from trcgl.metrics.metrics import average_precision
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.utility-choice/1"
@@ -56,7 +56,9 @@ def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> 
     """
     candidates: list[dict[str, Any]] = []
     for setting, jobs in runs:
-        values = {job.seed: val_tail(job, space) for job in jobs if run.read_json(job.outcome)["status"] == "finished"}
+        values = {
+            job.seed: val_tail(job, space) for job in jobs if storage.read_json(job.outcome)["status"] == "finished"
+        }
         candidates.append(
             {
                 "dose": setting.dose,

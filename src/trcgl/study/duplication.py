@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from trcgl.core.errors import DataError
-from trcgl.data.drawn import open_drawn
-from trcgl.data.store import Dataset
-from trcgl.study.material import write_folder
+from trcgl.dataset.store import Dataset
+from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.study.training_variants import write_folder
 
 
 def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False) -> None:

@@ -7,9 +7,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trcgl.core import html, run
+from trcgl.core import html, storage
 from trcgl.core.html import INK, MUTED, PALETTE
-from trcgl.study import causes_tables, tables, utility_tables
+from trcgl.study import tables, utility_tables
+from trcgl.study.experiments import causes_tables
 
 WIDTH = 10.4
 """Inches: what a page shows at its natural size."""
@@ -42,13 +43,13 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         phantom: whether its images are drawn by a program.
     """
     svg = html.svg_text(intervals(document))
-    run.write_text(out / "intervals.svg", svg)
+    storage.write_text(out / "intervals.svg", svg)
     causes = document.get("causes")
     further, curve = [], None
     if document["kind"] == "utility":
         further = utility_tables.sections(document)
         curve = html.svg_text(utility_tables.dose_curve(document))
-        run.write_text(out / "doses.svg", curve)
+        storage.write_text(out / "doses.svg", curve)
     body = (
         html.environment("trcgl.study")
         .get_template("study.html.j2")
@@ -66,7 +67,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
             answers=causes_tables.answers(causes) if causes else [],
             causes=list(causes_tables.sections(causes)) if causes else [],
             cost=tables.cost_rows(cost),
-            command=run.read_json(out / "command.json")["command"],
+            command=storage.read_json(out / "command.json")["command"],
         )
     )
     page = html.page(
@@ -82,7 +83,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         ),
         style=STYLE,
     )
-    run.write_text(out / "study.html", page)
+    storage.write_text(out / "study.html", page)
 
 
 def intervals(document: dict[str, Any]) -> Figure:

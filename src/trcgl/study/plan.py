@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe, differences, from_json, overridden, to_json
-from trcgl.data.drawn import open_drawn
-from trcgl.data.store import Dataset, open_dataset
+from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.synthetic_rows import open_drawn
 from trcgl.study.arms import Arm
 
 SCHEMA = "trcgl.study/1"
@@ -128,8 +128,8 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
     Raises:
         RecipeError: the folder is of another dataset, base recipe or question, or an arm has changed since.
     """
-    digest = run.sha256_file(plan.dataset / "dataset.json")
-    drawn = run.sha256_file(plan.synthetic / "dataset.json") if plan.synthetic else None
+    digest = storage.sha256_file(plan.dataset / "dataset.json")
+    drawn = storage.sha256_file(plan.synthetic / "dataset.json") if plan.synthetic else None
     protocol = {
         "schema": SCHEMA,
         "kind": plan.kind,
@@ -151,10 +151,10 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
         return "; ".join([*(f"{name}: {before.get(name)} → {protocol[name]}" for name in fixed), *recipes])
 
     with alone(out):
-        run.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
+        storage.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
         for arm in plan.arms:
             recipe = plan.recipe(arm, 0)
-            run.claim(out / "runs" / arm.name, "arm.json", to_json(recipe), partial(_changed, recipe))
+            storage.claim(out / "runs" / arm.name, "arm.json", to_json(recipe), partial(_changed, recipe))
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.recipe import UNUSED_GATE, Recipe, differences
-from trcgl.evaluate.intervals import LEVEL
+from trcgl.metrics.intervals import LEVEL
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import Estimate, Runs, difference, holm, mean
 from trcgl.study.worker import Job
@@ -51,7 +51,7 @@ class Outcome:
 
 def collect(jobs: Sequence[Job]) -> list[Outcome]:
     """The outcomes of the runs that are done."""
-    return [Outcome(one, run.read_json(one.outcome)) for one in jobs if one.outcome.exists()]
+    return [Outcome(one, storage.read_json(one.outcome)) for one in jobs if one.outcome.exists()]
 
 
 def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def earlier(plan: Plan, out: Path) -> list[dict[str, Any]]:
     """
     if not (out / "table.json").exists():
         return []
-    before = run.read_json(out / "table.json")
+    before = storage.read_json(out / "table.json")
     look = {"seeds": before["seeds"], "contrasts": [f"{one['arm']} - {one['against']}" for one in before["contrasts"]]}
     now = {"seeds": plan.seeds, "contrasts": [f"{one.arm} - {one.against}" for one in plan.contrasts]}
     return [one for one in [*before.get("earlier", []), look] if one != now]
@@ -262,11 +262,11 @@ def write(out: Path, document: dict[str, Any], cost: dict[str, Any]) -> None:
     """Write table.md, table.csv, table.json, cost.md and cost.json."""
     from trcgl.study import tables
 
-    run.write_json(out / "table.json", document)
-    run.write_json(out / "cost.json", cost)
-    run.write_text(out / "table.md", tables.markdown(document))
-    run.write_text(out / "table.csv", tables.csv(document))
-    run.write_text(out / "cost.md", tables.cost_markdown(cost))
+    storage.write_json(out / "table.json", document)
+    storage.write_json(out / "cost.json", cost)
+    storage.write_text(out / "table.md", tables.markdown(document))
+    storage.write_text(out / "table.csv", tables.csv(document))
+    storage.write_text(out / "cost.md", tables.cost_markdown(cost))
 
 
 def cost_of(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:

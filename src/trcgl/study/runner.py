@@ -25,7 +25,7 @@ PATIENCE = 0.2
 """Seconds between two looks at the run at work."""
 ROUND = 10.0
 """Seconds between two looks at all runs."""
-PRELOAD = ("trcgl.model.train", "trcgl.model.evaluate", "trcgl.study.worker")
+PRELOAD = ("trcgl.training.train", "trcgl.evaluate.evaluate", "trcgl.study.worker")
 
 
 def jobs_of(plan: Plan, out: Path, seeds: Sequence[int] | None = None) -> list[Job]:

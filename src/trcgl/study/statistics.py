@@ -15,7 +15,7 @@ c_ab is the mean covariance between a run of a and a run of b (c_aa: two differe
 one run of a, all over the paired patient bootstrap, in which every run meets the same draws of patients. s_a² is the
 variance between the seeds of a. It holds what a run and a patient have of their own (v_a - c_aa) already, which is why
 that is a floor and not a further term. Resampling three seeds instead has ten distinct outcomes, two thirds of the
-variance, and no t. ν_C is that of a mean over findings, `trcgl.evaluate.intervals.freedom_of_mean`.
+variance, and no t. ν_C is that of a mean over findings, `trcgl.metrics.intervals.freedom_of_mean`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm, t
 
-from trcgl.evaluate.intervals import LEAST, LEVEL
+from trcgl.metrics.intervals import LEAST, LEVEL
 
 POWER = 0.8
 """Of the test of a difference that is called detectable."""

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.recipe import Recipe
-from trcgl.data.store import Dataset
+from trcgl.dataset.store import Dataset
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import chosen, over_base
-from trcgl.study.causes import causes
 from trcgl.study.duplication import duplicate
+from trcgl.study.experiments.causes import causes
 from trcgl.study.page import write_page
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, alone, check, claim, comparable
@@ -63,7 +63,7 @@ def peers(
 
 def _stored_primary(out: Path, baseline: str) -> str | None:
     """Arms that join later do not change what a study asks first."""
-    asked = run.read_json(out / "study.json") if (out / "study.json").exists() else {}
+    asked = storage.read_json(out / "study.json") if (out / "study.json").exists() else {}
     return asked.get("primary") if (asked.get("kind"), asked.get("baseline")) == ("peers", baseline) else None
 
 
@@ -102,7 +102,7 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
         with alone(out):
             duplicate(plan.synthetic, opened, out / COPIES)
     if plan.synthetic and any(arm.drawn == "dcgan" for arm in plan.arms):
-        from trcgl.study.dcgan import draw_with_dcgan  # only now: others need not wait for torch
+        from trcgl.study.experiments.dcgan import draw_with_dcgan  # only now: others need not wait for torch
 
         draw_with_dcgan(plan.synthetic, opened, out / DCGAN, plan.base)
     carry_out(jobs_of(plan, out))
@@ -143,8 +143,8 @@ def conclude(
     outcomes = collect(jobs_of(plan, out))
     document = complete(results(plan, outcomes), outcomes) | {"earlier": earlier(plan, out)}
     cost = cost_of(plan, outcomes)
-    run.write_json(out / "command.json", {"command": run.command()})
-    run.write_json(out / "environment.json", run.environment())
+    storage.write_json(out / "command.json", {"command": storage.command()})
+    storage.write_json(out / "environment.json", storage.environment())
     write(out, document, cost)
     write_page(out, document, cost, name=opened.name, phantom=opened.info["source"] == "phantom")
     return document

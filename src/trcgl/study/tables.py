@@ -6,7 +6,7 @@ from typing import Any
 
 from trcgl.core.markdown import table
 from trcgl.core.recipe import UNUSED_GATE
-from trcgl.study import causes_tables
+from trcgl.study.experiments import causes_tables
 from trcgl.study.results import METRICS
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe
-from trcgl.data.drawn import open_drawn
-from trcgl.data.store import Dataset, open_dataset
-from trcgl.study import material
+from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.study import training_variants as material
 from trcgl.study.arms import Arm
 from trcgl.study.choice import FIRST_SEED, Setting, choose
 from trcgl.study.duplication import duplicate
@@ -139,7 +139,7 @@ def utility(
     carry_out(jobs)
     by_arm = [(one, [job for job in jobs if job.arm == f"drawn_{one.name}"]) for one in there.settings]
     chosen = choose(by_arm, opened.space)
-    run.write_json(out / "chosen.json", chosen)
+    storage.write_json(out / "chosen.json", chosen)
     setting = Setting(chosen["dose"], chosen["schedule"])
     labels = f"deranged_{setting.dose:g}"
     with alone(out):
@@ -182,8 +182,8 @@ def _check_drawn(jobs: Sequence[Job]) -> None:
     """Refuse runs that are done but were trained with other drawn images than their folder holds now."""
     for job in jobs:
         if job.synthetic and job.outcome.exists():
-            before = run.read_json(job.folder / "run.json")["synthetic"]["digest"]
-            if before != run.sha256_file(job.synthetic / "dataset.json"):
+            before = storage.read_json(job.folder / "run.json")["synthetic"]["digest"]
+            if before != storage.sha256_file(job.synthetic / "dataset.json"):
                 raise RecipeError(
                     f"{job.folder} was trained with other images than those that {job.synthetic} holds now. Choose "
                     "another --out."

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from trcgl.data.drawn import KEPT, balancing, images_at, open_drawn
-from trcgl.data.manifest import taking_part
-from trcgl.data.store import Dataset
+from trcgl.dataset.manifest import taking_part
+from trcgl.dataset.store import Dataset
+from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_drawn
 from trcgl.study.results import adjusted, diverged
 
 HEAD_LOSS = 0.01

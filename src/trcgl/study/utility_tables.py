@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from trcgl.core import html
 from trcgl.core.html import INK, PALETTE
-from trcgl.evaluate.intervals import FEW
+from trcgl.metrics.intervals import FEW
 from trcgl.study.tables import spread
 from trcgl.study.utility_report import at_chosen
 

@@ -20,14 +20,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from trcgl.core import run
+from trcgl.core import storage
 from trcgl.core.errors import Diverged, Interrupted, TrcglError
 from trcgl.core.recipe import Recipe
-from trcgl.data.labels import GROUPS, LabelSpace
-from trcgl.data.store import open_dataset
-from trcgl.evaluate.intervals import freedom_of_mean
+from trcgl.dataset.labels import GROUPS, LabelSpace
+from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.measured import measure_findings
 from trcgl.evaluate.predictions import Predictions, read_predictions
+from trcgl.metrics.intervals import freedom_of_mean
 
 SCHEMA = "trcgl.study-run/1"
 BUSY = 75
@@ -99,9 +99,9 @@ def work(job: Job, say: Connection) -> None:
             return
         with open(job.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                run.write_json(job.outcome, _finish(job))
+                storage.write_json(job.outcome, _finish(job))
             except Diverged as error:
-                run.write_json(job.outcome, {"schema": SCHEMA, "status": "diverged", "why": str(error)})
+                storage.write_json(job.outcome, {"schema": SCHEMA, "status": "diverged", "why": str(error)})
             except TrcglError as error:
                 say.send(f"{job.arm}, seed {job.seed}: {error}")
                 sys.exit(2)
@@ -117,8 +117,8 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
     """Show two empty images to the network of every run, so that what cannot be built is known before any training."""
     import torch
 
-    from trcgl.model.train import check, drawn_rows
     from trcgl.model.trcgl_net import build_network
+    from trcgl.training.train import check, drawn_rows
 
     for job in jobs:
         opened = open_dataset(job.dataset)
@@ -140,9 +140,9 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
 
 
 def _finish(job: Job) -> dict[str, Any]:
-    from trcgl.model.evaluate import fit_on_val, score_split
+    from trcgl.evaluate.evaluate import fit_on_val, score_split
     from trcgl.model.folder import load_model
-    from trcgl.model.train import train
+    from trcgl.training.train import train
 
     info = train(job.dataset, job.recipe, job.folder, job.synthetic)
     own = open_dataset(job.dataset)
@@ -153,7 +153,7 @@ def _finish(job: Job) -> dict[str, Any]:
     model = load_model(job.folder / "model")
     predictions = read_predictions(path, own.space)
     told, drawn = measure(predictions, model.thresholds or {}, job.recipe)
-    with run.atomic(job.replicates) as aside, open(aside, "wb") as handle:
+    with storage.atomic(job.replicates) as aside, open(aside, "wb") as handle:
         np.savez(handle, allow_pickle=False, **drawn)
     gates = model.network.head.gates()
     return {"schema": SCHEMA, "status": "finished", "best": info["best"], "cost": info["cost"], "gates": gates} | told

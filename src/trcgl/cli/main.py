@@ -1,0 +1,167 @@
+"""The command line: `trcgl VERB ...`. Finds the verb, reads its flags, prints what it hands back.
+
+Results go to stdout, in words or with `--json` as one object; progress and messages go to stderr.
+"""
+
+import errno
+import inspect
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn, get_origin
+
+from trcgl import __version__
+from trcgl.cli import (
+    audit,
+    compare,
+    demo,
+    describe,
+    doctor,
+    evaluate,
+    explain,
+    export,
+    predict,
+    prepare,
+    serve,
+    study,
+    synthesize,
+    train,
+    train_generator,
+)
+from trcgl.cli.verb import Command, Done, Verb
+from trcgl.core.errors import Interrupted, TrcglError
+from trcgl.core.notice import RESEARCH_USE
+
+VERBS: dict[str, Verb] = {
+    "demo": demo.VERB,
+    "prepare": prepare.VERB,
+    "describe": describe.VERB,
+    "train": train.VERB,
+    "train-generator": train_generator.VERB,
+    "synthesize": synthesize.VERB,
+    "audit": audit.VERB,
+    "evaluate": evaluate.VERB,
+    "compare": compare.VERB,
+    "study": study.VERB,
+    "predict": predict.VERB,
+    "explain": explain.VERB,
+    "export": export.VERB,
+    "serve": serve.VERB,
+    "doctor": doctor.VERB,
+}
+"""Name to verb, in the order of the work."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect of trcgl.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be UTF-8, and is told all the same
+        sys.stdout.reconfigure(errors="backslashreplace")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if given[0] == "--version":
+        print(f"trcgl {__version__}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in VERBS:
+        print(f"trcgl: unknown verb {name!r}; there are {', '.join(VERBS)}.", file=sys.stderr)
+        return 2
+    # In no process that is started for the work may a module of the current folder take the interpreter's place.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        with _terminable():
+            done = _run(name, [one for one in rest if one != "--json"])
+            print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.words, flush=True)
+            if done.then:
+                done.then()
+    except TrcglError as error:
+        return _say(name, str(error), 2)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
+        return _say(name, str(stop) or "interrupted; the same command again finishes the work.", 128 + number)
+    except SystemExit as stop:  # help, or flags that do not parse
+        return stop.code if isinstance(stop.code, int) else 2
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return _say(name, f"{error.filename or 'a file'}: {error.strerror}. Free some space or give access.", 2)
+        traceback.print_exc()
+        return _say(name, f"this is a defect of trcgl {__version__}; please report the lines above.", 1)
+    return 0
+
+
+def overview() -> str:
+    """What `trcgl --help` prints."""
+    return "\n".join(
+        [
+            "Example: trcgl demo",
+            "",
+            "Train and judge classifiers for long-tailed multi-label chest radiographs (TRCGL-Net, arXiv 2607.00975).",
+            "",
+            *(f"  trcgl {name:<15} {verb.what}" for name, verb in VERBS.items()),
+            "",
+            "Every verb takes --help, and --json for one machine-readable object on stdout. The same command again",
+            "resumes; explain begins anew. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a",
+            "defect of trcgl.",
+            RESEARCH_USE,
+        ]
+    )
+
+
+def _run(name: str, arguments: list[str]) -> Done:
+    import tyro
+
+    verb = VERBS[name]
+    asks = any(one in ("-h", "--help") for one in arguments)
+    command, rest, example = verb.choose(arguments)
+    if asks:
+        print(f"Example: {example or verb.example}\n")
+    prog = " ".join(["trcgl", name, *arguments[: len(arguments) - len(rest)]])
+    return tyro.cli(_with_names(command), prog=prog, args=rest)
+
+
+def _with_names(command: Command) -> Command:
+    """Let the help call a positional argument by its name, not by its type."""
+    import tyro
+
+    for name, parameter in inspect.signature(command).parameters.items():
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            hint = command.__annotations__[name]
+            shown = f"{name[:-1].upper()} ..." if get_origin(hint) is tuple else name.upper()
+            command.__annotations__[name] = Annotated[hint, tyro.conf.arg(metavar=shown)]
+    return command
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work like Ctrl-C does, so that what is half-written is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(number, "terminated; the same command again finishes the work.")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(verb: str, message: str, code: int) -> int:
+    print(f"trcgl {verb}: {message}", file=sys.stderr)
+    return code

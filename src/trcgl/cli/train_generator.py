@@ -1,0 +1,42 @@
+"""`trcgl train-generator` on the command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+from trcgl.cli.verb import Chosen, Done, Verb, chosen_recipe
+
+
+def train_generator(arguments: list[str]) -> Chosen:
+    """The command of `trcgl train-generator`, whose flags depend on the recipe."""
+    import tyro
+
+    from trcgl.core.generator_recipe import GeneratorRecipe
+    from trcgl.recipes import GENERATORS
+
+    name, base, about, example = chosen_recipe(arguments, "generator_phantom", GENERATORS, GeneratorRecipe)
+    settings_of = Annotated[GeneratorRecipe, tyro.conf.arg(name="")]
+
+    def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: settings_of = base) -> Done:
+        from trcgl.generate import train_generator as stage
+
+        info = stage.train_generator(dataset, settings, out)
+        following = f"next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC"
+        return Done(info, f"generator: {out} ({info['digest'][:12]})\n{following}" if info else following)
+
+    command.__doc__ = f"""Train a generator with the recipe {name}; every setting is overridden by its path.
+
+    {about}
+
+    Args:
+        dataset: A dataset folder with images; only its train patients are shown.
+        out: The generator folder to write; new, or an interrupted one of the same recipe.
+        recipe: One of {", ".join(GENERATORS)}, or the path of a recipe.json.
+    """
+    return command, arguments, example
+
+
+VERB = Verb(
+    "Train a diffusion model that draws radiographs of the findings it is asked for.",
+    "trcgl train-generator phantom --recipe generator_phantom --out generator",
+    train_generator,
+)

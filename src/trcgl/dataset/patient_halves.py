@@ -1,0 +1,54 @@
+"""Two halves of the train patients, so that a classifier that screens and one that audits share none."""
+
+from typing import Literal
+
+import polars as pl
+
+from trcgl.core import storage
+from trcgl.core.errors import DataError
+from trcgl.dataset.manifest import taking_part
+from trcgl.dataset.split import split_patients
+from trcgl.dataset.store import Dataset
+
+Half = Literal["none", "first", "second"]
+"""As in `train.half`; `none` is the whole of train."""
+HALVES: tuple[Half, ...] = ("none", "first", "second")
+
+
+def half(dataset: Dataset, which: Half, *, with_none: bool = False) -> pl.DataFrame:
+    """The training rows of one half of the patients, in the order of the manifest.
+
+    Patients are dealt out rarest finding first, as `prepare` does, so that each half has about half of the positives
+    of every finding. The halves depend on the dataset alone: not on a seed, a recipe or `with_none`.
+
+    Args:
+        dataset: an open dataset folder.
+        which: the half; `none` for all rows.
+        with_none: also rows about which the label space says nothing.
+
+    Raises:
+        DataError: there is no such row.
+    """
+    rows = _rows(dataset, which, with_none)
+    if not rows.height:
+        raise DataError(f"{dataset.folder}: the {which} half of its train patients has no rows. Train on all of them.")
+    return rows
+
+
+def half_of(dataset: Dataset, training_patient_digest: str) -> Half | None:
+    """Which training patients of the dataset a model saw, by the digest in its `model.json`; None: it saw others."""
+    for which in HALVES:
+        for with_none in (False, True):
+            patients = _rows(dataset, which, with_none)["patient_id"].unique().to_list()
+            if patients and storage.digest(patients) == training_patient_digest:
+                return which
+    return None
+
+
+def _rows(dataset: Dataset, which: Half, with_none: bool) -> pl.DataFrame:
+    if which == "none":
+        return dataset.split("train", with_none=with_none)
+    everyone = dataset.split("train", with_none=True)
+    # The two outer splits of a division without a val split.
+    place = split_patients(everyone.drop("split"), dataset.space, fractions=(0.5, 0.0, 0.5))
+    return taking_part(everyone.filter(place == {"first": "train", "second": "test"}[which]), with_none=with_none)

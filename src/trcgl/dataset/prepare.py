@@ -1,0 +1,234 @@
+"""`trcgl prepare`: an archive's label table and radiographs become a dataset folder.
+
+    trcgl prepare nih --root NIH --out nih
+    trcgl prepare padchest --root PADCHEST --out padchest --manifest-only
+
+The label table is read, the radiographs are decoded into parts by several processes, patients are split, and the
+folder is written, `dataset.json` last. The same command again resumes; other settings are refused.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from trcgl.core import storage
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.dataset import manifest as manifests
+from trcgl.dataset.boxes import to_fractions
+from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.sources import SOURCES, SourceTable
+from trcgl.dataset.split import split_patients
+from trcgl.dataset.store import SCHEMA, check_space, write_images
+from trcgl.imaging.radiograph import PIXEL_RULE
+
+SETTINGS_SCHEMA = "trcgl.prepare/1"
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Settings that every source shares."""
+
+    size: int = 224
+    """Side of the square pictures that are stored, in pixels."""
+    fit: Literal["letterbox", "squash"] = "letterbox"
+    """`letterbox` keeps the proportions and fills up with black; `squash` distorts to a square, as the paper does."""
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of patients in train, val and test, where the archive has no split of its own."""
+    seed: int = 0
+    """Of the split."""
+    manifest_only: bool = False
+    """Prepare the labels alone, where the images are absent."""
+    name: str = ""
+    """Name of the dataset in reports; the source's where empty."""
+    workers: int = 0
+    """Processes that decode; 0 takes one per CPU. Changes nothing in the result."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise RecipeError(f"--size {self.size}: give a side between 8 and 4096 pixels.")
+        if self.workers < 0:
+            raise RecipeError(f"--workers {self.workers}: give 0 (one per CPU) or more.")
+
+
+def prepare(
+    source: str, root: Path | None, out: Path, options: PrepareOptions | None = None, source_options: Any = None
+) -> dict[str, Any]:
+    """Write a dataset folder.
+
+    Args:
+        source: a name in `trcgl.dataset.sources.SOURCES`.
+        root: folder of the archive; None where the source draws its images.
+        out: the dataset folder; it must be new, empty, or an interrupted one of the same settings.
+        options: settings that every source shares.
+        source_options: an instance of the source's `Options`.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        DataError: the archive or its table is not what it should be, or the disk is full.
+        RecipeError: the source is unknown, or `out` holds something else.
+    """
+    options, out = options or PrepareOptions(), Path(out)
+    if source not in SOURCES:
+        raise RecipeError(f"unknown source {source!r}; there are {', '.join(SOURCES)}.")
+    module = importlib.import_module(SOURCES[source])
+    source_options = source_options or module.Options()
+    table: SourceTable = module.read(Path(root) if root else None, source_options)
+    if not table.rows.height:
+        raise DataError(f"{root}: not one of {table.dropped.height} rows can be used: {_reasons(table.dropped)}.")
+    for path in table.rows["path"].drop_nulls():
+        manifests.check_path(path, f"{source} table")
+    # What contradicts itself in the archive's own split shows now, not after hours of decoding.
+    split_patients(table.rows, table.space, fractions=options.fractions, seed=options.seed)
+    if not options.manifest_only:
+        check_space(out, table.rows.height, options.size, "a smaller --size")
+    settings = _settings(source, table, options, source_options)
+    ours = storage.claim(out, "prepare.json", settings, lambda stored: _differences(stored, settings))
+    if ours and (out / "dataset.json").exists():
+        return storage.read_json(out / "report.json")
+    return _write(source, table, table.root or root, out, options)
+
+
+def _write(source: str, table: SourceTable, root: Path | None, out: Path, options: PrepareOptions) -> dict[str, Any]:
+    space = table.space
+    rows, dropped = table.rows.with_columns(pl.lit(None, pl.String).alias("sha256")), table.dropped
+    pixels = None
+    if not options.manifest_only:
+        rows, dropped, pixels = _images(table, root, out, options)
+    rows = rows.with_columns(split_patients(rows, space, fractions=options.fractions, seed=options.seed))
+    row = pl.int_range(rows.height, dtype=pl.Int64) if pixels is not None else pl.lit(None, pl.Int64)
+    manifest = manifests.validate(rows.with_columns(row.alias("row")), space, where=f"{source} table")
+    train = counts(manifests.taking_part(manifest.filter(pl.col("split") == "train")), space)
+    space = space.with_groups(dict(zip(space.findings, train.positives.tolist(), strict=True)), train.rows_with_any)
+    boxes, lost = to_fractions(table, manifest, pixels, options.fit)
+    beside = {"manifest.parquet": manifest, "boxes.parquet": boxes, "pixels.parquet": pixels}
+    for name, frame in beside.items():
+        if frame is not None:
+            with storage.atomic(out / name) as aside:
+                frame.write_parquet(aside)
+    from trcgl.dataset.preparation_report import describe_preparation, write_page
+
+    report = describe_preparation(source, table, manifest, space, dropped, boxes, lost)
+    storage.write_json(out / "report.json", report)
+    write_page(out, report, manifest, space, name=options.name or source)
+    files = [name for name, frame in beside.items() if frame is not None] + ["report.json", "report.html"]
+    files += ["images.npy"] if pixels is not None else []
+    info = {
+        "schema": SCHEMA,
+        "name": options.name or source,
+        "source": source,
+        "label_space": space.to_dict(),
+        "image_size": options.size,
+        "fit": options.fit,
+        "pixel_rule": f"{PIXEL_RULE}; made square by {options.fit}",
+        "counts": report["counts"],
+        "splits": _splits(manifest),
+        "cooccurrence": train.to_dict(),
+        "files": {
+            name: {"bytes": (out / name).stat().st_size, "sha256": storage.sha256_file(out / name)} for name in files
+        },
+        "license": table.license,
+        "notes": list(table.notes),
+        "research_use": RESEARCH_USE,
+    }
+    storage.write_json(out / "dataset.json", info)
+    _clear(out / "parts")
+    return report
+
+
+def _images(
+    table: SourceTable, root: Path | None, out: Path, options: PrepareOptions
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Decode every row and write images.npy; return the readable rows, all dropped ones, and how each was read."""
+    from trcgl.imaging.decode import Decoder, decode
+
+    side = options.size
+    paths = tuple(table.rows["path"])
+    decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, side, options.fit)
+    decode(decoder, options.workers)
+    records = [record for part in range(decoder.parts) for record in decoder.records(part)]
+    readable = np.array(["reason" not in record for record in records])
+    if not readable.any():
+        _clear(out / "parts")
+        raise DataError(
+            f"{decoder.root}: not one of {len(records)} images can be read, the first because: {records[0]['reason']}. "
+            "Is --root the folder of the archive? With --manifest-only the labels are prepared without images."
+        )
+    write_images(out / "images.npy", map(decoder.pictures, range(decoder.parts)), int(readable.sum()), side)
+    unreadable = table.rows.filter(~readable).select(
+        "image_id", reason=pl.Series([one["reason"] for one in records if "reason" in one], dtype=pl.String)
+    )
+    rows = table.rows.filter(readable)
+    kept = [one for one in records if "reason" not in one]
+    pixels = pl.DataFrame(
+        {
+            "image_id": rows["image_id"],
+            "kind": [one["kind"] for one in kept],
+            "height": [one["size"][0] for one in kept],
+            "width": [one["size"][1] for one in kept],
+            **{
+                name: [one["placement"][place] for one in kept]
+                for place, name in enumerate(("scale_x", "scale_y", "offset_x", "offset_y"))
+            },
+            "low": [one["range"][0] for one in kept],
+            "high": [one["range"][1] for one in kept],
+            "side": pl.Series([side] * len(kept), dtype=pl.Int64),
+        }
+    )
+    rows = rows.with_columns(sha256=pl.Series([one["sha256"] for one in kept], dtype=pl.String))
+    return rows, pl.concat([table.dropped, unreadable]), pixels
+
+
+def _splits(manifest: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    splits = {}
+    for name in manifests.SPLITS:
+        patients = manifest.filter(pl.col("split") == name)["patient_id"]
+        unique = patients.unique().to_list()
+        splits[name] = {"images": len(patients), "patients": len(unique), "patient_digest": storage.digest(unique)}
+    return splits
+
+
+def _settings(source: str, table: SourceTable, options: PrepareOptions, source_options: Any) -> str:
+    shared = dataclasses.asdict(options)
+    del shared["workers"]
+    rows = hashlib.sha256(table.rows.write_csv().encode())
+    value = {
+        "schema": SETTINGS_SCHEMA,
+        "source": source,
+        **shared,
+        "source options": dataclasses.asdict(source_options),
+        "rows of the label table": rows.hexdigest(),
+    }
+    return json.dumps(value, indent=2, default=str) + "\n"
+
+
+def _differences(stored: str, settings: str) -> str:
+    try:
+        old, new = json.loads(stored), json.loads(settings)
+        return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
+    except (json.JSONDecodeError, AttributeError):
+        return "its prepare.json cannot be read"
+
+
+def _reasons(dropped: pl.DataFrame) -> str:
+    groups = dropped.group_by("reason").len().sort("len", descending=True).head(3)
+    return "; ".join(f"{reason} ({number})" for reason, number in groups.iter_rows()) or "the table is empty"
+
+
+def _clear(parts: Path) -> None:
+    """Remove the parts, and only those."""
+    if parts.is_dir():
+        for pattern in ("part-*.npz", ".part-*.part"):
+            for one in parts.glob(pattern):
+                one.unlink(missing_ok=True)
+        if not any(parts.iterdir()):
+            parts.rmdir()

@@ -1,0 +1,140 @@
+"""CheXpert (Irvin et al., AAAI 2019): 223,414 radiographs of 64,540 patients, 14 observations mined from reports.
+
+The table says of each observation 1 (stated), 0 (denied), -1 (uncertain) or nothing (not mentioned). An uncertain cell
+is unknown unless the option `uncertain` says otherwise (the paper's U-Zeros and U-Ones). A blank cell is absent, as in
+the paper's own models: a report lists what there is and denies little. A row in which every cell is blank is set aside.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.sources import SourceTable, reading
+
+TRAIN = ("train.csv", "train.csv.gz", "CheXpert-v1.0*/train.csv", "chexpert_train.csv.gz")
+EXPERT = ("test.csv", "CheXpert-v1.0*/test.csv", "valid.csv", "CheXpert-v1.0*/valid.csv")
+NORMAL = "No Finding"
+FINDINGS = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+SPACE = LabelSpace(
+    name="chexpert13",
+    findings=(*FINDINGS, NORMAL),
+    normal=NORMAL,
+    normal_in_means=False,
+    raw={finding: (finding,) for finding in (*FINDINGS, NORMAL)},
+)
+MEANING = {"unknown": None, "absent": 0, "present": 1}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What uncertain and blank cells mean, and which images are the test split."""
+
+    uncertain: Literal["unknown", "absent", "present"] = "unknown"
+    """What -1 means. Unknown labels are masked in training and in every metric."""
+    blank: Literal["absent", "unknown"] = "absent"
+    """What a blank cell means; where No Finding is 1 it always means absent."""
+    test: Literal["own", "expert"] = "own"
+    """`own`: train.csv is divided into all three splits. `expert`: the images that radiologists read (test.csv, or
+    valid.csv where that is missing) are the test split, and train.csv is divided into train and val."""
+
+
+def read(root: Path, options: Options | None = None) -> SourceTable:
+    """Read `train.csv`, and for `test="expert"` the table of the images that radiologists read.
+
+    Args:
+        root: the folder with `train.csv` and `train/`, or the one above it.
+        options: what uncertain and blank cells mean.
+
+    Raises:
+        DataError: a table is missing, lacks a column or has a cell that is no label.
+    """
+    root, options = Path(root), options or Options()
+    path = reading.find_file(root, TRAIN, "CheXpert label table")
+    table = _table(path, options).with_columns(split=pl.lit(None, pl.String), label_source=pl.lit("report"))
+    counts = {"rows in the table": table.height}
+    if options.test == "expert":
+        expert = _table(reading.find_file(root, EXPERT, "table of expert labels"), options)
+        counts["rows read by radiologists"] = expert.height
+        table = pl.concat([table, expert.with_columns(split=pl.lit("test"), label_source=pl.lit("physician"))])
+    rows, dropped = reading.split_off(table, _why_dropped())
+    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    return SourceTable(
+        space=SPACE,
+        rows=reading.in_order(rows, SPACE),
+        dropped=dropped,
+        counts=counts,
+        root=_images(root, path, table),
+        license="Stanford University Dataset Research Use Agreement: non-commercial research, no redistribution.",
+        notes=(
+            "Labels were mined from reports by a rule-based labeler.",
+            f"An uncertain label (-1) means {options.uncertain}, a blank one {options.blank}.",
+        ),
+    )
+
+
+def _table(path: Path, options: Options) -> pl.DataFrame:
+    table = reading.read_table(path, needed=("Path", *SPACE.findings))
+    # The tables of expert labels have no columns on the patient; the path tells the view in every table.
+    missing = [name for name in ("Age", "Sex") if name not in table.columns]
+    table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
+    table = table.with_columns(image_id=_below_archive())
+    uncertain, blank = MEANING[options.uncertain], MEANING[options.blank]
+    meaning = {"1.0": 1, "1": 1, "0.0": 0, "0": 0, "-1.0": uncertain, "-1": uncertain, "": blank}
+    labels = reading.marked(table, SPACE.findings, meaning, path)
+    silent = pl.all_horizontal(pl.col(name).is_null() for name in SPACE.findings)
+    set_aside = table.select(set_aside=pl.when(silent).then(pl.lit("no observation is mentioned")))
+    normal = labels.select(
+        pl.when((pl.col(NORMAL) == 1) & table[name].is_null()).then(0).otherwise(pl.col(name)).cast(pl.Int8).alias(name)
+        for name in SPACE.findings
+    )
+    patient = pl.col("image_id").str.extract(r"(patient\d+)")
+    about = table.select(
+        "Path",
+        "image_id",
+        patient_id=patient,
+        study_id=pl.concat_str(patient, pl.col("image_id").str.extract(r"(study\d+)"), separator="/"),
+        view=pl.col("image_id").str.extract("_(frontal|lateral)"),
+        age=reading.age_in_years("Age"),
+        sex=reading.sex("Sex"),
+        path="image_id",
+    )
+    return pl.concat([about, normal, set_aside], how="horizontal")
+
+
+def _below_archive() -> pl.Expr:
+    """`CheXpert-v1.0-small/train/patient00001/…` without the archive's own name, which differs between sizes."""
+    path = pl.col("Path").str.strip_chars()
+    return pl.coalesce(path.str.extract(r"(?:^|/)((?:train|valid|test)/.+)$"), path)
+
+
+def _why_dropped() -> pl.Expr:
+    return (
+        pl.when(pl.col("image_id").is_null())
+        .then(pl.lit("no Path"))
+        .when(pl.col("patient_id").is_null())
+        .then(pl.lit("no patient in its Path"))
+    )
+
+
+def _images(root: Path, path: Path, table: pl.DataFrame) -> Path:
+    """The folder that holds `train/`: beside the label table, or named like the first part of the paths."""
+    named = table["Path"].drop_nulls().str.split("/").list.first().head(1)
+    folders = [path.parent, *(root / name for name in named if name not in ("", ".."))]
+    return next((folder for folder in folders if (folder / "train").is_dir()), path.parent)

@@ -1,0 +1,183 @@
+"""MIMIC-CXR-LT: the label tables of CXR-LT 2023 (26 findings) and 2024 (40, or 26 read by radiologists) on MIMIC-CXR.
+
+Holste et al., Medical Image Analysis 2024; Lin et al., Medical Image Analysis 2025. The tables and the radiographs
+(MIMIC-CXR-JPG, or MIMIC-CXR's DICOM files) are separate downloads from PhysioNet; both need credentials. The archive's
+split stands where all three tables are there: train, development (our val) and test.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from trcgl.core.errors import DataError
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.sources import SourceTable, reading
+
+COLUMNS = ("dicom_id", "subject_id", "study_id", "ViewPosition")
+TABLES = {
+    "2023": {"train": "train.csv", "val": "development.csv", "test": "test.csv"},
+    "2024": {"train": "train_labeled.csv", "val": "development_labeled_task{}.csv", "test": "test_labeled_task{}.csv"},
+}
+FINDINGS_2023 = (
+    "Atelectasis",
+    "Calcification of the Aorta",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Enlarged Cardiomediastinum",
+    "Fibrosis",
+    "Fracture",
+    "Hernia",
+    "Infiltration",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Mass",
+    "No Finding",
+    "Nodule",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pleural Thickening",
+    "Pneumomediastinum",
+    "Pneumonia",
+    "Pneumoperitoneum",
+    "Pneumothorax",
+    "Subcutaneous Emphysema",
+    "Support Devices",
+    "Tortuous Aorta",
+)
+ADDED_2024 = (
+    "Adenopathy",
+    "Azygos Lobe",
+    "Clavicle Fracture",
+    "Fissure",
+    "Granuloma",
+    "Hydropneumothorax",
+    "Infarction",
+    "Kyphosis",
+    "Lobar Atelectasis",
+    "Pulmonary Embolism",
+    "Pulmonary Hypertension",
+    "Rib Fracture",
+    "Round(ed) Atelectasis",
+    "Tuberculosis",
+)
+VIEWS = {
+    **dict.fromkeys(("AP", "PA", "AP AXIAL", "AP LLD", "AP RLD", "PA LLD", "PA RLD"), "frontal"),
+    **dict.fromkeys(("LATERAL", "LL", "XTABLE LATERAL"), "lateral"),
+}
+CELLS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": None}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which release and task, and where the tables lie."""
+
+    release: Literal["auto", "2023", "2024"] = "auto"
+    """`auto`: 2024 where its tables are there, else 2023."""
+    task: Literal[1, 2] = 1
+    """Of 2024. 1: 40 findings, labels from reports. 2: 26 findings; val and test were labeled by hand."""
+    labels: str = ""
+    """Folder of the label tables, where it does not lie below --root."""
+    dicom: bool = False
+    """Read MIMIC-CXR's `.dcm` files instead of MIMIC-CXR-JPG's `.jpg`."""
+
+
+def read(root: Path, options: Options | None = None) -> SourceTable:
+    """Read the three label tables of one release.
+
+    Args:
+        root: the folder that holds `files/p10/…`.
+        options: which release and task.
+
+    Raises:
+        DataError: the training table is missing, a table lacks a column, or a cell is not 0, 1 or blank.
+    """
+    root, options = Path(root), options or Options()
+    release, train = _find(Path(options.labels) if options.labels else root, options)
+    space = _space(release, options.task)
+    paths = {split: train.with_name(name.format(options.task)) for split, name in TABLES[release].items()}
+    there = {split: path for split, path in paths.items() if path.is_file()}
+    official = len(there) == len(paths)
+    by_hand = release == "2024" and options.task == 2
+    tables = []
+    for split, path in there.items():
+        source = "physician" if by_hand and split != "train" else "report"
+        about = {"split": split if official else None, "label_source": source}
+        labels = _table(path, space)
+        tables.append(labels.with_columns(pl.lit(value, pl.String).alias(name) for name, value in about.items()))
+    table = pl.concat(tables)
+    rows, dropped = reading.split_off(table, _why_dropped(space))
+    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    ending = ".dcm" if options.dicom else ".jpg"
+    patient, study = pl.col("patient_id"), pl.col("study_id")
+    rows = rows.with_columns(
+        path=pl.format("files/p{}/p{}/s{}/{}" + ending, patient.str.head(2), patient, study, pl.col("image_id")),
+        view=pl.when(pl.col("ViewPosition").is_not_null()).then(
+            pl.col("ViewPosition").str.to_uppercase().replace_strict(VIEWS, default="other", return_dtype=pl.String)
+        ),
+    )
+    return SourceTable(
+        space=space,
+        rows=reading.in_order(rows, space),
+        dropped=dropped,
+        counts={f"rows in {path.name}": len(part) for path, part in zip(there.values(), tables, strict=True)},
+        root=root,
+        license="PhysioNet Credentialed Health Data License 1.5.0: no redistribution of images or labels.",
+        notes=(
+            f"Labels of CXR-LT {release}" + (f", task {options.task}." if release == "2024" else "."),
+            "A row without any of the findings counts as a negative of each, as in the challenge.",
+            "The challenge's own split."
+            if official
+            else "Not all tables are there, so the patients were divided anew.",
+        ),
+    )
+
+
+def _find(folder: Path, options: Options) -> tuple[str, Path]:
+    """The release and the path of its training table."""
+    releases = ("2024", "2023") if options.release == "auto" else (options.release,)
+    patterns = {
+        release: [f"{above}{TABLES[release]['train']}" for above in ("", f"cxr-lt-{release}/", f"*/cxr-lt-{release}/")]
+        for release in releases
+    }
+    for release in releases:
+        try:
+            return release, reading.find_file(folder, patterns[release], "label table")
+        except DataError:
+            continue
+    every = [one for patterns_of_release in patterns.values() for one in patterns_of_release]
+    return releases[-1], reading.find_file(folder, every, "CXR-LT training table (or name its folder by labels)")
+
+
+def _space(release: str, task: int) -> LabelSpace:
+    findings: tuple[str, ...] = FINDINGS_2023
+    if release == "2024":
+        findings = tuple("Normal" if name == "No Finding" else name for name in FINDINGS_2023)
+        findings = tuple(sorted(findings + ADDED_2024)) if task == 1 else tuple(sorted(findings))
+    return LabelSpace(
+        name=f"cxr-lt-{release}" + (f"-task{task}" if release == "2024" else ""),
+        findings=findings,
+        normal="Normal" if release == "2024" else "No Finding",
+        raw={name: (name,) for name in findings},
+    )
+
+
+def _table(path: Path, space: LabelSpace) -> pl.DataFrame:
+    table = reading.read_table(path, needed=(*COLUMNS, *space.findings))
+    about = table.select("ViewPosition", image_id="dicom_id", patient_id="subject_id", study_id="study_id")
+    labels = table.select(pl.col("dicom_id").alias("image_id"), *space.findings)
+    return pl.concat([about, reading.marked(labels, space.findings, CELLS, path)], how="horizontal")
+
+
+def _why_dropped(space: LabelSpace) -> pl.Expr:
+    return (
+        pl.when(pl.col("image_id").is_null())
+        .then(pl.lit("no dicom_id"))
+        .when(pl.col("patient_id").is_null() | pl.col("study_id").is_null())
+        .then(pl.lit("no subject_id or study_id"))
+        .when(pl.all_horizontal(pl.col(name).is_null() for name in space.findings))
+        .then(pl.lit("no labels"))
+    )

@@ -1,0 +1,127 @@
+"""PadChest (Bustos et al., Medical Image Analysis 2020): 160,861 radiographs, labels from Spanish reports.
+
+Rules, each counted in the report: a row without labels, with nothing but empty tokens, marked `exclude`, or with
+nothing but `unchanged` / `suboptimal study` (which says nothing about findings) is dropped. Spellings are compared
+without outer spaces and in lower case, and whole: "pseudonodule" is no "nodule".
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources.padchest_findings import SPACE
+
+TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_*.csv", "PADCHEST_chest_x_ray_images_labels_160K_*.csv.gz")
+COLUMNS = (
+    "ImageID",
+    "ImageDir",
+    "StudyDate_DICOM",
+    "StudyID",
+    "PatientID",
+    "PatientBirth",
+    "PatientSex_DICOM",
+    "Projection",
+    "MethodLabel",
+    "Labels",
+)
+VIEWS = {
+    "PA": "frontal",
+    "AP": "frontal",
+    "AP_horizontal": "frontal",
+    "L": "lateral",
+    "COSTAL": "other",
+    "EXCLUDE": "other",
+}
+SAYS_NOTHING = ("unchanged", "suboptimal study")
+
+
+@dataclass(frozen=True)
+class Options:
+    """PadChest needs no settings."""
+
+
+def read(root: Path, options: Options | None = None) -> SourceTable:
+    """Read the label table; images are looked for as `<ImageDir>/<ImageID>` below the root, or beside the table.
+
+    Args:
+        root: folder of the archive, with its label table (`.csv` or `.csv.gz`).
+        options: none are needed.
+
+    Raises:
+        DataError: the table is missing or lacks a column.
+    """
+    root = Path(root)
+    path = reading.find_file(root, TABLES, "PadChest label table")
+    table = reading.read_table(path, needed=COLUMNS).rename({"ImageID": "image_id"})
+    table = table.with_columns(labels=_labels())
+    table = table.with_columns(distinct=pl.col("labels").list.unique(maintain_order=True))
+    counts = {
+        "rows in the table": table.height,
+        "empty label tokens": int(table["Labels"].str.count_matches(r"'\s*'").sum()),
+        "rows that repeat a label": table.filter(pl.col("labels").list.len() > pl.col("distinct").list.len()).height,
+    }
+    rows, dropped = reading.split_off(table, _why_dropped())
+    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    rows = rows.with_columns(
+        pl.col("distinct").list.set_intersection(list(names)).list.len().gt(0).cast(pl.Int8).alias(finding)
+        for finding, names in SPACE.raw.items()
+    )
+    flat = not any(root.glob("*/*.png")) and any(root.glob("*.png"))
+    rows = rows.with_columns(
+        reading.none_of(SPACE),
+        patient_id=pl.col("PatientID"),
+        study_id=pl.col("StudyID"),
+        view=reading.view("Projection", VIEWS),
+        label_source=pl.col("MethodLabel").replace_strict(
+            {"Physician": "physician", "RNN_model": "network"}, default=None, return_dtype=pl.String
+        ),
+        age=_age(),
+        sex=reading.sex("PatientSex_DICOM"),
+        path=pl.col("image_id") if flat else pl.concat_str("ImageDir", "image_id", separator="/"),
+    )
+    return SourceTable(
+        space=SPACE,
+        rows=reading.in_order(rows, SPACE),
+        dropped=dropped,
+        counts=counts,
+        root=root,
+        license="PadChest Dataset Research Use Agreement (BIMCV): research only, no redistribution.",
+        notes=(
+            "Labels belong to the study: a lateral inherits what only the frontal shows.",
+            "Only the rows with label_source 'physician' were labeled by hand; the others by a network.",
+        ),
+    )
+
+
+def _labels() -> pl.Expr:
+    """The list of labels of a row without empty tokens; null where the cell holds no list."""
+    tokens = pl.col("Labels").str.extract_all(r"""'[^']*'|"[^"]*\"""")
+    cleaned = tokens.list.eval(pl.element().str.strip_chars("' ").str.to_lowercase())
+    named = cleaned.list.eval(pl.element().filter(pl.element() != ""))
+    return pl.when(pl.col("Labels").str.starts_with("[")).then(named)
+
+
+def _why_dropped() -> pl.Expr:
+    labels = pl.col("distinct")
+    return (
+        pl.when(pl.col("image_id").is_null())
+        .then(pl.lit("no ImageID"))
+        .when(pl.col("PatientID").is_null())
+        .then(pl.lit("no PatientID"))
+        .when(labels.is_null())
+        .then(pl.lit("no labels"))
+        .when(labels.list.len() == 0)
+        .then(pl.lit("nothing but empty labels"))
+        .when(labels.list.contains("exclude"))
+        .then(pl.lit("marked 'exclude'"))
+        .when(labels.list.set_difference(list(SAYS_NOTHING)).list.len() == 0)
+        .then(pl.lit("nothing but 'unchanged' or 'suboptimal study', so every finding is unknown"))
+    )
+
+
+def _age() -> pl.Expr:
+    born = pl.col("PatientBirth").cast(pl.Float64, strict=False)
+    years = pl.col("StudyDate_DICOM").str.head(4).cast(pl.Float64, strict=False) - born
+    return pl.when(years.is_between(0, reading.OLDEST)).then(years)

@@ -1,0 +1,196 @@
+"""Phantoms: chest radiographs drawn by a program, with every finding of PadChest-30 and the truth about it.
+
+    trcgl prepare phantom --out phantom --size 96
+
+Nothing is read: there is no root. The label sets are PadChest's, tempered (`trcgl.phantom.labels`). Train follows
+the long tail; val and test hold at least `positives_per_finding` positives of each finding, and `weight` in the
+manifest leads back to train's prevalence. Every image is a function of the options and its image_id.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import UInt8
+
+from trcgl.core import storage
+from trcgl.core.errors import DataError
+from trcgl.core.progress import track
+from trcgl.core.randomness import generator
+from trcgl.dataset.manifest import SPLITS
+from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources.padchest_findings import SPACE as PADCHEST30
+from trcgl.phantom import labels, patients
+from trcgl.phantom.boxes import boxes
+from trcgl.phantom.findings import FINDINGS
+from trcgl.phantom.render import Phantom, PhantomSpec, draw, draw_masks
+
+SPACE = replace(PADCHEST30, name="phantom", raw={name: (name,) for name in PADCHEST30.findings})
+"""The findings and groups of PadChest-30."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The set of phantoms; the defaults are the benchmark."""
+
+    train_images: int = 4000
+    """Training phantoms, drawn from the long tail."""
+    positives_per_finding: int = 100
+    """Fewest positives of each finding in val and in test; each split has about 20 times as many images."""
+    imbalance: float = 100.0
+    """Most to least frequent finding in train; PadChest's own is 1054."""
+    difficulty: float = 1.0
+    """Contrast of lesions falls as 1 / difficulty and their size as its cube root; noise grows as its square root."""
+    size: int = 96
+    """Side of a phantom in pixels; `prepare` scales it to its own --size, so give the same there."""
+    seed: int = 0
+    """Of everything."""
+    boxes: bool = True
+    """Derive `boxes.parquet` from the masks."""
+
+    def __post_init__(self) -> None:
+        if self.train_images < 1 or self.positives_per_finding < 1:
+            raise DataError("phantoms: train_images and positives_per_finding must be 1 or more.")
+
+
+def read(root: Path | None = None, options: Options | None = None) -> SourceTable:
+    """Decide who the patients are and what they have; images are drawn when `prepare` asks for them.
+
+    Args:
+        root: not used: phantoms come from no archive.
+        options: the set of phantoms.
+
+    Raises:
+        DataError: an option is out of range.
+    """
+    options = options or Options()
+    rows = _rows(options)
+    drawn = _specs(options)
+    return SourceTable(
+        space=SPACE,
+        rows=rows,
+        dropped=pl.DataFrame(schema=reading.DROPPED_SCHEMA),
+        boxes=_boxes(drawn) if options.boxes else None,
+        load=functools.partial(_load, options),
+        counts={f"phantoms drawn for {split}": int((rows["split"] == split).sum()) for split in SPLITS},
+        box_frame=(options.size, options.size),
+        license="Drawn by trcgl; no patient, no archive. Label-set frequencies are facts about PadChest's label table.",
+        notes=(
+            "These images are phantoms: drawn by a program, not taken of patients. Nothing here is clinical evidence.",
+            "Val and test hold many positives of rare findings; `weight` leads back to the prevalence of train.",
+        ),
+    )
+
+
+def redraw(image_id: str, options: Options | None = None) -> Phantom:
+    """Draw the phantom of a manifest row again, with the masks and facts that the dataset folder does not keep.
+
+    Args:
+        image_id: as in the manifest.
+        options: those the dataset was prepared with, see `options_of`.
+
+    Raises:
+        DataError: the options give no such image.
+    """
+    specs = _specs(options or Options())
+    if image_id not in specs:
+        raise DataError(f"{image_id}: no phantom of these options; take them from the dataset with `options_of`.")
+    return draw(specs[image_id])
+
+
+def specification(image_id: str, options: Options | None = None) -> PhantomSpec:
+    """What decides the phantom of a manifest row; change a field and `draw` it for a counterfactual.
+
+    Raises:
+        DataError: the options give no such image.
+    """
+    specs = _specs(options or Options())
+    if image_id not in specs:
+        raise DataError(f"{image_id}: no phantom of these options; take them from the dataset with `options_of`.")
+    return specs[image_id]
+
+
+def options_of(folder: Path) -> Options:
+    """The options that a dataset folder of phantoms was prepared with.
+
+    Raises:
+        DataError: the folder is no dataset, or not one of phantoms.
+    """
+    settings = storage.read_json(Path(folder) / "prepare.json")
+    if settings.get("source") != "phantom":
+        raise DataError(f"{folder} does not hold phantoms but {settings.get('source')!r}.")
+    try:
+        return Options(**settings["source options"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder}/prepare.json does not hold the options of phantoms ({error}).") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(options: Options) -> pl.DataFrame:
+    members, _ = labels.padchest_label_sets()
+    share = labels.benchmark(options.imbalance)
+    spread = labels.evaluation(share)
+    tables = []
+    for split in SPLITS:
+        rng = generator(options.seed, "phantom labels", split)
+        if split == "train":
+            chosen = labels.draw_evenly(share, options.train_images, rng)
+            weight = np.ones(len(chosen))
+        else:
+            chosen = labels.draw_with_positives(spread, options.positives_per_finding, rng)
+            weight = share[chosen] / spread[chosen]
+            weight = weight / weight.mean()
+        patient = patients.group_into_patients(chosen, rng)
+        age, sex = patients.describe_patients(patient, members[chosen], rng)
+        name = [f"phantom-{options.seed}-{split}-p{one:05d}" for one in patient]
+        table = pl.DataFrame(
+            {
+                "image_id": [f"phantom-{options.seed}-{split}-{index:05d}" for index in range(len(chosen))],
+                "patient_id": name,
+                "study_id": [f"{one}-{index:05d}" for index, one in enumerate(name)],
+                "view": "frontal",
+                "split": split,
+                "label_source": "phantom",
+                "age": age,
+                "sex": sex,
+                "weight": weight,
+            }
+        )
+        present = members[chosen].astype(np.int8)
+        tables.append(table.with_columns(pl.Series(one, present[:, place]) for place, one in enumerate(FINDINGS)))
+    return reading.in_order(pl.concat(tables), SPACE)
+
+
+@functools.lru_cache(maxsize=4)
+def _specs(options: Options) -> dict[str, PhantomSpec]:
+    """Image_id to specification, in the order of the rows."""
+    return {
+        row["image_id"]: PhantomSpec(
+            seed=options.seed,
+            patient=row["patient_id"],
+            image=row["image_id"],
+            findings=tuple(name for name in FINDINGS if row[name]),
+            age=row["age"],
+            sex=row["sex"],
+            size=options.size,
+            difficulty=options.difficulty,
+        )
+        for row in _rows(options).iter_rows(named=True)
+    }
+
+
+def _load(options: Options, row: int) -> UInt8[np.ndarray, "height width"]:
+    return draw(list(_specs(options).values())[row]).pixels
+
+
+def _boxes(specs: dict[str, PhantomSpec]) -> pl.DataFrame:
+    rows = [
+        (image_id, finding, *map(float, box))
+        for image_id, spec in track(specs.items(), total=len(specs), what="boxing findings")
+        for finding, mask in draw_masks(spec).items()
+        for box in boxes(mask)
+    ]
+    schema = {"image_id": pl.String, "finding": pl.String, **dict.fromkeys("xywh", pl.Float64)}
+    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -1,0 +1,269 @@
+"""VinDr-CXR (Nguyen et al., Scientific Data 2022): 15,000 radiographs, each read by three of 17 radiologists.
+
+Read are the table of the VinBigData challenge (`train.csv`, 14 findings) and PhysioNet's (`annotations/`, 22 findings
+and 6 diagnoses; its 3,000 test images carry one consensus reading). A finding is present if most of an image's readers
+mark it. An image on whose state no two readers agree is set aside.
+
+Boxes of one finding that overlap by an intersection over union of at least 0.5 are averaged to one; only findings
+that count as present keep boxes. They are in pixels of the DICOM files, so copies in another format get none.
+
+No patient identifiers were published: every image counts as a patient of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from trcgl.core.errors import DataError
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.sources import SourceTable, reading
+
+CHALLENGE = ("train.csv", "train.csv.gz", "vinbigdata-train.csv.gz")
+PHYSIONET = ("annotations/image_labels_train.csv", "image_labels_train.csv")
+NORMAL = "No finding"
+FINDINGS = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Nodule/Mass",
+    "Other lesion",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+)
+"""Of the challenge, in the order of its `class_id`."""
+SPELLINGS = {"Other disease": "Other diseases"}
+"""PhysioNet's test table names one column otherwise than its train table."""
+CORNERS = ("x_min", "y_min", "x_max", "y_max")
+OVERLAP = 0.5
+DICOM = (".dicom", ".dcm")
+FILES = (*DICOM, ".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How three readings become one."""
+
+    agreement: Literal["majority", "any"] = "majority"
+    """A finding is present if more than half of an image's readers mark it, or if `any` does."""
+
+
+def read(root: Path, options: Options | None = None) -> SourceTable:
+    """Read the readings and join them.
+
+    Args:
+        root: the folder with `train.csv` or `annotations/`, and the images in `train/`, `test/`, `images/` or beside.
+        options: how three readings become one.
+
+    Raises:
+        DataError: a table is missing, lacks a column, or has an unknown finding or a box that is none.
+    """
+    root, options = Path(root), options or Options()
+    physionet = next((root / name for name in PHYSIONET if (root / name).is_file()), None)
+    if physionet is not None:
+        findings, marks = _physionet(physionet)
+    else:
+        findings, marks = _challenge(reading.find_file(root, (*CHALLENGE, *PHYSIONET), "VinDr label table"))
+    space = LabelSpace(
+        name=f"vindr{len(findings)}",
+        findings=(*findings, NORMAL),
+        normal=NORMAL,
+        normal_in_means=False,
+        raw={finding: (finding,) for finding in (*findings, NORMAL)},
+    )
+    why = pl.when(pl.col("image_id").is_null()).then(pl.lit("no image_id"))
+    marks, dropped = reading.split_off(marks, why)
+    present = _present(marks, options)
+    files = _files(root)
+    rows = present.select("image_id", "split", "label_source", *_labels(space)).with_columns(
+        set_aside=pl.when(pl.sum_horizontal(space.findings) == 0).then(pl.lit("no two readers agree on anything")),
+        patient_id=pl.col("image_id"),
+        view=pl.lit("frontal"),
+        path=pl.col("image_id").replace_strict(
+            files, default="train/" + pl.col("image_id") + ".dicom", return_dtype=pl.String
+        ),
+    )
+    drawn = marks.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in CORNERS))
+    boxes = _joined(drawn.join(present.select("image_id", "found"), on="image_id"))
+    original = all(name.endswith(DICOM) for name in files.values())
+    return SourceTable(
+        space=space,
+        rows=reading.in_order(rows, space),
+        dropped=dropped,
+        boxes=boxes if original else None,
+        counts={
+            "marks of all readers": marks["finding"].count(),
+            "boxes of all readers": drawn.height,
+            "boxes after joining": boxes.height,
+        },
+        root=root,
+        license="PhysioNet Credentialed Health Data License 1.5.0, or the rules of the VinBigData challenge: research.",
+        notes=(
+            f"A finding is present if {'most readers mark' if options.agreement == 'majority' else 'any reader marks'} "
+            "it; what fewer mark counts as absent.",
+            "No patient identifiers were published: every image counts as its own patient.",
+            *(() if original else ("The boxes are in pixels of the DICOM files, which these are not: left out.",)),
+        ),
+    )
+
+
+def _challenge(path: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
+    table = reading.read_table(path, needed=("image_id", "class_name", "rad_id", *CORNERS))
+    marks = _marks(table.rename({"rad_id": "reader"}), path)
+    marks = marks.with_columns(split=pl.lit(None, pl.String), label_source=pl.lit("readers"))
+    return FINDINGS, _known(marks, FINDINGS, path)
+
+
+def _physionet(train: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
+    """The wide tables of labels and the long ones of boxes; a split without its tables is left out."""
+    findings: tuple[str, ...] = ()
+    parts = []
+    for split in ("train", "test"):
+        path = train.with_name(f"image_labels_{split}.csv")
+        if not path.is_file():
+            continue
+        table = reading.read_table(path, needed=("image_id", NORMAL)).rename(SPELLINGS, strict=False)
+        findings = findings or tuple(name for name in table.columns if name not in ("image_id", "rad_id", NORMAL))
+        reading.require_columns(table, (*findings, *(("rad_id",) if split == "train" else ())), path)
+        reader = pl.col("rad_id") if split == "train" else pl.lit("consensus")
+        names = (*findings, NORMAL)
+        cells = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": 0}
+        labels = table.select("image_id", reader=reader).hstack(reading.marked(table, names, cells, path))
+        long = labels.unpivot(on=names, index=["image_id", "reader"], variable_name="finding").filter(
+            pl.col("value") == 1
+        )
+        # A reader who marks nothing at all still counts as a reader.
+        silent = labels.select("image_id", "reader", finding=pl.lit(None, pl.String))
+        marks = [
+            one.with_columns(pl.lit(None, pl.Float64).alias(name) for name in CORNERS)
+            for one in (silent, long.drop("value"))
+        ]
+        boxes = train.with_name(f"annotations_{split}.csv")
+        if boxes.is_file():
+            drawn = reading.read_table(boxes, needed=("image_id", "class_name", *CORNERS))
+            drawn = drawn.with_columns(reader=pl.col("rad_id") if split == "train" else pl.lit("consensus"))
+            marks.append(_known(_marks(drawn, boxes), findings, boxes))
+        source = "readers" if split == "train" else "consensus"
+        # Only where both are there does the archive divide its images: train is divided into train and val.
+        given = pl.lit("test" if split == "test" else None, pl.String)
+        parts.append(pl.concat(marks).with_columns(split=given, label_source=pl.lit(source)))
+    return findings, pl.concat(parts)
+
+
+def _marks(table: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """One row per reader and finding, with the corners of its box if it has one."""
+    finding = pl.col("class_name").replace(SPELLINGS).alias("finding")
+    marks = table.select(
+        "image_id", "reader", finding, *(pl.col(one).cast(pl.Float64, strict=False) for one in CORNERS)
+    )
+    half = (
+        table.select(bad=pl.sum_horizontal(pl.col(one).is_not_null() for one in CORNERS).is_in([1, 2, 3]))["bad"]
+        | marks.select(bad=(pl.col("x_max") <= pl.col("x_min")) | (pl.col("y_max") <= pl.col("y_min")))["bad"]
+    )
+    lost = table.select("x_min").to_series().is_not_null() & marks["x_min"].is_null()
+    if (bad := marks.filter((half | lost).fill_null(False))).height:
+        raise DataError(f"{path}: a box of {bad['image_id'][0]!r} has no area or a missing corner. Correct that row.")
+    return marks
+
+
+def _known(marks: pl.DataFrame, findings: Sequence[str], path: Path) -> pl.DataFrame:
+    strange = marks.filter(~pl.col("finding").is_in([*findings, NORMAL]).fill_null(False))
+    if strange.height:
+        raise DataError(
+            f"{path}: image {strange['image_id'][0]!r} has the unknown finding {strange['finding'][0]!r}; there are "
+            f"{', '.join(findings)} and {NORMAL}. Correct that row."
+        )
+    return marks
+
+
+def _present(marks: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """One row per image with `found`, the findings that count as present in it."""
+    images = marks.group_by("image_id", maintain_order=True).agg(
+        pl.col("split", "label_source").first(), readers=pl.col("reader").n_unique()
+    )
+    votes = (
+        marks.drop_nulls("finding")
+        .group_by("image_id", "finding", maintain_order=True)
+        .agg(votes=pl.col("reader").n_unique())
+    )
+    votes = votes.join(images.select("image_id", "readers"), on="image_id")
+    enough = pl.col("votes") * 2 > pl.col("readers") if options.agreement == "majority" else pl.col("votes") > 0
+    # "No finding" of one reader does not stand beside a finding of another.
+    counted = votes.filter(enough).group_by("image_id").agg(found=pl.col("finding"))
+    counted = counted.with_columns(
+        found=pl.when(pl.col("found").list.len() > 1)
+        .then(pl.col("found").list.set_difference([NORMAL]))
+        .otherwise(pl.col("found"))
+    )
+    return images.join(counted, on="image_id", how="left").with_columns(pl.col("found").fill_null([])).sort("image_id")
+
+
+def _labels(space: LabelSpace) -> list[pl.Expr]:
+    return [pl.col("found").list.contains(finding).cast(pl.Int8).alias(finding) for finding in space.findings]
+
+
+def _joined(marks: pl.DataFrame) -> pl.DataFrame:
+    """Boxes of present findings, overlapping ones averaged, as image_id, finding, x, y, w, h."""
+    present = marks.filter(pl.col("found").list.contains(pl.col("finding"))).sort(
+        "image_id", "finding", "reader", *CORNERS
+    )
+    groups = present.group_by("image_id", "finding", maintain_order=True).agg(box=pl.concat_list(*CORNERS))
+    rows = [
+        (image, finding, left, top, right - left, bottom - top)
+        for image, finding, boxes in groups.iter_rows()
+        for left, top, right, bottom in join_boxes(boxes)
+    ]
+    names = {"image_id": pl.String, "finding": pl.String, **dict.fromkeys(("x", "y", "w", "h"), pl.Float64)}
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def join_boxes(boxes: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """Average boxes that mean the same: each joins the group whose mean it overlaps most, if by at least `OVERLAP`.
+
+    Args:
+        boxes: left, top, right, bottom of each.
+
+    Returns:
+        The mean of every group, in the order in which the groups were begun.
+    """
+    groups: list[list[Sequence[float]]] = []
+    means: list[tuple[float, ...]] = []
+    for box in boxes:
+        overlaps = [_overlap(box, mean) for mean in means]
+        best = max(range(len(overlaps)), key=overlaps.__getitem__, default=None)
+        if best is None or overlaps[best] < OVERLAP:
+            groups.append([box])
+            means.append(tuple(box))
+        else:
+            groups[best].append(box)
+            means[best] = tuple(sum(side) / len(side) for side in zip(*groups[best], strict=True))
+    return means
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return wide * high / (areas - wide * high)
+
+
+def _files(root: Path) -> dict[str, str]:
+    """Image to its file below the root; a DICOM file goes before a copy of it."""
+    found: dict[str, str] = {}
+    for folder in (root, root / "images", root / "train", root / "test"):
+        for path in sorted(folder.glob("*"), key=lambda one: FILES.index(one.suffix) if one.suffix in FILES else 99):
+            if path.suffix in FILES:
+                found.setdefault(path.stem, path.relative_to(root).as_posix())
+    return found

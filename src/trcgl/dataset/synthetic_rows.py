@@ -1,0 +1,133 @@
+"""The rows of a synthetic folder that train beside real ones: kept ones, up to a dose."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from trcgl.core import storage
+from trcgl.core.errors import DataError
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.manifest import taking_part
+from trcgl.dataset.store import Dataset, open_dataset
+
+KEPT = "kept"
+"""Verdict of a drawn image that passed screening; all others say why it did not."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawn rows that take part in training.
+
+    Args:
+        dataset: the synthetic folder, opened.
+        rows: of its manifest, those that take part; each target's in seed order.
+        targets: what each of them was drawn for.
+        digest: of the folder's `dataset.json`.
+    """
+
+    dataset: Dataset
+    rows: pl.DataFrame
+    targets: pl.Series
+    digest: str
+
+    def counts(self, real: pl.DataFrame) -> dict[str, dict[str, Any]]:
+        """For each finding: real positives, drawn rows that target it, drawn rows that show it, and its dose.
+
+        Args:
+            real: the real training rows.
+        """
+        told = {}
+        for finding in self.dataset.space.findings:
+            positives, aimed = int((real[finding] == 1).sum()), int((self.targets == finding).sum())
+            told[finding] = {
+                "real": positives,
+                "drawn_for": aimed,
+                "drawn_with": int((self.rows[finding] == 1).sum()),
+                "dose": aimed / positives if positives else None,
+            }
+        return told
+
+
+def balancing(space: LabelSpace) -> tuple[str, ...]:
+    """The normal label and the head findings, which are drawn beside the others."""
+    normal = (space.normal,) if space.normal else ()
+    return tuple(dict.fromkeys((*normal, *space.in_group("head"))))
+
+
+def open_drawn(folder: Path, real: Dataset, dose: float | None = None) -> Drawn:
+    """The kept rows of a synthetic folder, up to a dose.
+
+    A dose r takes the first r times as many images of each target as it has real training images, in seed order, so
+    that a smaller dose is a prefix of a larger one. The normal and head images beside them are taken in the same
+    proportion.
+
+    Args:
+        folder: written by `trcgl synthesize`.
+        real: the dataset that it was drawn for.
+        dose: `None` takes every kept row, 0 none.
+
+    Raises:
+        DataError: the folder is not a synthetic one, was drawn for another dataset, holds rows of patients outside
+            train, or its images do not fit.
+    """
+    folder = Path(folder)
+    drawn = open_dataset(folder)
+    about = drawn.info.get("synthetic")
+    if drawn.info["source"] != "synthetic" or not about:
+        raise DataError(f"{folder} holds no drawn images. Name a folder that `trcgl synthesize` wrote.")
+    if about["dataset_digest"] != storage.sha256_file(real.folder / "dataset.json"):
+        raise DataError(
+            f"{folder} was drawn for another dataset ({about['dataset']}) than {real.folder} is now: its images may "
+            "carry val or test patients into training. Draw for this dataset."
+        )
+    if drawn.space.findings != real.space.findings:
+        raise DataError(f"{folder} has other findings than {real.folder}. Draw for this dataset.")
+    _check_patients(drawn, real)
+    if drawn.require_images().shape[1:] != real.require_images().shape[1:]:
+        raise DataError(f"{folder}: images are {drawn.require_images().shape[1]} px, those of {real.folder} are not.")
+    rows = drawn.manifest.join(_verdicts(folder, drawn), on="image_id", how="left", maintain_order="left")
+    kept = rows.filter(pl.col("verdict") == KEPT)
+    taken = kept if dose is None or not kept.height else _up_to(kept, dose, real)
+    digest = storage.sha256_file(folder / "dataset.json")
+    return Drawn(drawn, taken.select(drawn.manifest.columns), taken["target"], digest)
+
+
+def _check_patients(drawn: Dataset, real: Dataset) -> None:
+    train = real.manifest.filter(pl.col("split") == "train")["patient_id"].unique()
+    outside = drawn.manifest.filter((pl.col("split") != "train") | ~pl.col("patient_id").is_in(train.implode()))
+    if outside.height:
+        raise DataError(
+            f"{drawn.folder}: image {outside['image_id'][0]!r} and {outside.height - 1} more are not of train patients "
+            f"of {real.folder}. Draw for this dataset."
+        )
+
+
+def _verdicts(folder: Path, drawn: Dataset) -> pl.DataFrame:
+    try:
+        told = pl.read_parquet(folder / "provenance.parquet", columns=["image_id", "target", "verdict"])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{folder}/provenance.parquet: cannot be read ({error}). Draw again.") from error
+    if missing := set(drawn.manifest["image_id"]) - set(told["image_id"]):
+        raise DataError(f"{folder}/provenance.parquet: image {min(missing)!r} is missing. Draw again.")
+    return told
+
+
+def _up_to(kept: pl.DataFrame, dose: float, real: Dataset) -> pl.DataFrame:
+    """The first rows of every target; the rows keep their order."""
+    there = dict(kept.group_by("target").len().iter_rows())
+    beside = [one for one in there if one in balancing(real.space)]
+    aimed = [one for one in there if one not in beside] or beside
+    train = taking_part(real.manifest.filter(pl.col("split") == "train"))
+    taken = {one: min(there[one], images_at(dose, int((train[one] == 1).sum()))) for one in aimed}
+    share = sum(taken.values()) / max(1, sum(there[one] for one in aimed))
+    taken |= {one: math.ceil(share * there[one]) for one in beside if one not in aimed}
+    number = pl.int_range(pl.len()).over("target")
+    return kept.filter(number < pl.col("target").replace_strict(taken, return_dtype=pl.Int64))
+
+
+def images_at(dose: float, real: int) -> int:
+    """How many images a dose asks for, beside so many real ones."""
+    return max(1, round(dose * real)) if dose else 0

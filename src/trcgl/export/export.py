@@ -1,0 +1,146 @@
+"""`trcgl export RUN --out DIR`: a model folder that needs neither the run nor, for its ONNX file, PyTorch.
+
+    trcgl export run --out model
+
+The folder holds `model.safetensors`, `model.json`, `model.onnx`, `score.py` (NumPy and onnxruntime alone), `README.md`
+(the model card) and `DATA.md` (the data card). It appears whole or not at all.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trcgl.core import storage
+from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.progress import track
+from trcgl.export.cards import Origin, data_card, model_card, origin_of, score_script
+from trcgl.export.onnx_graph import require_onnx, write_onnx
+from trcgl.imaging.radiograph import PIXEL_RULE
+from trcgl.model.folder import LoadedModel, load_model, model_folder
+
+SCHEMA = "trcgl.export/1"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_ALWAYS = ("model.safetensors", "model.json", "README.md", "DATA.md")
+_WITH_ONNX = ("model.onnx", "score.py")
+
+
+def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
+    """Write a model folder that stands on its own.
+
+    Args:
+        source: a run folder, or a model folder (whose card then says nothing of data and metrics).
+        out: the folder to write; new, empty, or the same export, which is then left as it is.
+        onnx: write `model.onnx` and `score.py` too, and hold the graph against PyTorch.
+
+    Returns:
+        Schema `trcgl.export/1`: the folder, its files, and `model.json`'s digest, evaluation and parity.
+
+    Raises:
+        CheckpointError: the model is missing or damaged, or its ONNX graph is not possible or differs from PyTorch.
+        RecipeError: `out` is something else, or a package for ONNX is missing.
+        DataError: the disk is full, the folder cannot be written to, or it is a mounted one.
+    """
+    if onnx:
+        require_onnx()
+    folder, out = model_folder(source), Path(out)
+    if os.path.ismount(out):
+        raise DataError(f"{out} is a mounted folder, which no other can replace. Name a folder below it.")
+    model, origin = load_model(folder), origin_of(Path(source))
+    info = _portable(model.info, origin)
+    stored = _stored(out, info, onnx)
+    if stored is None:
+        with _whole(out) as aside:
+            stored = _write(aside, folder, model, info, origin, onnx)
+    return {
+        "schema": SCHEMA,
+        "folder": str(out),
+        "files": files(onnx),
+        "weights_sha256": stored["weights_sha256"],
+        "calibrated": stored["temperature"] is not None,
+        "evaluation": stored["evaluation"],
+        "parity": stored["onnx"]["parity"] if onnx else None,
+        "research_use": stored["research_use"],
+    }
+
+
+def files(onnx: bool = True) -> list[str]:
+    """Names of the files of an export."""
+    return [*_ALWAYS, *(_WITH_ONNX if onnx else ())]
+
+
+def _write(
+    aside: Path, folder: Path, model: LoadedModel, info: dict[str, Any], origin: Origin, onnx: bool
+) -> dict[str, Any]:
+    for part in track(("weights", *(("onnx",) if onnx else ()), "cards"), what="exporting"):
+        if part == "weights":
+            with storage.atomic(aside / "model.safetensors") as copy:
+                shutil.copyfile(folder / "model.safetensors", copy)
+        elif part == "onnx":
+            info = {**info, "onnx": write_onnx(model, aside / "model.onnx")}
+            storage.write_text(aside / "score.py", score_script())
+        else:
+            storage.write_text(aside / "README.md", model_card(info, origin, model.space))
+            storage.write_text(aside / "DATA.md", data_card(info, origin, model.space))
+            storage.write_json(aside / "model.json", info)
+    return info
+
+
+def _portable(info: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
+    """`model.json` with what the run knows beside it; paths, which may hold a user's name, end as the file's name."""
+    recipe = info["recipe"]
+    weights, text = Path(recipe["model"]["weights"]).name, recipe["model"]["label_text"]
+    if text is not None and not _HUB_NAME.fullmatch(text):
+        text = Path(text).name
+    model = {**recipe["model"], "weights": weights, "label_text": text}
+    drawn = info.get("synthetic")
+    return {
+        **{name: value for name, value in info.items() if name != "onnx"},  # of a folder that was exported before
+        "recipe": {**recipe, "model": model},
+        "preprocessing": {**info["preprocessing"], "pixel_rule": PIXEL_RULE},
+        "synthetic": {name: value for name, value in drawn.items() if name != "folder"} if drawn else None,
+        "evaluation": {
+            name: {one: told[one] for one in ("images", "patients", "overall")}
+            for name, told in origin.evaluations.items()
+        },
+    }
+
+
+def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | None:
+    """`model.json` of an export that is there already, or None where there is room for one."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    advice = "Choose another --out, or remove it yourself if it is no longer needed."
+    stored = storage.read_json(out / "model.json") if (out / "model.json").is_file() else None
+    if not isinstance(stored, dict):
+        raise RecipeError(f"{out} is not empty and was not made by trcgl export. {advice}")
+    graph = stored.get("onnx")
+    if {name: value for name, value in stored.items() if name != "onnx"} != info or (graph is not None) != onnx:
+        raise RecipeError(f"{out} holds another export: of other weights, calibration, metrics or files. {advice}")
+    if missing := [name for name in files(onnx) if not (out / name).is_file()]:
+        raise RecipeError(f"{out} lacks {missing[0]}. {advice}")
+    digests = [("model.safetensors", stored["weights_sha256"]), *([("model.onnx", graph["sha256"])] if graph else [])]
+    for name, digest in digests:
+        if storage.sha256_file(out / name) != digest:
+            raise CheckpointError(f"{out}/{name} is not the file that model.json describes. {advice}")
+    return stored
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place in one step, or vanishes."""
+    out = out.resolve()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
+            folder = Path(aside, out.name)
+            folder.mkdir()
+            yield folder
+            os.replace(folder, out)
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(f"{out}: cannot be written ({why}). Free some space or choose another --out.") from error

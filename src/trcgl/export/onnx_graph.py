@@ -1,0 +1,190 @@
+"""The ONNX graph of a model, and the check that it says what PyTorch says."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from trcgl.core import storage
+from trcgl.core.errors import CheckpointError, RecipeError
+from trcgl.core.progress import track
+from trcgl.core.randomness import generator
+from trcgl.model.folder import LoadedModel
+from trcgl.model.onnx_model import INPUT, OUTPUTS
+from trcgl.model.tensors import to_unit
+from trcgl.model.trcgl_net import TrcglNet
+
+OPSET = 18
+BATCHES = (1, 3, 8)
+"""Sizes of the batches on which ONNX and PyTorch are compared."""
+TOLERANCE = 1e-4
+"""Largest absolute difference of a logit, or of a map's value, that is let pass."""
+LARGEST = 2**31
+"""Bytes of weights that one ONNX file cannot hold any more, a limit of its format."""
+
+
+class Graph(nn.Module):
+    """What is exported: images as `LoadedModel.logits` takes them, so that no caller can scale them wrongly.
+
+    Args:
+        network: the trained network.
+    """
+
+    def __init__(self, network: TrcglNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: UInt8[Tensor, "batch height width"]) -> tuple[Tensor, ...]:
+        """Logits (B, C), and maps (B, C, h, w) where the head has them."""
+        output = self.network(to_unit(images))
+        return (output.logits,) if output.maps is None else (output.logits, output.maps)
+
+
+def require_onnx() -> None:
+    """Refuse to begin what cannot be finished.
+
+    Raises:
+        RecipeError: a package is missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise RecipeError(
+            f"{error.name} is not installed, which the ONNX file needs. Run: pip install 'trcgl-net[export]'; or leave "
+            "the ONNX file out with --no-onnx."
+        ) from error
+
+
+def write_onnx(model: LoadedModel, path: Path) -> dict[str, Any]:
+    """Write the graph of a model on the CPU, with a batch of any size, and hold it against PyTorch.
+
+    Args:
+        model: loaded on the CPU.
+        path: where to.
+
+    Returns:
+        File name, digest, opset, names and shapes of input and outputs, and the parity.
+
+    Raises:
+        RecipeError: a package is missing.
+        CheckpointError: the network has an operation that ONNX lacks, is too large for one file, or the graph differs
+            from PyTorch by more than `TOLERANCE`.
+    """
+    require_onnx()
+    if (size := sum(one.nbytes for one in model.network.state_dict().values())) >= LARGEST:
+        raise CheckpointError(f"{size} bytes of weights are too many for one ONNX file. Leave it out with --no-onnx.")
+    graph, side = Graph(model.network).eval(), model.image_size
+    example = torch.zeros((2, side, side), dtype=torch.uint8)
+    with torch.inference_mode():
+        outputs = dict(zip(OUTPUTS, graph(example), strict=False))
+    _export(graph, example, list(outputs), path, model)
+    return {
+        "file": path.name,
+        "sha256": storage.sha256_file(path),
+        "opset": OPSET,
+        "input": {"name": INPUT, "type": "uint8", "shape": ["batch", side, side]},
+        "outputs": {name: ["batch", *output.shape[1:]] for name, output in outputs.items()},
+        "parity": compare(graph, path, side),
+    }
+
+
+def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
+    """Hold an ONNX file against the network that it was made from.
+
+    Args:
+        graph: returns what the file returns, in the same order.
+        path: the ONNX file.
+        side: of the square images, in pixels.
+
+    Returns:
+        Batches, tolerance, and the largest absolute difference of every output.
+
+    Raises:
+        CheckpointError: a difference is larger than `TOLERANCE`, or not a number.
+    """
+    import onnxruntime
+
+    # By its content, as a path that is not UTF-8 is refused; it has less than `LARGEST` bytes.
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    largest = dict.fromkeys(names, 0.0)
+    for batch in track(BATCHES, what="comparing ONNX with PyTorch"):
+        images = _images(batch, side)
+        with torch.inference_mode():
+            expected = graph(torch.from_numpy(images))
+        for name, ours, theirs in zip(names, expected, session.run(names, {INPUT: images}), strict=True):
+            difference = float(np.abs(ours.numpy() - theirs).max()) if ours.shape == theirs.shape else float("inf")
+            if not difference <= TOLERANCE:  # also where it is not a number
+                raise CheckpointError(
+                    f"the ONNX graph is not the model: at batch {batch} its {name} differ from PyTorch's by "
+                    f"{difference:.1e}, more than {TOLERANCE:.0e}. It was given up. Leave the ONNX file out with "
+                    "--no-onnx, and report the backbone and the head."
+                )
+            largest[name] = max(largest[name], difference)
+    return {"batches": list(BATCHES), "tolerance": TOLERANCE, "largest_difference": largest}
+
+
+def _export(graph: Graph, example: Tensor, outputs: list[str], path: Path, model: LoadedModel) -> None:
+    batch = torch.export.Dim("batch")
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                input_names=[INPUT],
+                output_names=outputs,
+                dynamic_shapes=({0: batch},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        recipe = model.info["recipe"]["model"]
+        raise CheckpointError(
+            f"the network of backbone {recipe['backbone']} and head {recipe['head']} cannot be written as ONNX "
+            f"({_cause(error)}). Leave the ONNX file out with --no-onnx."
+        ) from error
+    assert program is not None
+    notes = {"weights_sha256": model.info["weights_sha256"], "research_use": model.info["research_use"]}
+    program.model.metadata_props.update(notes)
+    program.save(path, external_data=False)
+
+
+def _images(count: int, side: int) -> UInt8[np.ndarray, "count side side"]:
+    """Shapes of every size, and noise: what is flat or what is noise alone would hide differences."""
+    draw = generator(0, "parity", count)
+    coarse = draw.integers(0, 192, (count, 8, 8), dtype=np.uint8)
+    spread = coarse.repeat(-(-side // 8), 1).repeat(-(-side // 8), 2)[:, :side, :side]
+    return spread + draw.integers(0, 64, (count, side, side), dtype=np.uint8)
+
+
+def _cause(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return (str(cause).strip() or repr(cause)).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter says about itself; whether the graph is right, the comparison shows."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

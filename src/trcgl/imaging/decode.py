@@ -1,0 +1,187 @@
+"""Decode many radiographs on several processes into parts on disk, so that an interruption loses little.
+
+A part holds `ROWS_PER_PART` consecutive rows: their pictures in one array and one record per row. It is written whole
+or not at all, by the process that made it; what is there when the work starts again is not made again.
+"""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from trcgl.core import machine, storage
+from trcgl.core.errors import DataError, UnreadableImage
+from trcgl.core.progress import track
+from trcgl.imaging.radiograph import fit_square, load_file, read_bytes
+
+ROWS_PER_PART = 128
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What a worker process needs to make any part.
+
+    Args:
+        folder: where parts go.
+        root: folder of the archive.
+        paths: path of every row below the root; None where there is no file.
+        load: draws or fetches the picture of row i, where the archive has no files.
+        size: side of the square pictures, in pixels.
+        fit: how a picture is made square.
+    """
+
+    folder: Path
+    root: Path
+    paths: tuple[str | None, ...]
+    load: Callable[[int], UInt8[np.ndarray, "height width"]] | None
+    size: int
+    fit: Literal["letterbox", "squash"]
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return -(-len(self.paths) // ROWS_PER_PART)
+
+    def rows(self, part: int) -> range:
+        """The rows of one part."""
+        return range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(self.paths)))
+
+    def path(self, part: int) -> Path:
+        """The file of one part."""
+        return self.folder / f"part-{part:06d}.npz"
+
+    def make(self, part: int) -> None:
+        """Decode the rows of one part and write it."""
+        pictures, records = [], []
+        for row in self.rows(part):
+            try:
+                picture, record = self._draw(row) if self.load else self._read(row)
+            except UnreadableImage as error:
+                records.append({"reason": str(error).replace(f"{self.root}{os.sep}", "")})
+            else:
+                pictures.append(picture)
+                records.append(record)
+        stack = np.stack(pictures) if pictures else np.empty((0, self.size, self.size), np.uint8)
+        whole = io.BytesIO()
+        np.savez(whole, pictures=stack, records=np.frombuffer(json.dumps(records).encode(), np.uint8))
+        with storage.atomic(self.path(part)) as aside:
+            aside.write_bytes(whole.getbuffer())
+
+    def records(self, part: int) -> list[dict[str, Any]]:
+        """A record per row of a part: the `reason` that it cannot be read, or how it was read."""
+        with np.load(self.path(part), allow_pickle=False) as stored:
+            return json.loads(stored["records"].tobytes())
+
+    def pictures(self, part: int) -> UInt8[np.ndarray, "rows size size"]:
+        """The readable pictures of a part, in order."""
+        with np.load(self.path(part), allow_pickle=False) as stored:
+            return stored["pictures"]
+
+    def _read(self, row: int) -> tuple[np.ndarray, dict[str, Any]]:
+        name = self.paths[row]
+        if name is None:
+            raise UnreadableImage("the table names no file for this row")
+        path = self.root / name
+        if not path.is_file():
+            raise UnreadableImage(f"{name}: no such file")
+        content = load_file(path)
+        read = read_bytes(content, str(path), size=self.size, fit=self.fit)
+        return read.pixels, {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "size": [int(one) for one in read.original_size],
+            "placement": [float(one) for one in read.placement],
+            "range": [float(one) for one in read.pixel_range],
+            "kind": read.kind,
+        }
+
+    def _draw(self, row: int) -> tuple[np.ndarray, dict[str, Any]]:
+        assert self.load is not None
+        drawn = np.ascontiguousarray(self.load(row))
+        pixels, placement = fit_square(drawn, self.size, self.fit)
+        return pixels, {
+            "sha256": hashlib.sha256(drawn.tobytes()).hexdigest(),
+            "size": list(drawn.shape),
+            "placement": [float(one) for one in placement],
+            "range": [0.0, 255.0],
+            "kind": "array",
+        }
+
+
+def decode(decoder: Decoder, workers: int) -> None:
+    """Make every part that is not there yet.
+
+    Args:
+        decoder: what to decode.
+        workers: processes; 0 takes one per CPU.
+
+    Raises:
+        DataError: the disk is full, or a worker process was killed. Parts that were finished stay.
+    """
+    todo = [part for part in range(decoder.parts) if not decoder.path(part).exists()]
+    images = sum(len(decoder.rows(part)) for part in todo)
+    workers = min(workers or machine.cpus(), len(todo))
+    made = _here(decoder, todo) if workers < 2 else _aside(decoder, todo, workers)
+    for _ in track((row for part in made for row in decoder.rows(part)), total=images, what="reading radiographs"):
+        pass
+
+
+def _here(decoder: Decoder, todo: list[int]) -> Iterator[int]:
+    for part in todo:
+        decoder.make(part)
+        yield part
+
+
+def _aside(decoder: Decoder, todo: list[int], workers: int) -> Iterator[int]:
+    # Spawned, not forked: polars and BLAS hold threads and locks that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (decoder,))
+    try:
+        waiting = {pool.submit(_make, part) for part in todo}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for one in done:
+                yield one.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process was killed, most likely for lack of memory. Run the same command again with "
+            "fewer --workers; what was read so far is kept. In a script of your own, work that starts processes "
+            'belongs below `if __name__ == "__main__":`.'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_decoder: Decoder | None = None
+
+
+def _start_worker(decoder: Decoder) -> None:
+    global _decoder
+    _decoder = decoder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _make(part: int) -> int:
+    assert _decoder is not None
+    _decoder.make(part)
+    return part

@@ -1,0 +1,180 @@
+"""Reading whole radiographs in a process of its own: a file that crashes or hangs its decoder costs one row.
+
+Also what keeps several decoders busy beside a network, as each process decodes on a core of its own.
+"""
+
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.imaging.isolated import IsolatedProcess, Lost, serve
+from trcgl.imaging.radiograph import DAMAGED, Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
+
+_READY = "ready"
+_REFUSALS = {kind.__name__: kind for kind in (UnreadableImage, TooLarge, DataError)}
+SECONDS = 180.0
+"""What one file may take; more than gdcm's process inside may, whose own message says more."""
+
+Shape = tuple[int, Fit]
+"""Side of a square picture in pixels, and how the radiograph is made square."""
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """One radiograph, read once.
+
+    Args:
+        pictures: one (size, size) picture for each shape that was asked for.
+        placements: from pixels of the file to pixels of each picture.
+        original_size: (rows, columns) of the file.
+        kind: `png`, `jpeg` or `dicom`.
+        study: digest of the DICOM file's StudyInstanceUID; None without one, or where it was not asked for.
+        preview: PNG file of the whole radiograph, made smaller; None where it was not asked for.
+    """
+
+    pictures: tuple[UInt8[np.ndarray, "_ _"], ...]
+    placements: tuple[Placement, ...]
+    original_size: tuple[int, int]
+    kind: str
+    study: str | None = None
+    preview: bytes | None = None
+
+
+class FileProcess(IsolatedProcess):
+    """The process, seen from outside.
+
+    Args:
+        seconds: what one file may take.
+        ready: load what DICOM files need when the process starts; else the first one waits for it, in its own time.
+    """
+
+    def __init__(self, seconds: float = SECONDS, *, ready: bool = False) -> None:
+        super().__init__("trcgl.imaging.file_process", seconds, [_READY] if ready else [])
+
+    def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False, whole: bool = False) -> ReadFile:
+        """Read one file in each of the shapes.
+
+        Args:
+            path: the file.
+            shapes: in which it is wanted.
+            study: whether the digest of the study is.
+            whole: whether the preview is, of all pixels of the file.
+
+        Raises:
+            UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
+            DataError: the process cannot be started.
+        """
+        try:
+            return self._read(b"", shapes, path=str(path), study=study, preview=Limits().pixels if whole else None)
+        except Lost as error:
+            raise UnreadableImage(f"{path}: its decoder {error}. Copy it again, or leave it out.") from error
+
+    def read_content(
+        self, content: bytes, name: str, shapes: Sequence[Shape], *, limits: Limits, preview: int | None = None
+    ) -> ReadFile:
+        """Read one file that is in memory; nothing is written to a disk.
+
+        Args:
+            content: of the file.
+            name: how messages call it. They say nothing that stands in the file.
+            shapes: in which it is wanted.
+            limits: the largest file to accept.
+            preview: the longer side of the preview, at most; None asks for none.
+
+        Raises:
+            UnreadableImage: the file cannot be read.
+            TooLarge: it has too many bytes or pixels.
+            Lost: its decoder crashed or took too long.
+            DataError: the process cannot be started.
+        """
+        return self._read(content, shapes, path=None, name=name, limits=dataclasses.asdict(limits), preview=preview)
+
+    def _read(self, content: bytes, shapes: Sequence[Shape], **asked: Any) -> ReadFile:
+        question = json.dumps({"shapes": list(shapes), **asked}).encode()
+        try:
+            answer = self.ask(b"\n".join([question, content]))
+        except Lost:
+            raise
+        except ValueError as error:
+            raise UnreadableImage(f"{asked['path'] or asked['name']}: {DAMAGED}") from error
+        head, _, rest = answer.partition(b"\n")
+        told = json.loads(head)
+        if reason := told.get("refused"):
+            raise _REFUSALS[reason](told["message"])
+        parts = _split(rest, told["lengths"])
+        pictures = tuple(np.frombuffer(next(parts), np.uint8).reshape(size, size) for size, _ in shapes)
+        return ReadFile(
+            pictures,
+            tuple(Placement(*one) for one in told["placements"]),
+            (told["size"][0], told["size"][1]),
+            told["kind"],
+            told["study"],
+            next(parts, None),
+        )
+
+
+def _split(content: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
+    start = 0
+    for length in lengths:
+        yield content[start : start + length]
+        start += length
+
+
+def _answer(question: bytes) -> bytes:
+    head, _, content = question.partition(b"\n")
+    asked = json.loads(head)
+    try:
+        told, parts = _read_file(asked, content)
+    except tuple(_REFUSALS.values()) as error:
+        told, parts = {"refused": type(error).__name__, "message": str(error)}, []
+    return b"\n".join([json.dumps(told | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
+
+
+def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    if asked["path"] is not None:
+        limits, name = Limits(), asked["path"]
+        content = load_file(Path(name))
+    else:
+        limits, name = Limits(**asked["limits"]), asked["name"]
+    whole = read_bytes(content, name, limits=limits)
+    study = None
+    if asked.get("study") and whole.kind == "dicom":
+        from trcgl.imaging.dicom import study_digest
+
+        study = study_digest(content)
+    squares = [fit_square(whole.pixels, size, fit) for size, fit in asked["shapes"]]
+    parts = [square.tobytes() for square, _ in squares]
+    if asked.get("preview"):
+        parts.append(_png(at_most(whole.pixels, asked["preview"])))
+    placements = [placement for _, placement in squares]
+    told = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
+    return told, parts
+
+
+def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", compress_level=3)
+    return stream.getvalue()
+
+
+def _load() -> None:
+    """Read a DICOM file that is none, for what that imports."""
+    with suppress(UnreadableImage):
+        read_bytes(bytes(128) + b"DICM", "nothing")
+
+
+if __name__ == "__main__":
+    if _READY in sys.argv:
+        _load()
+    serve(_answer)

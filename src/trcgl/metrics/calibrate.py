@@ -1,0 +1,92 @@
+"""What is fitted on val: one temperature for all findings, and one threshold per finding."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from trcgl.core.errors import DataError
+from trcgl.dataset.labels import LabelSpace
+from trcgl.metrics.metrics import descending, known_rows
+
+DEFAULT_THRESHOLD = 0.5
+LOW, HIGH = 0.05, 20.0
+"""A temperature is looked for between these."""
+
+
+def fit_temperature(
+    logits: Float[np.ndarray, "rows findings"],
+    truth: Float[np.ndarray, "rows findings"],
+    weight: Float[np.ndarray, " rows"] | None = None,
+) -> float:
+    """The temperature T that minimizes the masked negative log-likelihood of sigmoid(logit / T) (Guo et al. 2017).
+
+    Args:
+        logits: of the network, on val.
+        truth: 1 present, 0 absent, NaN unknown.
+        weight: how much each image counts; all the same where None.
+
+    Returns:
+        T between 0.05 and 20; 1 where no label is known.
+
+    Raises:
+        DataError: a logit of a known label is not finite.
+    """
+    known = ~np.isnan(truth)
+    if not known.any():
+        return 1.0
+    logit, label = logits[known].astype(np.float64), truth[known].astype(np.float64)
+    if not np.isfinite(logit).all():
+        raise DataError("a logit on val is not finite: training diverged. Lower the learning rate and train again.")
+    each = np.broadcast_to(np.ones(len(truth)) if weight is None else weight, truth.T.shape).T[known]
+
+    def loss(log_temperature: float) -> float:
+        scaled = logit / np.exp(log_temperature)
+        return float(each @ (np.logaddexp(0, scaled) - label * scaled) / each.sum())
+
+    found = minimize_scalar(loss, bounds=(np.log(LOW), np.log(HIGH)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def calibrated(logits: Float[np.ndarray, "rows findings"], temperature: float) -> Float[np.ndarray, "rows findings"]:
+    """Probabilities sigmoid(logit / T), in the type of the logits."""
+    return expit(logits / np.asarray(temperature, logits.dtype))
+
+
+def fit_threshold(
+    truth: Float[np.ndarray, " rows"],
+    score: Float[np.ndarray, " rows"],
+    weight: Float[np.ndarray, " rows"] | None = None,
+) -> float | None:
+    """The threshold with the best F1, where a score of at least the threshold says present.
+
+    It lies halfway between the lowest score that is called present and the next lower one, so that it does not hang on
+    one image; of several with the same F1 it is the highest, which calls the fewest images. None without a positive.
+    """
+    positive, score, weight = known_rows(truth, score, weight)
+    if not weight @ positive > 0:
+        return None
+    order, ends = descending(score)
+    hits = np.cumsum(weight[order] * positive[order])[ends]
+    called = np.cumsum(weight[order])[ends]
+    best = int(np.argmax(2 * hits / (called + hits[-1])))
+    distinct = score[order][ends]
+    return float((distinct[best] + distinct[best + 1]) / 2 if best + 1 < len(distinct) else distinct[best])
+
+
+def fit_thresholds(
+    score: Float[np.ndarray, "rows findings"],
+    truth: Float[np.ndarray, "rows findings"],
+    space: LabelSpace,
+    weight: Float[np.ndarray, " rows"] | None = None,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Thresholds of all findings with the best F1 on val.
+
+    Returns:
+        Finding to threshold, and finding to the reason why its threshold is the default 0.5.
+    """
+    found = {
+        one: fit_threshold(truth[:, column], score[:, column], weight) for column, one in enumerate(space.findings)
+    }
+    why = {one: "no positive in val: threshold 0.5" for one, value in found.items() if value is None}
+    return {one: DEFAULT_THRESHOLD if value is None else value for one, value in found.items()}, why

@@ -1,0 +1,55 @@
+"""Models on the Hugging Face hub: pull one."""
+
+import os
+from pathlib import Path
+
+from trcgl import __version__
+from trcgl.core.errors import CheckpointError
+
+PULLED = ("model.json", "model.safetensors")
+"""What PyTorch needs of an exported folder."""
+
+
+def pull(hub_id: str, *, revision: str | None = None) -> Path:
+    """Fetch a model into the hub's cache, or find it there; without network the cached one is taken.
+
+    Args:
+        hub_id: `OWNER/NAME`.
+        revision: branch, tag or commit; None takes the main branch.
+
+    Returns:
+        A model folder.
+
+    Raises:
+        CheckpointError: the hub has no such model or cannot be reached, or this is no model of ours.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        place = snapshot_download(
+            hub_id,
+            revision=revision,
+            allow_patterns=list(PULLED),
+            endpoint=endpoint(),
+            library_name="trcgl",
+            library_version=__version__,
+        )
+    except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such model"
+        raise CheckpointError(
+            f"{hub_id}: no such folder, and the hub does not give such a model ({first_line(error)}). Check the "
+            "spelling, the network, and for a private model that `hf auth login` was done; or copy the model folder to "
+            "this machine and give its path."
+        ) from error
+    if missing := [name for name in PULLED if not (Path(place) / name).is_file()]:
+        raise CheckpointError(f"{hub_id}: {missing[0]} is not there. Give a model that `trcgl export --push` wrote.")
+    return Path(place)
+
+
+def endpoint() -> str | None:
+    """Another hub, such as a hospital's mirror; the client itself reads the variable only when it is imported."""
+    return os.environ.get("HF_ENDPOINT")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what the hub client said, without its full stop."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")

@@ -1,0 +1,34 @@
+"""`load_model`: a trained model from a folder, or from the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from trcgl.model import folder
+from trcgl.model.folder import LoadedModel
+from trcgl.model.hub import pull
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def load_model(
+    folder_or_hub_id: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
+) -> LoadedModel:
+    """Open a trained model. Nothing is unpickled; a folder is read without any network.
+
+    Args:
+        folder_or_hub_id: a run folder, a model folder, or, where no such folder exists, `OWNER/NAME` on the hub.
+        revision: branch, tag or commit on the hub; None takes its main branch.
+        device: where it runs, for instance `cuda`.
+
+    Returns:
+        A model with `predict` for one radiograph, and which is called with (B, H, W) uint8 images at its own size.
+
+    Raises:
+        CheckpointError: there is no such model, or a file of it is damaged.
+    """
+    place = Path(folder_or_hub_id)
+    if not place.exists() and _HUB_ID.fullmatch(str(folder_or_hub_id)):
+        place = pull(str(folder_or_hub_id), revision=revision)
+    return folder.load_model(folder.model_folder(place), device=device)

@@ -1,0 +1,117 @@
+"""Which findings come together, and how often: PadChest's label sets, tempered, and drawn for each split.
+
+**The benchmark p'.** PadChest-30 has p(S) for each of its 2,521 label sets, in which finding c has prevalence π_c,
+most to least R = 1054 : 1. The dial `imbalance` = r makes the targets
+
+    π'_c = κ π_c^a,   a = ln r / ln R,   κ such that Σ π'_c = Σ π_c
+
+(as many findings per image as before, most to least r : 1), and p' is the distribution closest to p that meets them:
+
+    p' = argmin_q KL(q ‖ p)  subject to  Σ_S q(S) [c ∈ S] = π'_c,     p'(S) ∝ p(S) exp(Σ_{c ∈ S} θ_c)
+
+(exponential tilting; θ is the solution of the convex dual). Train is drawn from p'.
+
+**Val and test q.** The distribution closest to p' in which no finding is rarer than `FLOOR`, the same with θ ≥ 0. Each
+image weighs p'(S) / q(S), so that weighted metrics estimate those of the benchmark.
+"""
+
+import csv
+import functools
+from importlib import resources
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize
+
+from trcgl.core.errors import DataError
+from trcgl.phantom.findings import FINDINGS
+
+FLOOR = 0.05
+"""Smallest prevalence of a finding in val and test."""
+
+
+@functools.cache
+def padchest_label_sets() -> tuple[Bool[np.ndarray, "sets findings"], Float[np.ndarray, " sets"]]:
+    """The label sets of PadChest-30 in the order of `FINDINGS`, and the share of images with each."""
+    with (resources.files("trcgl.phantom") / "label_sets.csv").open(encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    members = np.zeros((len(rows), len(FINDINGS)), bool)
+    for place, row in enumerate(rows):
+        members[place, [int(one) for one in row["findings"].split()]] = True
+    images = np.array([int(row["images"]) for row in rows], float)
+    return members, images / images.sum()
+
+
+def benchmark(imbalance: float) -> Float[np.ndarray, " sets"]:
+    """p': the share of each label set at an imbalance.
+
+    Raises:
+        DataError: the imbalance is outside what label sets of PadChest can show.
+    """
+    members, share = padchest_label_sets()
+    prevalence = share @ members
+    most = prevalence.max() / prevalence.min()
+    if not 2 <= imbalance <= 5000:
+        raise DataError(f"imbalance {imbalance}: give a ratio between 2 and 5000; PadChest's is {most:.0f}.")
+    target = prevalence ** (np.log(imbalance) / np.log(most))
+    return _tilted(share, members, target * prevalence.sum() / target.sum(), at_least=False)
+
+
+def evaluation(share: Float[np.ndarray, " sets"]) -> Float[np.ndarray, " sets"]:
+    """q: the closest distribution in which every finding has a prevalence of at least `FLOOR`."""
+    members, _ = padchest_label_sets()
+    return _tilted(share, members, np.full(members.shape[1], FLOOR), at_least=True)
+
+
+def draw_evenly(share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator) -> Int[np.ndarray, " images"]:
+    """Label sets of so many images, drawn systematically: each finding is as frequent as it should be, to a few.
+
+    Sets lie on a line, those with the same rarest finding side by side, each as long as its share, and every image
+    takes the set at one of `images` equally spaced places.
+    """
+    members, _ = padchest_label_sets()
+    prevalence = share @ members
+    rarest = np.where(members, prevalence, np.inf).argmin(1)
+    line = np.lexsort((rng.random(len(share)), prevalence[rarest]))
+    places = (np.arange(images) + rng.random()) / images
+    ends = np.cumsum(share[line])
+    chosen = line[np.minimum(np.searchsorted(ends / ends[-1], places, side="right"), len(line) - 1)]
+    return rng.permutation(chosen)
+
+
+def draw_with_positives(
+    share: Float[np.ndarray, " sets"], positives: int, rng: np.random.Generator
+) -> Int[np.ndarray, " images"]:
+    """Label sets drawn evenly, as few as give every finding so many positives."""
+    members, _ = padchest_label_sets()
+    images = int(np.ceil(positives / FLOOR))
+    while True:
+        chosen = draw_evenly(share, images, rng)
+        if members[chosen].sum(0).min() >= positives:
+            return chosen
+        images += max(1, images // 100)
+
+
+def _tilted(
+    share: Float[np.ndarray, " sets"],
+    members: Bool[np.ndarray, "sets findings"],
+    target: Float[np.ndarray, " findings"],
+    *,
+    at_least: bool,
+) -> Float[np.ndarray, " sets"]:
+    """The distribution closest to `share` whose prevalences equal the target, or reach it."""
+    present = members.astype(float)
+    start = np.log(share)
+
+    def dual(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        energy = start + present @ theta
+        top = energy.max()
+        weight = np.exp(energy - top)
+        total = weight.sum()
+        return float(top + np.log(total) - theta @ target), (weight / total) @ present - target
+
+    bounds = [(0, None) if at_least else (None, None)] * present.shape[1]
+    options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
+    theta = minimize(dual, np.zeros(present.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B", options=options).x
+    tilted = share * np.exp(present @ theta - (present @ theta).max())
+    return tilted / tilted.sum()

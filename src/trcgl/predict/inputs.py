@@ -1,0 +1,147 @@
+"""What is to be scored: files, folders that are searched, or a table with a column of paths."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from trcgl.core.errors import DataError
+from trcgl.core.progress import track
+from trcgl.dataset.sources.reading import read_table, require_columns
+from trcgl.imaging.radiograph import kind_of
+
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Radiographs to score.
+
+    Args:
+        files: image_id to file, in order of the image_id.
+        studies: image_id to the study that the table names, or None where no column was named.
+    """
+
+    files: dict[str, Path]
+    studies: dict[str, str] | None = None
+
+
+def find_inputs(
+    paths: Sequence[Path], *, path_column: str = "path", study_column: str | None = None, root: Path | None = None
+) -> Inputs:
+    """The radiographs that files, folders or one table name.
+
+    Args:
+        paths: files and folders, or one table (`.csv`, `.csv.gz`, `.tsv`, `.parquet`).
+        path_column: of the table; an image_id is the path as it stands there.
+        study_column: of the table; None where studies are not asked for, or are those of the DICOM files.
+        root: what relative paths of the table start from; None takes the table's folder.
+
+    Raises:
+        DataError: nothing was named, a path does not exist, a folder holds no file, a column is missing, or the table
+            names no file, one file under two studies, or no study for a file.
+    """
+    tables = [one for one in map(Path, paths) if one.name.lower().endswith(TABLES) and not one.is_dir()]
+    if tables and len(paths) > 1:
+        raise DataError(f"{tables[0]}: name one table alone, or files and folders, not both.")
+    if tables:
+        return _listed(tables[0], path_column, study_column, root or tables[0].parent)
+    if study_column is not None or root is not None:
+        raise DataError("--study-column and --root belong to a table of paths. Name a .csv, .tsv or .parquet file.")
+    return Inputs(find_files(paths))
+
+
+def find_files(paths: Sequence[Path]) -> dict[str, Path]:
+    r"""Image_id to file, in order of the image_id.
+
+    Names that are not UTF-8, as on old shares, have `\xfc` and the like in their image_id. Linked folders are searched;
+    a folder that cannot be listed is among the files, as one that cannot be read.
+
+    Raises:
+        DataError: no path was given, one does not exist, or a folder holds no file.
+    """
+    if not paths:
+        raise DataError("no file or folder was given. Name at least one: trcgl predict RUN PATH ...")
+    found: set[Path] = set()
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder. Check the path.")
+        inside = _inside(path) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"{path}: this folder holds no file. Name the folder of the radiographs.")
+        found |= {Path(os.path.abspath(one)) for one in inside}
+    roots = {os.path.abspath(path if Path(path).is_dir() else Path(path).parent) for path in paths}
+    root = os.path.commonpath(roots)
+    return {name: path for name, path in sorted((_as_text(path.relative_to(root)), path) for path in found)}
+
+
+def fingerprint(name: str, path: Path) -> str:
+    """What changes when a file does; its bytes are not read for that."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return f"{name}\0missing"
+    return f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+def refuse_pictures(files: Iterable[tuple[str, Path]], why: str) -> None:
+    """Refuse PNG and JPEG files where only DICOM will do, before anything is scored.
+
+    Raises:
+        DataError: one is among the files; the message begins with its name and goes on with `why`.
+    """
+    for name, path in track(files, what="looking at files"):
+        if not path.is_file():
+            continue  # what cannot be opened is listed as unreadable when its turn comes
+        try:
+            with open(path, "rb") as handle:
+                kind = kind_of(handle.read(132))
+        except OSError:
+            continue
+        if kind in ("png", "jpeg"):
+            raise DataError(f"{name}: {why}")
+
+
+def _as_text(path: Path) -> str:
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _inside(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
+    """The files in any depth; a folder that cannot be listed stands for them, and is named when its turn comes."""
+    whole = os.path.realpath(folder)
+    if whole in above:  # a link to a folder that it lies in
+        return []
+    try:
+        names = [one for one in os.listdir(folder) if not one.startswith(".")]
+    except OSError:
+        return [folder]
+    found = []
+    for path in (folder / one for one in names):
+        found += _inside(path, above | {whole}) if os.path.isdir(path) else [path]
+    return found
+
+
+def _listed(table: Path, path_column: str, study_column: str | None, root: Path) -> Inputs:
+    rows = read_table(table)
+    if path_column not in rows.columns:
+        raise DataError(
+            f"{table}: column {path_column!r} is missing; the table has {', '.join(map(repr, rows.columns))}. Name the "
+            "column of paths with --path-column."
+        )
+    require_columns(rows, [study_column] if study_column else [], table)
+    columns = {"path": pl.col(path_column).str.strip_chars()}
+    if study_column:
+        columns["study"] = pl.col(study_column).str.strip_chars()
+    rows = rows.select(**columns).filter(pl.col("path").is_not_null() & (pl.col("path") != "")).unique().sort("path")
+    if not rows.height:
+        raise DataError(f"{table}: column {path_column!r} names no file. Fill it, or name another with --path-column.")
+    files = {name: Path(os.path.abspath(Path(root) / name)) for name in rows["path"]}
+    if not study_column:
+        return Inputs(files)
+    if (twice := rows.filter(pl.col("path").is_duplicated())).height:
+        raise DataError(f"{table}: {twice['path'][0]!r} stands under two values of {study_column!r}. Keep one.")
+    if (bare := rows.filter(pl.col("study").is_null() | (pl.col("study") == ""))).height:
+        raise DataError(f"{table}: {bare['path'][0]!r} has no {study_column!r}. Fill it, or leave the row out.")
+    return Inputs(files, dict(rows.iter_rows()))

@@ -1,0 +1,100 @@
+"""Draw a map over its radiograph: heat where it is high, and a line around where it reaches half its maximum."""
+
+import base64
+import io
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from trcgl.core.html import png_uri
+from trcgl.imaging.radiograph import Placement
+from trcgl.model.upsample import to_radiograph
+
+REGION = 0.5
+"""The decision region of a finding is where its map reaches this share of its maximum."""
+OPACITY = 0.6
+EDGE = (92, 225, 255)
+"""Color of the line: not in the heat's scale, and bright on bone and on air."""
+PAGE_SIDE = 224
+"""Pixels of the longer side of a radiograph on a page."""
+HEAT_SIDE = 112
+
+
+def heat(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 4"]:
+    """A map as a layer of color: nothing at 0, the brighter and the less transparent the higher.
+
+    Args:
+        values: from 0 to 1.
+    """
+    level = (values.clip(0, 1) * 255).round().astype(np.uint8)
+    layer = _colors()[level]
+    region = values >= REGION
+    width = max(1, round(max(values.shape) / 400))
+    # With all eight neighbors, or a slanting line is a row of dots once it is scaled up.
+    layer[region & ~binary_erosion(region, np.ones((3, 3), bool), iterations=width)] = (*EDGE, 255)
+    return layer
+
+
+def over(
+    pixels: UInt8[np.ndarray, "height width"], layer: UInt8[np.ndarray, "height width 4"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A layer of color over a gray picture."""
+    # In 16 bits and by one channel at a time: a radiograph has ten million pixels.
+    opacity = layer[..., 3].astype(np.uint16)
+    gray = pixels * (255 - opacity)
+    return np.stack([((gray + layer[..., one] * opacity + 127) // 255).astype(np.uint8) for one in range(3)], axis=-1)
+
+
+def small_map(
+    grid: Float[np.ndarray, "rows columns"],
+    original_size: tuple[int, int],
+    placement: Placement,
+    square: int,
+    side: int = HEAT_SIDE,
+) -> Float[np.ndarray, "height width"]:
+    """A map in the proportions of its radiograph, `side` pixels along the longer side.
+
+    Args:
+        grid: values on the grid of the network.
+        original_size: rows and columns of the radiograph.
+        placement: from pixels of the radiograph to pixels of the square picture.
+        square: side of the square picture, in pixels.
+        side: see above.
+    """
+    longer = max(original_size)
+    rows, columns = (max(1, round(one * side / longer)) for one in original_size)
+    step_y, step_x = original_size[0] / rows, original_size[1] / columns
+    smaller = Placement(placement.scale_x * step_x, placement.scale_y * step_y, placement.offset_x, placement.offset_y)
+    return to_radiograph(grid, (rows, columns), smaller, square)
+
+
+def heat_uri(values: Float[np.ndarray, "height width"]) -> str:
+    """`heat` as the data URI of a PNG with transparency."""
+    stream = io.BytesIO()
+    Image.fromarray(heat(values)).quantize(64).save(stream, format="PNG", optimize=True)
+    return png_uri(stream.getvalue())
+
+
+def jpeg(pixels: UInt8[np.ndarray, "height width *channels"], quality: int = 92) -> bytes:
+    """A picture as a JPEG file."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def jpeg_uri(pixels: UInt8[np.ndarray, "height width"]) -> str:
+    """A picture as the data URI of a JPEG of a page's quality."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(pixels, quality=82)).decode()
+
+
+@cache
+def _colors() -> UInt8[np.ndarray, "256 4"]:
+    from matplotlib import colormaps
+
+    level = np.linspace(0, 1, 256)
+    color = colormaps["inferno"](level)
+    color[:, 3] = OPACITY * level
+    return (color * 255).round().astype(np.uint8)

@@ -1,0 +1,168 @@
+"""The table of scores, per image or per study, and the files that it is written to."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from trcgl.core import storage
+from trcgl.core.errors import DataError
+from trcgl.core.notice import RESEARCH_USE
+
+SCHEMA = "trcgl.scores/1"
+Format = Literal["csv", "parquet", "json"]
+FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".json": "json"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model, or the mean of several, says about a set of radiographs.
+
+    Args:
+        findings: in the model's order.
+        table: image_id, then `score/<finding>` (Float32, a probability) and `positive/<finding>` (whether the score
+            reaches the threshold that was fitted on val; null where none was). Fused by study: study_id, `images` (how
+            many) and `image_ids` (delimited by `|`) in place of image_id.
+        unreadable: image_id and reason of every file that could not be read.
+        calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model.
+        weights_sha256: of the model; of several, the digest of their digests.
+        models: name (of the recipe), weights_sha256, engine (what computed it), temperature and thresholds of each.
+        tta: whether scores are means over each radiograph and its mirror image.
+        knows_mirrored: whether every model was trained on mirror images.
+        of_phantoms: whether a model was trained on phantoms, so that its scores say nothing about a patient.
+        members: the image_ids behind each row.
+    """
+
+    findings: tuple[str, ...]
+    table: pl.DataFrame
+    unreadable: pl.DataFrame
+    calibrated: bool
+    weights_sha256: str
+    models: tuple[dict[str, Any], ...]
+    tta: bool
+    knows_mirrored: bool
+    of_phantoms: bool
+    members: tuple[tuple[str, ...], ...]
+
+    @property
+    def by_study(self) -> bool:
+        """Whether a row is a study."""
+        return "study_id" in self.table.columns
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON value of schema `trcgl.scores/1`."""
+        rows = []
+        for members, row in zip(self.members, self.table.iter_rows(named=True), strict=True):
+            what = {"study_id": row["study_id"], "image_ids": members} if self.by_study else {"image_id": members[0]}
+            scores = {one: row[f"score/{one}"] for one in self.findings}
+            positive = [one for one in self.findings if row[f"positive/{one}"]] if self.calibrated else None
+            rows.append({**what, "scores": scores, "positive": positive})
+        return {
+            "schema": SCHEMA,
+            "weights_sha256": self.weights_sha256,
+            "models": [{name: one[name] for name in ("name", "weights_sha256", "engine")} for one in self.models],
+            "tta": self.tta,
+            "calibrated": self.calibrated,
+            "findings": list(self.findings),
+            "studies" if self.by_study else "images": rows,
+            "unreadable": self.unreadable.to_dicts(),
+            "research_use": RESEARCH_USE,
+        }
+
+
+def fused(
+    studies: Sequence[str], scores: Float[np.ndarray, "images findings"]
+) -> tuple[dict[str, list[int]], Float[np.ndarray, "studies findings"]]:
+    """The mean of calibrated scores over the images of a study.
+
+    Returns:
+        Study to the rows of its images, in order of the study, and one row of means (float32) for each.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, study in enumerate(studies):
+        rows.setdefault(study, []).append(row)
+    rows = dict(sorted(rows.items()))
+    means = [scores[places].mean(axis=0, dtype=np.float64) for places in rows.values()]
+    return rows, np.stack(means).astype(np.float32)
+
+
+def score_table(
+    first: dict[str, pl.Series],
+    scores: Float[np.ndarray, "rows findings"],
+    findings: Sequence[str],
+    thresholds: dict[str, float] | None,
+) -> pl.DataFrame:
+    """The columns that say what a row is, then the scores, then whether each reaches its threshold."""
+    columns = dict(first)
+    for place, finding in enumerate(findings):
+        columns[f"score/{finding}"] = pl.Series(scores[:, place], dtype=pl.Float32)
+    for place, finding in enumerate(findings):
+        reached = scores[:, place] >= thresholds[finding] if thresholds else [None] * len(scores)
+        columns[f"positive/{finding}"] = pl.Series(reached, dtype=pl.Boolean)
+    return pl.DataFrame(columns)
+
+
+def write_scores(scores: Scores, out: Path, format: Format | None = None) -> list[Path]:
+    """Write the table, and beside it `<out>.unreadable.csv` where files could not be read (JSON holds both).
+
+    Args:
+        scores: what `predict` returned.
+        out: the file; it must be new.
+        format: None takes it from the ending of `out`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        DataError: a file is there already, the ending names no format, or the disk is full.
+    """
+    out = Path(out)
+    kind = check_out(out, format)
+    written = []
+    if kind != "json" and scores.unreadable.height:
+        written = [_beside(out)]
+        with storage.atomic(_beside(out)) as aside:
+            scores.unreadable.write_csv(aside)
+    with storage.atomic(out) as aside:
+        if kind == "parquet":
+            scores.table.write_parquet(aside)
+        else:
+            aside.write_text(as_text(scores, kind), encoding="utf-8")
+    return [out, *written]
+
+
+def check_out(out: Path, format: Format | None = None) -> Format:
+    """The format that `out` will have.
+
+    Raises:
+        DataError: `out` or the list of unreadable files beside it is there already, or the ending names no format.
+    """
+    kind = format or FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise DataError(f"{out}: the ending names no format. Use {', '.join(FORMATS)}, or say --format.")
+    # Beside the journal of an interrupted command, a list of unreadable files is that command's own.
+    for path in (out,) if journal_of(out).exists() else (out, _beside(out)):
+        if path.exists():
+            raise DataError(f"{path} is there already. Choose another --out, or remove it yourself.")
+    return kind
+
+
+def as_text(scores: Scores, format: Literal["csv", "json"]) -> str:
+    """The table as CSV, or everything as JSON."""
+    if format == "csv":
+        return scores.table.write_csv(float_precision=6)
+    return json.dumps(scores.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def journal_of(out: Path) -> Path:
+    """Where what was scored so far is kept until `out` is written."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.unreadable.csv")

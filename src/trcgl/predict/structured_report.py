@@ -1,0 +1,234 @@
+"""DICOM Structured Reports of scores (Comprehensive SR, template TID 1500, PS3.16).
+
+A report inherits the patient and study modules of its source image: it is the one thing that trcgl writes in which a
+patient's identifiers go on. Each finding is a measurement group with the calibrated probability, whether it reaches the
+threshold, the algorithm (TID 4019) and the source images. The document is unverified, preliminary and partial, and says
+that it is for research use only.
+"""
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from trcgl import __version__
+from trcgl.core import storage
+from trcgl.core.errors import DataError, TrcglError
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.core.progress import track
+from trcgl.imaging.radiograph import load_file
+from trcgl.predict.inputs import Inputs
+from trcgl.predict.scores import Scores
+
+if TYPE_CHECKING:
+    from highdicom.sr import AlgorithmIdentification, ComprehensiveSR, MeasurementsAndQualitativeEvaluations
+    from pydicom.dataset import Dataset
+
+NEEDS_DICOM = (
+    "a DICOM SR takes patient and study from a DICOM file; PNG and JPEG files have neither. Leave these files or --sr "
+    "out."
+)
+SCHEME = "99TRCGL"
+"""Coding scheme of the findings, whose code values are the names in the label space."""
+
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+)
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What became of the structured reports.
+
+    Args:
+        written: one file per row, those of an interrupted command included.
+        failed: image_id or study_id of rows without one, and the reason.
+    """
+
+    written: tuple[Path, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+def check_reports(folder: Path, inputs: Inputs, *, by_study: bool, resuming: bool) -> None:
+    """Refuse before anything is scored what would go wrong after it.
+
+    Raises:
+        DataError: highdicom is missing, the folder is a file or is not empty, or two rows would have one file name.
+    """
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise DataError("a DICOM SR needs highdicom. Run: pip install 'trcgl-net[dicom]'") from error
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file. Name a new folder with --sr.")
+    if folder.is_dir() and any(folder.iterdir()) and not resuming:
+        raise DataError(f"{folder} is not empty. Name a new folder with --sr.")
+    if by_study and inputs.studies is None:
+        return  # named by digests
+    names = dict.fromkeys(inputs.studies.values() if by_study and inputs.studies else inputs.files)
+    seen: dict[Path, str] = {}
+    for name in names:
+        path = report_path(folder, name)
+        if path in seen:
+            raise DataError(f"{name!r} and {seen[path]!r} would have the same file in {folder}. Rename one of them.")
+        seen[path] = name
+
+
+def report_path(folder: Path, name: str) -> Path:
+    """Where the report of an image_id or study_id goes: always below the folder, whatever the name."""
+    parts = [re.sub(r"[^\w.+-]", "_", part) for part in PurePosixPath(name).parts if part not in ("/", "..")]
+    *above, last = parts or ["_"]
+    return Path(folder).joinpath(*above, f"{last}.sr.dcm")
+
+
+def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Reports:
+    """Write one report per row; those that are there already stay.
+
+    Args:
+        scores: what `predict` found.
+        files: image_id to DICOM file.
+        folder: where to, in the tree of the image_ids.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    written, failed = [], []
+    key = "study_id" if scores.by_study else "image_id"
+    rows = zip(scores.members, scores.table.iter_rows(named=True), strict=True)
+    for members, row in track(rows, total=len(scores.members), what="writing DICOM SR"):
+        path = report_path(folder, row[key])
+        if not path.exists():
+            try:
+                report = _report([_header(files[one], one) for one in members], row, scores)
+            except TrcglError as error:
+                failed.append((row[key], str(error)))
+                continue
+            with storage.atomic(path) as aside, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                report.save_as(aside)
+        written.append(path)
+    return Reports(tuple(written), tuple(failed))
+
+
+def _header(path: Path, name: str) -> "Dataset":
+    """All but the pixels of a source image, with empty values where the standard asks for an element.
+
+    Raises:
+        DataError: the file is no DICOM image, or names no study, series or instance.
+    """
+    import pydicom
+
+    # What pydicom says about a broken element holds its value, which may identify a patient: it is not passed on.
+    try:
+        content = load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
+            header.decode()
+            missing = [one for one in _NEEDED if not header.get(one)]
+            several = [
+                one for one in (*_NEEDED, "PatientID") if isinstance(header.get(one), pydicom.multival.MultiValue)
+            ]
+            for keyword in _MAY_BE_EMPTY:
+                if keyword not in header:
+                    setattr(header, keyword, None)
+    except Exception:
+        raise DataError(f"{name}: its DICOM header cannot be read. Copy it again from the archive.") from None
+    if missing:
+        raise DataError(f"{name}: no SR without {', '.join(missing)}. Export it from the archive again.")
+    if several:
+        raise DataError(f"{name}: no SR, as {', '.join(several)} must not hold a backslash. Export it again.")
+    return header
+
+
+def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> "ComprehensiveSR":
+    import highdicom as hd
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+
+    name = row["study_id"] if scores.by_study else row["image_id"]
+    if len({(one.PatientID, one.StudyInstanceUID) for one in sources}) > 1:
+        raise DataError(
+            f"{name}: no SR, as its images are of several patients or DICOM studies. Fuse by another column."
+        )
+    scheme = CodingSchemeIdentificationItem(SCHEME, name="Findings of the trcgl label space")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return hd.sr.ComprehensiveSR(
+                evidence=sources,
+                content=_content(sources, row, scores),
+                series_instance_uid=hd.UID(),
+                series_number=1,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer="trcgl",
+                manufacturer_model_name="TRCGL-Net",
+                software_versions=__version__,
+                device_serial_number=scores.weights_sha256[:16],
+                series_description=RESEARCH_USE,
+                coding_schemes=[scheme],
+                specific_character_set="ISO_IR 192",
+            )
+        except Exception:
+            raise DataError(f"{name}: no SR, as its patient or study elements break the DICOM standard.") from None
+
+
+def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> "Dataset":
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=_device_uid(scores.weights_sha256), name="trcgl", manufacturer_name="trcgl", model_name="TRCGL-Net"
+    )
+    algorithm = _algorithm(scores)
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
+        procedure_reported=sr.CodedConcept("399208008", "SCT", "Plain chest X-ray"),
+        imaging_measurements=[_group(finding, row, sources, algorithm) for finding in scores.findings],
+    )
+    notice = sr.TextContentItem(codes.DCM.Comment, RESEARCH_USE, sr.RelationshipTypeValues.CONTAINS)
+    report[0].ContentSequence.append(notice)
+    return report[0]
+
+
+def _algorithm(scores: Scores) -> "AlgorithmIdentification":
+    from highdicom.sr import AlgorithmIdentification
+
+    name = "trcgl " + " + ".join(dict.fromkeys(one["name"] for one in scores.models))
+    parameters = [f"weights SHA-256 {one['weights_sha256']}" for one in scores.models]
+    parameters += [
+        f"calibrated: {'yes' if scores.calibrated else 'no'}",
+        f"mirror image averaged: {'yes' if scores.tta else 'no'}",
+    ]
+    return AlgorithmIdentification(name=name, version=__version__, parameters=parameters)
+
+
+def _group(
+    finding: str, row: Mapping[str, Any], sources: Sequence["Dataset"], algorithm: "AlgorithmIdentification"
+) -> "MeasurementsAndQualitativeEvaluations":
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    reached = row[f"positive/{finding}"]
+    answer = codes.SCT.Yes if reached else codes.SCT.No
+    reaches = sr.CodedConcept("reaches", SCHEME, "Reaches the threshold")
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(identifier=finding),
+        finding_type=sr.CodedConcept(finding, SCHEME, finding[:64]),
+        algorithm_id=algorithm,
+        measurements=[sr.Measurement(codes.DCM.Probability, round(row[f"score/{finding}"], 6), codes.UCUM.NoUnits)],
+        qualitative_evaluations=[] if reached is None else [sr.QualitativeEvaluation(reaches, answer)],
+        source_images=[sr.SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID) for one in sources],
+    )
+
+
+def _device_uid(weights_sha256: str) -> str:
+    """The same for the same weights, under the root of UIDs from 128 bits (PS3.5 B.2)."""
+    return f"2.25.{int(hashlib.sha256(weights_sha256.encode()).hexdigest()[:32], 16)}"

@@ -1,0 +1,150 @@
+"""The routes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from trcgl import __version__
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.serve import schemas
+from trcgl.serve.guards import Access, Guard
+from trcgl.serve.page_files import PAGE, page_files
+from trcgl.serve.problem import Problem, of_status
+from trcgl.serve.samples import SAMPLES, sample_png
+from trcgl.serve.service import Service
+
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary", "description": "PNG, JPEG or DICOM"}},
+                }
+            }
+        },
+    },
+}
+_REASONS = {
+    400: "not one file in the multipart field `file`, or an unknown parameter",
+    401: "the token is missing or wrong",
+    403: "another site's page, or a host name that is not the server's",
+    404: "nothing is there",
+    408: "the upload took too long",
+    413: "too many bytes or pixels",
+    415: "no PNG, JPEG or DICOM",
+    422: "the file cannot be decoded",
+    503: "too much to do; `Retry-After` says when to come again",
+    504: "decoding took too long",
+}
+
+
+def create_app(service: Service, access: Access) -> Guard:
+    """The application of one model.
+
+    Args:
+        service: answers uploads; it is closed with the application.
+        access: who may ask.
+    """
+    app = FastAPI(
+        title="trcgl",
+        version=__version__,
+        description=f"Findings in chest radiographs. {RESEARCH_USE}",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _: _life(service),
+    )
+    _add_page(app)
+    _add_interface(app, service)
+    app.add_exception_handler(Problem, _refused)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _refused)
+    return Guard(app, access, service.metrics)
+
+
+@asynccontextmanager
+async def _life(service: Service) -> AsyncIterator[None]:
+    work = asyncio.create_task(service.batcher.work())
+    try:
+        yield
+    finally:
+        work.cancel()
+        await asyncio.to_thread(service.decoders.close)
+        service.batcher.close()
+
+
+def _add_page(app: FastAPI) -> None:
+    files = page_files()
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return Response(files["index.html"], media_type=PAGE["index.html"])
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def page_file(name: str) -> Response:
+        if name not in files:
+            raise of_status(404)
+        return Response(files[name], media_type=PAGE[name])
+
+
+def _add_interface(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/model", response_model=schemas.ServedModel, responses=_errors(401, 403))
+    async def model() -> Response:
+        """The model: its findings, thresholds and limits, and the samples to try it with."""
+        return JSONResponse(service.card)
+
+    @app.get("/v1/samples/{number}", response_class=Response, responses=_png() | _errors(403, 404))
+    async def sample(number: str) -> Response:
+        """A drawn phantom as PNG; no patient."""
+        if number not in SAMPLES:
+            raise of_status(404)
+        return Response(await asyncio.to_thread(sample_png, number), media_type="image/png")
+
+    wrong = _errors(400, 401, 403, 408, 413, 415, 422, 503, 504)
+
+    @app.post("/v1/predict", response_model=schemas.Prediction, responses=wrong, openapi_extra=_UPLOAD)
+    async def predict(request: Request, asked: Annotated[schemas.Asked, Query()]) -> Response:
+        """Scores of one radiograph, ranked; with `maps`, where the network looked for each finding."""
+        async with service.uploads.receive(request) as content:
+            return JSONResponse(await service.predict(content, maps=asked.maps))
+
+    @app.get("/healthz", response_model=schemas.Health)
+    async def health() -> Response:
+        """Whether the server answers."""
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", response_class=Response, responses=_errors(401, 403))
+    async def metrics() -> Response:
+        """Counters in the text format of Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {one: {"model": schemas.ErrorAnswer, "description": _REASONS[one]} for one in statuses}
+
+
+def _png() -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, Problem):
+        return error.response()
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    response = of_status(status).response()
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    return of_status(400).response()

@@ -1,0 +1,188 @@
+"""From a run folder and settings to a server that listens."""
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from trcgl.core.errors import DataError, Interrupted, RecipeError
+from trcgl.core.notice import RESEARCH_USE
+from trcgl.serve.app import create_app
+from trcgl.serve.guards import Access
+from trcgl.serve.options import ServeOptions
+from trcgl.serve.protocol import BoundedProtocol
+from trcgl.serve.service import Service
+
+SCHEMA = "trcgl.listening/1"
+TOKEN_VARIABLE = "TRCGL_TOKEN"
+SHORTEST_TOKEN = 16
+GRACE_SECONDS = 15
+"""How long requests in work are waited for when the server is stopped."""
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A server whose address is bound; clients that come wait until `serve` is called.
+
+    Args:
+        service: answers uploads.
+        access: who may ask.
+        address: socket that listens.
+        host: as it was asked for.
+    """
+
+    service: Service
+    access: Access
+    address: socket.socket
+    host: str
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.address.getsockname()[1]}/"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON value of schema `trcgl.listening/1`."""
+        return {
+            "schema": SCHEMA,
+            "url": self.url,
+            "host": self.host,
+            "port": self.address.getsockname()[1],
+            "token": self.access.token is not None,
+            "name": self.service.card["name"],
+            "weights_sha256": self.service.card["weights_sha256"],
+            "research_use": RESEARCH_USE,
+        }
+
+    def server(self) -> uvicorn.Server:
+        """The server, not yet running."""
+        config = uvicorn.Config(
+            create_app(self.service, self.access),
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        return uvicorn.Server(config)
+
+    def serve(self) -> None:
+        """Answer until a signal ends it; requests in work are still answered.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        _log_to_stderr()
+        try:
+            self.server().run(sockets=[self.address])
+        except (Interrupted, KeyboardInterrupt) as stop:
+            raise Interrupted(getattr(stop, "signal", signal.SIGINT), "stopped.") from stop
+        finally:
+            self.address.close()
+
+
+def listen(run: Path, options: ServeOptions) -> Listening:
+    """Bind the address and open the model.
+
+    Raises:
+        RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
+        DataError: the address cannot be bound, the token's file cannot be read, or no decoder can be started.
+        CheckpointError: the model folder is missing or damaged.
+    """
+    access = access_of(options)
+    address = bound(options.host, options.port)
+    try:
+        from trcgl.serve.engine import open_network  # torch takes its time; a wrong setting is told before
+
+        service = Service(open_network(run), options)
+        service.decoders.start()
+        return Listening(service, access, address, options.host)
+    except BaseException:
+        address.close()
+        raise
+
+
+def access_of(options: ServeOptions) -> Access:
+    """Who may ask a server with these settings.
+
+    Raises:
+        RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
+        DataError: the token's file cannot be read.
+    """
+    token, loopback = _token(options.token_file), _is_loopback(options.host)
+    if token is None and not loopback:
+        raise RecipeError(
+            f"--host {options.host}: whoever reaches this address could send files. Give a token with --token-file "
+            f"FILE or {TOKEN_VARIABLE}, or leave --host out."
+        )
+    names = {options.host, *options.names, *_LOOPBACK_NAMES}
+    if not loopback:
+        names |= {socket.gethostname(), socket.getfqdn()}
+    return Access(frozenset(map(str.lower, names)), not loopback, token)
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        token = os.environ.get(TOKEN_VARIABLE)
+    else:
+        try:
+            token = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: the token cannot be read ({error}). Write it into the file as text.") from error
+    if token is None:
+        return None
+    token, where = token.strip(), file or TOKEN_VARIABLE
+    if len(token) < SHORTEST_TOKEN:
+        raise RecipeError(f"{where}: the token has less than {SHORTEST_TOKEN} characters. Use: openssl rand -hex 32")
+    if not (token.isascii() and token.isprintable()):
+        raise RecipeError(
+            f"{where}: the token has characters that a browser cannot send: only printable ASCII goes. Use: openssl "
+            "rand -hex 32"
+        )
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        DataError: the address cannot be bound.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise DataError(
+            f"{host} port {port} cannot be listened on: {error.strerror or error}. Choose another --port (0 takes a "
+            "free one) or --host."
+        ) from error
+
+
+def _log_to_stderr() -> None:
+    # Messages of the frameworks may quote a request; ours do not.
+    for framework in ("uvicorn", "python_multipart", "asyncio"):
+        logging.getLogger(framework).setLevel(logging.CRITICAL)
+    log = logging.getLogger("trcgl.serve")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)

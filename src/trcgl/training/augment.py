@@ -1,0 +1,153 @@
+"""Random changes of training images, batched on the training device.
+
+The parameters of a whole batch are drawn at once from (seed, batch number), on the CPU. A process that holds a part of
+the batch takes its part of the parameters, so that the changes do not depend on how many processes there are.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from trcgl.core.randomness import generator
+from trcgl.core.recipe import AugmentRecipe
+
+_ERASED = (0.02, 0.1)  # area of the erased rectangle, as a fraction of the image
+
+
+@dataclass(frozen=True)
+class AugmentParameters:
+    """What happens to each image of a batch; every field is (B,) float32.
+
+    Args:
+        angle: radians, counter-clockwise.
+        shift_x: to the right, as a fraction of the side.
+        shift_y: downwards, as a fraction of the side.
+        scale: above 1 enlarges.
+        flip: -1 mirrors left and right, 1 does not.
+        brightness: added.
+        contrast: multiplied around the image mean.
+        erase_x: left edge of the erased rectangle, as a fraction of the side.
+        erase_y: its upper edge.
+        erase_width: its width; 0 erases nothing.
+        erase_height: its height.
+    """
+
+    angle: Tensor
+    shift_x: Tensor
+    shift_y: Tensor
+    scale: Tensor
+    flip: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    erase_x: Tensor
+    erase_y: Tensor
+    erase_width: Tensor
+    erase_height: Tensor
+
+    def take(self, slots: Int[Tensor, " part"], device: torch.device | str = "cpu") -> "AugmentParameters":
+        """The parameters of some images of the batch, on a device."""
+        values = {one.name: getattr(self, one.name)[slots.cpu()].to(device) for one in fields(self)}
+        return AugmentParameters(**values)
+
+
+def draw_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) -> AugmentParameters:
+    """Parameters for the `size` images of batch `number` of a run; every draw is made whether it is used or not."""
+    draw = generator(seed, "augment", number)
+    around = {name: draw.uniform(-1, 1, size) for name in ("angle", "x", "y", "scale", "brightness", "contrast")}
+    mirrored = draw.random(size) < (0.5 if recipe.horizontal_flip else 0.0)
+    erased = draw.random(size) < recipe.erasing
+    area = draw.uniform(*_ERASED, size)
+    aspect = 2 ** draw.uniform(-1, 1, size)
+    width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
+    values = {
+        "angle": np.deg2rad(recipe.rotation) * around["angle"],
+        "shift_x": recipe.translation * around["x"],
+        "shift_y": recipe.translation * around["y"],
+        "scale": 1 + recipe.scale * around["scale"],
+        "flip": np.where(mirrored, -1.0, 1.0),
+        "brightness": recipe.brightness * around["brightness"],
+        "contrast": 1 + recipe.contrast * around["contrast"],
+        "erase_x": draw.random(size) * (1 - width),
+        "erase_y": draw.random(size) * (1 - height),
+        "erase_width": np.where(erased, width, 0.0),
+        "erase_height": np.where(erased, height, 0.0),
+    }
+    return AugmentParameters(**{name: torch.from_numpy(one.astype(np.float32)) for name, one in values.items()})
+
+
+def augment(
+    image: Float[Tensor, "batch 1 height width"], parameters: AugmentParameters
+) -> Float[Tensor, "batch 1 height width"]:
+    """Turn, move, scale and mirror in one bilinear resampling, then change brightness and contrast, then erase.
+
+    What moves in from outside is 0, as the bars of a letterboxed radiograph and the air beside a patient are;
+    repeating the border would draw streaks from the shoulders and from burned-in markers.
+
+    Args:
+        image: square images in [0, 1], float32.
+        parameters: one of each per image.
+
+    Returns:
+        Images in [0, 1], float32.
+    """
+    image = _resample(image, parameters)
+    mean = image.mean((1, 2, 3), keepdim=True)
+    image = (image - mean) * _per_image(parameters.contrast) + mean + _per_image(parameters.brightness)
+    return _erase(image.clamp(0, 1), parameters)
+
+
+def mixup(
+    image: Float[Tensor, "batch 1 height width"],
+    label: Float[Tensor, "batch findings"],
+    partner: Int[Tensor, " batch"],
+    share: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch findings"]]:
+    """Mix each image, and its labels, with another image of the batch (mixup; Zhang et al. 2018, equation 1).
+
+    Args:
+        image: images.
+        label: labels in [0, 1], NaN where unknown; a finding that either image does not know is unknown in the mixture.
+        partner: which image each is mixed with.
+        share: what each image keeps of itself, in [0, 1].
+    """
+    image = torch.lerp(image[partner], image, _per_image(share))
+    label = share[:, None] * label + (1 - share[:, None]) * label[partner]
+    return image, label
+
+
+def draw_shares(alpha: float, size: int, seed: int, number: int) -> Float[Tensor, " batch"]:
+    """Shares of `mixup` from Beta(alpha, alpha) for the `size` images of batch `number` of a run."""
+    draw = generator(seed, "mixup", number)
+    return torch.from_numpy(draw.beta(alpha, alpha, size).astype(np.float32))
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def _resample(image: Tensor, parameters: AugmentParameters) -> Tensor:
+    batch, _, height, width = image.shape
+    cosine, sine = parameters.angle.cos() / parameters.scale, parameters.angle.sin() / parameters.scale
+    # Rows of the inverse map, from a place in the output to the place in the input that it shows. Places run from
+    # -1 to 1, so a shift of one side is 2.
+    x, y = -2 * parameters.shift_x, -2 * parameters.shift_y
+    first = torch.stack([parameters.flip * cosine, -parameters.flip * sine, parameters.flip * (cosine * x - sine * y)])
+    second = torch.stack([sine, cosine, sine * x + cosine * y])
+    inverse = torch.stack([first, second]).permute(2, 0, 1)  # (B, 2, 3)
+    grid = functional.affine_grid(inverse, [batch, 1, height, width], align_corners=False)
+    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _erase(image: Tensor, parameters: AugmentParameters) -> Tensor:
+    height, width = image.shape[2:]
+    x = (torch.arange(width, device=image.device) + 0.5) / width
+    y = (torch.arange(height, device=image.device) + 0.5) / height
+    left, top = parameters.erase_x[:, None], parameters.erase_y[:, None]
+    columns = (x >= left) & (x < left + parameters.erase_width[:, None])   # (B, W)
+    rows = (y >= top) & (y < top + parameters.erase_height[:, None])       # (B, H)
+    erased = (rows[:, :, None] & columns[:, None, :])[:, None]             # (B, 1, H, W)
+    return torch.where(erased, image.mean((1, 2, 3), keepdim=True), image)

@@ -1,0 +1,320 @@
+"""`trcgl train DATASET --recipe NAME --out RUN [--synthetic SYNTHETIC]`: fit on train, choose the best epoch on val."""
+
+import datetime
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from trcgl.core import storage
+from trcgl.core.errors import RecipeError
+from trcgl.core.randomness import derive_seed
+from trcgl.core.recipe import Recipe, differences, from_json, to_json
+from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.synthetic_rows import Drawn, open_drawn
+from trcgl.model.folder import save_model
+from trcgl.model.label_graph import build_adjacency
+from trcgl.model.label_text import finding_vectors
+from trcgl.model.trcgl_net import TrcglNet, build_network
+from trcgl.model.weights import license_of
+from trcgl.training.averaging import MovingAverage
+from trcgl.training.batches import RadiographData
+from trcgl.training.checkpoint_io import WholeCheckpointIO
+from trcgl.training.checkpointing import BEST, LAST, Keeper
+from trcgl.training.classifier import Classifier
+from trcgl.training.losses.losses import LOSSES
+from trcgl.training.retraining import HeadRestart
+from trcgl.training.sampling import pretraining_epochs, retrained_from
+from trcgl.training.stop import StopRequest, stop_signals
+from trcgl.training.trainer import hardware, quiet
+from trcgl.training.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost
+
+SCHEMA = "trcgl.run/1"
+
+
+def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = None) -> dict[str, Any]:
+    """Train a classifier into a run folder; the same call again resumes, and bit for bit.
+
+    Reads the train and val rows of the dataset, never test.
+
+    Args:
+        dataset: a dataset folder with images.
+        recipe: every setting of the run.
+        out: the run folder; made if it does not exist.
+        synthetic: a folder that was drawn for this dataset, whose kept rows train beside the real ones.
+
+    Returns:
+        The content of `run.json`: where the best epoch is and what val said of it.
+
+    Raises:
+        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, the text model of
+            `model.label_text` cannot be had, or training diverged.
+        DataError: the dataset is not usable, `synthetic` was drawn for another one, or the disk is full.
+        CheckpointError: initial weights or the checkpoint to resume from cannot be read.
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    check(recipe)
+    dataset, out = Path(dataset), Path(out)
+    opened = open_dataset(dataset)
+    drawn = drawn_rows(synthetic, opened, recipe) if synthetic else None
+    info = _claim(dataset, recipe, out, drawn)
+    if "finished" in info:
+        _say(_finished(out, info))
+        return info
+    # The trainer changes handlers, threads' defaults and warning filters of the process it runs in.
+    with stop_signals() as request, quiet():
+        return _fit(opened, recipe, out, info, request, drawn)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse settings that cannot be trained with.
+
+    Raises:
+        RecipeError: one is; the message names it.
+    """
+    model, train, synthetic = recipe.model, recipe.train, recipe.synthetic
+    for path, holds, wanted in (
+        ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
+        ("loss.beta", 0 <= recipe.loss.beta < 1, "at least 0 and below 1"),
+        ("loss.margin_scale", recipe.loss.margin_scale > 0, "above 0"),
+        ("loss.defer", 0 <= recipe.loss.defer <= 1, "between 0 and 1"),
+        ("loss.negative_tolerance", recipe.loss.negative_tolerance > 0, "above 0"),
+        ("loss.unknown_weight", recipe.loss.unknown_weight >= 0, "at least 0"),
+        ("train.epochs", train.epochs >= 1, "at least 1"),
+        ("train.batch_size", train.batch_size >= 1, "at least 1"),
+        ("train.accumulate", train.accumulate >= 1, "at least 1"),
+        ("train.head_warmup_epochs", 0 <= train.head_warmup_epochs <= train.epochs, "between 0 and train.epochs"),
+        (
+            "train.retrain_epochs",
+            0 <= train.retrain_epochs <= max(0, train.epochs - max(1, train.head_warmup_epochs)),
+            "at least 0, and leave an epoch of train.epochs besides those of train.head_warmup_epochs",
+        ),
+        ("train.frozen_stages", (train.frozen_stages or 0) >= 0, "at least 0"),
+        ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
+        ("train.patience", train.patience >= 0, "at least 0"),
+        ("train.save_steps", train.save_steps >= 0, "at least 0"),
+        ("train.clip_gradient", train.clip_gradient >= 0, "at least 0"),
+        ("train.warmup_steps", train.warmup_steps >= 0, "at least 0"),
+        ("train.workers", train.workers >= 0, "at least 0"),
+        ("synthetic.weight", 0 <= synthetic.weight < math.inf, "at least 0"),
+        ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
+        ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
+        ("synthetic.dose", 0 <= (synthetic.dose or 0) < math.inf, "at least 0"),
+        ("model.image_size", model.image_size >= 1, "at least 1"),
+        ("model.label_embedding", model.label_embedding >= 1, "at least 1"),
+        ("model.graph_share", 0 < model.graph_share < 1, "between 0 and 1"),
+        ("model.attention_heads", model.attention_heads >= 1, "at least 1"),
+        ("model.attention_blocks", model.attention_blocks >= 1, "at least 1"),
+        ("model.queries", model.queries is None or model.queries >= 1, "at least 1"),
+        ("augment.mixup", recipe.augment.mixup >= 0, "at least 0"),
+        ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
+    ):
+        if not holds:
+            value: Any = recipe
+            for name in path.split("."):
+                value = getattr(value, name)
+            raise RecipeError(f"{path} is {value}; it must be {wanted}.")
+
+
+def drawn_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
+    """The drawn rows of a run.
+
+    Raises:
+        DataError: they were drawn for another dataset.
+        RecipeError: they contradict another setting.
+    """
+    if recipe.train.half != "none":
+        raise RecipeError(
+            f"train.half is {recipe.train.half}, and --synthetic was given: the generator has learned from both halves."
+        )
+    if recipe.synthetic.schedule == "pretrain" and recipe.train.epochs < 2:
+        raise RecipeError("synthetic.schedule is pretrain, which needs train.epochs of at least 2.")
+    if retrained_from(recipe.train) <= pretraining_epochs(recipe):
+        raise RecipeError(
+            f"train.retrain_epochs is {recipe.train.retrain_epochs}, which leaves no epoch of real images after the "
+            f"{pretraining_epochs(recipe)} of synthetic.pretrain_share. Choose fewer of either."
+        )
+    return open_drawn(synthetic, opened, recipe.synthetic.dose)
+
+
+def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: Drawn | None) -> dict[str, Any]:
+    """`run.json`, written by the first process when the run starts."""
+
+    def explain(stored: str) -> str:
+        return "; ".join(differences(from_json(stored), recipe))
+
+    info: dict[str, Any] = {
+        "schema": SCHEMA,
+        "dataset": os.path.relpath(dataset.resolve(), out.resolve()),
+        "dataset_digest": storage.sha256_file(dataset / "dataset.json"),
+        "synthetic": _about(drawn, out),
+        "command": storage.command(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if _get_rank():
+        return storage.read_json(out / "run.json") if (out / "run.json").exists() else info
+    storage.claim(out, "recipe.json", to_json(recipe), explain)
+    if not (out / "run.json").exists():
+        storage.write_json(out / "environment.json", storage.environment())
+        storage.write_json(out / "run.json", info)
+    stored = storage.read_json(out / "run.json")
+    if stored["dataset_digest"] != info["dataset_digest"]:
+        raise RecipeError(
+            f"{out} was trained on another dataset ({stored['dataset']}) than {dataset} is now. Choose another --out."
+        )
+    before, now = ((one.get("synthetic") or {}).get("digest") for one in (stored, info))
+    if before != now:
+        with_what = f"the drawn images of {stored['synthetic']['folder']}" if before else "real images alone"
+        raise RecipeError(f"{out} was trained with {with_what}, not with this --synthetic. Choose another --out.")
+    return stored
+
+
+def _about(drawn: Drawn | None, out: Path) -> dict[str, Any] | None:
+    if drawn is None:
+        return None
+    folder = os.path.relpath(drawn.dataset.folder.resolve(), out.resolve())
+    return {"folder": folder, "digest": drawn.digest, "rows": drawn.rows.height}
+
+
+def _fit(
+    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, drawn: Drawn | None
+) -> dict[str, Any]:
+    shown = drawn if drawn and drawn.rows.height and recipe.synthetic.weight else None
+    data = RadiographData(opened, recipe, shown)
+    counted = drawn.counts(data.train_manifest) if drawn else None
+    _announce(data, opened, recipe, counted)
+    graph = training_graph(data, opened, recipe)
+    text = recipe.model.label_text
+    vectors = None if text is None else finding_vectors(text, opened.space.findings)
+    size = opened.require_images().shape[1]
+    if size != recipe.model.image_size:
+        _say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
+    torch.manual_seed(derive_seed(recipe.seed, "network"))
+    network = build_network(recipe.model, len(opened.space.findings), graph, vectors=vectors)
+    steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
+    classifier = Classifier(
+        network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.shown.image_ids, counted
+    )
+
+    checkpoints = out / "checkpoints"
+    retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
+    keeper = Keeper(checkpoints, recipe.train, request, max(retrained, pretraining_epochs(recipe) if shown else 0))
+    stopwatch = Stopwatch()
+    trainer = _trainer(recipe, out, keeper, stopwatch)
+    if trainer.is_global_zero:
+        _remove_unfinished(checkpoints)
+    last = checkpoints / LAST
+    resume = last if last.exists() else None
+    if resume:
+        _say(f"resuming {out}")
+    trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
+    if trainer.is_global_zero:
+        _load_best(network, checkpoints / BEST)
+        save_model(
+            out / "model",
+            network.eval(),
+            recipe=recipe,
+            space=opened.space,
+            preprocessing={"image_size": recipe.model.image_size, "fit": opened.info["fit"]},
+            adjacency=graph,
+            vectors=vectors,
+            training_patient_digest=storage.digest(data.train_manifest["patient_id"].unique().to_list()),
+            license=license_of(recipe.model),
+            synthetic=info.get("synthetic"),
+        )
+        best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
+        finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        info = {**info, "best": best, "steps": trainer.global_step, "cost": cost(network, stopwatch)}
+        info["finished"] = finished
+        if counted:
+            info["synthetic"] = {**info["synthetic"], "findings": counted}
+        storage.write_json(out / "run.json", info)
+        _say(_finished(out, info))
+    return info
+
+
+def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: dict[str, dict[str, Any]] | None) -> None:
+    """Say what is unusual about the rows that the run learns from."""
+    which = recipe.train.half
+    if which != "none":
+        patients = data.train_manifest["patient_id"].n_unique()
+        _say(f"the {which} half of the train patients: {patients:,} patients, {len(data.train_rows):,} images")
+        absent = [one for one in opened.space.findings if not (data.train_manifest[one] == 1).any()]
+        if absent:
+            _say(f"this half has no positive of {', '.join(absent)}: what is learned says nothing about them")
+    if counted and not any(one["drawn_with"] for one in counted.values()):
+        _say("of the drawn images none was kept, or none is within the dose: this run learns from real ones alone")
+    elif counted and not recipe.synthetic.weight:
+        _say("synthetic.weight is 0: this run learns from real images alone")
+        return
+    for finding, one in (counted or {}).items():
+        if one["drawn_with"]:
+            dose = "" if one["dose"] is None else f" (dose {one['dose']:.2f})"
+            drawn = f"{one['drawn_for']:,} drawn for it{dose}, {one['drawn_with']:,} drawn with it"
+            _say(f"{finding}: {one['real']:,} real, {drawn}")
+
+
+def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Tensor:
+    """Normalized label graph Â (C, C) of the training rows that take part, made as `model.graph` says."""
+    conditional = counts(data.train_manifest, opened.space).conditional()
+    return build_adjacency(torch.from_numpy(conditional), recipe.model)
+
+
+def _trainer(recipe: Recipe, out: Path, keeper: Keeper, stopwatch: Stopwatch) -> lightning.Trainer:
+    settings = recipe.train
+    terminal = sys.stderr.isatty()
+    progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
+    callbacks: list[Callback] = [GoBack(), progress, stopwatch, keeper]
+    average = MovingAverage(settings.ema) if settings.ema else None
+    if settings.retrain_epochs:
+        callbacks.insert(0, HeadRestart(average))
+    if average:
+        callbacks.insert(0, average)
+    frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
+    return lightning.Trainer(
+        **hardware(settings, unused_parameters=frozen),
+        max_epochs=settings.epochs,
+        accumulate_grad_batches=settings.accumulate,
+        callbacks=callbacks,
+        logger=[MetricsLog(out / "metrics.jsonl"), TensorBoardLogger(out, name="", version="tensorboard")],
+        default_root_dir=out,
+        benchmark=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=terminal,
+    )
+
+
+def _finished(out: Path, info: dict[str, Any]) -> str:
+    best = info["best"]
+    return f"{out} is finished: val mAP {best['val/mAP']:.4f} after epoch {best['epoch']}. Next: trcgl evaluate {out}"
+
+
+def _load_best(network: TrcglNet, path: Path) -> None:
+    prefix = "network."
+    state = WholeCheckpointIO().load_checkpoint(path)["state_dict"]
+    network.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    )
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written beside the checkpoints."""
+    for path in folder.glob(".*.part"):
+        path.unlink()
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

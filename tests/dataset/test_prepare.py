@@ -1,0 +1,243 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from tests.dataset import source_fixtures
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.storage import sha256_file
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources.table import Options
+from trcgl.dataset.store import open_dataset
+from trcgl.imaging import decode
+
+COLUMNS = Options(finding_columns=("A", "B"))
+SMALL = PrepareOptions(size=16, workers=1)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Thirty images of fifteen patients; every image is its own number in gray."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    lines = ["image,patient,A,B"]
+    for number in range(30):
+        lines.append(f"{number}.png,p{number // 2},{number % 2},{int(number % 5 == 0)}")
+        Image.fromarray(np.full((20, 20), number * 8, np.uint8)).save(root / f"{number}.png")
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root
+
+
+def digests(folder):
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.suffix in (".npy", ".parquet")}
+
+
+def test_row_i_of_the_store_is_the_picture_of_its_manifest_row(archive, tmp_path):
+    (archive / "3.png").write_bytes(b"no image")
+    prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.manifest.height == 29
+    for row in dataset.manifest.iter_rows(named=True):
+        number = int(row["image_id"].removesuffix(".png"))
+        assert (dataset.images[row["row"]] == number * 8).all()
+        assert row["sha256"] == sha256_file(archive / row["path"])
+
+
+def test_the_dataset_says_what_is_in_it(archive, tmp_path):
+    prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    info = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    manifest = open_dataset(tmp_path / "out").manifest
+    for split, stated in info["splits"].items():
+        rows = manifest.filter(pl.col("split") == split)
+        assert (stated["images"], stated["patients"]) == (rows.height, rows["patient_id"].n_unique())
+    train = manifest.filter(pl.col("split") == "train")
+    assert info["cooccurrence"]["positives"] == [train["A"].sum(), train["B"].sum()]
+    assert set(info["label_space"]["groups"]) == {"A", "B"}
+
+
+def test_several_processes_make_the_same_parts_as_one(archive, tmp_path):
+    paths = tuple(f"{one % 31}.png" for one in range(300))
+    one, two = (decode.Decoder(tmp_path / name, archive, paths, None, 8, "squash") for name in ("one", "two"))
+    decode.decode(one, workers=1)
+    decode.decode(two, workers=2)
+    assert one.parts == 3
+    for part in range(3):
+        assert one.path(part).read_bytes() == two.path(part).read_bytes()
+
+
+def _killed(row):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_an_error_that_says_what_to_do(tmp_path):
+    decoder = decode.Decoder(tmp_path, tmp_path, (None,) * 300, _killed, 8, "squash")
+    with pytest.raises(DataError, match=r"fewer --workers.*__main__"):
+        decode.decode(decoder, workers=2)
+
+
+def test_an_interrupted_preparation_goes_on_where_it_stopped(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "ROWS_PER_PART", 8)
+    prepare("table", archive, tmp_path / "whole", SMALL, COLUMNS)
+    made = []
+
+    def make(self, part, ours=decode.Decoder.make):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(part)
+        ours(self, part)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(decode.Decoder, "make", make)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    for name in ("0.png", "8.png"):  # of the parts that were finished: they must not be needed again
+        (archive / name).unlink()
+    prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_a_finished_dataset_is_left_as_it_is(archive, tmp_path):
+    first = prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert prepare("table", archive, tmp_path / "out", SMALL, COLUMNS) == first
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_dataset_of_other_settings_is_refused_and_says_which(archive, tmp_path):
+    prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    with pytest.raises(RecipeError, match="size: 16 → 32"):
+        prepare("table", archive, tmp_path / "out", PrepareOptions(size=32, workers=1), COLUMNS)
+
+
+def test_a_label_table_that_changed_since_is_refused(archive, tmp_path):
+    prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    table = archive / "labels.csv"
+    table.write_text(table.read_text().replace("1.png,p0,1", "1.png,p0,0"))
+    with pytest.raises(RecipeError, match="rows of the label table"):
+        prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+
+
+def test_a_folder_with_somebodys_files_is_refused_and_kept(archive, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="not made by trcgl"):
+        prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_where_no_image_can_be_read_the_root_is_questioned(archive, tmp_path):
+    for path in archive.glob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"0\.png: no such file.*--root"):
+        prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+
+
+def test_a_disk_with_too_little_space_is_refused_before_anything_is_written(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    with pytest.raises(DataError, match="Free some space"):
+        prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_up_is_an_error_and_leaves_no_half_file(archive, tmp_path):
+    """The size of a file is capped in a process of its own; for a program this is a full disk."""
+    code = (
+        "import resource, sys; from pathlib import Path; from trcgl.core.errors import DataError;"
+        "from trcgl.dataset.prepare import prepare, PrepareOptions; from trcgl.dataset.sources.table import Options;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: prepare('table', Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(size=64, workers=1),"
+        " Options(finding_columns=('A', 'B')))\n"
+        "except DataError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, archive, tmp_path / "out"], capture_output=True, text=True)
+    assert "cannot be written" in done.stdout and "Free some space" in done.stdout, done.stderr
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert left == ["prepare.json"]
+
+
+def test_a_patient_whom_the_archive_gives_to_two_splits_is_refused_before_decoding(archive, tmp_path):
+    rows = (archive / "labels.csv").read_text().splitlines()
+    split = ["set", *(["train", "test"] * 15)]
+    (archive / "labels.csv").write_text("\n".join(f"{row},{one}" for row, one in zip(rows, split, strict=True)))
+    options = Options(finding_columns=("A", "B"), split_column="set")
+    with pytest.raises(DataError, match="patient 'p0' is given to both"):
+        prepare("table", archive, tmp_path / "out", SMALL, options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_file_under_two_patients_is_reported(archive, tmp_path):
+    (archive / "9.png").write_bytes((archive / "0.png").read_bytes())
+    report = prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    assert report["leaks"]["files_of_several_patients"] == 1
+    assert report["leaks"]["examples"] == [["0.png", "9.png"]]
+    assert report["leaks"]["patients_in_two_splits"] == 0
+
+
+def test_boxes_move_with_the_picture(tmp_path):
+    """A white rectangle where the box is: it must be where the box is afterwards."""
+    (tmp_path / "a").mkdir()
+    case = source_fixtures.build("nih", tmp_path / "a")
+    name = "00000003_001.png"
+    path = next(case.root.glob(f"*/images/{name}"))
+    picture = np.zeros((256, 256), np.uint8)  # resized from 1024: the box 512, 256, 256, 128 is a quarter of that
+    picture[64:96, 128:192] = 255
+    Image.fromarray(picture).save(path)
+    for fit in ("letterbox", "squash"):
+        prepare("nih", case.root, tmp_path / fit, PrepareOptions(size=128, fit=fit, workers=1))
+        dataset = open_dataset(tmp_path / fit)
+        box = dataset.boxes.filter(pl.col("image_id") == name).row(0, named=True)
+        image = dataset.images[dataset.manifest.filter(pl.col("image_id") == name)["row"][0]]
+        rows, columns = np.nonzero(image > 128)
+        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert [box["x"] * 128, box["y"] * 128, (box["x"] + box["w"]) * 128, (box["y"] + box["h"]) * 128] == edges
+
+
+def test_boxes_are_the_same_with_and_without_images(tmp_path):
+    (tmp_path / "a").mkdir()
+    case = source_fixtures.build("nih", tmp_path / "a")
+    prepare("nih", case.root, tmp_path / "labels", PrepareOptions(manifest_only=True))
+    prepare("nih", case.root, tmp_path / "images", PrepareOptions(size=64, workers=1))
+    left, right = (open_dataset(tmp_path / one).boxes.sort("image_id") for one in ("labels", "images"))
+    np.testing.assert_allclose(
+        left.drop("image_id", "finding").to_numpy(), right.drop("image_id", "finding").to_numpy()
+    )
+
+
+def test_the_page_needs_nothing_from_outside_and_names_the_dropped(archive, tmp_path):
+    (archive / "3.png").write_bytes(b"<script>alert(1)</script>")
+    prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "3.png" in page and "<script>alert" not in page
+    assert 'src="http' not in page and "<link" not in page
+
+
+def test_the_page_says_what_a_finding_without_positives_in_a_split_means(archive, tmp_path):
+    table = archive / "labels.csv"
+    first, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{first},C", *(f"{row},{int(row.startswith('7.png'))}" for row in rows)]))
+    prepare("table", archive, tmp_path / "out", SMALL, Options(finding_columns=("A", "B", "C")))
+    manifest = open_dataset(tmp_path / "out").manifest
+    (split,) = manifest.filter(pl.col("C") == 1)["split"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    for other, words in {"train": "cannot be learned", "val": "threshold 0.5", "test": "cannot be judged"}.items():
+        assert bool(re.search(rf"Without a positive in {other}, [^:]*{words}: [^.]*C", page)) == (other != split)
+
+
+def test_an_unknown_source_is_named_with_the_known_ones(tmp_path):
+    with pytest.raises(RecipeError, match=r"'padchets'.*padchest"):
+        prepare("padchets", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"workers": -1}])
+def test_impossible_settings_are_refused(options):
+    with pytest.raises(RecipeError, match="give"):
+        PrepareOptions(**options)

@@ -1,0 +1,208 @@
+"""Overlays, pages and the gallery, and localization on the boxes of a judged split."""
+
+import json
+import os
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from tests.dataset.small_dataset import SPACE, write_dataset
+from tests.model.small_run import write_run_beside
+from trcgl.cli import main as cli
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.dataset.store import open_dataset
+from trcgl.evaluate.evaluate import evaluate_run
+from trcgl.evaluate.localization import METRICS
+from trcgl.predict.explain import explain, of_files, of_rows, open_model
+from trcgl.predict.gallery import gallery
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "small", boxes=True)
+
+
+@pytest.fixture(scope="module")
+def judged(dataset, tmp_path_factory):
+    """A judged run and its evaluation."""
+    folder = write_run_beside(dataset, tmp_path_factory.mktemp("runs") / "run", attention_gate=0.5)
+    return folder, evaluate_run(folder)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A tall radiograph, a wide one in a folder, and a file that is none."""
+    folder = tmp_path / "scans"
+    (folder / "a").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for name, shape in (("tall.png", (130, 70)), ("a/wide.jpg", (60, 144))):
+        Image.fromarray(draw.integers(0, 255, shape, dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("not a radiograph")
+    return folder
+
+
+def test_overlays_have_the_full_resolution_of_each_file(judged, scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["explain", str(judged[0]), str(scans), "--out", str(out), "--top", "2", "--json"]) == 0
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert told == json.loads((out / "explanation.json").read_text())
+    assert told["schema"] == "trcgl.explanation/1" and told["kind"] == "attention"
+    shapes = {
+        one["image_id"]: [Image.open(out / path).size for path in one["overlays"].values()] for one in told["images"]
+    }
+    assert shapes == {"tall.png": [(70, 130)] * 2, "a/wide.jpg": [(144, 60)] * 2}
+    assert [one["image_id"] for one in told["unreadable"]] == ["notes.txt"]
+    assert "unreadable: notes.txt" in printed.err and "Research use only" in printed.err
+    assert all((out / one["figure"]).is_file() for one in told["images"])
+
+
+def test_the_page_is_one_file_that_shows_every_radiograph_once(judged, scans, tmp_path):
+    model = open_model(judged[0])
+    files = {"tall.png": scans / "tall.png", "<b>.jpg": scans / "a" / "wide.jpg"}
+    explain(model, of_files(model, files), list(files), tmp_path / "out", findings=("Edema", "Hernia"))
+    page = (tmp_path / "out" / "explanation.html").read_text()
+    assert page.count("data:image/jpeg") == 2 and page.count("data:image/png") == 4
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    assert "&lt;b&gt;.jpg" in page and "<b>.jpg" not in page
+    assert "Research use only" in page
+    for link in re.findall(r'href="([^"#]+)"', page):
+        assert (tmp_path / "out" / link).is_file(), link
+
+
+def test_rows_of_a_dataset_stand_beside_their_labels(judged, dataset, tmp_path):
+    model, opened = open_model(judged[0]), open_dataset(dataset)
+    row = opened.manifest.filter(pl.col("split") == "test", pl.col("Hernia") == 1).row(0, named=True)
+    out = tmp_path / "out"
+    told = explain(model, of_rows(model, opened, [row["image_id"]]), [row["image_id"]], out, kind="grad_cam", top=1)
+    (one,) = told["images"]
+    assert one["truth"] == {finding: row[finding] for finding in SPACE.findings}
+    assert "Hernia" in one["overlays"]  # present, so it is drawn however it scored
+    assert "label: present" in (out / "explanation.html").read_text()
+    np.testing.assert_allclose(list(one["scores"].values()), model.score(opened.images[[row["row"]]])[0], atol=1e-5)
+
+
+def test_a_folder_of_something_else_is_never_written_into(judged, scans, tmp_path):
+    model = open_model(judged[0])
+    files = {"tall.png": scans / "tall.png"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="was not made by trcgl"):
+        explain(model, of_files(model, files), list(files), tmp_path / "mine")
+    explain(model, of_files(model, files), list(files), tmp_path / "out", top=1)
+    explain(model, of_files(model, files), list(files), tmp_path / "out", top=1)
+    with pytest.raises(RecipeError, match="made with other settings"):
+        explain(model, of_files(model, files), list(files), tmp_path / "out", kind="grad_cam", top=1)
+    with pytest.raises(RecipeError, match="made with other settings"):
+        explain(model, of_files(model, files), ["of another day"], tmp_path / "out", top=1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["{scans}", "--findings", "Gout"], "unknown finding 'Gout'"),
+        (["{scans}/notes.txt"], "not one of 1 files can be read"),
+        (["{dataset}", "{scans}"], "Give it alone"),
+        (["{scans}", "--images", "a.png"], "Give a dataset folder"),
+        (["{dataset}", "--images", "a.png"], "has no image 'a.png'"),
+        (["{dataset}", "--split", "test", "--findings", "Gout"], "unknown finding 'Gout'"),
+        (["{scans}", "--top", "0"], "at least one finding"),
+        (["{dataset}", "--top", "0"], "at least one example"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(flags, message, judged, dataset, scans, tmp_path, capsys):
+    given = [one.format(scans=scans, dataset=dataset) for one in flags]
+    assert cli.main(["explain", str(judged[0]), *given, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()  # else it would refuse the command that is put right
+
+
+def test_maps_that_the_head_lacks_are_refused_before_a_folder_is_made(judged, dataset, scans, tmp_path):
+    linear = open_model(write_run_beside(dataset, tmp_path / "linear", head="linear"))
+    files, out = {"tall.png": scans / "tall.png"}, tmp_path / "out"
+    with pytest.raises(RecipeError, match="Ask for grad_cam"):
+        explain(linear, of_files(linear, files), list(files), out, kind="attention")
+    with pytest.raises(RecipeError, match="Ask for grad_cam"):
+        gallery(judged[0], linear, open_dataset(dataset), out, kind="attention")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["M" * 300, "ü" * 300])
+def test_names_are_shortened_to_what_a_file_system_takes(name, judged, scans, tmp_path):
+    model, out = open_model(judged[0]), tmp_path / "out"
+    files = {f"{name}/1.png": scans / "tall.png", f"{name}/2.png": scans / "a" / "wide.jpg"}
+    told = explain(model, of_files(model, files), list(files), out, top=1)
+    assert [one["image_id"] for one in told["images"]] == list(files)
+    assert len({one["figure"] for one in told["images"]}) == 2
+    assert all((out / path).is_file() for one in told["images"] for path in (one["figure"], *one["overlays"].values()))
+
+
+def test_the_folder_may_have_a_name_that_is_not_utf_8(judged, scans, tmp_path):
+    model, out = open_model(judged[0]), tmp_path / os.fsdecode(b"M\xfcller")
+    try:
+        out.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    files = {"tall.png": scans / "tall.png"}
+    told = explain(model, of_files(model, files), list(files), out, top=1)
+    assert told == json.loads((out / "explanation.json").read_text()) and (out / told["page"]).is_file()
+
+
+def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(judged, dataset, tmp_path):
+    folder, result = judged
+    model, opened = open_model(folder), open_dataset(dataset)
+    told = gallery(folder, model, opened, tmp_path / "gallery", each=2)
+    truth = {one["image_id"]: one for one in opened.split("test").iter_rows(named=True)}
+    for one in told["examples"]:
+        called = one["score"] >= result["findings"][one["finding"]]["threshold"]
+        present = truth[one["image_id"]][one["finding"]] == 1
+        assert one["outcome"] == {(1, 1): "true positive", (0, 1): "miss", (1, 0): "false alarm"}[called, present]
+    counts = pl.DataFrame(told["examples"]).group_by("finding", "outcome").len()["len"]
+    assert len(counts) >= 3 and counts.max() <= 2
+    page = (tmp_path / "gallery" / "gallery.html").read_text()
+    assert page.count("data:image/jpeg") == len({one["image_id"] for one in told["examples"]})
+    assert page.count("<figure>") == len(told["examples"]) and 'class="box"' in page
+    assert f'id="f{SPACE.index("Normal")}"' not in page  # it does not count in the means
+
+
+def test_a_split_that_was_not_judged_has_no_gallery(dataset, tmp_path):
+    folder = write_run_beside(dataset, tmp_path / "run")
+    with pytest.raises(DataError, match="run `trcgl evaluate` first"):
+        gallery(folder, open_model(folder), open_dataset(dataset), tmp_path / "out")
+
+
+def test_evaluate_judges_where_the_model_looks_on_images_with_boxes(judged, dataset):
+    folder, result = judged
+    told = result["localization"]
+    assert told["kinds"] == ["attention", "grad_cam"] and list(told["findings"]) == list(SPACE.findings[:3])
+    rows = pl.read_parquet(folder / "predictions" / "test.localization.parquet")
+    positives = open_dataset(dataset).split("test").select(SPACE.findings[:3]).sum().row(0)
+    assert [told["findings"][one]["images"] for one in SPACE.findings[:3]] == list(positives)
+    assert rows.height == sum(positives)
+    for metric in METRICS:
+        assert 0 <= told["overall"]["grad_cam"][metric]["value"] <= 1
+    page = (folder / "report.html").read_text()
+    assert 'id="localization"' in page and "Attention maps of the head" in page and "Grad-CAM" in page
+    energy = told["findings"]["Mass"]["grad_cam"]["energy"]
+    assert f"{energy['value']:.3f}" in page and f"random {energy['against']['random']['value']:.3f}" in page
+
+
+def test_localization_can_be_switched_off(judged, capsys):
+    folder, result = judged
+    assert cli.main(["evaluate", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "localization: " in said and "null: centered gaussian" in said
+    assert cli.main(["evaluate", str(folder), "--no-localization", "--json"]) == 0
+    without = json.loads(capsys.readouterr().out)
+    assert "localization" not in without and without["overall"] == result["overall"]
+    assert 'id="localization"' not in (folder / "report.html").read_text()
+
+
+def test_without_boxes_no_map_is_made(tmp_path, monkeypatch):
+    bare = write_dataset(tmp_path / "bare")
+    folder = write_run_beside(bare, tmp_path / "run", head="linear")
+    monkeypatch.setattr("trcgl.evaluate.localize.maps", None)
+    assert "localization" not in evaluate_run(folder, split="val")

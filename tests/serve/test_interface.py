@@ -1,0 +1,284 @@
+"""What the interface answers to well-meant requests, and to mistakes."""
+
+import base64
+import hashlib
+import io
+import json
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.imaging.dicom_files import dicom
+from tests.serve.serving import FINDINGS, SIDE, Brightness, form, noise, png, request, serving, until, upload
+from trcgl.core.html import png_uri
+from trcgl.serve import body, schemas
+from trcgl.serve.guards import HEADERS
+from trcgl.serve.page_files import PAGE
+from trcgl.serve.samples import SAMPLES
+
+NOISE = noise((60, 50))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Brightness()
+
+
+@pytest.fixture(scope="module")
+def address(network):
+    with serving(network, max_megapixels=1, max_mib=1) as (address, _):
+        yield address
+
+
+def picture(uri):
+    assert uri.startswith(png_uri(b""))
+    return Image.open(io.BytesIO(base64.b64decode(uri.removeprefix(png_uri(b"")))))
+
+
+def test_findings_come_with_the_highest_score_first_and_their_thresholds(address):
+    content = png(102, size=(SIDE, SIDE))
+    status, _, told = upload(address, content)
+    assert status == 200
+    schemas.Prediction.model_validate(told)
+    assert [one["name"] for one in told["findings"]] == [name for name, _, _ in FINDINGS]
+    assert [round(one["score"], 4) for one in told["findings"]] == [0.4, 0.2, 0.1]
+    assert [one["called"] for one in told["findings"]] == [True, False, False]
+    assert told["image"] == {
+        "width": SIDE,
+        "height": SIDE,
+        "format": "png",
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert told["picture"] is told["map_kind"] is told["findings"][0]["map"] is None
+
+
+def test_maps_lie_over_the_picture_with_the_letterbox_undone(address):
+    status, _, told = upload(address, png(200, size=(1500, 600)), query="?maps=true")
+    assert status == 200
+    schemas.Prediction.model_validate(told)
+    assert told["map_kind"] == "grad_cam"
+    radiograph = picture(told["picture"])
+    assert radiograph.mode == "L"
+    assert radiograph.size == (1024, 410)
+    heat = np.asarray(picture(told["findings"][0]["map"]).convert("RGBA"))
+    assert heat.shape[1] / heat.shape[0] == pytest.approx(2.5, abs=0.05)
+    assert heat[:, -1, 3].max() <= 1  # the map ends where the radiograph does, and not where the square does
+    assert heat[:, 0, 3].min() > 100
+
+
+def test_a_dicom_file_is_read_as_predict_reads_it(address, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (30, 20), dtype=np.uint16)
+    content = dicom(pixels, PatientName="Noether^Amalie", PatientID="MRN-4711")
+    status, _, told = upload(address, content)
+    assert (status, told["image"]["format"], told["image"]["height"]) == (200, "dicom", 30)
+    assert "Noether" not in json.dumps(told)
+    from trcgl.imaging.radiograph import read_bytes
+
+    mean = read_bytes(content, "x", size=SIDE).pixels.mean() / 255
+    assert told["findings"][0]["score"] == pytest.approx(mean, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 422, "unreadable"),
+        (b"GIF89a no radiograph", 415, "unsupported"),
+        (NOISE[: len(NOISE) // 2], 422, "unreadable"),
+        (png(size=(1200, 1000)), 413, "too_large"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2**20), 413, "too_large"),
+        (b"\xff\xd8\xff" + bytes(200), 422, "unreadable"),
+    ],
+    ids=["empty", "no image", "cut off", "too many pixels", "too many bytes", "no JPEG after all"],
+)
+def test_a_file_that_is_no_radiograph_is_refused_with_a_reason(address, content, status, code):
+    got, _, told = upload(address, content)
+    assert (got, told["error"]["code"]) == (status, code)
+    schemas.ErrorAnswer.model_validate(told)
+    assert told["error"]["message"].endswith(".")
+    assert upload(address, png())[0] == 200
+
+
+def test_what_a_damaged_file_holds_is_not_in_the_reason(address):
+    pixels = np.zeros((8, 8), np.uint16)
+    content = dicom(pixels, WindowCenter="1", WindowWidth="1").replace(b"MONOCHROME2", b"Noether^Amy")
+    status, _, told = upload(address, content)
+    assert (status, told["error"]["code"]) == (422, "unreadable")
+    assert "Noether" not in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{}", "application/json"),
+        (b"x", "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary=" + "b" * 300),
+        (b"--yy\r\n", "multipart/form-data; boundary=xx"),
+        (b"--xx--\r\n", "multipart/form-data; boundary=xx"),
+        (form(png())[0][:90], form(png())[1]),
+        (form(png(), field="image")[0], form(png())[1]),
+        (form(png())[0].removesuffix(b"--\r\n") + b"\r\n" + form(png())[0], form(png())[1]),
+    ],
+    ids=["json", "no boundary", "long boundary", "other boundary", "no part", "cut off", "other field", "two files"],
+)
+def test_what_is_not_one_file_is_refused_with_advice(address, body, kind):
+    status, _, answered = request(address, "POST", "/v1/predict", body, {"Content-Type": kind})
+    told = json.loads(answered)
+    assert (status, told["error"]["code"]) == (400, "bad_request")
+    assert "curl -F file=@" in told["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/page/../options.py", 404),
+        ("GET", "/page/%2e%2e%2foptions.py", 404),
+        ("GET", "/v1/samples/7", 404),
+        ("GET", "/docs", 404),
+        ("DELETE", "/v1/model", 405),
+        ("GET", "/v1/predict", 405),
+        ("POST", "/v1/predict?maps=%3Cscript%3E", 400),
+    ],
+)
+def test_every_error_is_json_and_repeats_nothing(address, method, path, status):
+    got, headers, body = request(address, method, path)
+    assert (got, headers["content-type"]) == (status, "application/json")
+    schemas.ErrorAnswer.model_validate_json(body)
+    assert b"script" not in body
+
+
+def test_a_misspelt_parameter_is_refused_and_not_passed_over(address):
+    status, _, told = upload(address, png(), query="?map=true")
+    assert (status, told["error"]["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/model", "/nothing", "/healthz", "/metrics", "/openapi.json"])
+def test_every_answer_forbids_what_a_page_does_not_need(address, path):
+    _, headers, _ = request(address, path=path)
+    assert {name: headers[name] for name in HEADERS} == HEADERS
+    assert "set-cookie" not in headers
+
+
+def test_the_page_is_served_whole_and_nothing_else_of_its_folder(address):
+    folder = Path(__file__).parents[3] / "src" / "trcgl" / "serve" / "page"
+    assert set(PAGE) == {one.name for one in folder.iterdir() if one.is_file()}
+    for name, kind in PAGE.items():
+        status, headers, body = request(address, path=f"/page/{name}")
+        assert (status, headers["content-type"]) == (200, kind)
+        assert body == (folder / name).read_bytes()
+    assert request(address)[2] == (folder / "index.html").read_bytes()
+
+
+def test_the_description_of_the_interface_holds_what_is_answered(address):
+    described = json.loads(request(address, path="/openapi.json")[2])
+    assert set(described["paths"]) == {"/v1/model", "/v1/samples/{number}", "/v1/predict", "/healthz", "/metrics"}
+    upload = described["paths"]["/v1/predict"]["post"]
+    assert "multipart/form-data" in upload["requestBody"]["content"]
+    assert {"200", "400", "401", "403", "408", "413", "415", "422", "503", "504"} <= set(upload["responses"])
+    told = json.loads(request(address, path="/v1/model")[2])
+    schemas.ServedModel.model_validate(told)
+    assert told["limits"] == {"bytes": 2**20, "pixels": 1_000_000, "seconds": 60.0}
+    assert request(address, path="/healthz")[2] == b'{"status":"ok"}'
+
+
+def test_samples_are_phantoms_that_the_model_can_score(address):
+    told = json.loads(request(address, path="/v1/model")[2])["samples"]
+    assert [one["id"] for one in told] == list(SAMPLES)
+    assert all("hantom" in one["title"] and one["labels"] for one in told)
+    status, headers, content = request(address, path="/v1/samples/2")
+    assert (status, headers["content-type"]) == (200, "image/png")
+    assert "Phantom" in Image.open(io.BytesIO(content)).info["Description"]
+    assert upload(address, content)[0] == 200
+
+
+def test_uploads_that_come_together_are_scored_together_and_each_gets_its_own():
+    network = Brightness()
+    values = [10 * one for one in range(12)]
+    with serving(network, batch_size=8) as (address, service), ThreadPoolExecutor(12) as pool:
+        network.go.clear()
+        answers = [pool.submit(upload, address, png(one, size=(SIDE, SIDE))) for one in values]
+        until(lambda: service.batcher._queue.qsize() >= 8)
+        network.go.set()
+        for value, one in zip(values, answers, strict=True):
+            status, _, told = one.result()
+            assert status == 200
+            assert told["findings"][0]["score"] == pytest.approx(value / 255, abs=1e-6)
+    assert max(network.sizes) == 8
+    assert sum(network.sizes) == 12
+
+
+def test_more_uploads_than_the_queue_holds_are_told_to_come_again():
+    network = Brightness()
+    with serving(network, queue=2) as (address, service), ThreadPoolExecutor(2) as pool:
+        network.go.clear()
+        waiting = [pool.submit(upload, address, png()) for _ in range(2)]
+        until(lambda: service._waiting == 2)
+        status, headers, told = upload(address, png())
+        assert (status, told["error"]["code"]) == (503, "busy")
+        assert int(headers["retry-after"]) > 0
+        assert request(address, path="/healthz")[0] == 200
+        network.go.set()
+        assert [one.result()[0] for one in waiting] == [200, 200]
+
+
+def test_the_bytes_of_uploads_that_wait_are_bounded():
+    network = Brightness()
+    largest = noise((900, 900))
+    assert 0.7 * 2**20 < len(largest) < 2**20
+    with serving(network, queue=100, max_mib=1) as (address, service), ThreadPoolExecutor(30) as pool:
+        network.go.clear()
+        waiting = [pool.submit(upload, address, largest) for _ in range(30)]
+        until(lambda: any(one.done() for one in waiting))
+        assert len(largest) < service.uploads.held <= body.UPLOADS_AT_ONCE * 2**20
+        network.go.set()
+        statuses = [one.result()[0] for one in waiting]
+        assert set(statuses) == {200, 503}
+        assert service.uploads.held == 0
+
+
+def test_an_upload_is_held_once():
+    content = bytes(2**20)
+    sent, kind = form(content)
+    tracemalloc.start()
+    try:
+        read = body._Form(kind)
+        read.feed(sent)
+        told = read.content()
+        assert told == content
+        assert tracemalloc.get_traced_memory()[0] < 1.5 * len(content)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_defect_of_the_network_costs_its_batch_and_is_told_without_its_message(caplog):
+    class Broken(Brightness):
+        def scores(self, images):
+            if images.max() == 77:
+                raise ValueError("secret")
+            return super().scores(images)
+
+    with serving(Broken()) as (address, _):
+        status, _, told = upload(address, png(77))
+        assert (status, told["error"]["code"]) == (500, "failed")
+        assert "secret" not in json.dumps(told) + caplog.text
+        assert upload(address, png())[0] == 200
+
+
+def test_metrics_count_by_route_and_do_not_grow_with_unknown_paths(address):
+    upload(address, png())
+    for number in range(3):
+        request(address, path=f"/unknown-{number}")
+        request(address, path=f"/page/unknown-{number}")
+    text = request(address, path="/metrics")[2].decode()
+    assert 'trcgl_requests_total{route="/v1/predict",status="200"}' in text
+    assert 'route="other",status="404"' in text
+    assert "unknown" not in text
+    for name in ("trcgl_request_seconds_bucket", "trcgl_batch_images_bucket", "trcgl_queue_images"):
+        assert f"\n{name}" in text
+    assert float(text.partition("\ntrcgl_decoder_resident_bytes ")[2].split()[0]) > 2**20
+    assert "\nprocess_resident_memory_bytes" in text
+    assert "\ntrcgl_decoder_restarts_total 0.0" in text

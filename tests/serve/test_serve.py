@@ -1,0 +1,148 @@
+"""`trcgl serve` as a person starts and stops it, and its scores beside those of `trcgl predict`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.imaging.dicom_files import dicom
+from tests.model.small_run import write_run
+from tests.serve.serving import Brightness, form, png, request, serving, until, upload
+from trcgl.cli import main as cli
+from trcgl.predict.predict import predict
+from trcgl.serve import engine
+
+ACROSS_BATCHES = 1e-5
+"""How much a score may differ with the number of radiographs that pass the network beside it."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("served") / "run")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Radiographs of several kinds, by path."""
+    folder, draw = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    contents = {
+        "gray.png": png(90, size=(40, 31)),
+        "color.png": png((200, 40, 90, 128), size=(33, 50), mode="RGBA"),
+        "deep.dcm": dicom(draw.integers(0, 4096, (50, 44), dtype=np.uint16)),
+        "noise.dcm": dicom(draw.integers(0, 256, (32, 32), dtype=np.uint8), bits=8),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {folder / name: content for name, content in contents.items()}
+
+
+def test_scores_and_calls_are_those_of_predict_for_the_same_file_alone(run, files):
+    network = engine.open_network(run)
+    alone = {}
+    with serving(network, workers=2) as (address, _):
+        for path, content in files.items():
+            status, _, told = upload(address, content)
+            assert status == 200
+            alone[path] = {one["name"]: one["score"] for one in told["findings"]}
+            row = predict(run, [path]).table.row(0, named=True)
+            for one in told["findings"]:
+                assert one["score"] == row[f"score/{one['name']}"]
+                assert one["called"] == row[f"positive/{one['name']}"]
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda content: upload(address, content)[2], list(files.values()) * 4))
+    for path, told in zip(list(files) * 4, together, strict=True):
+        scores = {one["name"]: one["score"] for one in told["findings"]}
+        assert scores == pytest.approx(alone[path], abs=ACROSS_BATCHES)
+    assert len({tuple(one.values()) for one in alone.values()}) == len(files)
+
+
+def test_maps_are_drawn_for_every_finding_of_a_trained_network(run, files):
+    with serving(engine.open_network(run)) as (address, _):
+        card = json.loads(request(address, path="/v1/model")[2])
+        status, _, told = upload(address, next(iter(files.values())), query="?maps=true")
+    assert status == 200
+    assert told["map_kind"] == card["map_kind"]
+    assert all(one["map"].startswith("data:image/png;base64,") for one in told["findings"])
+    assert card["calibrated"]
+    assert card["image_size"] == 32
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(number, run, tmp_path):
+    command = [sys.executable, "-m", "trcgl", "serve", str(run), "--port", "0", "--workers", "1", "--json"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job would ignore it
+    ) as server:
+        try:
+            told = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
+            assert told["url"] == f"http://127.0.0.1:{told['port']}/"
+            address = ("127.0.0.1", told["port"])
+            assert upload(address, png(), name="Noether.png")[0] == 200
+            damaged = request(address, "POST", "/v1/predict", b"Patient", {"Content-Type": form(b"")[1]})
+            assert damaged[0] == 400
+            children = _children(server.pid)
+            assert children
+            server.send_signal(number)
+            assert server.wait(120) == 128 + number
+            log = server.stderr.read()
+        finally:
+            server.kill()
+    assert "POST /v1/predict 200" in log
+    assert "Noether" not in log and "127.0.0.1" not in log and "boundary" not in log
+    assert "stopped." in log.splitlines()[-1]
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in children))
+    assert not [one for one in tmp_path.rglob("*") if one.is_file()]  # torch makes empty folders
+
+
+def _children(process):
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return [int(one) for task in tasks for one in (task / "children").read_text().split()]
+
+
+def test_a_request_in_work_is_answered_before_the_server_stops():
+    network = Brightness()
+    with ThreadPoolExecutor(1) as pool:
+        with serving(network) as (address, service):
+            network.go.clear()
+            answered = pool.submit(upload, address, png())
+            until(lambda: service.batcher._queue.empty() and service._waiting == 1 and not service.batcher.coming)
+            threading.Timer(1.0, network.go.set).start()
+        assert answered.result()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "--token-file FILE or TRCGL_TOKEN"),
+        (["--port", "70000"], "--port lies between"),
+        (["--seconds", "0"], "--seconds 0.0: give a number above 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told_before_anything_is_opened(arguments, message, monkeypatch, capsys):
+    monkeypatch.delenv("TRCGL_TOKEN", raising=False)
+    assert cli.main(["serve", "gone", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named(capsys):
+    with serving() as (address, _):
+        assert cli.main(["serve", "gone", "--port", str(address[1])]) == 2
+    assert f"port {address[1]} cannot be listened on" in capsys.readouterr().err
+
+
+def test_a_missing_model_is_told_and_the_port_is_free_again(tmp_path, capsys):
+    assert cli.main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert "model.json" in capsys.readouterr().err

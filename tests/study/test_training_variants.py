@@ -1,0 +1,105 @@
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.dataset.small_dataset import SIDE, SPACE, write_dataset
+from tests.dataset.small_synthetic import write_synthetic
+from tests.generate.small_generator import small_generator
+from trcgl.core.generator_recipe import AutoencoderRecipe, GeneratorRecipe, UNetRecipe
+from trcgl.dataset.store import open_dataset
+from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.generate import pipeline
+from trcgl.study import training_variants as material
+from trcgl.study.duplication import duplicate
+
+REJECTED = (2, 5, 12, 20)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("material")
+    data = write_dataset(folder / "data")
+    drawn = write_synthetic(folder / "drawn", data, targets={"Hernia": 12, "Normal": 6, "Mass": 6}, rejected=REJECTED)
+    return open_dataset(data), drawn
+
+
+def counted(drawn):
+    return Counter(drawn.targets.to_list())
+
+
+@pytest.mark.parametrize("dose", [0.25, 0.5, None])
+def test_unscreened_images_are_as_many_of_each_target_and_the_first_drawn(folders, tmp_path, dose):
+    real, drawn = folders
+    material.unscreened(drawn, real, tmp_path / "all")
+    with_all, kept = open_drawn(tmp_path / "all", real, dose), open_drawn(drawn, real, dose)
+    assert counted(with_all) == counted(kept)
+    whole = open_dataset(drawn).manifest
+    for target, number in counted(kept).items():
+        first = [one for one in whole["image_id"] if f"-{target}-" in one][:number]
+        assert [one for one in with_all.rows["image_id"] if f"-{target}-" in one] == first
+    if dose is None:
+        assert "drawn-Hernia-002" in with_all.rows["image_id"] and "drawn-Hernia-002" not in kept.rows["image_id"]
+    original = dict(zip(whole["image_id"], whole["row"], strict=True))
+    images = open_dataset(drawn).images
+    for row in with_all.rows.iter_rows(named=True):
+        assert (with_all.dataset.images[row["row"]] == images[original[row["image_id"]]]).all()
+
+
+@pytest.mark.parametrize("dose", [0.25, 0.75])
+def test_deranged_images_are_the_same_and_their_label_sets_are_exchanged(folders, tmp_path, dose):
+    real, drawn = folders
+    assert material.deranged(drawn, real, dose, tmp_path / "deranged") == 0
+    before, after = open_drawn(drawn, real, dose), open_drawn(tmp_path / "deranged", real, dose)
+    assert after.rows["image_id"].to_list() == before.rows["image_id"].to_list()
+    for one, other in zip(before.rows["row"], after.rows["row"], strict=True):
+        assert (before.dataset.images[one] == after.dataset.images[other]).all()
+    labels = [Counter(told.rows.select(SPACE.findings).iter_rows()) for told in (before, after)]
+    assert labels[0] == labels[1]
+    for target, row in zip(before.targets, after.rows.iter_rows(named=True), strict=True):
+        assert row[target] != 1
+
+
+SETS = st.lists(st.sets(st.sampled_from("abcd"), min_size=1, max_size=2), min_size=2, max_size=30)
+
+
+@given(SETS, st.integers(0, 3))
+def test_a_derangement_is_a_permutation_that_gives_nobody_his_own_where_that_can_be(sets, seed):
+    requested = [sorted(one) for one in sets]
+    targets = [one[0] for one in requested]
+    giver = material.derange(targets, requested, seed)
+    assert sorted(giver) == list(range(len(sets)))
+    own = [target in requested[place] for target, place in zip(targets, giver, strict=True)]
+    alone = all(len(one) == 1 for one in requested)
+    if alone and max(Counter(targets).values()) <= len(targets) / 2:
+        assert not any(own)
+    assert (giver == material.derange(targets, requested, seed)).all()
+
+
+def test_where_all_images_show_one_finding_nothing_can_be_deranged_and_it_is_said(folders, tmp_path):
+    real, _ = folders
+    drawn = write_synthetic(tmp_path / "drawn", real.folder, targets={"Hernia": 5})
+    assert material.deranged(drawn, real, 1.0, tmp_path / "deranged") == 5
+
+
+def test_a_round_trip_changes_pixels_where_the_autoencoder_does_and_nothing_else(folders, tmp_path):
+    real, drawn = folders
+    duplicate(drawn, real, tmp_path / "copies")
+    lossless, _ = small_generator()
+    material.round_trip(tmp_path / "copies", real, tmp_path / "same", lossless)
+    assert material.unchanged(tmp_path / "copies", tmp_path / "same")
+    autoencoder = AutoencoderRecipe(kind="vae", factor=2, width=16)
+    recipe = GeneratorRecipe(image_size=SIDE, autoencoder=autoencoder, unet=UNetRecipe(widths=(32,), layers=1))
+    material.round_trip(tmp_path / "copies", real, tmp_path / "changed", pipeline.build(recipe, SPACE))
+    assert not material.unchanged(tmp_path / "copies", tmp_path / "changed")
+    copies, changed = (open_drawn(tmp_path / one, real, 0.5) for one in ("copies", "changed"))
+    assert changed.rows.equals(copies.rows) and changed.targets.equals(copies.targets)
+    assert np.ptp(changed.dataset.images) > 0
+
+
+def test_label_sets_hold_what_is_present_and_nothing_unknown():
+    rows = pl.DataFrame({"a": [1, None], "b": [0, 1], "c": [1, None]})
+    assert material.label_sets(rows, ["a", "b", "c"]) == [["a", "c"], ["b"]]
