@@ -14,7 +14,7 @@ import time
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
+from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 
 IMAGES, PATIENTS, FINDINGS = 16_000, 8_000, 30
 LIMIT = 100
@@ -34,7 +34,7 @@ def loop(truth: np.ndarray, score: np.ndarray, owner: np.ndarray, replicates: in
     images = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
     values = np.full((2, replicates, FINDINGS), np.nan)
     for replicate in range(replicates):
-        drawn = np.repeat(np.arange(PATIENTS), draw_patients(PATIENTS, 0, replicate))
+        drawn = np.repeat(np.arange(PATIENTS), resample_patients(PATIENTS, 0, replicate))
         rows = np.concatenate([images[one] for one in drawn])
         for finding in range(FINDINGS):
             present, ranked = truth[rows, finding], score[rows, finding]

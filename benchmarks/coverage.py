@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm
 
-from trcgl.evaluate.evaluation import mean_of
+from trcgl.evaluate.evaluation import mean_over_findings
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import FEW, effective_patients, interval
 from trcgl.metrics.metrics import auroc, average_precision
@@ -109,7 +109,7 @@ def mean_covered(
     told = {}
     for name, metric, samples in (("AP", average_precision, drawn.ap), ("AUC", auroc, drawn.auroc)):
         values = np.array([metric(*one).value for one in zip(truth.T, score.T, strict=True)], np.float64)
-        low, high = mean_of(values, samples, freedom)["ci"] or (0.0, 1.0)
+        low, high = mean_over_findings(values, samples, freedom)["ci"] or (0.0, 1.0)
         told[name] = (low <= target[name] <= high, high - low)
     return told
 

@@ -30,7 +30,7 @@ from predict import write_model
 from trcgl.imaging.radiograph import read_bytes
 from trcgl.model.folder import load_model
 from trcgl.phantom.findings import FINDINGS
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 
 SIDE, DRAWN, BATCH = 1024, 256, 16
 CLAIM, GROWTH = 0.7, 1.1
@@ -41,7 +41,7 @@ def phantoms(count: int) -> list[bytes]:
     """PNG files of phantoms, each with a finding of its own."""
     files = []
     for number, finding in zip(range(count), list(FINDINGS) * count, strict=False):
-        drawn = draw(PhantomSpec(image=number, patient=number, findings=(finding,), size=DRAWN))
+        drawn = render(PhantomSpec(image=number, patient=number, findings=(finding,), size=DRAWN))
         stream = io.BytesIO()
         Image.fromarray(drawn.pixels).resize((SIDE, SIDE)).save(stream, format="PNG")
         files.append(stream.getvalue())

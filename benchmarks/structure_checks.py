@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.audit.structure_fakes import Fakes, fakes
 from trcgl.dataset.sources.phantom import Options, read, specification
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 
 KINDS = ("true", "without", "speckle", "blurred")
 LEAST_TRUE, MOST_WITHOUT, MOST_SPECKLE = 0.80, 0.05, 0.15
@@ -60,7 +60,7 @@ def judge(seed: int, size: int, each: int) -> dict[str, dict[str, list[str | Non
         short = [one for one in STRUCTURES if one not in spec.findings and len(told[one]["without"]) < each]
         if not short:
             break
-        for finding, (_, why) in verdicts(draw(spec).pixels, short).items():
+        for finding, (_, why) in verdicts(render(spec).pixels, short).items():
             told[finding]["without"].append(why)
     for finding in STRUCTURES:
         for spec in [one for one in drawn if finding in one.findings][:each]:

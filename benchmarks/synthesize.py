@@ -33,7 +33,7 @@ from trcgl.generate import folder, pipeline
 from trcgl.generate.plan import label_set
 from trcgl.generate.prompts import prompt
 from trcgl.generate.sampling_run import prepare_network
-from trcgl.generate.solver import draw
+from trcgl.generate.solver import sample
 
 FINDINGS = ("Cardiomegaly", "Pneumothorax", "Azygos lobe", "Hydropneumothorax")
 STEPS, DEFAULT_STEPS, GUIDANCE = 20, 50, 3.0
@@ -89,7 +89,7 @@ def distances(
         for start in range(0, images, batch):
             asked, seeds = wanted[start : start + batch], list(range(start, min(start + batch, images)))
             condition = generator.encode(asked).to(generator.unet.dtype)
-            drawn["ours"].append(draw(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE))
+            drawn["ours"].append(sample(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE))
             gray = theirs(
                 [one.text for one in asked],
                 num_inference_steps=DEFAULT_STEPS,
@@ -145,7 +145,7 @@ def main() -> int:
     texts, seeds = [one.text for one in wanted], list(range(options.batch_size))
 
     def ours() -> object:
-        return draw(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE)
+        return sample(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE)
 
     def peer() -> object:
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]

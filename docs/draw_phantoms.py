@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from trcgl.phantom.findings import FINDINGS
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 
 SIDE, LINE, COLUMNS = 144, 16, 5
 CHOSEN = {"aortic elongation": 8, "Support Devices": 5, "Mass": 8, "fracture": 3, "Subcutaneous Emphysema": 6}
@@ -27,7 +27,7 @@ def main() -> None:
         pen.text((x + 2, y + 2), name, fill=0)
         for side, findings in enumerate(((), (name,))):
             spec = PhantomSpec(5, place, image, findings, age=40 + place, sex="FM"[place % 2], size=SIDE)
-            sheet.paste(Image.fromarray(draw(spec).pixels), (x + side * SIDE, y + LINE))
+            sheet.paste(Image.fromarray(render(spec).pixels), (x + side * SIDE, y + LINE))
     folder = Path(__file__).parent / "images"
     folder.mkdir(exist_ok=True)
     sheet.save(folder / "phantoms.png", optimize=True)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from trcgl.dataset.sources import nih, phantom
-from trcgl.phantom.render import draw
+from trcgl.phantom.render import render
 
 
 @lru_cache(maxsize=4)
@@ -14,7 +14,7 @@ def phantoms(count, size, seed=0):
     """Training images of the phantom benchmark, and their patients."""
     options = phantom.Options(train_images=count, size=size, seed=seed, boxes=False, positives_per_finding=1)
     rows = phantom.read(options=options).rows.filter(split="train")
-    pixels = [draw(phantom.specification(one, options)).pixels for one in rows["image_id"]]
+    pixels = [render(phantom.specification(one, options)).pixels for one in rows["image_id"]]
     return np.stack(pixels), rows["patient_id"].to_numpy()
 
 

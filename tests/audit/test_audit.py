@@ -159,7 +159,7 @@ def test_drawing_that_was_interrupted_goes_on(small, told, tmp_path, monkeypatch
     shutil.copytree(small.synthetic / "audit" / "sheets", out / "sheets")
     shutil.copy(small.synthetic / "audit" / "settings.json", out / "settings.json")
     (out / "sheets" / "normals.npy").unlink()
-    drawn, draw = [], drawing.draw
+    drawn, draw = [], drawing.sample
 
     def counted(generator, condition, empty, seeds, **how):
         drawn.extend(seeds)

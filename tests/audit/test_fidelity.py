@@ -121,11 +121,11 @@ def test_the_null_is_real_against_real_at_the_same_number_of_images():
     real = images_of(np.ones(50, int), side="h", seed=1)
     train = images_of(np.ones(200, int), side="t", seed=2)
     found = compare(drawn, real, train=train)
-    assert (found.n_drawn, found.n_real, found.n_null) == (30, 50, 30)
+    assert (found.n_synthetic, found.n_real, found.n_null) == (30, 50, 30)
     assert found.null_ci[0] < found.null < found.null_ci[1] < found.ci[0] < found.value
     assert found.p == 1 / 1000
     fewer = compare(images_of(np.ones(200, int), side="s"), real, train=images_of(np.ones(30, int), side="t"))
-    assert (fewer.n_drawn, fewer.n_null) == (200, 30)
+    assert (fewer.n_synthetic, fewer.n_null) == (200, 30)
 
 
 def test_the_null_is_wider_with_fewer_images():
@@ -160,7 +160,7 @@ def test_the_order_of_the_images_does_not_matter():
 def test_large_sets_are_sampled_and_say_so():
     drawn, real = images_of(np.full(100, 2), side="s"), images_of(np.ones(150, int), side="h", seed=1)
     found = compare(drawn, real, most=80)
-    assert (found.n_drawn, found.n_real, found.patients["drawn"]) == (80, 80, 40)
+    assert (found.n_synthetic, found.n_real, found.patients["drawn"]) == (80, 80, 40)
 
 
 @pytest.mark.parametrize(("sources", "patients"), [(9, 50), (50, 9), (0, 50)])
@@ -169,7 +169,7 @@ def test_too_few_patients_are_refused_with_the_number(sources, patients):
     found = compare(drawn, images_of(np.full(patients, 3), side="h", seed=1))
     assert found.value is found.ci is found.p is found.null is None
     assert f"images of {min(sources, patients)} patients" in found.why
-    assert found.n_drawn == 20 * sources and found.patients["drawn"] == sources
+    assert found.n_synthetic == 20 * sources and found.patients["drawn"] == sources
 
 
 def test_too_few_training_patients_leave_the_value_without_a_null():

@@ -14,7 +14,7 @@ from trcgl.audit.label_fidelity import (
     Discrimination,
     deranged,
     discrimination,
-    of_drawn,
+    of_synthetic,
     rate,
     verdict,
 )
@@ -32,7 +32,7 @@ def scores(shift, n=150, seed=0):
 def measured(shift, *, threshold=0.7, each=1, n=150, seed=0):
     with_it, without = scores(shift, n, seed)
     sources = [f"p{place // each}" for place in range(n)]
-    return of_drawn(with_it, without, (sources, sources), threshold, **HOW)
+    return of_synthetic(with_it, without, (sources, sources), threshold, **HOW)
 
 
 def made(auroc, low, high, hit, false, positives=100):
@@ -62,7 +62,7 @@ def test_images_that_share_a_label_set_decide_less_than_independent_ones():
     shared = np.repeat(draw.normal(0, 1, 15), 10)  # what a label set has to do with the score
     with_it, without = draw.normal(1, 1, 150) + shared, draw.normal(0, 1, 150) + shared
     found = [
-        of_drawn(with_it, without, ([f"p{one // each}" for one in range(150)],) * 2, 1.0, **HOW) for each in (1, 10)
+        of_synthetic(with_it, without, ([f"p{one // each}" for one in range(150)],) * 2, 1.0, **HOW) for each in (1, 10)
     ]
     assert [one.positive_patients for one in found] == [150, 15]
     assert np.ptp(found[1].hit_rate["ci"]) > 1.5 * np.ptp(found[0].hit_rate["ci"])
@@ -165,7 +165,9 @@ def test_deranged_requests_say_nothing_about_a_finding_that_the_score_sees():
         assert null.auroc["ci"][0] < 0.55
         own = [one == finding for one in targets]
         assert (
-            of_drawn(with_it[own, column], without[own, column], (["p"] * 120, ["p"] * 120), 0.5, **HOW).auroc["value"]
+            of_synthetic(with_it[own, column], without[own, column], (["p"] * 120, ["p"] * 120), 0.5, **HOW).auroc[
+                "value"
+            ]
             > 0.85
         )
 

@@ -16,10 +16,10 @@ from trcgl.audit.sample_plan import (
     WITH,
     WITHOUT,
     Store,
-    draw_sheets,
-    drawn_alike,
     first,
     main_sheets,
+    sample_sheets,
+    sampled_alike,
     side_sheets,
     without,
 )
@@ -53,7 +53,7 @@ def small(tmp_path_factory):
 @pytest.fixture
 def drawn(monkeypatch):
     """Seeds of the images that were drawn, in order."""
-    seeds, draw = [], drawing.draw
+    seeds, draw = [], drawing.sample
 
     def counted(generator, condition, empty, wanted, **how):
         seeds.extend(wanted)
@@ -78,7 +78,7 @@ def store_of(small, folder, **changed):
         "precision": OPTIONS.precision,
     }
     images = np.load(small.synthetic / "images.npy")
-    return Store(folder, drawn_alike(provenance, **{**told, **changed}), images, True)
+    return Store(folder, sampled_alike(provenance, **{**told, **changed}), images, True)
 
 
 def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
@@ -133,7 +133,7 @@ def test_a_finding_with_a_scale_of_its_own_keeps_it_with_and_without(small):
 
 def test_images_of_the_synthetic_folder_are_taken_over_pixel_for_pixel(small, tmp_path, drawn):
     sheet, store = sheets_of(small)[0], store_of(small, tmp_path / "sheets")
-    draw_sheets(load(small.generator), [sheet], store, **HOW)
+    sample_sheets(load(small.generator), [sheet], store, **HOW)
     assert len(drawn) == 2 * (9 - 6)
     images, there = store.read(sheet), pl.read_parquet(small.synthetic / "provenance.parquet")
     rows = dict(zip(there["image_id"], range(there.height), strict=True))
@@ -148,7 +148,7 @@ def test_what_is_taken_over_is_what_would_have_been_drawn(small, tmp_path):
     taken, alone = store_of(small, tmp_path / "taken"), store_of(small, tmp_path / "alone", generator="x")
     assert alone.drawn.height == 0
     for store in (taken, alone):
-        draw_sheets(load(small.generator), [sheet], store, **HOW)
+        sample_sheets(load(small.generator), [sheet], store, **HOW)
     difference = np.abs(taken.read(sheet).astype(int) - alone.read(sheet))
     assert difference.max() <= 1  # the rounding of another batch
 
@@ -177,10 +177,10 @@ def test_a_finding_that_keeps_the_balance_is_drawn_as_often_as_the_others(small)
 
 def test_a_finished_sheet_is_not_drawn_again_and_an_interrupted_one_continues(small, tmp_path, drawn, monkeypatch):
     sheets, store = sheets_of(small), store_of(small, tmp_path / "sheets")
-    draw_sheets(load(small.generator), sheets[:1], store, **HOW)
+    sample_sheets(load(small.generator), sheets[:1], store, **HOW)
     before = len(drawn)
 
-    counted = drawing.draw
+    counted = drawing.sample
 
     def stops(generator, condition, empty, wanted, **how):
         if len(drawn) >= before + 8:
@@ -189,12 +189,12 @@ def test_a_finished_sheet_is_not_drawn_again_and_an_interrupted_one_continues(sm
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(drawing, "draw", stops)
-        draw_sheets(load(small.generator), sheets, store, **HOW)
+        sample_sheets(load(small.generator), sheets, store, **HOW)
     assert not store.path(sheets[1]).exists()
-    draw_sheets(load(small.generator), sheets, store, **HOW)
+    sample_sheets(load(small.generator), sheets, store, **HOW)
     assert len(drawn) == before + 18 + 3  # the counterparts, and what the synthetic folder lacks of the normal ones
     assert sorted(path.name for path in store.folder.iterdir()) == ["normals.npy", "with.npy", "without.npy"]
-    draw_sheets(load(small.generator), sheets, store, **HOW)
+    sample_sheets(load(small.generator), sheets, store, **HOW)
     assert len(drawn) == before + 21
 
 
@@ -202,7 +202,7 @@ def test_the_handwritten_prompt_leaves_the_tokens_out_and_puts_them_back(small, 
     generator, store = load(small.generator), store_of(small, tmp_path / "sheets", generator="x")
     with_it = sheets_of(small)[0]
     sheets = side_sheets(with_it.rows, SPACE, sweep_each=0, handwritten_each=9, learned=True)
-    draw_sheets(generator, [with_it, *sheets], store, **HOW)
+    sample_sheets(generator, [with_it, *sheets], store, **HOW)
     assert generator.context.enabled
     assert np.abs(store.read(with_it).astype(int) - store.read(sheets[0])).mean() > 0
     assert drawing_plan.size_of(sheets) == 36

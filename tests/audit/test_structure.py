@@ -10,7 +10,7 @@ from trcgl.audit.structure import STRUCTURES, Condition, structure_checks
 from trcgl.audit.structure_fakes import fakes
 from trcgl.core.errors import DataError
 from trcgl.dataset.sources.padchest_findings import SPACE
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 
 IMAGES = range(3)
 
@@ -39,7 +39,9 @@ def test_a_check_holds_on_most_phantoms_with_the_finding(finding):
 
 @pytest.mark.parametrize("finding", STRUCTURES)
 def test_a_check_fails_on_most_phantoms_without_the_finding_and_says_why(finding):
-    told = structure_checks(np.stack([draw(spec(image, "cardiomegaly", "Nodule")).pixels for image in IMAGES]), finding)
+    told = structure_checks(
+        np.stack([render(spec(image, "cardiomegaly", "Nodule")).pixels for image in IMAGES]), finding
+    )
     assert told.holds.sum() <= 1
     assert [one is None for one in told.why] == told.holds.tolist()
 

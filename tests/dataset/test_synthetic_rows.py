@@ -9,7 +9,7 @@ from tests.dataset.small_dataset import SPACE, write_dataset
 from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 
 TARGETS = {"Hernia": 20, "Edema": 40, "Normal": 15, "Mass": 15}
 DOSES = (0.0, 0.05, 0.3, 0.5, 1.0, 1.7, 2.0, 5.0, None)
@@ -36,26 +36,26 @@ def real(dataset, finding):
 
 
 def test_every_kept_row_takes_part_and_no_rejected_one(dataset, drawn):
-    taken = open_drawn(drawn, dataset)
+    taken = open_synthetic(drawn, dataset)
     assert per_target(taken) == {"Hernia": 18, "Edema": 39, "Normal": 14, "Mass": 15}
     assert not set(taken.rows["image_id"]) & {"drawn-Hernia-000", "drawn-Hernia-003", "drawn-Edema-005"}
 
 
 def test_a_dose_counts_kept_rows_that_target_a_finding_against_its_real_ones(dataset, drawn):
-    half = per_target(open_drawn(drawn, dataset, 0.5))
+    half = per_target(open_synthetic(drawn, dataset, 0.5))
     assert half["Hernia"] == round(0.5 * real(dataset, "Hernia")) > 1
     assert half["Edema"] == round(0.5 * real(dataset, "Edema")) > 1
 
 
 def test_normal_and_head_images_are_taken_in_proportion(dataset, drawn):
-    everything, half = per_target(open_drawn(drawn, dataset)), per_target(open_drawn(drawn, dataset, 0.5))
+    everything, half = per_target(open_synthetic(drawn, dataset)), per_target(open_synthetic(drawn, dataset, 0.5))
     share = (half["Hernia"] + half["Edema"]) / (everything["Hernia"] + everything["Edema"])
     for finding in ("Normal", "Mass"):
         assert half[finding] - 1 < share * everything[finding] <= half[finding] < everything[finding]
 
 
 def test_a_smaller_dose_is_a_prefix_of_a_larger_one(dataset, drawn):
-    rows = [open_drawn(drawn, dataset, dose) for dose in DOSES]
+    rows = [open_synthetic(drawn, dataset, dose) for dose in DOSES]
     for smaller, larger in itertools.pairwise(rows):
         for target in TARGETS:
             first, more = (one.rows.filter(one.targets == target)["image_id"].to_list() for one in (smaller, larger))
@@ -67,20 +67,20 @@ def test_a_smaller_dose_is_a_prefix_of_a_larger_one(dataset, drawn):
 @pytest.mark.parametrize("dose", [None, 1.0])
 def test_a_folder_of_which_nothing_was_kept_holds_nothing(dataset, tmp_path, dose):
     nothing = write_synthetic(tmp_path / "drawn", dataset.folder, targets={"Hernia": 4}, rejected=(0, 1, 2, 3))
-    assert open_drawn(nothing, dataset, dose).rows.height == 0
+    assert open_synthetic(nothing, dataset, dose).rows.height == 0
 
 
 def test_a_dose_above_what_was_kept_takes_all_of_it(dataset, drawn):
-    assert per_target(open_drawn(drawn, dataset, 100.0)) == per_target(open_drawn(drawn, dataset))
+    assert per_target(open_synthetic(drawn, dataset, 100.0)) == per_target(open_synthetic(drawn, dataset))
 
 
 def test_where_only_head_findings_were_drawn_they_are_the_targets(dataset, tmp_path):
     folder = write_synthetic(tmp_path / "drawn", dataset.folder, targets={"Mass": 15})
-    assert per_target(open_drawn(folder, dataset, 0.25)) == {"Mass": round(0.25 * real(dataset, "Mass"))}
+    assert per_target(open_synthetic(folder, dataset, 0.25)) == {"Mass": round(0.25 * real(dataset, "Mass"))}
 
 
 def test_counts_tell_incidental_images_from_those_that_target_a_finding(dataset, drawn):
-    taken = open_drawn(drawn, dataset)
+    taken = open_synthetic(drawn, dataset)
     told = taken.counts(dataset.split("train"))
     assert told.keys() == set(SPACE.findings)
     for finding, one in told.items():
@@ -101,7 +101,7 @@ def test_counts_tell_incidental_images_from_those_that_target_a_finding(dataset,
 )
 def test_a_folder_that_does_not_belong_to_the_dataset_is_refused(dataset, tmp_path, wrong, message):
     with pytest.raises(DataError, match=message):
-        open_drawn(write_synthetic(tmp_path / "drawn", dataset.folder, **wrong), dataset)
+        open_synthetic(write_synthetic(tmp_path / "drawn", dataset.folder, **wrong), dataset)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -110,9 +110,9 @@ def test_a_drawn_child_of_a_held_out_patient_is_refused_and_named(dataset, tmp_p
     patients[5] = dataset.split(split)["patient_id"][0]
     folder = write_synthetic(tmp_path / "drawn", dataset.folder, patients=patients)
     with pytest.raises(DataError, match="'drawn-Hernia-005' and 0 more are not of train patients"):
-        open_drawn(folder, dataset)
+        open_synthetic(folder, dataset)
 
 
 def test_a_real_dataset_is_no_synthetic_folder(dataset):
     with pytest.raises(DataError, match="holds no drawn images"):
-        open_drawn(dataset.folder, dataset)
+        open_synthetic(dataset.folder, dataset)

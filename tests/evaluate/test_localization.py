@@ -13,7 +13,7 @@ from trcgl.evaluate.localization import (
     at_side,
     box_mask,
     centered_gaussian,
-    judge_localization,
+    evaluate_localization,
     measure,
     measure_shuffled,
 )
@@ -111,7 +111,7 @@ def table(patients=60, *, seed=0, good=0.8, null=0.3, weight=None):
 
 def test_means_stand_with_intervals_over_patients_and_differences_from_both_nulls():
     rows = table()
-    told = judge_localization(rows, ["grad_cam"], SPACE, replicates=200)
+    told = evaluate_localization(rows, ["grad_cam"], SPACE, replicates=200)
     assert (told["images"], told["patients"], told["boxes"], told["regions"]) == (120, 60, 120, "boxes")
     assert list(told["findings"]) == ["Effusion", "Hernia"]
     effusion = told["findings"]["Effusion"]
@@ -129,7 +129,7 @@ def test_means_stand_with_intervals_over_patients_and_differences_from_both_null
 
 
 def test_a_map_no_better_than_chance_has_differences_around_nothing():
-    told = judge_localization(table(good=0.3), ["grad_cam"], SPACE, replicates=200)
+    told = evaluate_localization(table(good=0.3), ["grad_cam"], SPACE, replicates=200)
     for one in told["overall"]["grad_cam"].values():
         for against in one["against"].values():
             assert against["ci"][0] < 0.03 and against["ci"][1] > -0.03
@@ -138,12 +138,12 @@ def test_a_map_no_better_than_chance_has_differences_around_nothing():
 def test_images_count_by_their_weight():
     weight = np.where(np.arange(120) < 12, 100.0, 1.0)
     rows = table(weight=weight)
-    told = judge_localization(rows, ["grad_cam"], SPACE, replicates=120)
+    told = evaluate_localization(rows, ["grad_cam"], SPACE, replicates=120)
     own = (rows["finding"] == "Hernia").to_numpy()
     expected = np.average(rows["grad_cam/pointing"].to_numpy()[own], weights=weight[own])
     assert told["findings"]["Hernia"]["grad_cam"]["pointing"]["value"] == pytest.approx(expected)
 
 
 def test_one_patient_has_a_value_and_no_interval():
-    told = judge_localization(table(1), ["grad_cam"], SPACE, replicates=120)
+    told = evaluate_localization(table(1), ["grad_cam"], SPACE, replicates=120)
     assert told["findings"]["Hernia"]["grad_cam"]["energy"]["ci"] is None

@@ -9,10 +9,10 @@ import torch
 from tests.dataset.small_dataset import small_recipe, write_dataset
 from trcgl.core.storage import read_json, write_json
 from trcgl.dataset.prepare import PrepareOptions, prepare
-from trcgl.dataset.sources.phantom import Options, redraw
+from trcgl.dataset.sources.phantom import Options, render_again
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.localization import centered_gaussian, measure
-from trcgl.evaluate.localize import boxed_pairs, drawn_masks, localize
+from trcgl.evaluate.localize import boxed_pairs, localize, phantom_masks
 from trcgl.model.folder import LoadedModel
 from trcgl.model.trcgl_net import build_network
 
@@ -41,13 +41,13 @@ def model(phantoms):
 
 
 def test_phantoms_are_judged_on_the_masks_that_were_drawn(phantoms, pairs, model):
-    masks = drawn_masks(phantoms, pairs)
+    masks = phantom_masks(phantoms, pairs)
     table = localize(model, phantoms, pairs, masks=masks)
     assert table.height == pairs.height == len(masks) > 20
     for image, finding, area, energy in table.select(
         "image_id", "finding", "area", "centered_gaussian/energy"
     ).iter_rows():
-        mask = redraw(image, OPTIONS).masks[finding]
+        mask = render_again(image, OPTIONS).masks[finding]
         assert area == pytest.approx(mask.mean())  # phantoms of 128 px are compared as they are
         assert energy == pytest.approx(measure(centered_gaussian(128)[None], mask[None])[0, 1])
     boxed = localize(model, phantoms, pairs)
@@ -57,7 +57,7 @@ def test_phantoms_are_judged_on_the_masks_that_were_drawn(phantoms, pairs, model
 
 def test_what_would_be_drawn_otherwise_has_boxes_alone(phantoms, pairs, tmp_path):
     moved = pairs.with_columns(x=pl.col("x").list.eval(pl.element() + 0.1))
-    assert drawn_masks(phantoms, moved) is None
+    assert phantom_masks(phantoms, moved) is None
     settings = read_json(phantoms.folder / "prepare.json")
     for name, changed in (
         ("seed", settings["source options"] | {"seed": 1}),
@@ -66,10 +66,10 @@ def test_what_would_be_drawn_otherwise_has_boxes_alone(phantoms, pairs, tmp_path
         folder = tmp_path / name
         folder.mkdir()
         write_json(folder / "prepare.json", settings | {"source options": changed})
-        assert drawn_masks(dataclasses.replace(phantoms, folder=folder), pairs) is None
+        assert phantom_masks(dataclasses.replace(phantoms, folder=folder), pairs) is None
 
 
 def test_radiographs_have_no_drawn_masks(tmp_path):
     dataset = open_dataset(write_dataset(tmp_path / "small", boxes=True))
     pairs = boxed_pairs(dataset, dataset.split("test"), dataset.space)
-    assert (pairs["x"].list.len() > 0).all() and drawn_masks(dataset, pairs) is None
+    assert (pairs["x"].list.len() > 0).all() and phantom_masks(dataset, pairs) is None

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 
 from tests.generate.small_generator import small_generator
 from trcgl.generate.prompts import prompt
-from trcgl.generate.solver import draw, even_in_log_snr, sample, starts
+from trcgl.generate.solver import denoise, even_in_log_snr, sample, starts
 
 MEAN = 0.4
 
@@ -54,7 +54,7 @@ def distance_from_the_truth(sampler, steps, spread, zero_terminal_snr=True):
     generator.unet = OfAGaussian(generator.scheduler, spread)
     noise = torch.randn((64, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     nothing = torch.zeros(64, 1, 1)
-    found = sample(generator, nothing, nothing[:1], noise, steps, 1.0, sampler)
+    found = denoise(generator, nothing, nothing[:1], noise, steps, 1.0, sampler)
     last = generator.scheduler.alphas_cumprod[-1]
     truth = MEAN + spread * (noise - last.sqrt() * MEAN) / (last * spread**2 + 1 - last).sqrt()
     return float((found - truth).abs().max() / spread)
@@ -103,16 +103,16 @@ def test_levels_fall_from_the_last_to_the_first(steps, zero_terminal_snr):
 @pytest.mark.parametrize("sampler", ["dpm++2m", "ddim"])
 def test_an_image_does_not_depend_on_its_batch(generator, condition, empty, sampler):
     noise = starts(generator, [5, 6, 7, 8])
-    together = sample(generator, condition, empty, noise, 6, 3.0, sampler)
-    alone = [sample(generator, condition[i : i + 1], empty, noise[i : i + 1], 6, 3.0, sampler) for i in range(4)]
+    together = denoise(generator, condition, empty, noise, 6, 3.0, sampler)
+    alone = [denoise(generator, condition[i : i + 1], empty, noise[i : i + 1], 6, 3.0, sampler) for i in range(4)]
     assert (together - torch.cat(alone)).abs().max() <= 1e-5
 
 
 def test_guidance_1_is_the_conditional_model(generator, condition, empty):
     noise = starts(generator, [1, 2, 3, 4])
-    plain = sample(generator, condition, torch.full_like(empty, torch.nan), noise, 4, 1.0, "dpm++2m")
-    nearly = sample(generator, condition, empty, noise, 4, 1.000001, "dpm++2m")
-    guided = sample(generator, condition, empty, noise, 4, 5.0, "dpm++2m")
+    plain = denoise(generator, condition, torch.full_like(empty, torch.nan), noise, 4, 1.0, "dpm++2m")
+    nearly = denoise(generator, condition, empty, noise, 4, 1.000001, "dpm++2m")
+    guided = denoise(generator, condition, empty, noise, 4, 5.0, "dpm++2m")
     assert (plain - nearly).abs().max() < 1e-3
     assert (plain - guided).abs().max() > 1e-3
 
@@ -120,18 +120,18 @@ def test_guidance_1_is_the_conditional_model(generator, condition, empty):
 def test_guidance_leads_away_from_the_empty_prompt(generator, condition, empty):
     """v = v_empty + w (v_condition - v_empty), seen through a single step of DDIM, which is linear in v."""
     noise = starts(generator, [1, 2, 3, 4])
-    alone = sample(generator, condition, empty, noise, 1, 1.0, "ddim")
-    unasked = sample(generator, empty.expand(4, -1, -1), empty, noise, 1, 1.0, "ddim")
-    guided = sample(generator, condition, empty, noise, 1, 3.0, "ddim")
+    alone = denoise(generator, condition, empty, noise, 1, 1.0, "ddim")
+    unasked = denoise(generator, empty.expand(4, -1, -1), empty, noise, 1, 1.0, "ddim")
+    guided = denoise(generator, condition, empty, noise, 1, 3.0, "ddim")
     assert torch.allclose(guided, unasked + 3 * (alone - unasked), atol=1e-4)
 
 
 def test_each_image_of_a_batch_has_its_own_guidance(generator, condition, empty):
     noise = starts(generator, [5, 6, 7, 8])
     scales = [1.0, 2.0, 5.0, 9.0]
-    together = sample(generator, condition, empty, noise, 6, scales, "dpm++2m")
+    together = denoise(generator, condition, empty, noise, 6, scales, "dpm++2m")
     for one, scale in enumerate(scales):
-        alone = sample(generator, condition[one : one + 1], empty, noise[one : one + 1], 6, scale, "dpm++2m")
+        alone = denoise(generator, condition[one : one + 1], empty, noise[one : one + 1], 6, scale, "dpm++2m")
         assert (together[one] - alone[0]).abs().max() <= 1e-4
 
 
@@ -139,7 +139,7 @@ def test_guidance_steers_up_to_its_log_snr_alone(generator, condition, empty):
     noise = starts(generator, [1, 2, 3, 4])
 
     def drawn(scale, guided_to):
-        return sample(generator, condition, empty, noise, 8, scale, "dpm++2m", guided_to)
+        return denoise(generator, condition, empty, noise, 8, scale, "dpm++2m", guided_to)
 
     assert torch.equal(drawn(5.0, 100.0), drawn(5.0, float("inf")))
     assert torch.allclose(drawn(5.0, -100.0), drawn(1.0, 0.0), atol=1e-6)
@@ -151,7 +151,7 @@ def test_guidance_steers_up_to_its_log_snr_alone(generator, condition, empty):
 def test_the_empty_prompt_is_not_asked_where_guidance_has_ended(generator, condition, empty, monkeypatch):
     asked, network = [], generator.unet.forward
     monkeypatch.setattr(generator.unet, "forward", lambda x, *a, **k: asked.append(len(x)) or network(x, *a, **k))
-    draw(generator, condition, empty, [1, 2, 3, 4], steps=20)
+    sample(generator, condition, empty, [1, 2, 3, 4], steps=20)
     assert asked == sorted(asked, reverse=True)
     assert 8 <= asked.count(8) <= 14
     assert asked.count(4) == len(asked) - asked.count(8)
@@ -164,10 +164,10 @@ def test_the_seed_decides_the_noise(generator):
 
 
 def test_images_are_8_bit_of_the_generators_size_and_repeat(generator, condition, empty):
-    images = draw(generator, condition, empty, [1, 2, 3, 4], steps=3)
+    images = sample(generator, condition, empty, [1, 2, 3, 4], steps=3)
     assert images.dtype == np.uint8
     assert images.shape == (4, generator.image_size, generator.image_size)
-    assert np.array_equal(images, draw(generator, condition, empty, [1, 2, 3, 4], steps=3))
+    assert np.array_equal(images, sample(generator, condition, empty, [1, 2, 3, 4], steps=3))
     assert len({image.tobytes() for image in images}) == 4
 
 
@@ -175,7 +175,7 @@ def test_a_network_in_bfloat16_draws_nearly_the_same(generator, condition, empty
     half, _ = small_generator()
     half.unet.to(torch.bfloat16)
     noise = starts(generator, [1, 2, 3, 4])
-    whole = sample(generator, condition, empty, noise, 6, 3.0, "dpm++2m")
-    rounded = sample(half, condition.bfloat16(), empty.bfloat16(), noise, 6, 3.0, "dpm++2m")
+    whole = denoise(generator, condition, empty, noise, 6, 3.0, "dpm++2m")
+    rounded = denoise(half, condition.bfloat16(), empty.bfloat16(), noise, 6, 3.0, "dpm++2m")
     assert rounded.dtype == torch.float32
     assert (rounded - whole).abs().mean() < 0.05 * whole.std()

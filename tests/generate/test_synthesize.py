@@ -57,7 +57,7 @@ def whole(inputs, tmp_path_factory):
 @pytest.fixture
 def drawn(monkeypatch):
     """Seeds of the images that were drawn, in order."""
-    seeds, draw = [], drawing.draw
+    seeds, draw = [], drawing.sample
 
     def counted(generator, condition, empty, wanted, **how):
         seeds.extend(wanted)
@@ -209,7 +209,7 @@ def test_a_smaller_plan_draws_the_first_images_of_a_larger_one(whole, inputs, tm
 def test_what_was_drawn_before_an_interruption_is_not_drawn_again(
     whole, inputs, tmp_path, drawn, monkeypatch, after, whole_parts, stop
 ):
-    counted = drawing.draw
+    counted = drawing.sample
 
     def stopping(*arguments, **how):
         if len(drawn) >= after:

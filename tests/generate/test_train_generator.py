@@ -31,7 +31,7 @@ from trcgl.generate.folder import load
 from trcgl.generate.pipeline import build
 from trcgl.generate.stages import Diffusion
 from trcgl.generate.train_generator import check, train_generator
-from trcgl.generate.training_rows import drawn_most, loader, sampler, training_rows
+from trcgl.generate.training_rows import loader, most_sampled, sampler, training_rows
 
 RECIPE = GeneratorRecipe(
     image_size=32,
@@ -205,10 +205,10 @@ def test_half_of_the_balanced_places_go_to_the_tail():
 
 def test_normal_radiographs_are_shown_as_often_as_a_finding_of_the_tail(dataset):
     space = open_dataset(dataset).space
-    most = [space.findings[column] for column in drawn_most(space)]
+    most = [space.findings[column] for column in most_sampled(space)]
     assert sorted(most) == sorted([*space.in_group("tail"), space.normal])
     without = dataclasses.replace(space, groups=dict.fromkeys(space.groups, "head"))
-    assert drawn_most(without) == []
+    assert most_sampled(without) == []
 
 
 def test_a_vae_is_trained_first_where_it_is_asked_for(dataset, tmp_path):

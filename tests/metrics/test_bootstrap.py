@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trcgl.metrics import metrics
-from trcgl.metrics.bootstrap import CHUNK, draw_patients, patient_bootstrap
+from trcgl.metrics.bootstrap import CHUNK, patient_bootstrap, resample_patients
 
 
 def data(seed, *, weighted, decimals):
@@ -20,7 +20,7 @@ def data(seed, *, weighted, decimals):
 def resampled(truth, score, owner, weight, replicate, seed):
     """The rows of a replicate, written out."""
     patients = np.unique(owner)
-    times = draw_patients(len(patients), seed, replicate)[np.searchsorted(patients, owner)]
+    times = resample_patients(len(patients), seed, replicate)[np.searchsorted(patients, owner)]
     rows = np.repeat(np.arange(len(owner)), times)
     return truth[rows], score[rows], None if weight is None else weight[rows]
 
@@ -55,7 +55,7 @@ def test_f1_equals_that_of_the_resampled_rows_and_calibration_error_keeps_its_bi
 def test_a_replicate_without_a_positive_is_undefined_not_zero():
     truth = np.array([[1.0], [0], [0], [0]])
     drawn = patient_bootstrap(truth, np.array([[0.9], [0.1], [0.2], [0.3]]), np.arange(4), replicates=200)
-    without = np.array([draw_patients(4, 0, replicate)[0] == 0 for replicate in range(200)])
+    without = np.array([resample_patients(4, 0, replicate)[0] == 0 for replicate in range(200)])
     assert 0 < without.sum() < 200
     assert (np.isnan(drawn.ap[:, 0]) == without).all()
     assert np.isnan(drawn.auroc[without, 0]).all()
@@ -76,7 +76,7 @@ def test_draws_depend_on_the_seed_and_the_replicate_alone():
 
 
 def test_draws_are_multinomial():
-    counts = np.stack([draw_patients(50, 0, replicate) for replicate in range(400)])
+    counts = np.stack([resample_patients(50, 0, replicate) for replicate in range(400)])
     assert (counts.sum(1) == 50).all()
     assert counts.mean(0) == pytest.approx(1, abs=0.25)
     assert counts.var() == pytest.approx(0.98, abs=0.05)

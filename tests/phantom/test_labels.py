@@ -115,7 +115,7 @@ def test_a_stored_phantom_can_be_drawn_again_with_its_masks(tmp_path):
     options = phantom.options_of(tmp_path / "set")
     assert options == SMALL
     for row in dataset.split("test").head(8).iter_rows(named=True):
-        again = phantom.redraw(row["image_id"], options)
+        again = phantom.render_again(row["image_id"], options)
         assert (again.pixels == dataset.images[row["row"]]).all()
         assert all(row[finding] == 1 for finding in again.masks)
         boxed = dataset.boxes.filter(pl.col("image_id") == row["image_id"])
@@ -125,7 +125,7 @@ def test_a_stored_phantom_can_be_drawn_again_with_its_masks(tmp_path):
 
 
 def test_an_image_that_the_options_do_not_give_is_refused():
-    for function in (phantom.redraw, phantom.specification):
+    for function in (phantom.render_again, phantom.specification):
         with pytest.raises(DataError, match="phantom-9-test-00001"):
             function("phantom-9-test-00001", SMALL)
 

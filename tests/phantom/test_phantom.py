@@ -12,7 +12,7 @@ from trcgl.core.errors import DataError
 from trcgl.dataset.sources.padchest_findings import RAW
 from trcgl.phantom.boxes import boxes
 from trcgl.phantom.findings import FINDINGS
-from trcgl.phantom.render import PhantomSpec, draw, draw_masks
+from trcgl.phantom.render import PhantomSpec, render, render_masks
 
 DRAWN = [name for name in FINDINGS if name != "Normal"]
 SHAPES = [name for name in DRAWN if FINDINGS[name].reshape]
@@ -27,8 +27,8 @@ def spec(image, *findings, **fields):
 
 def change(image, finding, **fields):
     """The phantom with the finding, and its gray values minus those of the same phantom without."""
-    there = draw(spec(image, finding, **fields))
-    return there, there.pixels.astype(int) - draw(spec(image, **fields)).pixels
+    there = render(spec(image, finding, **fields))
+    return there, there.pixels.astype(int) - render(spec(image, **fields)).pixels
 
 
 def test_every_finding_of_padchest_30_can_be_drawn():
@@ -36,12 +36,12 @@ def test_every_finding_of_padchest_30_can_be_drawn():
 
 
 def test_the_same_specification_gives_the_same_pixels():
-    assert (draw(spec(1, "Mass", "fracture")).pixels == draw(spec(1, "Mass", "fracture")).pixels).all()
+    assert (render(spec(1, "Mass", "fracture")).pixels == render(spec(1, "Mass", "fracture")).pixels).all()
 
 
 def test_images_of_one_patient_share_the_anatomy_and_not_the_exposure():
-    first, second = draw(spec(0, patient=7, sex="M")), draw(spec(1, patient=7, sex="M"))
-    stranger = draw(spec(0, patient=8, sex="M"))
+    first, second = render(spec(0, patient=7, sex="M")), render(spec(1, patient=7, sex="M"))
+    stranger = render(spec(0, patient=8, sex="M"))
     assert (first.pixels != second.pixels).any()
     apart = abs(first.facts["cardiothoracic ratio"] - stranger.facts["cardiothoracic ratio"])
     bedside = 1.07
@@ -58,7 +58,7 @@ def test_images_of_one_patient_share_the_anatomy_and_not_the_exposure():
     difficulty=st.floats(0.3, 3),
 )
 def test_any_size_and_any_set_of_findings_can_be_drawn(size, findings, age, sex, difficulty):
-    phantom = draw(PhantomSpec(findings=tuple(findings), size=size, age=age, sex=sex, difficulty=difficulty))
+    phantom = render(PhantomSpec(findings=tuple(findings), size=size, age=age, sex=sex, difficulty=difficulty))
     assert phantom.pixels.shape == (size, size) and phantom.pixels.dtype == np.uint8
     assert set(phantom.masks) <= findings
     assert all(mask.shape == (size, size) and mask.any() for mask in phantom.masks.values())
@@ -89,20 +89,20 @@ def test_a_small_finding_changes_nothing_elsewhere(finding):
 
 
 def test_one_finding_more_leaves_the_others_as_they_were():
-    alone, together = draw(spec(2, "Nodule")), draw(spec(2, "Nodule", "sternotomy"))
+    alone, together = render(spec(2, "Nodule")), render(spec(2, "Nodule", "sternotomy"))
     assert (alone.masks["Nodule"] == together.masks["Nodule"]).all()
     away = ~binary_dilation(together.masks["sternotomy"], iterations=6)
     assert (alone.pixels[away] == together.pixels[away]).all()
 
 
 def test_normal_draws_nothing():
-    assert (draw(spec(4, "Normal")).pixels == draw(spec(4)).pixels).all()
-    assert not draw(spec(4, "Normal")).masks
+    assert (render(spec(4, "Normal")).pixels == render(spec(4)).pixels).all()
+    assert not render(spec(4, "Normal")).masks
 
 
 def test_masks_can_be_drawn_without_the_picture():
     several = spec(5, "Hernia", "cardiomegaly", "Pneumothorax")
-    masks, phantom = draw_masks(several), draw(several)
+    masks, phantom = render_masks(several), render(several)
     assert set(masks) == set(phantom.masks)
     assert all((masks[name] == phantom.masks[name]).all() for name in masks)
 
@@ -187,7 +187,7 @@ def test_free_air_is_a_dark_crescent_under_the_diaphragm():
 
 def test_cardiomegaly_is_a_heart_wider_than_half_of_the_chest():
     ratio = {
-        finding: [draw(spec(image, *finding, size=32)).facts["cardiothoracic ratio"] for image in range(20)]
+        finding: [render(spec(image, *finding, size=32)).facts["cardiothoracic ratio"] for image in range(20)]
         for finding in [(), ("cardiomegaly",)]
     }
     assert min(ratio["cardiomegaly",]) > 0.5 and np.mean(ratio[()]) < 0.46
@@ -195,14 +195,14 @@ def test_cardiomegaly_is_a_heart_wider_than_half_of_the_chest():
 
 def test_hyperinflated_lungs_are_longer_and_hypoexpanded_ones_shorter():
     def lung_pixels(*findings):
-        return np.mean([(draw(spec(image, *findings, size=64)).pixels < 120).mean() for image in SEVERAL])
+        return np.mean([(render(spec(image, *findings, size=64)).pixels < 120).mean() for image in SEVERAL])
 
     assert lung_pixels("hypoexpansion") < lung_pixels() < lung_pixels("hyperinflated lung")
 
 
 def test_boxes_enclose_the_parts_of_a_mask():
     for finding in ("Nodule", "sternotomy", "hypoexpansion", "calcified densities"):
-        mask = draw(spec(3, finding)).masks[finding]
+        mask = render(spec(3, finding)).masks[finding]
         covered = np.zeros_like(mask)
         for x, y, width, height in boxes(mask):
             part = mask[y : y + height, x : x + width]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.serve.page_network import running
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +58,5 @@ def visit(browser, url):
 def phantom(tmp_path_factory):
     spec = PhantomSpec(seed=3, patient=1, image=1, findings=("cardiomegaly",), size=160)
     path = tmp_path_factory.mktemp("files") / "phantom.png"
-    Image.fromarray(draw(spec).pixels[:, 10:]).save(path)
+    Image.fromarray(render(spec).pixels[:, 10:]).save(path)
     return path

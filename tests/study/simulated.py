@@ -10,7 +10,7 @@ FINDINGS = 3
 """Of the tail."""
 
 
-def draw_patients(rng, patients=500, prevalence=0.06):
+def resample_patients(rng, patients=500, prevalence=0.06):
     """Labels (patients, findings), and how hard every patient is for every network."""
     truth = (rng.random((patients, FINDINGS)) < prevalence).astype(np.float64)
     return truth, rng.normal(size=truth.shape)
@@ -21,8 +21,8 @@ def runs(rng, truth, hardness, *, signal=2.0, seeds=(0, 1, 2), between=0.15, own
 
     Args:
         rng: of everything that is drawn here.
-        truth: of `draw_patients`.
-        hardness: of `draw_patients`; shared by all runs.
+        truth: of `resample_patients`.
+        hardness: of `resample_patients`; shared by all runs.
         signal: distance between positives and negatives: how good the arm is.
         seeds: of the runs.
         between: standard deviation of the signal between seeds.

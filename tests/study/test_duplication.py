@@ -5,7 +5,7 @@ from tests.dataset.small_dataset import write_dataset
 from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study.duplication import duplicate
 
 
@@ -18,7 +18,7 @@ def folders(tmp_path):
 def test_every_kept_image_becomes_its_source_with_the_labels_of_its_source(folders, tmp_path):
     real, drawn = folders
     duplicate(drawn, real, tmp_path / "copies")
-    copies, originals = open_drawn(tmp_path / "copies", real), open_drawn(drawn, real)
+    copies, originals = open_synthetic(tmp_path / "copies", real), open_synthetic(drawn, real)
     assert copies.rows["image_id"].to_list() == originals.rows["image_id"].to_list()
     assert copies.targets.to_list() == originals.targets.to_list() and len(copies.targets) == 14
     sources = pl.read_parquet(drawn / "provenance.parquet").select("image_id", "source_image_id")
@@ -33,7 +33,9 @@ def test_a_dose_takes_as_many_copies_as_drawn_images(folders, tmp_path):
     real, drawn = folders
     duplicate(drawn, real, tmp_path / "copies")
     for dose in (0.0, 0.3, None):
-        both = [open_drawn(folder, real, dose).rows["image_id"].to_list() for folder in (tmp_path / "copies", drawn)]
+        both = [
+            open_synthetic(folder, real, dose).rows["image_id"].to_list() for folder in (tmp_path / "copies", drawn)
+        ]
         assert both[0] == both[1]
 
 

@@ -12,7 +12,7 @@ SIMULATIONS = 20
 
 def pair(rng, *, apart=0.0, **settings):
     """Two arms on the same patients with seeds that they do not share, the second better by `apart` in signal."""
-    truth, hardness = simulated.draw_patients(rng)
+    truth, hardness = simulated.resample_patients(rng)
     one = simulated.runs(rng, truth, hardness, **settings)
     return one, simulated.runs(rng, truth, hardness, signal=2.0 + apart, **settings)
 
@@ -34,7 +34,7 @@ def test_an_effect_of_twice_the_stated_detectable_difference_is_found():
     )
     # The signal that moves tail mAP by so much, on many patients.
     rng = np.random.default_rng(99)
-    truth, hardness = simulated.draw_patients(rng, patients=20_000)
+    truth, hardness = simulated.resample_patients(rng, patients=20_000)
     tried = np.linspace(0, 4, 21)
     many = [
         simulated.runs(np.random.default_rng(1), truth, hardness, signal=2.0 + one, seeds=(0,), between=0, replicates=1)

@@ -11,7 +11,7 @@ from tests.dataset.small_synthetic import write_synthetic
 from tests.generate.small_generator import small_generator
 from trcgl.core.generator_recipe import AutoencoderRecipe, GeneratorRecipe, UNetRecipe
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate import pipeline
 from trcgl.study import training_variants as material
 from trcgl.study.duplication import duplicate
@@ -35,7 +35,7 @@ def counted(drawn):
 def test_unscreened_images_are_as_many_of_each_target_and_the_first_drawn(folders, tmp_path, dose):
     real, drawn = folders
     material.unscreened(drawn, real, tmp_path / "all")
-    with_all, kept = open_drawn(tmp_path / "all", real, dose), open_drawn(drawn, real, dose)
+    with_all, kept = open_synthetic(tmp_path / "all", real, dose), open_synthetic(drawn, real, dose)
     assert counted(with_all) == counted(kept)
     whole = open_dataset(drawn).manifest
     for target, number in counted(kept).items():
@@ -53,7 +53,7 @@ def test_unscreened_images_are_as_many_of_each_target_and_the_first_drawn(folder
 def test_deranged_images_are_the_same_and_their_label_sets_are_exchanged(folders, tmp_path, dose):
     real, drawn = folders
     assert material.deranged(drawn, real, dose, tmp_path / "deranged") == 0
-    before, after = open_drawn(drawn, real, dose), open_drawn(tmp_path / "deranged", real, dose)
+    before, after = open_synthetic(drawn, real, dose), open_synthetic(tmp_path / "deranged", real, dose)
     assert after.rows["image_id"].to_list() == before.rows["image_id"].to_list()
     for one, other in zip(before.rows["row"], after.rows["row"], strict=True):
         assert (before.dataset.images[one] == after.dataset.images[other]).all()
@@ -95,7 +95,7 @@ def test_a_round_trip_changes_pixels_where_the_autoencoder_does_and_nothing_else
     recipe = GeneratorRecipe(image_size=SIDE, autoencoder=autoencoder, unet=UNetRecipe(widths=(32,), layers=1))
     material.round_trip(tmp_path / "copies", real, tmp_path / "changed", pipeline.build(recipe, SPACE))
     assert not material.unchanged(tmp_path / "copies", tmp_path / "changed")
-    copies, changed = (open_drawn(tmp_path / one, real, 0.5) for one in ("copies", "changed"))
+    copies, changed = (open_synthetic(tmp_path / one, real, 0.5) for one in ("copies", "changed"))
     assert changed.rows.equals(copies.rows) and changed.targets.equals(copies.targets)
     assert np.ptp(changed.dataset.images) > 0
 

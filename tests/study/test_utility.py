@@ -10,7 +10,7 @@ from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import from_json
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study.utility import utility
 from trcgl.study.utility_report import amounts
 
@@ -105,7 +105,7 @@ def test_the_runs_that_choose_are_not_those_that_are_compared(finished):
 def test_masked_copies_show_the_images_of_copies_and_know_the_labels_of_drawn_ones(finished, folders):
     out, _ = finished
     real = open_dataset(folders[0])
-    masked, copies, drawn = (open_drawn(one, real) for one in (out / "masked", out / "copies", folders[1]))
+    masked, copies, drawn = (open_synthetic(one, real) for one in (out / "masked", out / "copies", folders[1]))
     assert (masked.dataset.require_images() == copies.dataset.require_images()).all()
     assert masked.rows.select(SPACE.findings).equals(drawn.rows.select(SPACE.findings))
     assert not masked.rows.select(SPACE.findings).equals(copies.rows.select(SPACE.findings))
@@ -123,7 +123,7 @@ def test_what_is_left_out_and_which_dose_is_reached_is_told(finished, folders):
     assert (small["asked"], small["used"]) == (round(0.25 * positives),) * 2
     assert (large["asked"], large["used"]) == (2 * positives, 10) and large["reached"] == 10 / positives
     for at in hernia["doses"]:
-        assert at["used"] == (open_drawn(folders[1], real, at["dose"]).targets == "Hernia").sum()
+        assert at["used"] == (open_synthetic(folders[1], real, at["dose"]).targets == "Hernia").sum()
     page, table = (out / "study.html").read_text(), (out / "table.md").read_text()
     for words in (f"10 of {2 * positives} ({10 / positives:.2f})", "Choice on val", "Tail findings", "Left out"):
         assert words in page and words in table
@@ -177,7 +177,7 @@ def test_a_folder_that_was_drawn_by_another_prompt_is_refused(folders, recipe, t
     data, drawn, _ = folders
     about = {
         "dataset": "small-0",
-        "dataset_digest": open_drawn(drawn, open_dataset(data)).dataset.info["synthetic"]["dataset_digest"],
+        "dataset_digest": open_synthetic(drawn, open_dataset(data)).dataset.info["synthetic"]["dataset_digest"],
     }
     shared = write_synthetic(tmp_path / "shared", data, synthetic={**about, "options": {"prompt": "shared_tokens"}})
     with pytest.raises(RecipeError, match="--handwritten .* it was drawn with --prompt shared_tokens"):

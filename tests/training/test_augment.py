@@ -4,7 +4,7 @@ import torch
 
 from trcgl.core.recipe import AugmentRecipe
 from trcgl.model.tensors import at_size, to_unit
-from trcgl.training.augment import augment, draw_parameters, draw_shares, mixup
+from trcgl.training.augment import augment, mixup, sample_parameters, sample_shares
 
 NONE = AugmentRecipe(rotation=0.0, translation=0.0, scale=0.0, brightness=0.0, contrast=0.0)
 
@@ -15,7 +15,7 @@ def picture(batch=4, side=32):
 
 def changed(image, seed=0, **settings):
     recipe = AugmentRecipe(**{**vars(NONE), **settings})
-    return augment(image, draw_parameters(recipe, len(image), seed, 0))
+    return augment(image, sample_parameters(recipe, len(image), seed, 0))
 
 
 def test_without_any_change_an_image_stays_as_it_is():
@@ -23,26 +23,26 @@ def test_without_any_change_an_image_stays_as_it_is():
 
 
 def test_parameters_are_a_function_of_seed_and_batch():
-    one, again, other = (draw_parameters(AugmentRecipe(), 8, 3, number) for number in (5, 5, 6))
+    one, again, other = (sample_parameters(AugmentRecipe(), 8, 3, number) for number in (5, 5, 6))
     assert torch.equal(one.angle, again.angle) and not torch.equal(one.angle, other.angle)
 
 
 def test_a_part_of_a_batch_is_changed_as_within_the_whole():
     recipe = AugmentRecipe(erasing=0.5, horizontal_flip=True)
-    parameters = draw_parameters(recipe, 6, 0, 0)
+    parameters = sample_parameters(recipe, 6, 0, 0)
     slots = torch.tensor([4, 1])
     whole = augment(picture(6), parameters)
     assert torch.allclose(augment(picture(6)[slots], parameters.take(slots)), whole[slots], atol=1e-6)
 
 
 def test_a_quarter_turn_is_counter_clockwise():
-    parameters = draw_parameters(NONE, 4, 0, 0)
+    parameters = sample_parameters(NONE, 4, 0, 0)
     parameters.angle.fill_(np.pi / 2)
     assert torch.allclose(augment(picture(), parameters), picture().rot90(1, (2, 3)), atol=1e-4)
 
 
 def test_a_shift_moves_right_and_down_and_brings_in_black():
-    parameters = draw_parameters(NONE, 4, 0, 0)
+    parameters = sample_parameters(NONE, 4, 0, 0)
     parameters.shift_x.fill_(4 / 32)
     parameters.shift_y.fill_(8 / 32)
     moved = augment(picture(), parameters)
@@ -51,7 +51,7 @@ def test_a_shift_moves_right_and_down_and_brings_in_black():
 
 
 def test_twice_the_scale_shows_the_middle_half():
-    parameters = draw_parameters(NONE, 4, 0, 0)
+    parameters = sample_parameters(NONE, 4, 0, 0)
     parameters.scale.fill_(2.0)
     shown = torch.nn.functional.avg_pool2d(augment(picture(), parameters), 2)
     middle = picture()[:, :, 8:24, 8:24]
@@ -112,8 +112,8 @@ def test_mixup_mixes_images_and_labels_by_the_same_share():
 
 
 def test_shares_of_mixup_depend_on_seed_and_batch_only():
-    assert torch.equal(draw_shares(0.4, 64, 1, 5), draw_shares(0.4, 64, 1, 5))
-    assert not torch.equal(draw_shares(0.4, 64, 1, 5), draw_shares(0.4, 64, 1, 6))
-    shares = draw_shares(0.4, 4000, 0, 0)
+    assert torch.equal(sample_shares(0.4, 64, 1, 5), sample_shares(0.4, 64, 1, 5))
+    assert not torch.equal(sample_shares(0.4, 64, 1, 5), sample_shares(0.4, 64, 1, 6))
+    shares = sample_shares(0.4, 4000, 0, 0)
     assert shares.min() >= 0 and shares.max() <= 1
     assert shares.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.1)  # of Beta(a, a)

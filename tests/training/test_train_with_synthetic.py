@@ -15,7 +15,7 @@ from trcgl.core.errors import DataError, Interrupted, RecipeError
 from trcgl.core.recipe import SyntheticRecipe, to_json
 from trcgl.core.storage import read_json, sha256_file
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate.inputs import open_screener
 from trcgl.model.folder import load_model
 from trcgl.training import batches as datamodule
@@ -131,7 +131,7 @@ def test_what_was_not_asked_for_is_unknown_and_half_a_positive_weighs_half(datas
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
     train(dataset, recipe_with({"epochs": 1}, weight=0.5), tmp_path / "run", drawn)
-    rows = open_drawn(drawn, open_dataset(dataset)).rows
+    rows = open_synthetic(drawn, open_dataset(dataset)).rows
     mixed = 0
     for label, row, logits, loss in seen:
         known = ~label.isnan()
@@ -168,7 +168,7 @@ def test_what_is_counted_is_counted_on_real_rows_alone(dataset, drawn, real_only
 
 def test_the_run_says_what_it_learned_from(dataset, drawn, tmp_path, capsys):
     info = train(dataset, recipe_with(dose=0.5), tmp_path / "run", drawn)
-    counts = open_drawn(drawn, open_dataset(dataset), 0.5).counts(open_dataset(dataset).split("train"))
+    counts = open_synthetic(drawn, open_dataset(dataset), 0.5).counts(open_dataset(dataset).split("train"))
     synthetic = read_json(tmp_path / "run" / "run.json")["synthetic"]
     assert synthetic == info["synthetic"]
     assert synthetic["digest"] == sha256_file(drawn / "dataset.json")

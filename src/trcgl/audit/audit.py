@@ -26,9 +26,9 @@ from trcgl.audit.sample_plan import (
     Sheet,
     Store,
     check_prompts,
-    draw_sheets,
-    drawn_alike,
     main_sheets,
+    sample_sheets,
+    sampled_alike,
     side_sheets,
     size_of,
 )
@@ -142,7 +142,7 @@ def audit(
 
     read = ratings_of(out, Path(ratings)) if ratings is not None else None
     if not done.exists():
-        draw_sheets(
+        sample_sheets(
             inputs.generator,
             sheets,
             store,
@@ -189,7 +189,7 @@ def _sheets(inputs: Inputs, findings: tuple[str, ...], options: AuditOptions) ->
 
 def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
     how = inputs.about["options"]
-    alike = drawn_alike(
+    alike = sampled_alike(
         inputs.provenance,
         generator=inputs.generator.info["digest"],
         steps=how["steps"],

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 
 from trcgl.audit.label_fidelity import REAL_AUROC, REAL_POSITIVES, REPLICATES
 from trcgl.core.progress import track
-from trcgl.evaluate.evaluation import told_of
+from trcgl.evaluate.evaluation import with_interval
 from trcgl.generate.pipeline import Generator
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import difference_interval, effective_patients, interval
@@ -164,11 +164,11 @@ def ceilings(
             found.append(Ceiling(none, none, none, None, f"no AUROC: {values[0].why}"))
             continue
         areas = [
-            told_of(value, interval(value, one[:, column], freedom))
+            with_interval(value, interval(value, one[:, column], freedom))
             for value, one in zip((before, after), samples, strict=True)
         ]
         paired = samples[0][:, column] - samples[1][:, column]
-        loss = told_of(before - after, difference_interval(before - after, paired, freedom))
+        loss = with_interval(before - after, difference_interval(before - after, paired, freedom))
         drawable, why = _drawable(areas[0], areas[1], loss, int((known == 1).sum()))
         found.append(Ceiling(areas[0], areas[1], loss, drawable, why))
     return found

@@ -12,7 +12,7 @@ from trcgl.audit.ceiling import Ceiling
 from trcgl.audit.diversity import Sample, diversity
 from trcgl.audit.features import FeatureSpace
 from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
-from trcgl.audit.label_fidelity import EASY, PASS, deranged, discrimination, of_drawn, rate, verdict
+from trcgl.audit.label_fidelity import EASY, PASS, deranged, discrimination, of_synthetic, rate, verdict
 from trcgl.audit.memorization import memorization
 from trcgl.audit.real_or_synthetic import real_or_drawn
 from trcgl.audit.sample_plan import NORMALS, WITH, WITHOUT
@@ -136,7 +136,7 @@ def label_fidelity(material: Material, finding: str, seed: int) -> dict[str, Any
     kept = material.kept(rows)
     measured = {}
     for name, chosen in (("drawn", rows), ("kept", kept)):  # row by row, `without` holds their counterparts
-        measured[name] = of_drawn(
+        measured[name] = of_synthetic(
             material.scores[WITH][chosen, column],
             material.scores[WITHOUT][chosen, column],
             (material.sources(chosen), material.sources(chosen, WITHOUT)),

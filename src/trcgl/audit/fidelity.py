@@ -45,7 +45,7 @@ class Fidelity:
 
     Args:
         kernel: `kid` or `rbf`.
-        n_drawn: images compared.
+        n_synthetic: images compared.
         n_real: held-out real images compared.
         n_null: training images in each comparison of the null: as many as drawn ones, or all there are.
         patients: how many on each side; of the drawn images, source patients.
@@ -60,7 +60,7 @@ class Fidelity:
     """
 
     kernel: str
-    n_drawn: int
+    n_synthetic: int
     n_real: int
     n_null: int
     patients: dict[str, int]
@@ -159,7 +159,7 @@ def compare_with_real(
     why = _too_few(ours, real)
     result = Fidelity(
         kernel=kernel,
-        n_drawn=len(ours.features),
+        n_synthetic=len(ours.features),
         n_real=len(real.features),
         n_null=min(len(ours.features), len(other.features)),
         patients=_patients(ours, real, other),

@@ -15,7 +15,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, TrcglError
 from trcgl.dataset.patient_halves import Half, half, half_of
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.evaluate.evaluate import refuse_overlap
 from trcgl.generate.inputs import open_generator
 from trcgl.generate.pipeline import Generator
@@ -75,7 +75,7 @@ def open_inputs(
     """
     dataset = open_dataset(Path(dataset_folder))
     dataset.require_images()
-    synthetic = open_drawn(Path(synthetic_folder), dataset).dataset
+    synthetic = open_synthetic(Path(synthetic_folder), dataset).dataset
     provenance = pl.read_parquet(synthetic.folder / "provenance.parquet")
     provenance = (
         synthetic.manifest.sort("row").select("image_id").join(provenance, on="image_id", maintain_order="left")

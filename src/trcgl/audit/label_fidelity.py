@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
-from trcgl.evaluate.evaluation import told_of
-from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
+from trcgl.evaluate.evaluation import with_interval
+from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
 from trcgl.metrics.metrics import auroc
 
@@ -104,7 +104,7 @@ def discrimination(
     if value.value is not None:
         drawn = patient_bootstrap(truth[:, None], score[:, None], owner, weight, replicates=replicates, seed=seed)
         freedom = effective_patients(truth, owner, weight) - 1
-        area = told_of(value.value, interval(value.value, drawn.auroc[:, 0], freedom))
+        area = with_interval(value.value, interval(value.value, drawn.auroc[:, 0], freedom))
     rates = [
         rate(score[there] >= threshold, owner[there], None if weight is None else weight[there], replicates, seed)
         for there in (truth == 1, truth == 0)
@@ -134,16 +134,16 @@ def rate(
     with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the rate undefined
         samples = (counts @ hits) / (counts @ all_of)
     value = float(hits.sum() / all_of.sum())
-    return told_of(value, interval(value, samples, effective_patients(np.ones(len(called)), owner, weight) - 1))
+    return with_interval(value, interval(value, samples, effective_patients(np.ones(len(called)), owner, weight) - 1))
 
 
 @functools.lru_cache(maxsize=8)
 def _draws(patients: int, replicates: int, seed: int) -> UInt16[np.ndarray, "replicates patients"]:
     """How often each patient is drawn in every replicate; findings and ways to draw share them."""
-    return np.stack([draw_patients(patients, seed, one) for one in range(replicates)]).astype(np.uint16)
+    return np.stack([resample_patients(patients, seed, one) for one in range(replicates)]).astype(np.uint16)
 
 
-def of_drawn(
+def of_synthetic(
     with_it: Float[np.ndarray, " drawn"],
     without: Float[np.ndarray, " others"],
     sources: tuple[Sequence[str], Sequence[str]],
@@ -226,7 +226,7 @@ def deranged(
         return _exchanged(score_with[own, column], score_without[own, column], np.asarray(sources)[own].tolist(), **how)
     first, second = score_with[other, column], score_without[other, column]
     names, patients = np.asarray(targets)[other], np.asarray(sources)[other].tolist()
-    found = of_drawn(first, second, (patients, patients), 0.5, **how)
+    found = of_synthetic(first, second, (patients, patients), 0.5, **how)
     alone = {}
     for name in dict.fromkeys(names.tolist()):
         pairs = names == name
@@ -255,7 +255,7 @@ def _exchanged(
     """With and without exchanged in the pairs of every second patient."""
     exchange = np.unique(np.asarray(sources), return_inverse=True)[1] % 2 == 1
     first, second = np.where(exchange, without, with_it), np.where(exchange, with_it, without)
-    return Deranged(of_drawn(first, second, (sources, sources), 0.5, **how).auroc, {}, len(sources), False)
+    return Deranged(of_synthetic(first, second, (sources, sources), 0.5, **how).auroc, {}, len(sources), False)
 
 
 def verdict(drawn: Discrimination, real: Discrimination) -> Verdict:

@@ -15,7 +15,7 @@ from trcgl.audit.label_fidelity import REPLICATES, rate
 from trcgl.audit.sample_plan import SWEEP, WITH, WITHOUT, first, own_guidance
 from trcgl.audit.scored_images import Material, Pairs
 from trcgl.dataset.labels import LabelSpace
-from trcgl.evaluate.evaluation import mean_of, told_of
+from trcgl.evaluate.evaluation import mean_over_findings, with_interval
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import difference_interval, effective_patients, freedom_of_mean
 from trcgl.metrics.metrics import auroc
@@ -67,7 +67,7 @@ def judge_way(
     half = len(called) // 2
     told = {
         "images": half,
-        "auroc": mean_of(values, samples, freedom),
+        "auroc": mean_over_findings(values, samples, freedom),
         "hit_rate": rate(called[:half], owner[:half], seed=seed),
         "false_positive_rate": rate(called[half:], owner[half:], seed=seed),
         "findings": dict(zip(findings, values.tolist(), strict=True)),
@@ -78,7 +78,9 @@ def judge_way(
 def difference(one: Way, other: Way) -> dict[str, Any]:
     """Mean AUROC of one way less that of the other, on the same label sets and seeds, with a paired interval."""
     value = one.mean - other.mean
-    return told_of(value, difference_interval(value, one.samples - other.samples, min(one.freedom, other.freedom)))
+    return with_interval(
+        value, difference_interval(value, one.samples - other.samples, min(one.freedom, other.freedom))
+    )
 
 
 def handwritten(material: Material, each: int, seed: int = 0) -> dict[str, Any] | None:

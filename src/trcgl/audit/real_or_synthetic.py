@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from trcgl.audit.label_fidelity import REPLICATES
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
-from trcgl.evaluate.evaluation import told_of
+from trcgl.evaluate.evaluation import with_interval
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import effective_patients, interval
 from trcgl.metrics.metrics import auroc
@@ -33,7 +33,7 @@ _PENALTY = 1e-2  # C of the regression: there are more features than images
 
 
 @dataclass(frozen=True)
-class RealOrDrawn:
+class RealOrSynthetic:
     """How well drawn images are told from real ones.
 
     Args:
@@ -63,7 +63,7 @@ def real_or_drawn(
     train_patients: Sequence[str],
     seed: int = 0,
     replicates: int = REPLICATES,
-) -> RealOrDrawn:
+) -> RealOrSynthetic:
     """Tell drawn from real, and real from real.
 
     Args:
@@ -82,7 +82,7 @@ def real_or_drawn(
         for name, features, patients in (("drawn", drawn, drawn_sources), ("train", train, train_patients))
     ]
     told = [_told(*side, held_out, held_out_patients, seed, replicates) for side in sides]
-    return RealOrDrawn(told[0], told[1], count, len(held_out))
+    return RealOrSynthetic(told[0], told[1], count, len(held_out))
 
 
 def _some(
@@ -119,4 +119,4 @@ def _told(
     assert found.value is not None
     samples = patient_bootstrap(truth[:, None], score[:, None], owner, replicates=replicates, seed=seed).auroc[:, 0]
     freedom = min(effective_patients(kind, owner) for kind in (truth, 1 - truth)) - 1
-    return told_of(found.value, interval(found.value, samples, freedom))
+    return with_interval(found.value, interval(found.value, samples, freedom))

@@ -19,8 +19,8 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import guided, plan, prompt_of
-from trcgl.generate.sampling_run import Drawing, Parts, draw_parts, prepare_network, prompts_of
-from trcgl.generate.solver import Sampler
+from trcgl.generate.sampling_run import Parts, SamplingSettings, prepare_network, prompts_of, sample_parts
+from trcgl.generate.solver import Solver
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
 SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)
@@ -179,7 +179,7 @@ def check_prompts(generator: Generator, sheets: Sequence[Sheet]) -> None:
             generator.ids(one)
 
 
-def draw_sheets(
+def sample_sheets(
     generator: Generator,
     sheets: Sequence[Sheet],
     store: Store,
@@ -187,7 +187,7 @@ def draw_sheets(
     side: int,
     steps: int,
     guided_to: float,
-    sampler: Sampler,
+    sampler: Solver,
     batch_size: int,
     precision: Literal["32-true", "bf16"],
     device: torch.device,
@@ -222,7 +222,7 @@ def draw_sheets(
 
     def work() -> Iterator[int]:
         for sheet in todo:
-            how = Drawing(side, steps, guided_to, sampler, batch_size)
+            how = SamplingSettings(side, steps, guided_to, sampler, batch_size)
             generator.context.enabled = enabled and sheet.context
             yield from _draw(generator, sheet, places[sheet.name], store, how)
 
@@ -233,11 +233,11 @@ def draw_sheets(
         generator.context.enabled = enabled
 
 
-def _draw(generator: Generator, sheet: Sheet, place: np.ndarray, store: Store, how: Drawing) -> Iterator[int]:
+def _draw(generator: Generator, sheet: Sheet, place: np.ndarray, store: Store, how: SamplingSettings) -> Iterator[int]:
     rows = sheet.rows.filter(pl.Series(place < 0, dtype=pl.Boolean))
     parts = Parts(store.folder / f"{sheet.name}-parts", rows.height)
     if rows.height:
-        yield from draw_parts(generator, rows, parts, parts.missing(), how)
+        yield from sample_parts(generator, rows, parts, parts.missing(), how)
     drawn = [parts.read(one) for one in range(len(parts))]
     images = np.empty((sheet.rows.height, how.side, how.side), np.uint8)
     images[place < 0] = np.concatenate(drawn) if drawn else images[:0]
@@ -246,7 +246,7 @@ def _draw(generator: Generator, sheet: Sheet, place: np.ndarray, store: Store, h
     parts.clear()
 
 
-def drawn_alike(
+def sampled_alike(
     provenance: pl.DataFrame,
     *,
     generator: str,

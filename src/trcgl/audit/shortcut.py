@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trcgl.core.errors import DataError
-from trcgl.evaluate.evaluation import told_of
-from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
+from trcgl.evaluate.evaluation import with_interval
+from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
 from trcgl.metrics.metrics import auroc
 
@@ -140,11 +140,11 @@ def shortcut(
     }
     found = {}
     for column, finding in enumerate(findings):
-        of_drawn, null = shifts["drawn"][column], shifts["train"][column]
-        ends, zero = of_drawn.auroc["ci"], null.auroc["value"]
+        of_synthetic, null = shifts["drawn"][column], shifts["train"][column]
+        ends, zero = of_synthetic.auroc["ci"], null.auroc["value"]
         looks_rare = None if ends is None or zero is None else bool(ends[0] > max(0.5, zero))
         back = shifts["round_trip"][column] if "round_trip" in shifts else None
-        found[finding] = FindingShortcut(of_drawn, null, back, looks_rare)
+        found[finding] = FindingShortcut(of_synthetic, null, back, looks_rare)
     return Shortcut(found, len(held_out.score), len(set(held_out.patients)))
 
 
@@ -173,10 +173,10 @@ def _shifts(
         reached = score[:, column] >= cuts[column]
         values = [float(reached[side].mean()) for side in (member, ~member)]
         rate, real_rate = (
-            told_of(value, interval(value, rates[place][:, column], freedom[place]))
+            with_interval(value, interval(value, rates[place][:, column], freedom[place]))
             for place, value in enumerate(values)
         )
-        moved = told_of(area, interval(area, areas[:, column], min(freedom)))
+        moved = with_interval(area, interval(area, areas[:, column], min(freedom)))
         found.append(Shift(moved, rate, real_rate, _difference(rate, real_rate), len(one.score), patients))
     return found
 
@@ -190,7 +190,7 @@ def _rate_replicates(
 ) -> list[Float[np.ndarray, "replicates findings"]]:
     """Shares that reach the threshold on every replicate, of the members and of the others."""
     patients = int(owner.max()) + 1
-    counts = np.stack([draw_patients(patients, seed, one) for one in range(replicates)])
+    counts = np.stack([resample_patients(patients, seed, one) for one in range(replicates)])
     found = []
     for side in (member, ~member):
         rows = np.bincount(owner[side], minlength=patients).astype(np.float64)

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from trcgl.core.randomness import generator
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 
 Gray = UInt8[np.ndarray, "size size"]
 
@@ -36,8 +36,8 @@ class Fakes:
 
 def fakes(spec: PhantomSpec, finding: str) -> Fakes:
     """The phantom of a specification that has the finding, and its two fakes."""
-    there = draw(spec)
-    without = draw(replace(spec, findings=tuple(one for one in spec.findings if one != finding))).pixels
+    there = render(spec)
+    without = render(replace(spec, findings=tuple(one for one in spec.findings if one != finding))).pixels
     added = there.pixels.astype(np.float32) - without
     rng = generator(spec.seed, "structure fakes", spec.image, finding)
     # Exponential, as the intensity of speckle is.

@@ -18,7 +18,7 @@ KEPT = "kept"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SyntheticRows:
     """Drawn rows that take part in training.
 
     Args:
@@ -57,7 +57,7 @@ def balancing(space: LabelSpace) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*normal, *space.in_group("head"))))
 
 
-def open_drawn(folder: Path, real: Dataset, dose: float | None = None) -> Drawn:
+def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> SyntheticRows:
     """The kept rows of a synthetic folder, up to a dose.
 
     A dose r takes the first r times as many images of each target as it has real training images, in seed order, so
@@ -92,7 +92,7 @@ def open_drawn(folder: Path, real: Dataset, dose: float | None = None) -> Drawn:
     kept = rows.filter(pl.col("verdict") == KEPT)
     taken = kept if dose is None or not kept.height else _up_to(kept, dose, real)
     digest = storage.sha256_file(folder / "dataset.json")
-    return Drawn(drawn, taken.select(drawn.manifest.columns), taken["target"], digest)
+    return SyntheticRows(drawn, taken.select(drawn.manifest.columns), taken["target"], digest)
 
 
 def _check_patients(drawn: Dataset, real: Dataset) -> None:

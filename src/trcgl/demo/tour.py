@@ -162,7 +162,7 @@ def _generator(size: DemoSize) -> "GeneratorRecipe":
 
 def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]:
     """What to type, step by step."""
-    phantom, real, generator, drawn, others, auditor, audit, with_drawn, scans = (
+    phantom, real, generator, drawn, others, auditor, audit, with_synthetic, scans = (
         shlex.quote(str(at[name])) for name in FOLDERS
     )
     phantoms = (
@@ -196,11 +196,11 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
             f"trcgl audit {drawn} --dataset {phantom} --auditor {auditor} --generator {generator} "
             f"--out {audit} --each {size.drawn} --sweep-each 0 --handwritten-each 0"
         ],
-        [f"trcgl train {phantom} --recipe phantom --out {with_drawn} --synthetic {drawn} {settings}"],
+        [f"trcgl train {phantom} --recipe phantom --out {with_synthetic} --synthetic {drawn} {settings}"],
         [
             f"trcgl evaluate {real}",
-            f"trcgl evaluate {with_drawn}",
-            f"trcgl compare {real} {with_drawn}",
+            f"trcgl evaluate {with_synthetic}",
+            f"trcgl compare {real} {with_synthetic}",
         ],
         [f"trcgl predict {real} {scans} > {shlex.quote(str(out / 'scores.csv'))}"],
     ]
@@ -224,7 +224,7 @@ def _draw_scans(folder: Path, data: Path) -> None:
     """A few radiographs of the test split as PNG files, as a user would have them."""
     from PIL import Image
 
-    from trcgl.dataset.sources.phantom import options_of, redraw
+    from trcgl.dataset.sources.phantom import options_of, render_again
     from trcgl.dataset.store import open_dataset
 
     test = open_dataset(data).split("test")
@@ -232,7 +232,7 @@ def _draw_scans(folder: Path, data: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
         for image_id in test["image_id"].head(SCANS):
-            Image.fromarray(redraw(image_id, options).pixels).save(folder / f"{image_id}.png")
+            Image.fromarray(render_again(image_id, options).pixels).save(folder / f"{image_id}.png")
     except OSError as error:
         raise DataError(f"{folder}: cannot be written to ({error.strerror or error}). Choose another --out.") from error
 

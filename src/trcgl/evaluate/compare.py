@@ -13,7 +13,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.markdown import table
 from trcgl.dataset.labels import GROUPS, LabelSpace
-from trcgl.evaluate.evaluation import mean_of, told_of
+from trcgl.evaluate.evaluation import mean_over_findings, with_interval
 from trcgl.evaluate.measured import RANKED, Measured, measure_findings
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import FEW, LEVEL, difference_interval
@@ -140,7 +140,7 @@ def _differences(first: Predictions, reference: Measured, other: Measured) -> di
 
     def mean(name: str, of: tuple[str, ...]) -> dict[str, Any]:
         columns = [space.index(one) for one in of]
-        told = mean_of(gains[name][columns], drawn[name][:, columns], freedom[columns], difference_interval)
+        told = mean_over_findings(gains[name][columns], drawn[name][:, columns], freedom[columns], difference_interval)
         if told["value"] is not None:
             told |= {
                 which: float(np.nanmean(of[name][columns])) for which, of in (("reference", before), ("run", after))
@@ -159,7 +159,9 @@ def _differences(first: Predictions, reference: Measured, other: Measured) -> di
             if np.isnan(value):
                 told[name] = {"value": None, "ci": None, "why": "undefined: no positive or no negative in this split"}
                 continue
-            told[name] = told_of(value, difference_interval(value, drawn[name][:, column], float(freedom[column])))
+            told[name] = with_interval(
+                value, difference_interval(value, drawn[name][:, column], float(freedom[column]))
+            )
             told[name] |= {"reference": float(before[name][column]), "run": float(after[name][column])}
         findings[finding] = told
     return {

@@ -15,8 +15,8 @@ from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.evaluate.evaluation import judge
-from trcgl.evaluate.localization import judge_localization
-from trcgl.evaluate.localize import boxed_pairs, drawn_masks, localize
+from trcgl.evaluate.localization import evaluate_localization
+from trcgl.evaluate.localize import boxed_pairs, localize, phantom_masks
 from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
 from trcgl.evaluate.report import write_report
 from trcgl.metrics.calibrate import calibrated, fit_temperature, fit_thresholds
@@ -229,11 +229,11 @@ def _localization(
         return None
     model = load_model(run_folder / "model", device=best_device())
     settings = recipe.evaluate
-    masks = drawn_masks(dataset, pairs)
+    masks = phantom_masks(dataset, pairs)
     table = localize(model, dataset, pairs, masks=masks, seed=settings.bootstrap_seed)
     with storage.atomic(run_folder / "predictions" / f"{name}.localization.parquet") as aside:
         table.write_parquet(aside)
-    return judge_localization(
+    return evaluate_localization(
         table,
         kinds(model),
         space,

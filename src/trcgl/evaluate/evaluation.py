@@ -114,7 +114,7 @@ def _judge_rows(
     def mean(name: str, of: tuple[str, ...]) -> dict[str, Any]:
         columns = [space.index(one) for one in of]
         values, samples = measured.values(name)[columns], measured.replicates[name][:, columns]
-        told = mean_of(values, samples, measured.freedom[columns], _rule(name))
+        told = mean_over_findings(values, samples, measured.freedom[columns], _rule(name))
         few = sum(findings[one]["few"] and findings[one][name]["value"] is not None for one in of)
         return told | {"few": few}
 
@@ -133,7 +133,7 @@ def _judge_rows(
     }
 
 
-def mean_of(
+def mean_over_findings(
     values: Float[np.ndarray, " findings"],
     samples: Float[np.ndarray, "replicates findings"],
     freedom: Float[np.ndarray, " findings"],
@@ -163,10 +163,10 @@ def mean_of(
         if patients <= 0:
             why = "a finding among them has fewer than two positive patients: no interval"
             return {"value": value, "ci": None, "dropped": 0, "why": why, "findings": int(defined.sum())}
-    return told_of(value, rule(value, samples.mean(axis=1), patients)) | {"findings": int(defined.sum())}
+    return with_interval(value, rule(value, samples.mean(axis=1), patients)) | {"findings": int(defined.sum())}
 
 
-def told_of(value: float, found: Interval) -> dict[str, Any]:
+def with_interval(value: float, found: Interval) -> dict[str, Any]:
     """A value and its interval, as they are stored."""
     told: dict[str, Any] = {"value": value, "ci": list(found.ends) if found.ends else None, "dropped": found.dropped}
     return told | ({"why": found.why} if found.why else {})
@@ -177,7 +177,7 @@ def _one(name: str, measured: Measured, column: int) -> dict[str, Any]:
     if metric.value is None:
         return {"value": None, "ci": None, "why": metric.why}
     samples, freedom = measured.replicates[name][:, column], float(measured.freedom[column])
-    return told_of(metric.value, _rule(name)(metric.value, samples, freedom))
+    return with_interval(metric.value, _rule(name)(metric.value, samples, freedom))
 
 
 def _rule(name: str) -> Callable[..., Interval]:

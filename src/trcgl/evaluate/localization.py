@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 
 from trcgl.core.randomness import generator
 from trcgl.dataset.labels import LabelSpace
-from trcgl.evaluate.evaluation import mean_of
-from trcgl.metrics.bootstrap import CHUNK, draw_patients
+from trcgl.evaluate.evaluation import mean_over_findings
+from trcgl.metrics.bootstrap import CHUNK, resample_patients
 from trcgl.metrics.intervals import FEW, difference_interval, effective_patients
 from trcgl.model.upsample import to_square
 
@@ -128,7 +128,7 @@ def measure_shuffled(
     return told
 
 
-def judge_localization(
+def evaluate_localization(
     table: pl.DataFrame,
     kinds: Sequence[str],
     space: LabelSpace,
@@ -211,7 +211,7 @@ def _resampled(
     parts = []
     for first in range(0, replicates, CHUNK):
         chunk = range(first, min(first + CHUNK, replicates))
-        counts = np.stack([draw_patients(patients, seed, one) for one in chunk]).astype(np.float64)
+        counts = np.stack([resample_patients(patients, seed, one) for one in chunk]).astype(np.float64)
         with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the finding undefined
             parts.append(
                 (counts @ total.reshape(patients, -1)).reshape(len(chunk), findings, -1) / (counts @ mass)[..., None]
@@ -231,12 +231,12 @@ def _told(
         told[kind] = {}
         for metric in METRICS:
             own = columns.index(f"{kind}/{metric}")
-            one = mean_of(means[:, own], samples[..., own], freedom)
+            one = mean_over_findings(means[:, own], samples[..., own], freedom)
             one["against"] = {}
             for null in NULLS:
                 other = columns.index(f"{kind}:random/{metric}" if null == "random" else f"{null}/{metric}")
                 gap = samples[..., own] - samples[..., other]
-                difference = mean_of(means[:, own] - means[:, other], gap, freedom, difference_interval)
+                difference = mean_over_findings(means[:, own] - means[:, other], gap, freedom, difference_interval)
                 one["against"][null] = {
                     "value": float(means[:, other].mean()),
                     "difference": difference["value"],

@@ -27,7 +27,7 @@ from trcgl.model.maps import kinds, maps
 from trcgl.model.tensors import at_size
 from trcgl.model.upsample import to_square
 from trcgl.phantom.boxes import boxes
-from trcgl.phantom.render import draw_masks
+from trcgl.phantom.render import render_masks
 
 BATCH = 32
 
@@ -51,7 +51,7 @@ def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.D
     return pairs.sort("row", "finding") if pairs.height else None
 
 
-def drawn_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, "size size"]] | None:
+def phantom_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, "size size"]] | None:
     """The masks behind the boxes of phantoms, drawn again, as a dataset folder does not keep them.
 
     Args:
@@ -68,7 +68,7 @@ def drawn_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, 
         options = options_of(dataset.folder)
         nowhere = np.zeros((options.size, options.size), bool)
         for image in pairs.partition_by("image_id", maintain_order=True):
-            drawn = draw_masks(specification(image["image_id"][0], options))
+            drawn = render_masks(specification(image["image_id"][0], options))
             for finding, *edges in image.select("finding", "x", "y", "w", "h").iter_rows():
                 mask = drawn.get(finding, nowhere)
                 stored = np.sort(np.array(edges, np.float64).T * options.size, axis=0)
@@ -99,7 +99,7 @@ def localize(
         seed: of the random maps.
 
     Returns:
-        The table that `judge_localization` reads.
+        The table that `evaluate_localization` reads.
 
     Raises:
         DataError: the dataset holds labels only.

@@ -13,7 +13,7 @@ from trcgl.core import storage
 from trcgl.dataset.labels import LabelSpace
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
-from trcgl.generate.solver import draw
+from trcgl.generate.solver import sample
 
 STEPS = 12
 
@@ -34,10 +34,10 @@ class SampleGrid:
         self._sets = [(one,) for one in dict.fromkeys([*([space.normal] if space.normal else []), *chosen])]
         self._normal = space.normal
 
-    def draw(self, generator: Generator, step: int, loggers: Sequence[Any]) -> None:
+    def sample(self, generator: Generator, step: int, loggers: Sequence[Any]) -> None:
         """Draw the grid after `step` optimizer steps, into the folder and TensorBoard."""
         asked = [prompt(one, self._normal) for one in self._sets for _ in range(self._columns)]
-        images = draw(
+        images = sample(
             generator,
             generator.encode(asked),
             generator.encode_empty(),

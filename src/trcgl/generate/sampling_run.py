@@ -25,7 +25,7 @@ from trcgl.core import storage
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import prompt_of
 from trcgl.generate.prompts import Prompt
-from trcgl.generate.solver import Sampler, draw
+from trcgl.generate.solver import Solver, sample
 from trcgl.model.tensors import at_size
 from trcgl.training.trainer import on_gpu
 
@@ -85,7 +85,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingSettings:
     """How images are drawn.
 
     Args:
@@ -99,7 +99,7 @@ class Drawing:
     side: int
     steps: int
     guided_to: float
-    sampler: Sampler
+    sampler: Solver
     batch_size: int
 
 
@@ -147,8 +147,8 @@ def prepare_network(
         generator.unet.compile()
 
 
-def draw_parts(
-    generator: Generator, plan: pl.DataFrame, parts: Parts, todo: Sequence[int], how: Drawing
+def sample_parts(
+    generator: Generator, plan: pl.DataFrame, parts: Parts, todo: Sequence[int], how: SamplingSettings
 ) -> Iterator[int]:
     """Draw and write the parts `todo`; yields the place in the plan of each image that was drawn.
 
@@ -171,7 +171,7 @@ def draw_parts(
         drawn = []
         for start in range(0, len(seeds), how.batch_size):
             batch = slice(start, start + how.batch_size)
-            images = draw(
+            images = sample(
                 generator,
                 hidden[places[batch]],
                 empty,

@@ -13,7 +13,7 @@ from torch import Tensor
 from trcgl.generate.diffusion import log_snr_of
 from trcgl.generate.pipeline import Generator
 
-Sampler = Literal["dpm++2m", "ddim"]
+Solver = Literal["dpm++2m", "ddim"]
 
 GUIDED_TO = 0.0
 """Log-SNR up to which guidance steers: as much signal as noise."""
@@ -23,7 +23,7 @@ _FIRST_LOG_SNR = -9.5
 """Noise of 115 standard deviations: below it, no step has anything to say."""
 
 
-def draw(
+def sample(
     generator: Generator,
     condition: Float[Tensor, "batch tokens features"],
     empty: Float[Tensor, "one tokens features"],
@@ -32,7 +32,7 @@ def draw(
     steps: int = 20,
     guidance: float | Sequence[float] = 5.0,
     guided_to: float = GUIDED_TO,
-    sampler: Sampler = "dpm++2m",
+    sampler: Solver = "dpm++2m",
 ) -> UInt8[np.ndarray, "batch height width"]:
     """Draw one radiograph per seed.
 
@@ -48,7 +48,7 @@ def draw(
             guidance exaggerates texture (Kynkäänniemi et al. 2024), and the empty prompt is not asked.
         sampler: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
     """
-    latents = sample(generator, condition, empty, starts(generator, seeds), steps, guidance, sampler, guided_to)
+    latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, sampler, guided_to)
     images = generator.from_latents(latents).float()
     gray = images.mean(1).clamp(-1, 1)
     return ((gray + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
@@ -62,14 +62,14 @@ def starts(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "batch c
 
 
 @torch.inference_mode()
-def sample(
+def denoise(
     generator: Generator,
     condition: Float[Tensor, "batch tokens features"],
     empty: Float[Tensor, "one tokens features"],
     noise: Float[Tensor, "batch channels height width"],
     steps: int,
     guidance: float | Sequence[float],
-    sampler: Sampler,
+    sampler: Solver,
     guided_to: float = math.inf,
 ) -> Float[Tensor, "batch channels height width"]:
     """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
@@ -93,7 +93,7 @@ def sample(
     return latents
 
 
-def _scheduler(generator: Generator, sampler: Sampler, steps: int) -> DPMSolverMultistepScheduler | DDIMScheduler:
+def _scheduler(generator: Generator, sampler: Solver, steps: int) -> DPMSolverMultistepScheduler | DDIMScheduler:
     config = generator.scheduler.config
     if sampler == "ddim":
         scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)

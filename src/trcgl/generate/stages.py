@@ -19,9 +19,9 @@ from trcgl.generate.fitting import clip, warmed_up
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
-from trcgl.generate.training_rows import drawn_most, loader, sampler
+from trcgl.generate.training_rows import loader, most_sampled, sampler
 from trcgl.model.tensors import at_size, to_unit
-from trcgl.training.augment import augment, draw_parameters
+from trcgl.training.augment import augment, sample_parameters
 from trcgl.training.batches import SplitRows
 
 LOG_EVERY = 10
@@ -89,7 +89,7 @@ class Stage(lightning.LightningModule):
 
     def train_dataloader(self) -> Any:
         """Batches of training rows."""
-        most = drawn_most(self.generator.space)
+        most = most_sampled(self.generator.space)
         order = sampler(self.rows.labels, most, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
         processes = (self.trainer.global_rank, self.trainer.world_size)
         return loader(self.rows, order, self.steps, self.recipe.fit.batch_size, *processes)
@@ -139,7 +139,7 @@ class Stage(lightning.LightningModule):
         image = to_unit(at_size(batch["image"], self.recipe.image_size))
         if self.recipe.augment != UNCHANGED:
             seed = derive_seed(self.recipe.seed, self.name)
-            parameters = draw_parameters(self.recipe.augment, batch["of"], seed, batch["number"])
+            parameters = sample_parameters(self.recipe.augment, batch["of"], seed, batch["number"])
             image = augment(image, parameters.take(batch["slot"], image.device))
         return image * 2 - 1
 
@@ -195,7 +195,7 @@ class Diffusion(Stage):
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Draw the grid, with averaged weights where they are averaged."""
         if self.grid and self.trainer.is_global_zero:
-            self.grid.draw(self.generator, self.global_step, self.loggers)
+            self.grid.sample(self.generator, self.global_step, self.loggers)
 
     def _hidden(self, batch: dict[str, Any], random: np.random.Generator) -> Float[Tensor, "batch tokens width"]:
         """Encoded prompts, some about a part of the findings, some empty.

@@ -31,8 +31,8 @@ from trcgl.generate.context import PromptKind
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import balancing, guided, plan
-from trcgl.generate.sampling_run import Drawing, Parts, draw_parts, launch, prepare_network, prompts_of
-from trcgl.generate.solver import GUIDED_TO, Sampler
+from trcgl.generate.sampling_run import Parts, SamplingSettings, launch, prepare_network, prompts_of, sample_parts
+from trcgl.generate.solver import GUIDED_TO, Solver
 from trcgl.generate.synthesis_report import describe_synthesis, write_page
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import LoadedModel
@@ -67,7 +67,7 @@ class SynthesizeOptions:
     """Log-SNR up to which guidance steers: what is shown is decided by then. 20 steers to the end."""
     steps: int = 20
     """Denoising steps."""
-    sampler: Sampler = "dpm++2m"
+    sampler: Solver = "dpm++2m"
     """`dpm++2m` (DPM-Solver++, second order) or `ddim`."""
     batch_size: int = 64
     """Images that are drawn at once on each device. Changes nothing in the result but its rounding."""
@@ -169,8 +169,8 @@ def _draw(generator: Generator, wanted: pl.DataFrame, parts: Parts, side: int, o
         prepare_network(generator, fabric.device, options.precision, options.compile)
     if generator.image_size != side and fabric.is_global_zero:
         _say(f"images are drawn at {generator.image_size} pixels and resized to the dataset's {side}")
-    how = Drawing(side, options.steps, options.guided_to, options.sampler, options.batch_size)
-    drawn = draw_parts(generator, wanted, parts, mine, how)
+    how = SamplingSettings(side, options.steps, options.guided_to, options.sampler, options.batch_size)
+    drawn = sample_parts(generator, wanted, parts, mine, how)
     if fabric.is_global_zero:
         several = f", process 1 of {fabric.world_size}" if fabric.world_size > 1 else ""
         images = sum(len(parts.rows(part)) for part in mine)

@@ -34,7 +34,7 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
     return rows
 
 
-def drawn_most(space: LabelSpace) -> list[int]:
+def most_sampled(space: LabelSpace) -> list[int]:
     """Columns of the tail findings and of the normal label.
 
     Where a tail finding is all that an image shows, the same without it is a normal radiograph; what is hardly shown is

@@ -78,7 +78,7 @@ def patient_bootstrap(
     def work(chunk: Sequence[int]) -> np.ndarray:
         counts = np.empty((len(patients), len(chunk)), np.float32)
         for column, replicate in enumerate(chunk):
-            counts[:, column] = draw_patients(len(patients), seed, replicate)
+            counts[:, column] = resample_patients(len(patients), seed, replicate)
         return np.stack([metric(counts) for metric in metrics], axis=2)  # (2, replicates, findings or twice as many)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -89,7 +89,7 @@ def patient_bootstrap(
     return Replicates(*values[..., 0::2], *values[..., 1::2])
 
 
-def draw_patients(patients: int, seed: int, replicate: int) -> Int[np.ndarray, " patients"]:
+def resample_patients(patients: int, seed: int, replicate: int) -> Int[np.ndarray, " patients"]:
     """How often each patient is drawn in one replicate."""
     draws = generator(seed, "bootstrap", replicate).integers(0, patients, patients)
     return np.bincount(draws, minlength=patients)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trcgl.phantom.render import Phantom, PhantomSpec, draw
+from trcgl.phantom.render import Phantom, PhantomSpec, render
 
 WHITE = 255
 
@@ -38,10 +38,10 @@ def lesion(spec: PhantomSpec, finding: str, phantom: Phantom | None = None) -> L
         finding: its name.
         phantom: what `draw` makes of the specification, where it is known already.
     """
-    phantom = phantom or draw(spec)
+    phantom = phantom or render(spec)
     mask = phantom.masks.get(finding)
     if mask is None:
         return None
-    without = draw(flipped(spec, finding)).pixels
+    without = render(flipped(spec, finding)).pixels
     difference = np.abs(phantom.pixels.astype(np.int64) - without.astype(np.int64))
     return Lesion(float(mask.mean()), float(difference[mask].mean()) / WHITE)

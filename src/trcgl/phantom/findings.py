@@ -18,45 +18,45 @@ class Finding:
 
     Args:
         reshape: `(anatomy, rng, extent) -> anatomy` before the chest is drawn.
-        draw: `(chest, rng) -> Change` upon the chest.
+        render: `(chest, rng) -> Change` upon the chest.
         where: `(chest, chest without the finding) -> mask` of a finding that is shape alone.
     """
 
     reshape: Callable[[Anatomy, np.random.Generator, float], Anatomy] | None = None
-    draw: Callable[[Chest, np.random.Generator], Change] | None = None
+    render: Callable[[Chest, np.random.Generator], Change] | None = None
     where: Callable[[Chest, Chest], Bool[np.ndarray, "size size"]] | None = None
 
 
 FINDINGS: dict[str, Finding] = {
     "Normal": Finding(),
     "cardiomegaly": Finding(findings_shape.cardiomegaly, where=findings_shape.where_heart),
-    "Support Devices": Finding(draw=findings_devices.support_devices),
+    "Support Devices": Finding(render=findings_devices.support_devices),
     "aortic elongation": Finding(findings_shape.aortic_elongation, where=findings_shape.where_aorta),
-    "pleural effusion": Finding(draw=findings_pleura.pleural_effusion),
-    "atelectasis": Finding(draw=findings_lung.atelectasis),
-    "interstitial pattern": Finding(draw=findings_lung.interstitial_pattern),
-    "central venous catheter": Finding(draw=findings_devices.central_venous_catheter),
-    "alveolar pattern": Finding(draw=findings_lung.alveolar_pattern),
+    "pleural effusion": Finding(render=findings_pleura.pleural_effusion),
+    "atelectasis": Finding(render=findings_lung.atelectasis),
+    "interstitial pattern": Finding(render=findings_lung.interstitial_pattern),
+    "central venous catheter": Finding(render=findings_devices.central_venous_catheter),
+    "alveolar pattern": Finding(render=findings_lung.alveolar_pattern),
     "Kyphosis": Finding(findings_shape.kyphosis, where=findings_shape.where_bent),
-    "pleural thickening": Finding(draw=findings_pleura.pleural_thickening),
-    "vertebral degenerative changes": Finding(draw=findings_mediastinum.vertebral_degenerative_changes),
-    "fracture": Finding(draw=findings_mediastinum.fracture),
+    "pleural thickening": Finding(render=findings_pleura.pleural_thickening),
+    "vertebral degenerative changes": Finding(render=findings_mediastinum.vertebral_degenerative_changes),
+    "fracture": Finding(render=findings_mediastinum.fracture),
     "vascular hilar enlargement": Finding(findings_shape.vascular_hilar_enlargement, where=findings_shape.where_hila),
-    "Nodule": Finding(draw=findings_lung.nodule),
-    "sternotomy": Finding(draw=findings_devices.sternotomy),
-    "bronchiectasis": Finding(draw=findings_lung.bronchiectasis),
-    "aortic atheromatosis": Finding(draw=findings_mediastinum.aortic_atheromatosis),
+    "Nodule": Finding(render=findings_lung.nodule),
+    "sternotomy": Finding(render=findings_devices.sternotomy),
+    "bronchiectasis": Finding(render=findings_lung.bronchiectasis),
+    "aortic atheromatosis": Finding(render=findings_mediastinum.aortic_atheromatosis),
     "hemidiaphragm elevation": Finding(findings_shape.hemidiaphragm_elevation, where=findings_shape.where_raised),
-    "Hernia": Finding(draw=findings_mediastinum.hernia),
-    "Emphysema": Finding(findings_shape.emphysematous, draw=findings_lung.emphysema),
-    "Mass": Finding(draw=findings_lung.mass),
+    "Hernia": Finding(render=findings_mediastinum.hernia),
+    "Emphysema": Finding(findings_shape.emphysematous, render=findings_lung.emphysema),
+    "Mass": Finding(render=findings_lung.mass),
     "hypoexpansion": Finding(findings_shape.hypoexpansion, where=findings_shape.where_raised),
-    "calcified densities": Finding(draw=findings_lung.calcified_densities),
+    "calcified densities": Finding(render=findings_lung.calcified_densities),
     "hyperinflated lung": Finding(findings_shape.hyperinflated_lung, where=findings_shape.where_lungs),
-    "Pneumothorax": Finding(draw=findings_pleura.pneumothorax),
-    "azygos lobe": Finding(draw=findings_lung.azygos_lobe),
-    "Subcutaneous Emphysema": Finding(draw=findings_pleura.subcutaneous_emphysema),
-    "pneumoperitoneo": Finding(draw=findings_pleura.pneumoperitoneo),
-    "Hydropneumothorax": Finding(draw=findings_pleura.hydropneumothorax),
+    "Pneumothorax": Finding(render=findings_pleura.pneumothorax),
+    "azygos lobe": Finding(render=findings_lung.azygos_lobe),
+    "Subcutaneous Emphysema": Finding(render=findings_pleura.subcutaneous_emphysema),
+    "pneumoperitoneo": Finding(render=findings_pleura.pneumoperitoneo),
+    "Hydropneumothorax": Finding(render=findings_pleura.hydropneumothorax),
 }
 """In PadChest-30's order."""

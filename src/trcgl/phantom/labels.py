@@ -63,7 +63,9 @@ def evaluation(share: Float[np.ndarray, " sets"]) -> Float[np.ndarray, " sets"]:
     return _tilted(share, members, np.full(members.shape[1], FLOOR), at_least=True)
 
 
-def draw_evenly(share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator) -> Int[np.ndarray, " images"]:
+def sample_evenly(
+    share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator
+) -> Int[np.ndarray, " images"]:
     """Label sets of so many images, drawn systematically: each finding is as frequent as it should be, to a few.
 
     Sets lie on a line, those with the same rarest finding side by side, each as long as its share, and every image
@@ -79,14 +81,14 @@ def draw_evenly(share: Float[np.ndarray, " sets"], images: int, rng: np.random.G
     return rng.permutation(chosen)
 
 
-def draw_with_positives(
+def sample_with_positives(
     share: Float[np.ndarray, " sets"], positives: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " images"]:
     """Label sets drawn evenly, as few as give every finding so many positives."""
     members, _ = padchest_label_sets()
     images = int(np.ceil(positives / FLOOR))
     while True:
-        chosen = draw_evenly(share, images, rng)
+        chosen = sample_evenly(share, images, rng)
         if members[chosen].sum(0).min() >= positives:
             return chosen
         images += max(1, images // 100)

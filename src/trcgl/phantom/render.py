@@ -89,7 +89,7 @@ class Phantom:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def draw(spec: PhantomSpec) -> Phantom:
+def render(spec: PhantomSpec) -> Phantom:
     """Draw one phantom; the same specification always gives the same pixels."""
     chest, changes = _findings(spec)
     vessels = pulmonary_vessels(chest, generator(spec.seed, "phantom vessels", spec.patient))
@@ -111,7 +111,7 @@ def draw(spec: PhantomSpec) -> Phantom:
     return Phantom(pixels, {name: change.mask for name, change in changes.items() if change.mask.any()}, facts)
 
 
-def draw_masks(spec: PhantomSpec) -> dict[str, Bool[np.ndarray, "size size"]]:
+def render_masks(spec: PhantomSpec) -> dict[str, Bool[np.ndarray, "size size"]]:
     """The masks of `draw` alone, at about a third of its cost."""
     return {name: change.mask for name, change in _findings(spec)[1].items() if change.mask.any()}
 
@@ -134,8 +134,8 @@ def _findings(spec: PhantomSpec) -> tuple[Chest, dict[str, Change]]:
     changes = {}
     for name in names:
         finding = FINDINGS[name]
-        if finding.draw:
-            changes[name] = finding.draw(chest, generator(spec.seed, "phantom finding", spec.image, name))
+        if finding.render:
+            changes[name] = finding.render(chest, generator(spec.seed, "phantom finding", spec.image, name))
         elif finding.where:
             mask = finding.where(chest, chest_of(steps[name]))
             changes[name] = Change(np.zeros_like(chest.canvas.x), mask)

@@ -37,7 +37,7 @@ def ranked(
     return rows
 
 
-def drawn_maps(grids: Float[np.ndarray, "findings rows columns"], read: ReadFile) -> list[str]:
+def shown_maps(grids: Float[np.ndarray, "findings rows columns"], read: ReadFile) -> list[str]:
     """Each map as a picture in the proportions of the radiograph, as the data URI of a PNG.
 
     Args:

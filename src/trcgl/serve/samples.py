@@ -43,7 +43,7 @@ SAMPLES: dict[str, Sample] = {
 def sample_png(number: str) -> bytes:
     """The PNG file of one of `SAMPLES`, with a text chunk that calls it a phantom."""
     # The drawing program brings half of SciPy with it, and most servers are never asked for a sample.
-    from trcgl.phantom.render import PhantomSpec, draw
+    from trcgl.phantom.render import PhantomSpec, render
 
     sample = SAMPLES[number]
     spec = PhantomSpec(
@@ -58,5 +58,5 @@ def sample_png(number: str) -> bytes:
     )
     told, stream = PngInfo(), io.BytesIO()
     told.add_text("Description", "Phantom drawn by trcgl; no patient.")
-    Image.fromarray(draw(spec).pixels).save(stream, format="PNG", pnginfo=told, optimize=True)
+    Image.fromarray(render(spec).pixels).save(stream, format="PNG", pnginfo=told, optimize=True)
     return stream.getvalue()

@@ -11,7 +11,7 @@ from trcgl.core.html import png_uri
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.imaging.file_process import ReadFile, Shape
 from trcgl.imaging.radiograph import Limits
-from trcgl.serve.answers import drawn_maps, ranked
+from trcgl.serve.answers import ranked, shown_maps
 from trcgl.serve.batching import Batcher, Looked
 from trcgl.serve.body import Uploads
 from trcgl.serve.decoding import DecoderPool
@@ -91,7 +91,7 @@ class Service:
 
     async def _answer(self, read: ReadFile, looked: Looked, digest: str) -> dict[str, Any]:
         about, grids = self.network.about, looked.grids
-        drawn = None if grids is None else await asyncio.to_thread(drawn_maps, grids, read)
+        drawn = None if grids is None else await asyncio.to_thread(shown_maps, grids, read)
         rows, columns = read.original_size
         return {
             "schema": SCHEMA,

@@ -21,7 +21,7 @@ from trcgl.dataset.sources.phantom import Options, options_of, specification
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.imaging.radiograph import fit_square
 from trcgl.phantom.counterfactual import flipped, lesion
-from trcgl.phantom.render import Phantom, draw
+from trcgl.phantom.render import Phantom, render
 from trcgl.study.worker import Job, stop_when_orphaned
 
 FOLDER = "causes"
@@ -62,7 +62,7 @@ def lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str], out: P
     return pl.read_parquet(path)
 
 
-def redraw_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path) -> Path:
+def render_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path) -> Path:
     """Draw the rows again, with a finding if they have it not and without it if they have.
 
     Args:
@@ -88,7 +88,7 @@ def redraw_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path)
 
     def pictures() -> Iterator[np.ndarray]:
         for image in track(rows["image_id"].to_list(), what=f"redrawing phantoms, {partner} flipped"):
-            yield fit_square(draw(flipped(specification(image, options), partner)).pixels, side, fit)[0]
+            yield fit_square(render(flipped(specification(image, options), partner)).pixels, side, fit)[0]
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_images(path, pictures(), rows.height, side)
@@ -110,7 +110,7 @@ class Scoring:
     path: Path
 
 
-def score_redrawn(tasks: Sequence[Scoring], say: Connection) -> None:
+def score_counterfactuals(tasks: Sequence[Scoring], say: Connection) -> None:
     """Score redrawn images with the models of finished runs; for a process of its own."""
     from trcgl.evaluate.evaluate import score_images
     from trcgl.metrics.calibrate import calibrated
@@ -139,7 +139,7 @@ def _lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str]) -> It
 
 def _same(opened: Dataset, row: dict[str, Any], options: Options) -> Phantom:
     """Draw a phantom of the dataset again, and see that it is the one that is stored."""
-    phantom = draw(specification(row["image_id"], options))
+    phantom = render(specification(row["image_id"], options))
     stored = opened.require_images()[row["row"]].astype(np.int64)
     again = fit_square(phantom.pixels, opened.info["image_size"], opened.info["fit"])[0]
     if np.abs(again - stored).max() > ROUNDING:

@@ -7,7 +7,7 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study.training_variants import write_folder
 
 
@@ -28,7 +28,7 @@ def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False
     """
     if (out / "dataset.json").exists():
         return
-    drawn = open_drawn(synthetic, real).dataset
+    drawn = open_synthetic(synthetic, real).dataset
     provenance = pl.read_parquet(synthetic / "provenance.parquet")
     if "source_image_id" not in provenance.columns:
         raise DataError(f"{synthetic}/provenance.parquet has no source_image_id. Draw again.")

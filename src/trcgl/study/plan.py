@@ -14,7 +14,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe, differences, from_json, overridden, to_json
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study.arms import Arm
 
 SCHEMA = "trcgl.study/1"
@@ -114,7 +114,7 @@ def check(plan: Plan) -> Dataset:
     if not any((rows[one] == 1).any() for one in tail):
         raise DataError(f"{plan.dataset}: test has no positive of a tail finding, and a study is about tail mAP.")
     if plan.synthetic:
-        open_drawn(plan.synthetic, opened)
+        open_synthetic(plan.synthetic, opened)
     for arm in plan.arms:
         plan.recipe(arm, 0)
     return opened

@@ -102,9 +102,9 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
         with alone(out):
             duplicate(plan.synthetic, opened, out / COPIES)
     if plan.synthetic and any(arm.drawn == "dcgan" for arm in plan.arms):
-        from trcgl.study.experiments.dcgan import draw_with_dcgan  # only now: others need not wait for torch
+        from trcgl.study.experiments.dcgan import sample_with_dcgan  # only now: others need not wait for torch
 
-        draw_with_dcgan(plan.synthetic, opened, out / DCGAN, plan.base)
+        sample_with_dcgan(plan.synthetic, opened, out / DCGAN, plan.base)
     carry_out(jobs_of(plan, out))
 
     def complete(document: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from trcgl.audit.label_fidelity import foreign
 from trcgl.core import storage
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.store import Dataset, write_images
-from trcgl.dataset.synthetic_rows import KEPT, open_drawn
+from trcgl.dataset.synthetic_rows import KEPT, open_synthetic
 
 if TYPE_CHECKING:
     from trcgl.generate.pipeline import Generator
@@ -61,7 +61,7 @@ def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
     """
     if (out / "dataset.json").exists():
         return
-    drawn = open_drawn(synthetic, real).dataset
+    drawn = open_synthetic(synthetic, real).dataset
     rows = drawn.manifest.join(_provenance(synthetic), on="image_id", how="left", maintain_order="left")
     kept = (pl.col("verdict") == KEPT).sum().over("target")
     taken = rows.filter(pl.int_range(pl.len()).over("target") < kept)
@@ -82,7 +82,7 @@ def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
     Returns:
         How many images have a label set with what they were drawn for nevertheless; see `derange`.
     """
-    drawn = open_drawn(synthetic, real, dose)
+    drawn = open_synthetic(synthetic, real, dose)
     findings, targets = list(real.space.findings), drawn.targets.to_list()
     requested = label_sets(drawn.rows, findings)
     giver = derange(targets, requested)
@@ -108,7 +108,7 @@ def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -
 
     if (out / "dataset.json").exists():
         return
-    opened = open_drawn(copies, real).dataset
+    opened = open_synthetic(copies, real).dataset
     generator.to(best_device())
     back = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
     write_folder(out, opened, f"round trip of {opened.name}", opened.manifest, _provenance(copies), [back])

@@ -13,7 +13,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study import training_variants as material
 from trcgl.study.arms import Arm
 from trcgl.study.choice import FIRST_SEED, Setting, choose
@@ -204,7 +204,7 @@ def _gather(
     absent = {}
     taken: dict[float, list[str]] = {}
     for dose in sorted(doses):
-        rows = open_drawn(synthetic, opened, dose).rows["image_id"].to_list()
+        rows = open_synthetic(synthetic, opened, dose).rows["image_id"].to_list()
         if not rows:
             raise DataError(f"{synthetic}: screening kept no image. Draw more, or with another generator.")
         if same := [one for one, before in taken.items() if before == rows]:
@@ -212,7 +212,7 @@ def _gather(
         else:
             taken[dose] = rows
     for name, folder in prompts.items():
-        _check_prompt(name, open_drawn(folder, opened).dataset)
+        _check_prompt(name, open_synthetic(folder, opened).dataset)
     absent |= {one: f"no folder was given (--{one.replace('_', '-')})" for one in PROMPTS if one not in prompts}
     if base.train.sampler == "class_balanced":
         absent["balanced"] = "the base recipe samples so already"
@@ -247,7 +247,8 @@ def _make(there: Material, opened: Dataset, out: Path, generator: Path | None) -
 def _without_twin(there: Material, opened: Dataset, chosen: Setting, unscreened: Path) -> Material:
     """`unscreened` is left out where it would show the images of `drawn` again."""
     kept, first = (
-        open_drawn(folder, opened, chosen.dose).rows["image_id"].to_list() for folder in (there.synthetic, unscreened)
+        open_synthetic(folder, opened, chosen.dose).rows["image_id"].to_list()
+        for folder in (there.synthetic, unscreened)
     )
     why = {"unscreened": "screening rejected none of these images"} if kept == first else {}
     return replace(there, absent={**there.absent, **why})

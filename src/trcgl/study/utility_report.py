@@ -8,7 +8,7 @@ import polars as pl
 
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_drawn
+from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic
 from trcgl.study.results import adjusted, diverged
 
 HEAD_LOSS = 0.01
@@ -34,7 +34,7 @@ def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> Amounts:
     told = pl.read_parquet(synthetic / "provenance.parquet", columns=["target", "verdict"])
     drawn = dict(told.group_by("target").len().iter_rows())
     kept = dict(told.filter(pl.col("verdict") == KEPT).group_by("target").len().iter_rows())
-    used = {dose: dict(open_drawn(synthetic, real, dose).targets.value_counts().iter_rows()) for dose in doses}
+    used = {dose: dict(open_synthetic(synthetic, real, dose).targets.value_counts().iter_rows()) for dose in doses}
     train = taking_part(real.manifest.filter(pl.col("split") == "train"))
     test = taking_part(real.manifest.filter(pl.col("split") == "test"))
     aimed = [one for one in drawn if one not in balancing(real.space)] or list(drawn)

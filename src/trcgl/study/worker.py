@@ -118,7 +118,7 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
     import torch
 
     from trcgl.model.trcgl_net import build_network
-    from trcgl.training.train import check, drawn_rows
+    from trcgl.training.train import check, synthetic_rows
 
     for job in jobs:
         opened = open_dataset(job.dataset)
@@ -127,7 +127,7 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
         try:
             check(job.recipe)
             if job.synthetic:
-                drawn_rows(job.synthetic, opened, job.recipe)
+                synthetic_rows(job.synthetic, opened, job.recipe)
             network = build_network(job.recipe.model, findings, torch.eye(findings), load_weights=False).eval()
             with torch.no_grad():
                 network(torch.zeros(2, 1, side, side))

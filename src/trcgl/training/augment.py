@@ -54,7 +54,7 @@ class AugmentParameters:
         return AugmentParameters(**values)
 
 
-def draw_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) -> AugmentParameters:
+def sample_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) -> AugmentParameters:
     """Parameters for the `size` images of batch `number` of a run; every draw is made whether it is used or not."""
     draw = generator(seed, "augment", number)
     around = {name: draw.uniform(-1, 1, size) for name in ("angle", "x", "y", "scale", "brightness", "contrast")}
@@ -119,7 +119,7 @@ def mixup(
     return image, label
 
 
-def draw_shares(alpha: float, size: int, seed: int, number: int) -> Float[Tensor, " batch"]:
+def sample_shares(alpha: float, size: int, seed: int, number: int) -> Float[Tensor, " batch"]:
     """Shares of `mixup` from Beta(alpha, alpha) for the `size` images of batch `number` of a run."""
     draw = generator(seed, "mixup", number)
     return torch.from_numpy(draw.beta(alpha, alpha, size).astype(np.float32))

@@ -18,10 +18,10 @@ from trcgl.core.recipe import Recipe
 from trcgl.dataset.manifest import label_array
 from trcgl.dataset.patient_halves import half
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import Drawn
+from trcgl.dataset.synthetic_rows import SyntheticRows
 from trcgl.model.tensors import at_size, to_unit
-from trcgl.training.augment import augment, draw_parameters, draw_shares, mixup
-from trcgl.training.sampling import Sampler, sampler, with_drawn
+from trcgl.training.augment import augment, mixup, sample_parameters, sample_shares
+from trcgl.training.sampling import Sampler, sampler, with_synthetic
 
 
 class Part(NamedTuple):
@@ -77,7 +77,7 @@ class SplitRows(data.Dataset[dict[str, Any]]):
         return {**self.__dict__, "_images": None}
 
 
-class RealAndDrawn(data.Dataset[dict[str, Any]]):
+class RealAndSynthetic(data.Dataset[dict[str, Any]]):
     """Real rows, and drawn ones numbered after them."""
 
     def __init__(self, real: SplitRows, drawn: SplitRows) -> None:
@@ -128,7 +128,7 @@ class Batches:
 class Loader:
     """The parts of an epoch as tensors, from any number of workers."""
 
-    def __init__(self, rows: SplitRows | RealAndDrawn, batches: Batches, workers: int) -> None:
+    def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
         self._dataset, self._batches, self._workers = rows, batches, workers
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ class ResumableLoader(Loader):
     counted when they are handed out: workers read ahead.
     """
 
-    def __init__(self, rows: SplitRows | RealAndDrawn, batches: Batches, workers: int) -> None:
+    def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
         super().__init__(rows, batches, workers)
         self._used = 0
 
@@ -197,7 +197,7 @@ class RadiographData(lightning.LightningDataModule):
         DataError: the dataset has no images, or one of the two splits is empty.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, drawn: Drawn | None = None) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, drawn: SyntheticRows | None = None) -> None:
         super().__init__()
         dataset.require_images()
         self.recipe = recipe
@@ -212,15 +212,15 @@ class RadiographData(lightning.LightningDataModule):
         return -(-len(self.train_rows) // self.recipe.train.batch_size)
 
     @property
-    def shown(self) -> SplitRows | RealAndDrawn:
+    def shown(self) -> SplitRows | RealAndSynthetic:
         """What a batch of training takes its rows from."""
-        return RealAndDrawn(self.train_rows, self._drawn) if self._drawn else self.train_rows
+        return RealAndSynthetic(self.train_rows, self._drawn) if self._drawn else self.train_rows
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches in the order of the sampler."""
         order = sampler(self.recipe.train, self.train_rows.labels, self.recipe.seed)
         if self._drawn:
-            order = with_drawn(self.recipe, order, len(self._drawn))
+            order = with_synthetic(self.recipe, order, len(self._drawn))
         return ResumableLoader(self.shown, self._batches(self.train_rows, order), self.recipe.train.workers)
 
     def val_dataloader(self) -> Loader:
@@ -233,10 +233,10 @@ class RadiographData(lightning.LightningDataModule):
         """Resize, and augment for training, on the device and in float32 whatever the precision of the network."""
         image = to_unit(at_size(batch["image"], self.recipe.model.image_size))
         if self.trainer and self.trainer.training:
-            parameters = draw_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
+            parameters = sample_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
             image = augment(image, parameters.take(batch["slot"], image.device))
             if alpha := self.recipe.augment.mixup:
-                shares = draw_shares(alpha, batch["of"], self.recipe.seed, batch["number"])[batch["slot"].cpu()]
+                shares = sample_shares(alpha, batch["of"], self.recipe.seed, batch["number"])[batch["slot"].cpu()]
                 image, label = mixup(image, batch["label"], other_of_pair(batch["real"]), shares.to(image.device))
                 return {**batch, "image": image, "label": label}
         return {**batch, "image": image}

@@ -73,7 +73,7 @@ def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], see
     return lambda epoch: makers[recipe.sampler if epoch < first else "class_balanced"](epoch)
 
 
-def with_drawn(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
+def with_synthetic(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
     """The sampler of a run with drawn rows, which are numbered after the real ones.
 
     `mix`: after the warm-up, drawn rows take the places of real ones, in proportion to their number: K drawn rows
@@ -93,7 +93,7 @@ def with_drawn(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
         if recipe.synthetic.schedule == "pretrain":
             pretraining = epoch < pretraining_epochs(recipe)
             return places + _over_and_over(drawn, places, draw) if pretraining else order
-        if epoch < drawn_from(recipe):
+        if epoch < synthetic_from(recipe):
             return order
         # By pairs of a batch, so that mixup finds two images of a kind; at random rounded, so that the mean is exact.
         batch, pair = np.divmod(np.arange(places), recipe.train.batch_size)
@@ -107,7 +107,7 @@ def with_drawn(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
     return shown
 
 
-def drawn_from(recipe: Recipe) -> int:
+def synthetic_from(recipe: Recipe) -> int:
     """The first epoch of `mix` that shows drawn rows, counted from 0."""
     warmup = recipe.synthetic.warmup
     return recipe.train.head_warmup_epochs if warmup is None else warmup

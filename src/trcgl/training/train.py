@@ -21,7 +21,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import Drawn, open_drawn
+from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
@@ -66,7 +66,7 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
     check(recipe)
     dataset, out = Path(dataset), Path(out)
     opened = open_dataset(dataset)
-    drawn = drawn_rows(synthetic, opened, recipe) if synthetic else None
+    drawn = synthetic_rows(synthetic, opened, recipe) if synthetic else None
     info = _claim(dataset, recipe, out, drawn)
     if "finished" in info:
         _say(_finished(out, info))
@@ -126,7 +126,7 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"{path} is {value}; it must be {wanted}.")
 
 
-def drawn_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
+def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> SyntheticRows:
     """The drawn rows of a run.
 
     Raises:
@@ -144,10 +144,10 @@ def drawn_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Drawn:
             f"train.retrain_epochs is {recipe.train.retrain_epochs}, which leaves no epoch of real images after the "
             f"{pretraining_epochs(recipe)} of synthetic.pretrain_share. Choose fewer of either."
         )
-    return open_drawn(synthetic, opened, recipe.synthetic.dose)
+    return open_synthetic(synthetic, opened, recipe.synthetic.dose)
 
 
-def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: Drawn | None) -> dict[str, Any]:
+def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: SyntheticRows | None) -> dict[str, Any]:
     """`run.json`, written by the first process when the run starts."""
 
     def explain(stored: str) -> str:
@@ -179,7 +179,7 @@ def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: Drawn | None) -> dic
     return stored
 
 
-def _about(drawn: Drawn | None, out: Path) -> dict[str, Any] | None:
+def _about(drawn: SyntheticRows | None, out: Path) -> dict[str, Any] | None:
     if drawn is None:
         return None
     folder = os.path.relpath(drawn.dataset.folder.resolve(), out.resolve())
@@ -187,7 +187,7 @@ def _about(drawn: Drawn | None, out: Path) -> dict[str, Any] | None:
 
 
 def _fit(
-    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, drawn: Drawn | None
+    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, drawn: SyntheticRows | None
 ) -> dict[str, Any]:
     shown = drawn if drawn and drawn.rows.height and recipe.synthetic.weight else None
     data = RadiographData(opened, recipe, shown)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from tests.dataset.source_fixtures import Case
-from trcgl.dataset.sources.phantom import Options, read, redraw, specification
+from trcgl.dataset.sources.phantom import Options, read, render_again, specification
 from trcgl.phantom.boxes import boxes
 
 OPTIONS = Options(train_images=30, positives_per_finding=1, size=32)
@@ -14,7 +14,7 @@ def build(folder: Path) -> Case:
     return Case(
         root=None,
         present={image: set(specification(image, OPTIONS).findings) for image in images},
-        boxes=sum(len(boxes(mask)) for image in images for mask in redraw(image, OPTIONS).masks.values()),
+        boxes=sum(len(boxes(mask)) for image in images for mask in render_again(image, OPTIONS).masks.values()),
         official={image: image.split("-")[2] for image in images},
         options=OPTIONS,
     )

@@ -15,7 +15,7 @@ from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
 from trcgl.metrics.metrics import auroc, average_precision
 from trcgl.phantom.counterfactual import flipped, lesion
-from trcgl.phantom.render import PhantomSpec, draw
+from trcgl.phantom.render import PhantomSpec, render
 from trcgl.study.ablation import ablation
 from trcgl.study.counterfactual_phantoms import lesions
 from trcgl.study.experiments.causes import causes, questions
@@ -216,7 +216,7 @@ def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
     assert [one.kinds for one in asked[1:]] == [("area", "contrast")] * 2 + [("partner", "redrawn")]
 
 
-def told_of(opened, recipe, out):
+def with_interval(opened, recipe, out):
     """The part of the table that two seeds of full and plain lead to, with scores drawn at random."""
     base = comparable(recipe)
     arms, contrasts = ablation(base, drawn=False)
@@ -234,7 +234,7 @@ def told_of(opened, recipe, out):
 
 
 def test_a_dataset_without_boxes_gives_the_reason(dataset, recipe, tmp_path):
-    told = told_of(open_dataset(dataset), recipe, tmp_path)
+    told = with_interval(open_dataset(dataset), recipe, tmp_path)
     reason = told["kinds"]["area"]["left_out"]["Hernia"]
     assert reason == "the dataset has no boxes, so that the size of lesions is not known"
     assert told["kinds"]["area"]["positives"] == {} and not [key for key in told["arms"]["full"] if "area" in key]
@@ -246,7 +246,7 @@ def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recip
     ill = opened.split("test").filter(pl.col("Hernia") == 1)["image_id"]
     side = np.linspace(0.1, 0.9, len(ill))
     boxes = pl.DataFrame({"image_id": ill, "finding": "Hernia", "x": 0.0, "y": 0.0, "w": side, "h": side})
-    told = told_of(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
+    told = with_interval(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
     third = len(ill) // 3
     assert told["kinds"]["area"]["positives"]["Hernia"] == {"small": third, "middle": third, "large": third}
     gap = next(one for one in told["contrasts"] if one["key"] == "area/gap/AP")
@@ -273,7 +273,7 @@ def test_boxes_give_the_area_where_there_are_some():
 def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
     spec = PhantomSpec(findings=("Mass", "Pneumothorax"), size=64)
     shown = lesion(spec, "Mass")
-    assert shown.area == draw(spec).masks["Mass"].mean()
+    assert shown.area == render(spec).masks["Mass"].mean()
     faint = lesion(dataclasses.replace(spec, difficulty=3.0), "Mass")
     assert 0 < faint.contrast < shown.contrast < 1
     assert lesion(spec, "cardiomegaly") is None

@@ -13,10 +13,10 @@ from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core import storage
 from trcgl.core.errors import DataError, Interrupted
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate.training_rows import training_rows
 from trcgl.study.experiments import dcgan as module
-from trcgl.study.experiments.dcgan import Dcgan, DcganSettings, draw_with_dcgan
+from trcgl.study.experiments.dcgan import Dcgan, DcganSettings, sample_with_dcgan
 from trcgl.study.experiments.dcgan_networks import DcganDiscriminator, DcganGenerator, drawn_side
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
@@ -34,7 +34,7 @@ def folders(tmp_path):
 
 
 def drawn_into(folder, real, synthetic, base=BASE, settings=TINY):
-    draw_with_dcgan(synthetic, real, folder, base, settings)
+    sample_with_dcgan(synthetic, real, folder, base, settings)
     return np.load(folder / "images.npy")
 
 
@@ -56,14 +56,14 @@ def test_another_side_is_drawn_at_the_next_smaller_one(side, drawn):
 def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, tmp_path):
     real, synthetic = folders
     images = drawn_into(tmp_path / "dcgan", real, synthetic)
-    before, after = open_drawn(synthetic, real), open_drawn(tmp_path / "dcgan", real)
+    before, after = open_synthetic(synthetic, real), open_synthetic(tmp_path / "dcgan", real)
     assert after.rows.equals(before.rows) and after.targets.equals(before.targets)
     told = [pl.read_parquet(folder / "provenance.parquet") for folder in (synthetic, tmp_path / "dcgan")]
     assert told[0].equals(told[1]) and after.dataset.manifest.equals(before.dataset.manifest)
     assert images.shape == before.dataset.images.shape and images.dtype == np.uint8
     assert len(np.unique(images, axis=0)) == len(images)
     for dose in (0.0, 0.3):
-        both = [open_drawn(folder, real, dose).rows["image_id"] for folder in (synthetic, tmp_path / "dcgan")]
+        both = [open_synthetic(folder, real, dose).rows["image_id"] for folder in (synthetic, tmp_path / "dcgan")]
         assert both[0].equals(both[1])
 
 
@@ -81,8 +81,8 @@ def test_the_same_seed_draws_the_same_and_another_does_not(folders, tmp_path):
 def test_an_image_does_not_depend_on_those_beside_it(folders):
     network = Dcgan(training_rows(folders[0]), 32, TINY, seed=0).eval()
     labels = np.eye(4, dtype=np.float32)
-    together = network.draw(labels, list("abcd"))
-    alone = np.concatenate([network.draw(labels[[place]], ["abcd"[place]]) for place in range(4)])
+    together = network.sample(labels, list("abcd"))
+    alone = np.concatenate([network.sample(labels[[place]], ["abcd"[place]]) for place in range(4)])
     assert np.abs(together.astype(int) - alone).max() <= 1
 
 
@@ -114,7 +114,7 @@ def test_a_finding_that_is_asked_for_is_drawn(tmp_path):
     settings = DcganSettings(width=8, noise=8, steps=300, batch_size=16, rate=1e-3)
     network = module.train_dcgan(rows, 32, settings, BASE, tmp_path / "training")
     labels = np.repeat(np.eye(4, dtype=np.float32)[:3], 8, axis=0)
-    drawn = network.draw(labels, [str(one) for one in range(len(labels))]).reshape(3, 8, 32, 32)
+    drawn = network.sample(labels, [str(one) for one in range(len(labels))]).reshape(3, 8, 32, 32)
     bars = np.stack([drawn[:, :, 4 + 8 * place : 10 + 8 * place, 6:26].mean((1, 2, 3)) for place in range(3)], axis=1)
     assert np.diag(bars).mean() > bars[~np.eye(3, dtype=bool)].mean() + 20
 

@@ -25,7 +25,7 @@ from trcgl.dataset.sources.padchest_findings import SPACE as PADCHEST30
 from trcgl.phantom import labels, patients
 from trcgl.phantom.boxes import boxes
 from trcgl.phantom.findings import FINDINGS
-from trcgl.phantom.render import Phantom, PhantomSpec, draw, draw_masks
+from trcgl.phantom.render import Phantom, PhantomSpec, render, render_masks
 
 SPACE = replace(PADCHEST30, name="phantom", raw={name: (name,) for name in PADCHEST30.findings})
 """The findings and groups of PadChest-30."""
@@ -84,7 +84,7 @@ def read(root: Path | None = None, options: Options | None = None) -> SourceTabl
     )
 
 
-def redraw(image_id: str, options: Options | None = None) -> Phantom:
+def render_again(image_id: str, options: Options | None = None) -> Phantom:
     """Draw the phantom of a manifest row again, with the masks and facts that the dataset folder does not keep.
 
     Args:
@@ -97,7 +97,7 @@ def redraw(image_id: str, options: Options | None = None) -> Phantom:
     specs = _specs(options or Options())
     if image_id not in specs:
         raise DataError(f"{image_id}: no phantom of these options; take them from the dataset with `options_of`.")
-    return draw(specs[image_id])
+    return render(specs[image_id])
 
 
 def specification(image_id: str, options: Options | None = None) -> PhantomSpec:
@@ -136,10 +136,10 @@ def _rows(options: Options) -> pl.DataFrame:
     for split in SPLITS:
         rng = generator(options.seed, "phantom labels", split)
         if split == "train":
-            chosen = labels.draw_evenly(share, options.train_images, rng)
+            chosen = labels.sample_evenly(share, options.train_images, rng)
             weight = np.ones(len(chosen))
         else:
-            chosen = labels.draw_with_positives(spread, options.positives_per_finding, rng)
+            chosen = labels.sample_with_positives(spread, options.positives_per_finding, rng)
             weight = share[chosen] / spread[chosen]
             weight = weight / weight.mean()
         patient = patients.group_into_patients(chosen, rng)
@@ -182,14 +182,14 @@ def _specs(options: Options) -> dict[str, PhantomSpec]:
 
 
 def _load(options: Options, row: int) -> UInt8[np.ndarray, "height width"]:
-    return draw(list(_specs(options).values())[row]).pixels
+    return render(list(_specs(options).values())[row]).pixels
 
 
 def _boxes(specs: dict[str, PhantomSpec]) -> pl.DataFrame:
     rows = [
         (image_id, finding, *map(float, box))
         for image_id, spec in track(specs.items(), total=len(specs), what="boxing findings")
-        for finding, mask in draw_masks(spec).items()
+        for finding, mask in render_masks(spec).items()
         for box in boxes(mask)
     ]
     schema = {"image_id": pl.String, "finding": pl.String, **dict.fromkeys("xywh", pl.Float64)}

@@ -23,7 +23,7 @@ from trcgl.dataset.store import Dataset
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import LEVEL
 from trcgl.study.ablation import IN_WORDS, MODULES
-from trcgl.study.counterfactual_phantoms import Scoring, lesions, redraw_flipped, score_redrawn
+from trcgl.study.counterfactual_phantoms import Scoring, lesions, render_flipped, score_counterfactuals
 from trcgl.study.experiments.strata import (
     PARTS,
     Measured,
@@ -125,11 +125,11 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
     freedom = {name: _freedom(of) for name, of in told.items()}
     document["arms"] = {name: _arm(told[name], runs[name], freedom[name]) for name in names}
     document["contrasts"] = [
-        {"arm": q.contrast.arm, "against": q.contrast.against, "what": q.contrast.what, "key": key, **told_of}
+        {"arm": q.contrast.arm, "against": q.contrast.against, "what": q.contrast.what, "key": key, **with_interval}
         for q in asked
         for key in dict.fromkeys(key for of in freedom.values() for key in of)
         if key.split("/")[0] in q.kinds
-        for told_of in [_difference(runs, freedom, q.contrast, key)]
+        for with_interval in [_difference(runs, freedom, q.contrast, key)]
     ]
     return document
 
@@ -211,7 +211,7 @@ def _material(plan: Plan, opened: Dataset, out: Path) -> Material:
     for one in partners.values():
         if isinstance(one, Partner) and one.finding not in flipped:
             try:
-                flipped[one.finding] = redraw_flipped(opened, rows, one.finding, out)
+                flipped[one.finding] = render_flipped(opened, rows, one.finding, out)
             except DataError as error:
                 flipped[one.finding] = str(error)
     return Material(lesion, partners, flipped)
@@ -232,7 +232,7 @@ def _score(todo: Sequence[Job], material: Material, opened: Dataset) -> None:
         if isinstance(images, Path) and not _scores(job, partner, opened).exists()
     ]
     if tasks:
-        apart(score_redrawn, tasks, "scoring redrawn phantoms")
+        apart(score_counterfactuals, tasks, "scoring redrawn phantoms")
 
 
 def _measure(job: Job, material: Material, opened: Dataset) -> None:

@@ -21,7 +21,7 @@ from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.randomness import derive_seed, generator
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import open_drawn
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.training_rows import loader, training_rows
 from trcgl.model.tensors import at_size, to_unit
@@ -136,7 +136,7 @@ class Dcgan(lightning.LightningModule):
                 logger.log_metrics({"generator": float(loss), "discriminator": float(against)}, step=self.global_step)
 
     @torch.no_grad()
-    def draw(
+    def sample(
         self, labels: Float[np.ndarray, "count findings"], names: list[str]
     ) -> UInt8[np.ndarray, "count side side"]:
         """Images of some label sets; one depends on its name and labels, not on those beside it."""
@@ -146,7 +146,7 @@ class Dcgan(lightning.LightningModule):
         return ((drawn[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
-def draw_with_dcgan(
+def sample_with_dcgan(
     synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: DcganSettings | None = None
 ) -> None:
     """Write a synthetic folder in which each drawn image is replaced by one that a DCGAN draws of the same label set.
@@ -176,7 +176,7 @@ def draw_with_dcgan(
 
 
 def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: DcganSettings) -> None:
-    drawn = open_drawn(synthetic, real).dataset
+    drawn = open_synthetic(synthetic, real).dataset
     side = real.require_images().shape[1]
     if side < SMALLEST:
         raise DataError(f"{real.folder}: images have {side} pixels; a DCGAN draws {SMALLEST} or more. Leave it out.")
@@ -187,7 +187,7 @@ def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: Dcg
     def parts() -> Iterator[UInt8[np.ndarray, "count side side"]]:
         for start in range(0, len(labels), _PART):
             part = slice(start, start + _PART)
-            yield at_size(torch.from_numpy(dcgan.draw(labels[part], names[part])), side).numpy()
+            yield at_size(torch.from_numpy(dcgan.sample(labels[part], names[part])), side).numpy()
 
     provenance = pl.read_parquet(synthetic / "provenance.parquet")
     about = {**drawn.info, "dcgan": {**asdict(settings), "seed": base.seed, "side": dcgan.side}}

@@ -15,7 +15,7 @@ from scipy.special import logit
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.labels import LabelSpace
 from trcgl.metrics import metrics
-from trcgl.metrics.bootstrap import draw_patients, patient_bootstrap
+from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, freedom_of_mean
 
 FEWEST = 5
@@ -317,7 +317,7 @@ def _shift_draws(
     shift: Shift, owner: Int[np.ndarray, " rows"], replicates: int, seed: int
 ) -> Float[np.ndarray, " replicates"]:
     patients = int(owner.max()) + 1
-    return np.array([_means(shift, draw_patients(patients, seed, one)[owner]) for one in range(replicates)])
+    return np.array([_means(shift, resample_patients(patients, seed, one)[owner]) for one in range(replicates)])
 
 
 def _means(shift: Shift, times: np.ndarray) -> float:
