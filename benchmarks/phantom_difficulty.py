@@ -67,7 +67,7 @@ def network(dataset: Dataset, out: Path) -> dict[str, float]:
     from trcgl.evaluate.evaluate import evaluate_run
     from trcgl.training.train import train
 
-    plain = {"model.head": "linear", "loss.name": "bce", "train.sampler": "repeat_factor"}
+    plain = {"model.head": "linear", "loss.name": "bce", "train.row_sampling": "repeat_factor"}
     recipe = overridden(RECIPES["phantom"](), plain)
     started = time.perf_counter()
     train(dataset.folder, recipe, out)

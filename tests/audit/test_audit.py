@@ -165,7 +165,7 @@ def test_drawing_that_was_interrupted_goes_on(small, told, tmp_path, monkeypatch
         drawn.extend(seeds)
         return draw(generator, condition, empty, seeds, **how)
 
-    monkeypatch.setattr(drawing, "draw", counted)
+    monkeypatch.setattr(drawing, "sample", counted)
     again = audit(small.synthetic, small.dataset, small.auditor, out=out, options=OPTIONS)
     taken = pl.read_parquet(small.synthetic / "provenance.parquet").filter(pl.col("target") == "Normal").height
     assert len(drawn) == 12 - min(12, taken)

@@ -33,7 +33,7 @@ HOW = {
     "side": SIDE,
     "steps": OPTIONS.steps,
     "guided_to": OPTIONS.guided_to,
-    "sampler": "dpm++2m",
+    "solver": "dpm++2m",
     "batch_size": 8,
     "precision": "32-true",
     "device": torch.device("cpu"),
@@ -59,7 +59,7 @@ def drawn(monkeypatch):
         seeds.extend(wanted)
         return draw(generator, condition, empty, wanted, **how)
 
-    monkeypatch.setattr(drawing, "draw", counted)
+    monkeypatch.setattr(drawing, "sample", counted)
     return seeds
 
 
@@ -73,7 +73,7 @@ def store_of(small, folder, **changed):
     told = {
         "generator": read_json(small.generator / "generator.json")["digest"],
         "steps": OPTIONS.steps,
-        "sampler": OPTIONS.sampler,
+        "solver": OPTIONS.solver,
         "drawn_in": OPTIONS.precision,
         "precision": OPTIONS.precision,
     }
@@ -153,7 +153,7 @@ def test_what_is_taken_over_is_what_would_have_been_drawn(small, tmp_path):
     assert difference.max() <= 1  # the rounding of another batch
 
 
-@pytest.mark.parametrize("changed", [{"generator": "x"}, {"steps": 3}, {"sampler": "ddim"}, {"precision": "bf16"}])
+@pytest.mark.parametrize("changed", [{"generator": "x"}, {"steps": 3}, {"solver": "ddim"}, {"precision": "bf16"}])
 def test_images_that_were_drawn_otherwise_are_not_taken_over(small, tmp_path, changed):
     assert store_of(small, tmp_path, **changed).drawn.height == 0
 
@@ -188,7 +188,7 @@ def test_a_finished_sheet_is_not_drawn_again_and_an_interrupted_one_continues(sm
         return counted(generator, condition, empty, wanted, **how)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(drawing, "draw", stops)
+        patch.setattr(drawing, "sample", stops)
         sample_sheets(load(small.generator), sheets, store, **HOW)
     assert not store.path(sheets[1]).exists()
     sample_sheets(load(small.generator), sheets, store, **HOW)

@@ -19,7 +19,7 @@ def test_what_is_stored_is_what_is_read():
     [
         ("epochs", "five", r"train\.epochs: 'five' is not int"),
         ("epochs", True, r"train\.epochs: True is not int"),
-        ("sampler", "random", r"train\.sampler: 'random' is not"),
+        ("row_sampling", "random", r"train\.row_sampling: 'random' is not"),
         ("epoch", 5, r"unknown: train\.epoch"),
     ],
 )

@@ -63,7 +63,7 @@ def drawn(monkeypatch):
         seeds.extend(wanted)
         return draw(generator, condition, empty, wanted, **how)
 
-    monkeypatch.setattr(drawing, "draw", counted)
+    monkeypatch.setattr(drawing, "sample", counted)
     return seeds
 
 
@@ -216,11 +216,11 @@ def test_what_was_drawn_before_an_interruption_is_not_drawn_again(
             raise stop
         return counted(*arguments, **how)
 
-    monkeypatch.setattr(drawing, "draw", stopping)
+    monkeypatch.setattr(drawing, "sample", stopping)
     with pytest.raises(stop):
         synthesize(*inputs, tmp_path / "drawn", OPTIONS)
     assert len(list((tmp_path / "drawn" / "parts").glob("*"))) == whole_parts
-    monkeypatch.setattr(drawing, "draw", counted)
+    monkeypatch.setattr(drawing, "sample", counted)
     del drawn[:]
     synthesize(*inputs, tmp_path / "drawn", OPTIONS)
     assert len(drawn) == len(set(drawn)) == IMAGES - 4 * whole_parts

@@ -98,7 +98,11 @@ def test_the_paper_is_built_as_published():
     assert recipe.loss.name == "published_margin"
     assert (recipe.train.backbone_lr, recipe.train.head_lr, recipe.train.ema) == (1.5e-5, 1.5e-4, 0.9999)
     assert (recipe.train.head_warmup_epochs, recipe.train.epochs) == (10, 60)
-    assert (recipe.train.sampler, recipe.train.repeat_threshold, recipe.train.repeat_cap) == ("repeat_factor", 0.01, 10)
+    assert (recipe.train.row_sampling, recipe.train.repeat_threshold, recipe.train.repeat_cap) == (
+        "repeat_factor",
+        0.01,
+        10,
+    )
 
 
 def test_the_paper_learns_for_a_step_with_a_small_backbone():

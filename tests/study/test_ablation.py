@@ -16,7 +16,7 @@ from trcgl.study.arms import PLAIN
 FULL = Recipe(
     model=ModelRecipe(head="trcgl", graph_threshold=0.3),
     loss=LossRecipe(name="asl"),
-    train=TrainRecipe(sampler="repeat_factor"),
+    train=TrainRecipe(row_sampling="repeat_factor"),
 )
 
 
@@ -31,7 +31,7 @@ def test_the_ladder_adds_one_part_after_the_other():
     assert list(made)[: len(rungs)] == rungs
     assert made["full"] == (FULL, "drawn") and made["up_to_reweighting"] == (FULL, "")
     plain = made["plain"][0]
-    assert (plain.loss.name, plain.train.sampler, plain.model.switched_off) == ("bce", "natural", MODULES)
+    assert (plain.loss.name, plain.train.row_sampling, plain.model.switched_off) == ("bce", "natural", MODULES)
     assert made["up_to_attention"][0].model.switched_off == ("graph", "reweighting")
 
 
@@ -39,7 +39,7 @@ def test_no_rung_is_the_rung_below_again():
     """A module that does not reach the logits on its rung would add nothing but another seed."""
     gates = dict.fromkeys(("model.reweighting_gate", "model.attention_gate", "model.graph_gate"), 0.5)
     small = {"model.backbone": "resnet10t", "model.weights": "none", "model.image_size": 32}
-    base = overridden(FULL, {**gates, **small, "loss.name": "bce", "train.sampler": "natural"})
+    base = overridden(FULL, {**gates, **small, "loss.name": "bce", "train.row_sampling": "natural"})
     image, said = torch.rand(2, 1, 32, 32), []
     for arm in ablation(base, drawn=False)[0][: 1 + len(MODULES)]:
         torch.manual_seed(0)
@@ -61,7 +61,7 @@ def test_each_part_is_left_out_in_turn_and_nothing_is_trained_twice():
 
 
 def test_what_the_recipe_does_not_have_is_no_rung():
-    made, _ = recipes(overridden(FULL, {"loss.name": "bce", "train.sampler": "natural"}), drawn=False)
+    made, _ = recipes(overridden(FULL, {"loss.name": "bce", "train.row_sampling": "natural"}), drawn=False)
     assert not [name for name in made if "loss" in name or "sampler" in name or "drawn" in name]
     with pytest.raises(RecipeError, match="nothing to take apart"):
         ablation(overridden(FULL, dict(PLAIN)), drawn=False)

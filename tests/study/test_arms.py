@@ -102,7 +102,7 @@ def test_every_head_and_every_loss_is_a_peer():
         ("experts", {"model.head"}),
         ("ldam", {"loss.name", "loss.max_margin"}),
         ("effective_number", {"loss.name"}),
-        ("distribution_balanced", {"loss.name", "train.sampler"}),
+        ("distribution_balanced", {"loss.name", "train.row_sampling"}),
         ("logit_adjusted", {"loss.name"}),
         ("entropy_maximization", {"loss.name"}),
         ("retrained", {"train.retrain_epochs"}),
@@ -186,10 +186,10 @@ def test_no_two_arms_train_the_same():
 
 
 def test_over_base_keeps_loss_and_sampler_for_networks_and_leaves_the_others_alone():
-    base = overridden(BASE, {"loss.name": "asl", "train.sampler": "repeat_factor"})
+    base = overridden(BASE, {"loss.name": "asl", "train.row_sampling": "repeat_factor"})
     for name in ("linear", "csra", "resnet50"):
         made = over_base(PEERS[name]).recipe(base, 0)
-        assert (made.loss.name, made.train.sampler) == ("asl", "repeat_factor")
+        assert (made.loss.name, made.train.row_sampling) == ("asl", "repeat_factor")
         assert made.model == PEERS[name].recipe(base, 0).model
     for name in ("focal", "class_balanced", "distribution_balanced", "trcgl"):
         assert over_base(PEERS[name]).recipe(base, 0) == PEERS[name].recipe(base, 0)

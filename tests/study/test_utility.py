@@ -50,7 +50,9 @@ def test_all_arms_differ_from_the_base_in_the_drawn_images_their_dose_and_schedu
     }
     for arm, one in told["arms"].items():
         changed = {change.partition(":")[0] for change in one["changes"]}
-        assert changed <= {"synthetic.dose", "train.sampler"} and ("train.sampler" in changed) == (arm == "balanced")
+        assert changed <= {"synthetic.dose", "train.row_sampling"} and ("train.row_sampling" in changed) == (
+            arm == "balanced"
+        )
         made = from_json((out / "runs" / arm / "seed-0" / "recipe.json").read_text())
         assert made.train.epochs == recipe.train.epochs and made.synthetic.schedule == "mix"
 

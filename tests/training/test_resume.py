@@ -13,7 +13,9 @@ from trcgl.core.errors import CheckpointError, Interrupted, RecipeError
 from trcgl.training.classifier import Classifier
 from trcgl.training.train import train
 
-RECIPE = small_recipe(accumulate=2, head_warmup_epochs=1, save_steps=2, sampler="repeat_factor", repeat_threshold=0.5)
+RECIPE = small_recipe(
+    accumulate=2, head_warmup_epochs=1, save_steps=2, row_sampling="repeat_factor", repeat_threshold=0.5
+)
 
 
 @pytest.fixture(scope="module")

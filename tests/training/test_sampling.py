@@ -14,7 +14,7 @@ LABELS[500:, 2] = np.nan
 
 
 def epoch(name, number=0, seed=0, labels=LABELS, **settings):
-    return sampler(TrainRecipe(sampler=name, **settings), labels, seed)(number)
+    return sampler(TrainRecipe(row_sampling=name, **settings), labels, seed)(number)
 
 
 @pytest.mark.parametrize("name", ["natural", "class_balanced", "repeat_factor"])

@@ -89,7 +89,7 @@ def test_drawn_rows_that_weigh_change_what_is_learned(dataset, drawn, real_only,
 def test_a_run_with_drawn_rows_makes_as_many_steps_of_as_many_images(
     dataset, drawn, tmp_path, shown, schedule, sampler
 ):
-    info = train(dataset, recipe_with({"sampler": sampler}, schedule=schedule), tmp_path / "run", drawn)
+    info = train(dataset, recipe_with({"row_sampling": sampler}, schedule=schedule), tmp_path / "run", drawn)
     assert info["steps"] == 2 * STEPS
     assert [sum(map(len, shown[start : start + STEPS])) for start in (0, STEPS)] == [REAL, REAL]
 
@@ -189,7 +189,7 @@ def test_a_run_with_drawn_images_may_not_screen(dataset, drawn, tmp_path):
 
 @pytest.mark.parametrize("schedule", ["mix", "pretrain"])
 def test_a_stopped_run_with_drawn_rows_ends_with_the_same_weights(dataset, drawn, tmp_path, monkeypatch, schedule):
-    recipe = recipe_with({"save_steps": 2, "sampler": "repeat_factor"}, schedule=schedule)
+    recipe = recipe_with({"save_steps": 2, "row_sampling": "repeat_factor"}, schedule=schedule)
     recipe = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4))
     train(dataset, recipe, tmp_path / "whole", drawn)
     for batch in (0, 3, 8):

@@ -149,7 +149,7 @@ def audit(
             side=inputs.dataset.require_images().shape[1],
             steps=how["steps"],
             guided_to=how["guided_to"],
-            sampler=how["sampler"],
+            solver=how["solver"],
             batch_size=options.batch_size,
             precision=options.precision or "32-true",
             device=device,
@@ -193,7 +193,7 @@ def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
         inputs.provenance,
         generator=inputs.generator.info["digest"],
         steps=how["steps"],
-        sampler=how["sampler"],
+        solver=how["solver"],
         drawn_in=how["precision"],
         precision=str(options.precision),
     )

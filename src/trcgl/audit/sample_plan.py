@@ -187,7 +187,7 @@ def sample_sheets(
     side: int,
     steps: int,
     guided_to: float,
-    sampler: Solver,
+    solver: Solver,
     batch_size: int,
     precision: Literal["32-true", "bf16"],
     device: torch.device,
@@ -201,7 +201,7 @@ def sample_sheets(
         side: of the stored images, in pixels.
         steps: denoising steps.
         guided_to: log-SNR up to which guidance steers.
-        sampler: the solver.
+        solver: DPM-Solver++ or DDIM.
         batch_size: images that are drawn at once.
         precision: of the network.
         device: to draw on.
@@ -222,7 +222,7 @@ def sample_sheets(
 
     def work() -> Iterator[int]:
         for sheet in todo:
-            how = SamplingSettings(side, steps, guided_to, sampler, batch_size)
+            how = SamplingSettings(side, steps, guided_to, solver, batch_size)
             generator.context.enabled = enabled and sheet.context
             yield from _draw(generator, sheet, places[sheet.name], store, how)
 
@@ -251,7 +251,7 @@ def sampled_alike(
     *,
     generator: str,
     steps: int,
-    sampler: str,
+    solver: str,
     drawn_in: str,
     precision: str,
 ) -> pl.DataFrame:
@@ -261,14 +261,14 @@ def sampled_alike(
         provenance: of the synthetic folder, in the order of its images.
         generator: digest of the audited one.
         steps: of the audit.
-        sampler: of the audit.
+        solver: of the audit.
         drawn_in: precision of the synthetic folder.
         precision: of the audit.
     """
     alike = (
         (pl.col("generator") == generator)
         & (pl.col("steps") == steps)
-        & (pl.col("sampler") == sampler)
+        & (pl.col("sampler") == solver)
         & pl.lit(drawn_in == precision)
     )
     same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))

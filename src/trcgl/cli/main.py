@@ -35,7 +35,7 @@ from trcgl.cli import (
     train,
     train_generator,
 )
-from trcgl.cli.verb import Command, Done, Verb
+from trcgl.cli.verb import Command, Done, Verb, with_new_names
 from trcgl.core.errors import Interrupted, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         with _terminable():
-            done = _run(name, [one for one in rest if one != "--json"])
+            done = _run(name, with_new_names([argument for argument in rest if argument != "--json"]))
             print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.words, flush=True)
             if done.then:
                 done.then()

@@ -85,6 +85,26 @@ def say_uncalibrated(folder: Path) -> None:
     print(f"not calibrated, no thresholds: {advice}", file=sys.stderr)
 
 
+RENAMED = {
+    "--sampler": "--solver",
+    "--train.sampler": "--train.row-sampling",
+    "--fit.sampler": "--fit.row-sampling",
+}
+"""Spelling of an option in 0.1 to its spelling now; the old one is accepted through 0.2."""
+
+
+def with_new_names(arguments: list[str]) -> list[str]:
+    """The arguments with renamed options under their new names; each replacement is reported on stderr."""
+    renamed = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        new = RENAMED.get(name.replace("_", "-"))
+        if new:
+            print(f"{name} is now called {new}; the old name will be removed in 0.3.", file=sys.stderr)
+        renamed.append(f"{new}{equals}{value}" if new else argument)
+    return renamed
+
+
 def plain(command: Command) -> Callable[[list[str]], Chosen]:
     """A verb whose command is always the same."""
     return lambda arguments: (command, arguments, None)

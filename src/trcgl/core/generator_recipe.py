@@ -114,7 +114,7 @@ class FitRecipe:
     """Decay of the exponential moving average of what is trained; 0 switches it off."""
     clip_gradient: float = 1.0
     """Largest gradient norm; 0 switches clipping off."""
-    sampler: Literal["class_balanced", "natural"] = "class_balanced"
+    row_sampling: Literal["class_balanced", "natural"] = "class_balanced"
     """Natural sampling leaves the tail undrawn."""
     tail: float = 0.5
     """Of the images that `class_balanced` picks, the share that is picked for a tail finding or for being normal; the

@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 from trcgl.core.errors import RecipeError
 
+RENAMED_FIELDS = {"train.sampler": "train.row_sampling", "fit.sampler": "fit.row_sampling"}
+"""Path of a field in a recipe.json of an earlier version to its path now."""
+
 UNUSED_GATE = 0.01
 """A gate nearer to 0 leaves its module unused."""
 
@@ -161,7 +164,9 @@ class TrainRecipe:
     """Decay of the exponential moving average of the weights; 0 switches it off."""
     retrain_epochs: int = 0
     """The last so many epochs retrain the head alone, from new weights and with class-balanced sampling."""
-    sampler: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
+    row_sampling: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
+    """Which rows an epoch shows: every row once, rows of rare findings as often as others (class_balanced), or rare
+    rows repeated (repeat_factor, Gupta et al. 2019)."""
     repeat_threshold: float = 0.01
     """T of repeat-factor sampling (Gupta et al. 2019)."""
     repeat_cap: float = 10.0
@@ -255,7 +260,7 @@ def from_json(text: str, kind: type = Recipe) -> Any:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecipeError(f"the recipe is not valid JSON: {error}") from error
-    return _build(kind, raw, "")
+    return _build(kind, _renamed(raw), "")
 
 
 def differences(left: Any, right: Any) -> list[str]:
@@ -264,6 +269,16 @@ def differences(left: Any, right: Any) -> list[str]:
     return [
         f"{path}: {flat_left[path]} → {flat_right[path]}" for path in flat_left if flat_left[path] != flat_right[path]
     ]
+
+
+def _renamed(raw: Any) -> Any:
+    """A recipe of an earlier version under the names of this one."""
+    for old, new in RENAMED_FIELDS.items():
+        (part, before), (_, after) = old.split("."), new.split(".")
+        if isinstance(raw, dict) and isinstance(raw.get(part), dict) and before in raw[part]:
+            values = {name: value for name, value in raw[part].items() if name != before}
+            raw = {**raw, part: {**values, after: raw[part][before]}}
+    return raw
 
 
 def _build(kind: type, raw: Any, path: str) -> Any:

@@ -92,14 +92,14 @@ class SamplingSettings:
         side: of the stored images, in pixels; images are resized to it.
         steps: denoising steps.
         guided_to: log-SNR up to which classifier-free guidance steers.
-        sampler: the solver.
+        solver: DPM-Solver++ or DDIM.
         batch_size: images that are drawn at once.
     """
 
     side: int
     steps: int
     guided_to: float
-    sampler: Solver
+    solver: Solver
     batch_size: int
 
 
@@ -179,7 +179,7 @@ def sample_parts(
                 steps=how.steps,
                 guidance=guidance[batch],
                 guided_to=how.guided_to,
-                sampler=how.sampler,
+                solver=how.solver,
             )
             drawn.append(at_size(torch.from_numpy(images), how.side).numpy())
             yield from parts.rows(part)[batch]

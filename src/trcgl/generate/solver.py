@@ -32,7 +32,7 @@ def sample(
     steps: int = 20,
     guidance: float | Sequence[float] = 5.0,
     guided_to: float = GUIDED_TO,
-    sampler: Solver = "dpm++2m",
+    solver: Solver = "dpm++2m",
 ) -> UInt8[np.ndarray, "batch height width"]:
     """Draw one radiograph per seed.
 
@@ -46,9 +46,9 @@ def sample(
             is 1 for all, the empty prompt is not asked.
         guided_to: log-SNR up to which guidance steers. What a radiograph shows is decided by then; from there on
             guidance exaggerates texture (Kynkäänniemi et al. 2024), and the empty prompt is not asked.
-        sampler: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
+        solver: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
     """
-    latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, sampler, guided_to)
+    latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, solver, guided_to)
     images = generator.from_latents(latents).float()
     gray = images.mean(1).clamp(-1, 1)
     return ((gray + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
@@ -69,11 +69,11 @@ def denoise(
     noise: Float[Tensor, "batch channels height width"],
     steps: int,
     guidance: float | Sequence[float],
-    sampler: Solver,
+    solver: Solver,
     guided_to: float = math.inf,
 ) -> Float[Tensor, "batch channels height width"]:
     """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
-    scheduler = _scheduler(generator, sampler, steps)
+    scheduler = _scheduler(generator, solver, steps)
     levels = log_snr_of(generator.scheduler.alphas_cumprod)
     both = torch.cat([condition, empty.expand(len(condition), -1, -1)])
     latents = noise * scheduler.init_noise_sigma
@@ -93,9 +93,9 @@ def denoise(
     return latents
 
 
-def _scheduler(generator: Generator, sampler: Solver, steps: int) -> DPMSolverMultistepScheduler | DDIMScheduler:
+def _scheduler(generator: Generator, solver: Solver, steps: int) -> DPMSolverMultistepScheduler | DDIMScheduler:
     config = generator.scheduler.config
-    if sampler == "ddim":
+    if solver == "ddim":
         scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
         scheduler.set_timesteps(steps)
         return scheduler

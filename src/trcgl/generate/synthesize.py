@@ -67,7 +67,7 @@ class SynthesizeOptions:
     """Log-SNR up to which guidance steers: what is shown is decided by then. 20 steers to the end."""
     steps: int = 20
     """Denoising steps."""
-    sampler: Solver = "dpm++2m"
+    solver: Solver = "dpm++2m"
     """`dpm++2m` (DPM-Solver++, second order) or `ddim`."""
     batch_size: int = 64
     """Images that are drawn at once on each device. Changes nothing in the result but its rounding."""
@@ -169,7 +169,7 @@ def _draw(generator: Generator, wanted: pl.DataFrame, parts: Parts, side: int, o
         prepare_network(generator, fabric.device, options.precision, options.compile)
     if generator.image_size != side and fabric.is_global_zero:
         _say(f"images are drawn at {generator.image_size} pixels and resized to the dataset's {side}")
-    how = SamplingSettings(side, options.steps, options.guided_to, options.sampler, options.batch_size)
+    how = SamplingSettings(side, options.steps, options.guided_to, options.solver, options.batch_size)
     drawn = sample_parts(generator, wanted, parts, mine, how)
     if fabric.is_global_zero:
         several = f", process 1 of {fabric.world_size}" if fabric.world_size > 1 else ""
@@ -204,7 +204,7 @@ def _finish(
             pl.select(
                 guided_to=pl.repeat(options.guided_to, wanted.height, dtype=pl.Float64),
                 steps=pl.repeat(options.steps, wanted.height, dtype=pl.Int64),
-                sampler=pl.repeat(options.sampler, wanted.height, dtype=pl.String),
+                sampler=pl.repeat(options.solver, wanted.height, dtype=pl.String),
                 generator=pl.repeat(generator.info["digest"], wanted.height, dtype=pl.String),
             ),
             judged,

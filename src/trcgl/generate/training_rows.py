@@ -53,10 +53,10 @@ def sampler(
     Args:
         labels: of the training rows.
         drawn: columns of what will be drawn most, which shares `settings.tail` equally.
-        settings: `sampler`, `tail` and `replay`.
+        settings: `row_sampling`, `tail` and `replay`.
         seed: of the order.
     """
-    if settings.sampler == "natural":
+    if settings.row_sampling == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 
     aimed = labels[:, list(drawn)]

@@ -32,7 +32,7 @@ def phantom() -> Recipe:
             backbone_lr=4e-3,
             head_lr=4e-3,
             warmup_steps=180,
-            sampler="class_balanced",
+            row_sampling="class_balanced",
             repeat_threshold=0.1,  # for studies of the sampler repeat_factor
         ),
     )

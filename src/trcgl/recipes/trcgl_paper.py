@@ -37,7 +37,7 @@ def trcgl_paper() -> Recipe:
             backbone_lr=1.5e-5,
             head_lr=1.5e-4,
             ema=0.9999,
-            sampler="repeat_factor",
+            row_sampling="repeat_factor",
             repeat_threshold=0.01,
             repeat_cap=10.0,
             precision="bf16-mixed",

@@ -125,7 +125,7 @@ def _without(base: Recipe, parts: set[str]) -> dict[str, Any]:
 
 
 def _plain(part: str) -> dict[str, Any]:
-    prefix = {"sampler": "train.sampler", "loss": "loss."}[part]
+    prefix = {"sampler": "train.row_sampling", "loss": "loss."}[part]
     return {path: value for path, value in PLAIN.items() if path.startswith(prefix)}
 
 

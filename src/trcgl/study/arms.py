@@ -14,7 +14,7 @@ PLAIN: Mapping[str, Any] = {
     "model.head": "linear",
     "loss.name": "bce",
     "loss.label_smoothing": 0.0,
-    "train.sampler": "natural",
+    "train.row_sampling": "natural",
 }
 """Global average pooling, a linear layer, binary cross-entropy, every row once an epoch."""
 

@@ -128,7 +128,7 @@ PEERS: dict[str, Arm] = {
                 "loss.beta": 0.9999,
                 "loss.weight_power": 0.5,
                 "loss.max_margin": 0.2,
-                "train.sampler": "repeat_factor",
+                "train.row_sampling": "repeat_factor",
                 "train.repeat_threshold": 0.01,
                 "train.repeat_cap": 10.0,
             },
@@ -241,7 +241,7 @@ PEERS: dict[str, Arm] = {
         ),
         Arm(
             "distribution_balanced",
-            {**PLAIN, "loss.name": "distribution_balanced", "train.sampler": "class_balanced"},
+            {**PLAIN, "loss.name": "distribution_balanced", "train.row_sampling": "class_balanced"},
             "Wu et al. 2020",
             "Over class-balanced sampling, as there; without the focal factor of the authors' code.",
         ),
@@ -259,13 +259,13 @@ PEERS: dict[str, Arm] = {
         ),
         Arm(
             "class_balanced",
-            {**PLAIN, "train.sampler": "class_balanced"},
+            {**PLAIN, "train.row_sampling": "class_balanced"},
             "Shen et al. 2016",
             "A finding is drawn first, then one of its images; an epoch has as many places as rows.",
         ),
         Arm(
             "repeat_factor",
-            {**PLAIN, "train.sampler": "repeat_factor"},
+            {**PLAIN, "train.row_sampling": "repeat_factor"},
             "Gupta et al. 2019 (LVIS)",
             "Per image; an epoch is cut to as many places as rows.",
         ),

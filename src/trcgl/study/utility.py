@@ -214,7 +214,7 @@ def _gather(
     for name, folder in prompts.items():
         _check_prompt(name, open_synthetic(folder, opened).dataset)
     absent |= {one: f"no folder was given (--{one.replace('_', '-')})" for one in PROMPTS if one not in prompts}
-    if base.train.sampler == "class_balanced":
+    if base.train.row_sampling == "class_balanced":
         absent["balanced"] = "the base recipe samples so already"
     settings = tuple(Setting(dose, schedule) for dose in taken for schedule in schedules)
     curve = "mix" if "mix" in schedules else schedules[0]
@@ -262,7 +262,9 @@ def _second(plan: Plan, there: Material, chosen: Setting, labels: str) -> Plan:
     at_chosen |= {one: one for one in there.prompts}
     arms = [_real()]
     if "balanced" not in there.absent:
-        arms.append(Arm("balanced", {"train.sampler": "class_balanced"}, REFERENCES["balanced"], WORDS["balanced"]))
+        arms.append(
+            Arm("balanced", {"train.row_sampling": "class_balanced"}, REFERENCES["balanced"], WORDS["balanced"])
+        )
     arms += [_with("drawn", one) for one in settings]
     arms += [_with("duplicated", one, COPIES) for one in settings]
     arms += [_with(what, chosen, drawn) for what, drawn in at_chosen.items() if what not in there.absent]

@@ -30,7 +30,7 @@ def class_balanced(labels: Float[np.ndarray, "rows findings"], seed: int, epoch:
     """
     positives = [rows for rows in (np.flatnonzero(column == 1) for column in labels.T) if len(rows)]
     if not positives:
-        raise RecipeError("train.sampler class_balanced: no training row has a finding. Choose natural.")
+        raise RecipeError("train.row_sampling class_balanced: no training row has a finding. Choose natural.")
     draw = generator(seed, "sampling", epoch)
     finding = draw.integers(len(positives), size=len(labels))
     place = draw.random(len(labels))
@@ -68,9 +68,9 @@ def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], see
         "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
     }
     if not recipe.retrain_epochs:
-        return makers[recipe.sampler]
+        return makers[recipe.row_sampling]
     first = retrained_from(recipe)
-    return lambda epoch: makers[recipe.sampler if epoch < first else "class_balanced"](epoch)
+    return lambda epoch: makers[recipe.row_sampling if epoch < first else "class_balanced"](epoch)
 
 
 def with_synthetic(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:

@@ -49,7 +49,7 @@ class DistributionBalancedLoss(Loss):
     r needs the whole row. A label that is unknown counts as absent there, as does a positive that nobody wrote down; a
     label between 0 and 1 counts with its share. A row without positives has r = ∞, so r̂ = α + 1, as in the authors'
     code; a finding without positives counts as if it had one. What differs from the original: rows are drawn as
-    `train.sampler` says (theirs: `class_balanced`), and there is no focal factor (the authors' code adds one with
+    `train.row_sampling` says (theirs: `class_balanced`), and there is no focal factor (the authors' code adds one with
     γ = 2, and divides ν by λ). Inference uses l.
     """
 
