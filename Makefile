@@ -4,9 +4,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-slow lint docs screenshots
+.PHONY: help setup demo test test-slow lint docs reference screenshots
 help:
-	@echo "make demo | make test | make test-slow | make lint | make docs | make screenshots RUN=..."
+	@echo "make demo | make test | make test-slow | make lint | make docs | make reference | make screenshots RUN=..."
 
 setup: $(READY)
 
@@ -34,8 +34,11 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 docs: $(READY)
-	$(BIN)/python docs/generate_commands.py
 	$(BIN)/python docs/generate_results.py
+
+# Every help text on one page, build/commands.md.
+reference: $(READY)
+	$(BIN)/python docs/generate_commands.py
 
 # Not part of docs: a picture depends on the browser and its fonts, and on a run that was trained on phantoms.
 screenshots: $(READY)

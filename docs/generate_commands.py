@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the help of the command line: `make docs`. A test fails where the two differ."""
+"""Write build/commands.md, every help text on one page: `make reference`. The page is not committed."""
 
 import contextlib
 import io
@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from trcgl.study_verbs import KINDS
-
 from trcgl.cli import main as cli
 from trcgl.cli.main import VERBS
+from trcgl.cli.study import KINDS
 from trcgl.dataset.sources import SOURCES
 
-PAGE = Path(__file__).parent / "commands.md"
+PAGE = Path(__file__).parents[1] / "build" / "commands.md"
 WIDTH = 100
 
 
@@ -21,7 +20,7 @@ def page() -> str:
     """The page, the same on every terminal."""
     parts = [
         "# Commands",
-        "Made from `trcgl VERB --help` by `make docs`.",
+        "Made from `trcgl VERB --help` by `make reference`.",
         _block("trcgl --help"),
     ]
     for verb in VERBS:
@@ -39,14 +38,15 @@ def _variants(verb: str) -> Iterator[str]:
 
 
 def _block(command: str) -> str:
-    said = io.StringIO()
+    printed = io.StringIO()
     terminal = {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
-    with mock.patch.dict(os.environ, terminal), contextlib.redirect_stdout(said):
+    with mock.patch.dict(os.environ, terminal), contextlib.redirect_stdout(printed):
         code = cli.main(command.split()[1:])
     assert code == 0, command
-    lines = [line.rstrip() for line in said.getvalue().rstrip().splitlines()]
+    lines = [line.rstrip() for line in printed.getvalue().rstrip().splitlines()]
     return "\n".join(["```console", f"$ {command}", *lines, "```"])
 
 
 if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")

@@ -15,7 +15,7 @@ from trcgl.cli.main import VERBS
 from trcgl.cli.verb import Done, Verb
 from trcgl.model.heads import HEADS
 
-DOCUMENTED = [(page.name, typed) for page in PAGES if page.name != "commands.md" for typed in commands(page)]
+DOCUMENTED = [(page.name, typed) for page in PAGES for typed in commands(page)]
 
 
 @pytest.mark.parametrize(("page", "typed"), DOCUMENTED, ids=[f"{page}: {typed}" for page, typed in DOCUMENTED])
@@ -68,9 +68,8 @@ def test_the_index_leads_to_every_page(page):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_is_in_the_table_of_the_model_page_and_in_the_help(head):
+def test_every_head_is_in_the_table_of_the_model_page(head):
     assert f"\n| `{head}` |" in (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
-    assert f"`{head}`" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -79,12 +78,13 @@ def test_every_verb_has_a_page_of_its_name_that_the_index_links(verb):
     assert f"({verb}.md)" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
-def test_the_command_reference_is_what_the_command_line_says():
+def test_the_command_reference_holds_the_help_of_every_verb_and_names_every_head():
     code = "import sys; import generate_commands; sys.stdout.buffer.write(generate_commands.page().encode())"
     terminal = {"COLUMNS": "60", "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT / "docs")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | terminal)
-    stored = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert done.stdout.decode() == stored, "run `make docs`"
+    page = done.stdout.decode()
+    assert all(f"\n$ trcgl {verb} --help\n" in page for verb in VERBS)
+    assert all(f"`{head}`" in page for head in HEADS)
 
 
 def test_the_front_table_is_what_the_results_say():

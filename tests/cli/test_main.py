@@ -213,8 +213,8 @@ def test_a_verb_may_go_on_after_its_result_is_printed_until_it_is_stopped(preten
 
 def test_a_reader_who_has_seen_enough_is_no_defect():
     code = (
-        "import sys; from trcgl import cli, verbs; talk = lambda: verbs.Done({}, 'line\\n' * 100000); "
-        "verbs.VERBS['describe'] = verbs.Verb('', '', lambda arguments: (talk, arguments, None)); "
+        "import sys; from trcgl.cli import main as cli, verb; talk = lambda: verb.Done({}, 'line\\n' * 100000); "
+        "cli.VERBS['describe'] = verb.Verb('', '', lambda arguments: (talk, arguments, None)); "
         "sys.exit(cli.main(['describe']))"
     )
     done = subprocess.run(

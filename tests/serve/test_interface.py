@@ -164,7 +164,7 @@ def test_every_answer_forbids_what_a_page_does_not_need(address, path):
 
 
 def test_the_page_is_served_whole_and_nothing_else_of_its_folder(address):
-    folder = Path(__file__).parents[3] / "src" / "trcgl" / "serve" / "page"
+    folder = Path(__file__).parents[2] / "src" / "trcgl" / "serve" / "page"
     assert set(PAGE) == {one.name for one in folder.iterdir() if one.is_file()}
     for name, kind in PAGE.items():
         status, headers, body = request(address, path=f"/page/{name}")

@@ -233,7 +233,7 @@ def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, Featu
         "dataset": inputs.dataset.name,
         "phantom": inputs.dataset.info["source"] == "phantom",
         "options": {**dataclasses.asdict(options), "findings": list(material.findings)},
-        "drawing": {name: how[name] for name in ("guidance", "guided_to", "steps", "sampler", "seed")}
+        "drawing": {name: how[name] for name in ("guidance", "guided_to", "steps", "solver", "seed")}
         | {"guidance_for": how.get("guidance_for", {})}
         | {"images": {name: len(one) for name, one in material.images.items()}},
         "auditor": {
