@@ -17,7 +17,8 @@ from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.imaging import file_process
 from trcgl.imaging.file_process import FileProcess
 from trcgl.imaging.isolated import IsolatedProcess
-from trcgl.imaging.radiograph import DAMAGED, Limits, fit_square, read_radiograph
+from trcgl.imaging.limits import DAMAGED, Limits
+from trcgl.imaging.radiograph import fit_square, read_radiograph
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageFile
 
 from trcgl.core.errors import UnreadableImage
-from trcgl.imaging.radiograph import Limits, fit_square, read_bytes, read_radiograph, to_uint8
+from trcgl.imaging.limits import Limits
+from trcgl.imaging.radiograph import fit_square, read_bytes, read_radiograph, to_uint8
 
 
 def encoded(pixels: np.ndarray, mode: str | None = None, kind: str = "PNG") -> bytes:

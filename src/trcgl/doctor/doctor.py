@@ -16,7 +16,7 @@ from trcgl.core.progress import track
 from trcgl.core.storage import environment
 from trcgl.doctor.gpus import cuda_build, gpus
 from trcgl.imaging.file_process import SECONDS
-from trcgl.imaging.radiograph import Limits
+from trcgl.imaging.limits import Limits
 
 SCHEMA = "trcgl.doctor/1"
 CPU_RECIPES = "phantom, chestmnist, nih_mini, generator_phantom and generator_nih_mini"

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Num
 
 from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.imaging.gdcm_process import GdcmProcess
-from trcgl.imaging.radiograph import DAMAGED, Limits, check_pixels, strict_pillow
+from trcgl.imaging.limits import DAMAGED, Limits, check_pixels, strict_pillow
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

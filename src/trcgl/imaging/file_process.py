@@ -19,7 +19,8 @@ from PIL import Image
 
 from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.imaging.isolated import IsolatedProcess, Lost, serve
-from trcgl.imaging.radiograph import DAMAGED, Fit, Limits, Placement, at_most, fit_square, load_file, read_bytes
+from trcgl.imaging.limits import DAMAGED, Limits
+from trcgl.imaging.radiograph import Fit, Placement, at_most, fit_square, load_file, read_bytes
 
 _READY = "ready"
 _REFUSALS = {kind.__name__: kind for kind in (UnreadableImage, TooLarge, DataError)}

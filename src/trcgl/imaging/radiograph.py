@@ -13,8 +13,6 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,6 +22,8 @@ from jaxtyping import Bool, Num, UInt8
 from PIL import Image, ImageFile
 
 from trcgl.core.errors import TooLarge, UnreadableImage
+from trcgl.imaging.dicom import read_dicom
+from trcgl.imaging.limits import DAMAGED, Limits, check_pixels, strict_pillow
 
 Fit = Literal["letterbox", "squash"]
 
@@ -34,28 +34,8 @@ PIXEL_RULE = (
     "99.5th percentile of their own pixels; DICOM after modality LUT and VOI LUT or window, MONOCHROME1 inverted"
 )
 
-DAMAGED = (
-    "damaged or cut off, or of a kind that cannot be decoded. Copy it again from the archive; `trcgl doctor` lists the "
-    "decoders."
-)
-"""Said of a file that a library gives up. The library's own words stay in `__cause__`: they may quote the file, which
-names a patient."""
-
 _PNG, _JPEG, _DICOM = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"DICM"
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, Pillow's weights
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The largest file that is decoded.
-
-    Args:
-        bytes: of the file.
-        pixels: rows times columns; 100 million covers every detector on the market several times.
-    """
-
-    bytes: int = 256 * 1024 * 1024
-    pixels: int = 100_000_000
 
 
 class Placement(NamedTuple):
@@ -133,8 +113,6 @@ def read_bytes(
     if kind in ("png", "jpeg"):
         stored = _read_picture(content, name, limits)
     elif kind == "dicom":
-        from trcgl.imaging.dicom import read_dicom
-
         stored, padding, inverted = read_dicom(content, name, limits)
     else:
         raise UnreadableImage(f"{name}: not a PNG, JPEG or DICOM file. Convert it, or leave it out of the table.")
@@ -251,16 +229,6 @@ def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, 
         raise UnreadableImage(f"{name}: {DAMAGED}") from error
 
 
-@contextmanager
-def strict_pillow() -> Iterator[None]:
-    """Refuse cut-off files even where other code told Pillow to fill the missing part with gray."""
-    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-
-
 def _gray(picture: Image.Image) -> Image.Image:
     # Alpha is dropped, not blended: archives that carry it (NIH) hold the radiograph in the color channels.
     if picture.mode == "LA":
@@ -289,16 +257,3 @@ def _decoded(content: bytes, layout: str) -> UInt8[np.ndarray, "height width cha
     assert isinstance(picture, ImageFile.ImageFile)
     picture.tile = [tile._replace(args=layout) for tile in picture.tile]
     return np.asarray(picture)
-
-
-def check_pixels(rows: int, columns: int, name: str, limits: Limits) -> None:
-    """Refuse a picture without pixels or with too many.
-
-    Raises:
-        UnreadableImage: it has none.
-        TooLarge: it has too many.
-    """
-    if rows < 1 or columns < 1:
-        raise UnreadableImage(f"{name}: announces {rows} x {columns} pixels. Copy it again from the archive.")
-    if rows * columns > limits.pixels:
-        raise TooLarge(f"{name}: announces {rows} x {columns} pixels, more than the limit of {limits.pixels}.")

@@ -7,7 +7,8 @@ from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.imaging.file_pool import FilePool
 from trcgl.imaging.file_process import ReadFile, Shape
 from trcgl.imaging.isolated import Late, Lost
-from trcgl.imaging.radiograph import Limits, kind_of
+from trcgl.imaging.limits import Limits
+from trcgl.imaging.radiograph import kind_of
 from trcgl.serve.metrics import Metrics
 from trcgl.serve.problem import Problem
 

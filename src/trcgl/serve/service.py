@@ -10,7 +10,7 @@ from typing import Any
 from trcgl.core.html import png_uri
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.imaging.file_process import ReadFile, Shape
-from trcgl.imaging.radiograph import Limits
+from trcgl.imaging.limits import Limits
 from trcgl.serve.answers import ranked, shown_maps
 from trcgl.serve.batching import Batcher, Looked
 from trcgl.serve.body import Uploads
