@@ -17,8 +17,9 @@ from trcgl.core.recipe import to_json
 from trcgl.study.arms import Arm
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
-from trcgl.study.results import earlier, verdict
+from trcgl.study.results import earlier
 from trcgl.study.study import ablate, peers, study
+from trcgl.study.wording import verdict
 
 TABLES = ("table.md", "table.csv", "table.json", "intervals.svg", "study.json")
 

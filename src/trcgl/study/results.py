@@ -1,6 +1,6 @@
 """The table of a study: means over seeds, differences with their intervals, and a verdict that is computed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,11 @@ from trcgl.core import storage
 from trcgl.core.recipe import UNUSED_GATE, Recipe, differences
 from trcgl.metrics.intervals import LEVEL
 from trcgl.study.plan import Contrast, Plan
-from trcgl.study.statistics import Estimate, Runs, difference, holm, mean
+from trcgl.study.statistics import Estimate, Runs, difference, holm, mean, over_seeds
+from trcgl.study.wording import METRICS, verdict
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-table/1"
-METRICS = {
-    "mAP_tail": "tail mAP",
-    "mAP_medium": "medium mAP",
-    "mAP_head": "head mAP",
-    "mAP_overall": "mAP",
-    "mAUC": "mAUC",
-    "mF1": "mF1",
-    "mECE": "mECE",
-}
-"""Columns of the table."""
 JUDGED = "tail"
 """The group whose mAP is compared, tested and adjusted."""
 DESCRIBED = ("medium", "head", "overall")
@@ -126,15 +117,6 @@ def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
     )
 
 
-def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean and standard deviation of what is defined, and the values themselves."""
-    defined = [one for one in values if one is not None]
-    if not defined:
-        return {"mean": None, "sd": None, "values": list(values)}
-    spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-    return {"mean": float(np.mean(defined)), "sd": spread, "values": list(values)}
-
-
 def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     names = outcomes[0].told["gates"] if outcomes else {}
     return {name: over_seeds([one.told["gates"][name] for one in outcomes]) for name in names}
@@ -204,69 +186,6 @@ def ends(interval: tuple[float, float] | None) -> list[float] | None:
 def _within(interval: tuple[float, float] | None) -> list[float] | None:
     """The part of an interval in which a mean of AP can lie."""
     return [float(np.clip(one, 0, 1)) for one in interval] if interval else None
-
-
-def verdict(document: dict[str, Any]) -> str:
-    """What may be said, in sentences that are made from the numbers."""
-    first, *others = document["contrasts"]
-    against_one = {one["against"] for one in document["contrasts"]} == {first["against"]}
-
-    def name(one: dict[str, Any]) -> str:
-        return str(one["arm"]) if against_one else f"{one['arm']} - {one['against']}"
-
-    return " ".join([_sentence(first), *adjusted(others, name), *diverged(document)])
-
-
-def adjusted(others: Sequence[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> list[str]:
-    """A sentence on the contrasts that are adjusted for their number; none where none has an interval.
-
-    Args:
-        others: contrasts of the table.
-        name: what each is called.
-    """
-    told = [one for one in others if one["interval"]]
-    if not told:
-        return []
-    higher = [name(one) for one in told if one["interval"][0] > 0]
-    lower = [name(one) for one in told if one["interval"][1] < 0]
-    unclear = [one for one in told if one["interval"][0] <= 0 <= one["interval"][1]]
-    counted = f"Of {len(told)} other contrast{'s' if len(told) > 1 else ''}, adjusted for their number (Holm): "
-    parts = [f"higher {', '.join(higher) or 'none'}", f"lower {', '.join(lower) or 'none'}"]
-    if unclear:
-        least, most = (pick(one["detectable"] for one in unclear) for pick in (min, max))
-        span = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}"
-        parts.append(f"no difference shown for {', '.join(map(name, unclear))} (detectable: {span})")
-    return [counted + "; ".join(parts) + "."]
-
-
-def diverged(document: dict[str, Any]) -> list[str]:
-    """A sentence on the runs that diverged; none where none did."""
-    lost = [f"{name} seed {seed}" for name, arm in document["arms"].items() for seed in arm["diverged"]]
-    return [f"Diverged, and not averaged: {', '.join(lost)}."] if lost else []
-
-
-def _sentence(one: dict[str, Any]) -> str:
-    names = f"{one['arm']} against {one['against']}"
-    if one["interval"] is None:
-        return f"{names}: nothing can be said ({one['why']})."
-    low, high = one["interval"]
-    found = f"{one['value']:+.4f} [{low:+.4f}, {high:+.4f}] in tail mAP over {len(one['seeds'])} seeds"
-    if low > 0:
-        return f"{names}: higher, {found}."
-    if high < 0:
-        return f"{names}: lower, {found}."
-    return f"{names}: no difference shown, {found}; one of {one['detectable']:.4f} would probably have been."
-
-
-def write(out: Path, document: dict[str, Any], cost: dict[str, Any]) -> None:
-    """Write table.md, table.csv, table.json, cost.md and cost.json."""
-    from trcgl.study import tables
-
-    storage.write_json(out / "table.json", document)
-    storage.write_json(out / "cost.json", cost)
-    storage.write_text(out / "table.md", tables.markdown(document))
-    storage.write_text(out / "table.csv", tables.csv(document))
-    storage.write_text(out / "cost.md", tables.cost_markdown(cost))
 
 
 def cost_of(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:

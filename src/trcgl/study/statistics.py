@@ -20,6 +20,7 @@ variance, and no t. ν_C is that of a mean over findings, `trcgl.metrics.interva
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -125,6 +126,15 @@ def difference(one: Runs, other: Runs, patients: float) -> Estimate | None:
     together = _kept(both)
     across = float(np.cov(together)[: len(seeds), len(seeds) :].mean()) if together.shape[1] > 1 else 0.0
     return _estimate(value, seeds, both, a.shared + b.shared - 2 * across, [a, b], patients)
+
+
+def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and standard deviation of what is defined, and the values themselves."""
+    defined = [one for one in values if one is not None]
+    if not defined:
+        return {"mean": None, "sd": None, "values": list(values)}
+    spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+    return {"mean": float(np.mean(defined)), "sd": spread, "values": list(values)}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from trcgl.core import storage
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset
+from trcgl.study import tables
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import chosen, over_base
 from trcgl.study.duplication import duplicate
@@ -15,7 +16,7 @@ from trcgl.study.experiments.causes import causes
 from trcgl.study.page import write_page
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, alone, check, claim, comparable
-from trcgl.study.results import Outcome, collect, cost_of, earlier, results, write
+from trcgl.study.results import Outcome, collect, cost_of, earlier, results
 from trcgl.study.runner import COPIES, DCGAN, carry_out, jobs_of
 
 
@@ -145,6 +146,10 @@ def conclude(
     cost = cost_of(plan, outcomes)
     storage.write_json(out / "command.json", {"command": storage.command()})
     storage.write_json(out / "environment.json", storage.environment())
-    write(out, document, cost)
+    storage.write_json(out / "table.json", document)
+    storage.write_json(out / "cost.json", cost)
+    storage.write_text(out / "table.md", tables.markdown(document))
+    storage.write_text(out / "table.csv", tables.csv(document))
+    storage.write_text(out / "cost.md", tables.cost_markdown(cost))
     write_page(out, document, cost, name=opened.name, phantom=opened.info["source"] == "phantom")
     return document

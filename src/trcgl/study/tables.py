@@ -6,8 +6,9 @@ from typing import Any
 
 from trcgl.core.markdown import table
 from trcgl.core.recipe import UNUSED_GATE
+from trcgl.study import utility_tables
 from trcgl.study.experiments import causes_tables
-from trcgl.study.results import METRICS
+from trcgl.study.wording import METRICS, spread
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -33,9 +34,8 @@ def markdown(document: dict[str, Any]) -> str:
         parts += ["The causes that the paper gives, tested:", *causes_tables.answers(causes)]
         parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, table(rows))]
     if document["kind"] == "utility":
-        from trcgl.study.utility_tables import sections  # it stands on this module
-
-        parts += [part for one in sections(document) for part in (f"{one.title}. {one.caption}:", table(one.rows))]
+        further = utility_tables.sections(document)
+        parts += [part for one in further for part in (f"{one.title}. {one.caption}:", table(one.rows))]
     notes = [
         f"{name}, seed {seed}, diverged and is not averaged: {why}"
         for name, arm in document["arms"].items()
@@ -135,13 +135,6 @@ def csv(document: dict[str, Any]) -> str:
         for seed in arm["diverged"]:
             writer.writerow([name, seed, "diverged", *([None] * len(METRICS)), arm["parameters"]])
     return text.getvalue()
-
-
-def spread(over_seeds: dict[str, Any]) -> str:
-    """Mean ± standard deviation."""
-    if over_seeds["mean"] is None:
-        return "–"
-    return f"{over_seeds['mean']:.4f}" + (f" ± {over_seeds['sd']:.4f}" if over_seeds["sd"] is not None else "")
 
 
 def millions(parameters: int | None) -> str:

@@ -9,7 +9,7 @@ import polars as pl
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic
-from trcgl.study.results import adjusted, diverged
+from trcgl.study.wording import adjusted, diverged
 
 HEAD_LOSS = 0.01
 """Head mAP that drawing may cost where a gain is claimed."""

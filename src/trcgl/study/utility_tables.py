@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from trcgl.core import html
 from trcgl.core.html import INK, PALETTE
 from trcgl.metrics.intervals import FEW
-from trcgl.study.tables import spread
 from trcgl.study.utility_report import at_chosen
+from trcgl.study.wording import spread
 
 Rows = list[tuple[str, ...]]
 SERIES = {"drawn": ("tail", "o"), "duplicated": ("head", "s")}

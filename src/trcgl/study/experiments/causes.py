@@ -38,9 +38,9 @@ from trcgl.study.experiments.strata import (
     usual_partners,
 )
 from trcgl.study.plan import Contrast, Plan
-from trcgl.study.results import Outcome, ends, over_seeds
+from trcgl.study.results import Outcome, ends
 from trcgl.study.runner import apart
-from trcgl.study.statistics import Runs, difference, mean
+from trcgl.study.statistics import Runs, difference, mean, over_seeds
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-causes/1"
