@@ -1,12 +1,14 @@
-"""The shell of every page and the house style of every figure: one file, offline, light and dark, readable by all.
+"""The shell of every page and the house style of every figure: one file, offline, in light and dark.
 
+A page starts with `lead`: what was found, in two sentences. Figures are inline SVG whose colors follow the reader's
+light or dark scheme; wide tables and figures scroll inside their own box, so that no page scrolls sideways on a phone.
 Text colors reach a contrast of 4.5 : 1 on their background in both schemes (WCAG 2.2, AA).
 """
 
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ PALETTE: dict[str, tuple[str, str]] = {
     "tail": ("#c0374b", "#f58a99"),
     "plain": ("#697788", "#93a1b0"),
 }
-"""Name to (light, dark). `head`, `medium`, `tail` color the groups; `plain` what has none."""
+"""Name to (light, dark). `head`, `medium` and `tail` color the groups; `plain` colors findings without a group."""
 
 CARD, INK, MUTED, LINE, GRID = (PALETTE[name][0] for name in ("card", "ink", "muted", "line", "grid"))
 GROUP_COLORS: dict[str | None, str] = {
@@ -42,7 +44,7 @@ GROUP_COLORS: dict[str | None, str] = {
 """Distinct in hue and in lightness, also to readers with a color vision deficiency."""
 
 ON_LIGHT, ON_DARK = "#1b2733", "#fdfdfe"
-"""Ink on a color that is the same in both schemes, for instance in the cells of a heat map."""
+"""Ink on a color that is the same in both schemes, for instance on a dark cell of a heat map."""
 
 _FONT = "DejaVu Sans"
 _STYLE: dict[str, Any] = {
@@ -80,7 +82,7 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Figures made inside have the house style; `matplotlib.figure.Figure` needs no display."""
+    """Apply the house style to figures made inside; `matplotlib.figure.Figure` needs no display."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # its stub names every key literally
@@ -92,6 +94,7 @@ def page(
     body: str,
     notice: bool = True,
     *,
+    lead: str = "",
     subtitle: str = "",
     phantom: bool = False,
     sections: Sequence[tuple[str, str]] = (),
@@ -100,13 +103,15 @@ def page(
     """A whole page around `body`.
 
     Args:
-        title: plain text, escaped here; also the heading.
-        body: HTML, used as it is: whatever came from a user must be escaped already.
-        notice: say that this is for research use only.
+        title: heading and title of the page; plain text, escaped here.
+        body: HTML, used unchanged: text from a user must be escaped already.
+        notice: state that the page is for research use only.
+        lead: what was found, in two sentences a clinician understands; plain text, or `Markup` with links. It stands
+            above everything else, in a box.
         subtitle: plain text below the title.
-        phantom: say that the images were drawn by a program.
+        phantom: state that the images are rendered phantoms.
         sections: (id, name) of headings in `body`, for the list of links at the top.
-        style: CSS of this page alone.
+        style: additional CSS for this page.
     """
     return (
         environment()
@@ -115,6 +120,7 @@ def page(
             title=title,
             body=Markup(body),
             notice=notice,
+            lead=lead,
             subtitle=subtitle,
             phantom=phantom,
             sections=sections,
@@ -127,7 +133,7 @@ def page(
 
 @cache
 def environment(package: str = "trcgl.core") -> "Environment":
-    """Jinja templates (`*.j2`) that lie in a package; every value is escaped unless it is marked safe."""
+    """Jinja environment for the templates (`*.j2`) of a package; every value is escaped unless it is `Markup`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -139,35 +145,64 @@ def environment(package: str = "trcgl.core") -> "Environment":
     )
 
 
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
+    """A table that scrolls inside its own box where it is wider than the page.
+
+    Args:
+        header: column names.
+        rows: cells of each row; integers get thousands separators and stand right, `Markup` is used unchanged, the
+            rest is escaped. The first cell names the row.
+        caption: title of the table.
+    """
+    lines = []
+    for first, *cells in rows:
+        written = Markup().join(
+            Markup('<td class="number">{:,}</td>').format(cell)
+            if isinstance(cell, int)
+            else Markup("<td>{}</td>").format(cell)
+            for cell in cells
+        )
+        lines.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(first, written))
+    columns = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in header)
+    title = Markup("<caption>{}</caption>").format(caption) if caption else ""
+    inside = Markup("<table>{}<thead><tr>{}</tr></thead><tbody>{}</tbody></table>")
+    return scrolling(inside.format(title, columns, Markup("\n").join(lines)), caption or ", ".join(header))
+
+
+def scrolling(content: Markup, label: str) -> Markup:
+    """Content in a box that scrolls sideways; `label` names the box for screen readers."""
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(label, content)
+
+
+def figure(plot: "Figure", description: str, caption: str = "") -> Markup:
+    """A plot as a `<figure>` that follows the light or dark scheme; `description` is read aloud instead of it."""
+    below = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
+    svg = Markup(figure_svg(plot, description))
+    return Markup("<figure>{}{}</figure>").format(scrolling(svg, description), below)
+
+
 def png_uri(data: bytes) -> str:
     """A PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def figure_png(figure: "Figure", dpi: int = 150) -> str:
-    """A figure as the data URI of a PNG on white, for `<img src>`."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, facecolor=CARD)
-    return png_uri(stream.getvalue())
-
-
-def figure_svg(figure: "Figure", words: str) -> str:
-    """A figure as an `<svg>` element that follows the page's light or dark scheme; `words` is read aloud instead.
+def figure_svg(figure: "Figure", description: str) -> str:
+    """A plot as an `<svg>` element that follows the page's scheme; `description` is read aloud instead of it.
 
     Colors of `PALETTE` become the page's variables, all others stay.
     """
-    return inline_svg(svg_text(figure), words)
+    return inline_svg(svg_text(figure), description)
 
 
 def svg_text(figure: "Figure") -> str:
-    """A figure as an SVG document in the light scheme, the same bytes for the same figure."""
+    """A plot as an SVG document in the light scheme; the same plot gives the same bytes."""
     stream = io.StringIO()
     with house_style():
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
 
 
-def inline_svg(document: str, words: str) -> str:
+def inline_svg(document: str, description: str) -> str:
     """An SVG document of `svg_text` as an element for a page."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -176,4 +211,4 @@ def inline_svg(document: str, words: str) -> str:
     for name, (light, _) in PALETTE.items():
         svg = svg.replace(f": {light}", f": var(--{name})")
     svg = svg.replace(f"'{_FONT}'", "var(--font)")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
