@@ -163,7 +163,7 @@ def findings_html(findings: list[dict[str, Any]]) -> str:
 
 def picture_html(html: Any, figure: Any, words: str) -> str:
     """A figure as part of a page, with its description for those who cannot see it."""
-    return f'<figure><img src="{html.figure_png(figure)}" alt="{escape(words)}"></figure>'
+    return html.figure(figure, words)
 
 
 def _reason_table(reasons: dict[str, int]) -> str:
