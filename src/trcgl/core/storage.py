@@ -85,7 +85,17 @@ def digest(lines: Iterator[str] | list[str]) -> str:
 
 
 def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] | None = None) -> bool:
-    """Make `folder` ours for `settings`, stored in the file `name`; return whether it was ours before.
+    """Claim `folder` for some settings, which are stored in it.
+
+    Args:
+        folder: the folder to claim; new, empty, or claimed before for the same settings.
+        name: the file in the folder that holds the settings.
+        settings: the settings as text.
+        explain: describes how stored settings differ from these; an empty description means that they are the same,
+            although an earlier version wrote them as another text.
+
+    Returns:
+        Whether the folder was claimed before.
 
     Raises:
         RecipeError: the folder holds other settings, or files that this project did not write.
@@ -93,9 +103,10 @@ def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] 
     folder = Path(folder)
     stored = folder / name
     if stored.exists():
-        if stored.read_text(encoding="utf-8") == settings:
+        before = stored.read_text(encoding="utf-8")
+        detail = explain(before) if explain else ""
+        if before == settings or (explain and not detail):
             return True
-        detail = explain(stored.read_text(encoding="utf-8")) if explain else ""
         raise RecipeError(
             f"{folder} was made with other settings{': ' + detail if detail else ''}. "
             "Choose another --out, or remove that folder yourself if it is no longer needed."

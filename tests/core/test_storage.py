@@ -61,3 +61,10 @@ def test_the_environment_names_versions_and_no_place():
     stored = storage.environment()
     assert stored["packages"]["torch"]
     assert "/" not in str({key: value for key, value in stored.items() if key != "packages"})
+
+
+def test_settings_that_an_earlier_version_wrote_as_another_text_are_the_same_settings(tmp_path):
+    storage.claim(tmp_path / "out", "settings.json", '{"sampler": 1}')
+    assert storage.claim(tmp_path / "out", "settings.json", '{"solver": 1}', lambda stored: "")
+    with pytest.raises(RecipeError, match="other settings: solver: 1 → 2"):
+        storage.claim(tmp_path / "out", "settings.json", '{"solver": 2}', lambda stored: "solver: 1 → 2")
