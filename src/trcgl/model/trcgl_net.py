@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.backbone import create_backbone, take_final_norm
 from trcgl.model.heads import HEADS, HeadOutput
@@ -47,13 +46,12 @@ class TrcglNet(nn.Module):
         load_weights: bool = True,
     ) -> None:
         super().__init__()
-        if recipe.head not in HEADS:
-            raise RecipeError(f"model.head: no head {recipe.head!r}; there are {', '.join(HEADS)}.")
+        head = HEADS[recipe.head]
         self.backbone = create_backbone(recipe, from_hub=load_weights and recipe.weights == "hub")
         if load_weights and recipe.weights not in ("hub", "none"):
             load_local(self.backbone.body, Path(recipe.weights))
         self.norm = take_final_norm(self.backbone)
-        self.head = HEADS[recipe.head](self.backbone.width, recipe, Labels(adjacency, vectors))
+        self.head = head(self.backbone.width, recipe, Labels(adjacency, vectors))
         config: dict[str, Any] = self.backbone.body.pretrained_cfg  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None])
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None])

@@ -1,5 +1,6 @@
-"""Heads: a feature map in, one logit per finding out. Every head has one signature; `HEADS` is the registry."""
+"""Heads: map a feature map (B, D, h, w) to one logit per finding. `HEADS` is the registry."""
 
+from trcgl.core.registry import Registry
 from trcgl.model.heads.chexgcn import ChexGcnHead
 from trcgl.model.heads.clarity import ClarityHead
 from trcgl.model.heads.contract import Head, HeadOutput
@@ -12,18 +13,50 @@ from trcgl.model.heads.ml_gcn import MlGcnHead
 from trcgl.model.heads.query2label import Query2LabelHead
 from trcgl.model.heads.trcgl import TrcglHead
 
-__all__ = ["HEADS", "Head", "HeadOutput"]
+__all__ = ["HEADS", "Head", "HeadOutput", "register_head"]
 
-HEADS: dict[str, type[Head]] = {
-    "linear": LinearHead,
-    "trcgl": TrcglHead,
-    "csra": CsraHead,
-    "ml_decoder": MlDecoderHead,
-    "ml_gcn": MlGcnHead,
-    "query2label": Query2LabelHead,
-    "chexgcn": ChexGcnHead,
-    "dualattnet": DualAttNetHead,
-    "clarity": ClarityHead,
-    "experts": ExpertsHead,
-}
+HEADS: Registry[Head] = Registry(
+    Head,
+    "model.head",
+    "trcgl.heads",
+    {
+        "linear": LinearHead,
+        "trcgl": TrcglHead,
+        "csra": CsraHead,
+        "ml_decoder": MlDecoderHead,
+        "ml_gcn": MlGcnHead,
+        "query2label": Query2LabelHead,
+        "chexgcn": ChexGcnHead,
+        "dualattnet": DualAttNetHead,
+        "clarity": ClarityHead,
+        "experts": ExpertsHead,
+    },
+)
 """Name in a recipe (`--model.head`) to class."""
+
+
+def register_head(name: str, cls: type[Head]) -> None:
+    """Make a head available by name, as `model.head` of a recipe and in `create_model`.
+
+        class MaxHead(Head):
+            def __init__(self, width, recipe, labels):
+                super().__init__(width, recipe, labels)
+                self.classifier = nn.Linear(width, labels.findings)
+
+            def forward(self, feature):                                # (B, D, h, w)
+                logits = self.classifier(feature.amax((2, 3)))         # (B, C)
+                return HeadOutput(logits, maps=None)
+
+        register_head("max", MaxHead)
+
+    An installed package registers its heads through entry points of the group `trcgl.heads` instead;
+    `trcgl.model.heads.check.check_head` checks that a head keeps the contract.
+
+    Args:
+        name: any name but that of a built-in head.
+        cls: subclass of `Head`.
+
+    Raises:
+        RecipeError: the name is that of a built-in head, or `cls` is no subclass of `Head`.
+    """
+    HEADS.register(name, cls)
