@@ -13,6 +13,7 @@ import pytest
 from trcgl.cli import main as cli
 from trcgl.core.recipe import from_json
 from trcgl.dataset.store import open_dataset
+from trcgl.dataset.synthetic_rows import generation_record, read_provenance
 from trcgl.model.load import load_model
 
 ARCHIVE = Path(__file__).parent / "stored" / "version_0.1.0.tar.xz"
@@ -132,14 +133,24 @@ def test_a_synthetic_folder_trains_beside_real_images(stored, capsys):
     assert json.loads((stored / "both" / "model" / "model.json").read_text())["synthetic"]
 
 
-@pytest.mark.xfail(reason="synthesize does not read the option `sampler` of 0.1.0 yet")
+def test_the_provenance_of_a_synthetic_folder_has_the_names_of_today(stored):
+    provenance = read_provenance(stored / "synthetic")
+    options = generation_record(open_dataset(stored / "synthetic"))["options"]
+    assert provenance["solver"].unique().to_list() == [options["solver"]] == ["dpm++2m"]
+    assert "screen/synthetic_similarity" in provenance.columns
+    assert options["guidance_for"] == {} and "sampler" not in options
+
+
 def test_a_finished_synthetic_folder_is_recognized_as_finished(stored, capsys):
     pytest.importorskip("diffusers", reason="needs the extra `generate`")
     images = (stored / "synthetic" / "images.npy").read_bytes()
     folders = ["generator", "--dataset", "dataset", "--screener", "run", "--out", "synthetic"]
     targets = ["--targets", "Pneumothorax", "calcified densities"]
-    run(capsys, "synthesize", *folders, *targets, *["--each", "3", "--steps", "4", "--accelerator", "cpu"])
+    how = ["--each", "3", "--accelerator", "cpu"]
+    run(capsys, "synthesize", *folders, *targets, *how, "--steps", "4")
     assert (stored / "synthetic" / "images.npy").read_bytes() == images
+    assert cli.main(["synthesize", *folders, *targets, *how, "--steps", "5"]) != 0
+    assert "made with other settings: steps: 4 → 5." in capsys.readouterr().err
 
 
 def test_a_generator_opens_and_samples(stored, capsys):

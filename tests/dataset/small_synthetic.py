@@ -43,7 +43,7 @@ def write_synthetic(folder, dataset, *, targets=None, rejected=(), patients=None
     labels = {one: pl.Series([row[one] for row in rows], dtype=pl.Int8) for one in space.findings}
     empty = {name: pl.Series([None] * len(rows), dtype=kind) for name, kind in SCHEMA.items()}
     named = {name: [row[name] for row in rows] for name in ("image_id", "patient_id")}
-    known = {"split": ["train"] * len(rows), "label_source": ["drawn"] * len(rows), "row": range(len(rows))}
+    known = {"split": ["train"] * len(rows), "label_source": ["synthetic"] * len(rows), "row": range(len(rows))}
     weight = {"weight": [1.0] * len(rows)}
     manifest = pl.DataFrame({**empty, **named, **known, **weight, **labels}, schema_overrides=SCHEMA)
     verdicts = ["rejected: blank" if place in rejected else "kept" for place in range(len(rows))]

@@ -51,8 +51,8 @@ def test_fresh_images_that_show_their_target_are_kept_with_every_score():
     told = judged(images(40, seed=4))
     assert told["verdict"].to_list() == [KEPT] * 40
     assert told.columns == [*SCORES, "verdict"]
-    assert told["screen/drawn_similarity"].null_count() == 1  # the first has none before it
-    assert told.drop("screen/drawn_similarity").null_count().sum_horizontal().item() == 0
+    assert told["screen/synthetic_similarity"].null_count() == 1  # the first has none before it
+    assert told.drop("screen/synthetic_similarity").null_count().sum_horizontal().item() == 0
 
 
 def test_every_planted_failure_is_rejected_for_its_reason():

@@ -94,7 +94,7 @@ def test_a_synthetic_folder_opens_as_a_dataset(whole):
     assert synthetic.space == SPACE
     assert synthetic.images.shape == (IMAGES, SIDE, SIDE)
     assert synthetic.manifest["split"].unique().to_list() == ["train"]
-    assert synthetic.manifest["label_source"].unique().to_list() == ["drawn"]
+    assert synthetic.manifest["label_source"].unique().to_list() == ["synthetic"]
     assert synthetic.manifest["set_aside"].null_count() == IMAGES
     assert synthetic.split("train").height == IMAGES
 
@@ -121,11 +121,11 @@ def test_every_row_has_its_source_and_how_it_was_drawn(whole, inputs):
     real, rows = open_dataset(inputs[1]).split("train"), provenance(whole)
     assert rows.columns == [
         *("image_id", "source_image_id", "target", "prompt", "seed", "guidance"),
-        *("guided_to", "steps", "sampler", "generator"),
+        *("guided_to", "steps", "solver", "generator"),
         *SCORES,
         "verdict",
     ]
-    assert rows.select("guidance", "guided_to", "steps", "sampler", "generator").unique().rows() == [
+    assert rows.select("guidance", "guided_to", "steps", "solver", "generator").unique().rows() == [
         (5.0, 0.0, 3, "dpm++2m", read_json(inputs[0] / "generator.json")["digest"])
     ]
     assert rows.schema["seed"] == pl.Int64

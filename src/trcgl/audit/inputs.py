@@ -15,7 +15,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, TrcglError
 from trcgl.dataset.patient_halves import Half, half, half_of
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import open_synthetic
+from trcgl.dataset.synthetic_rows import generation_record, open_synthetic, read_provenance
 from trcgl.evaluate.evaluate import refuse_overlap
 from trcgl.generate.inputs import open_generator
 from trcgl.generate.pipeline import Generator
@@ -55,7 +55,7 @@ class Inputs:
     @property
     def about(self) -> dict[str, Any]:
         """How the synthetic folder was made."""
-        return self.synthetic.info["synthetic"]
+        return generation_record(self.synthetic)
 
 
 def open_inputs(
@@ -76,7 +76,7 @@ def open_inputs(
     dataset = open_dataset(Path(dataset_folder))
     dataset.require_images()
     synthetic = open_synthetic(Path(synthetic_folder), dataset).dataset
-    provenance = pl.read_parquet(synthetic.folder / "provenance.parquet")
+    provenance = read_provenance(synthetic.folder)
     provenance = (
         synthetic.manifest.sort("row").select("image_id").join(provenance, on="image_id", maintain_order="left")
     )
@@ -105,7 +105,7 @@ def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None
             f"{synthetic.folder} was drawn by another generator ({synthetic.info['synthetic']['generator'][:12]}) than "
             f"this one ({generator.info['digest'][:12]}). Name the one that drew it with --generator."
         )
-    generator.context.restrict(synthetic.info["synthetic"].get("options", {}).get("prompt", "learned"))
+    generator.context.restrict(generation_record(synthetic)["options"].get("prompt", "learned"))
     return generator
 
 

@@ -268,7 +268,7 @@ def sampled_alike(
     alike = (
         (pl.col("generator") == generator)
         & (pl.col("steps") == steps)
-        & (pl.col("sampler") == solver)
+        & (pl.col("solver") == solver)
         & pl.lit(drawn_in == precision)
     )
     same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -117,6 +117,39 @@ def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] 
         raise RecipeError(f"{folder} is not empty and was not made by trcgl. Choose another --out.")
     write_text(stored, settings)
     return False
+
+
+def claim_settings(
+    folder: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    current: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> bool:
+    """Make `folder` ours for `settings`, compared by value with those stored in the JSON file `name`.
+
+    Args:
+        folder: the folder of a stage; made if it does not exist.
+        name: of the file of settings.
+        settings: all that decides the content of the folder; plain JSON values.
+        current: translates stored settings of an earlier version: new names, defaults of new settings.
+
+    Returns:
+        Whether the folder was ours before.
+
+    Raises:
+        RecipeError: the folder holds other settings, or files that this project did not write.
+    """
+    text = json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def differences(stored: str) -> str:
+        try:
+            old, new = current(json.loads(stored)), json.loads(text)
+        except (ValueError, TypeError, AttributeError):
+            return f"its {name} cannot be read"
+        changed = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+        return "; ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in changed)
+
+    return claim(folder, name, text, differences)
 
 
 def environment() -> dict[str, Any]:

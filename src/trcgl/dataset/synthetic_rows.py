@@ -1,6 +1,7 @@
 """The rows of a synthetic folder that train beside real ones: kept ones, up to a dose."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 
 KEPT = "kept"
-"""Verdict of a drawn image that passed screening; all others say why it did not."""
+"""Verdict of a synthetic image that passed screening; every other verdict says why the image was rejected."""
+
+_RENAMED_COLUMNS = {"sampler": "solver", "screen/drawn_similarity": "screen/synthetic_similarity"}
+_RENAMED_VERDICTS = {"rejected: repeats a drawn image": "rejected: repeats a synthetic image"}
+_RENAMED_OPTIONS = {"sampler": "solver"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,35 @@ def balancing(space: LabelSpace) -> tuple[str, ...]:
     """The normal label and the head findings, which are drawn beside the others."""
     normal = (space.normal,) if space.normal else ()
     return tuple(dict.fromkeys((*normal, *space.in_group("head"))))
+
+
+def read_provenance(folder: Path) -> pl.DataFrame:
+    """The table `provenance.parquet` of a synthetic folder; names that version 0.1 wrote are translated.
+
+    Raises:
+        DataError: the table is missing or damaged.
+    """
+    path = Path(folder) / "provenance.parquet"
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}). Run `trcgl synthesize` again.") from error
+    table = table.rename(_RENAMED_COLUMNS, strict=False)
+    return table.with_columns(pl.col("verdict").replace(_RENAMED_VERDICTS))
+
+
+def generation_record(synthetic: Dataset) -> dict[str, Any]:
+    """The entry `synthetic` of a synthetic folder's `dataset.json`: dataset, generator, screener and `options`.
+
+    Option names that version 0.1 wrote are translated, and options that it did not have get their defaults.
+    """
+    record = synthetic.info["synthetic"]
+    return {**record, "options": current_options(record.get("options", {}))}
+
+
+def current_options(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options of `trcgl synthesize` under their present names, with defaults for options newer than they."""
+    return {"guidance_for": {}} | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 
 def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> SyntheticRows:
@@ -106,13 +140,10 @@ def _check_patients(drawn: Dataset, real: Dataset) -> None:
 
 
 def _verdicts(folder: Path, drawn: Dataset) -> pl.DataFrame:
-    try:
-        told = pl.read_parquet(folder / "provenance.parquet", columns=["image_id", "target", "verdict"])
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{folder}/provenance.parquet: cannot be read ({error}). Draw again.") from error
-    if missing := set(drawn.manifest["image_id"]) - set(told["image_id"]):
-        raise DataError(f"{folder}/provenance.parquet: image {min(missing)!r} is missing. Draw again.")
-    return told
+    verdicts = read_provenance(folder).select("image_id", "target", "verdict")
+    if missing := set(drawn.manifest["image_id"]) - set(verdicts["image_id"]):
+        raise DataError(f"{folder}/provenance.parquet: image {min(missing)!r} is missing. Generate the images again.")
+    return verdicts
 
 
 def _up_to(kept: pl.DataFrame, dose: float, real: Dataset) -> pl.DataFrame:

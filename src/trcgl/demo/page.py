@@ -10,7 +10,7 @@ import polars as pl
 from trcgl.core import html, storage
 from trcgl.dataset.labels import GROUPS
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import KEPT
+from trcgl.dataset.synthetic_rows import KEPT, read_provenance
 
 SHOWN = 6
 """Pairs of images of each tail finding."""
@@ -129,7 +129,7 @@ def _counts(real: Dataset, finding: str) -> dict[str, int]:
 
 def _pairs(real: Dataset, synthetic: Dataset, finding: str) -> dict[str, Any]:
     """Above real images, below drawn ones of the same label sets: the first ones, not the best ones."""
-    provenance = pl.read_parquet(synthetic.folder / "provenance.parquet").filter(pl.col("target") == finding)
+    provenance = read_provenance(synthetic.folder).filter(pl.col("target") == finding)
     kept = provenance.filter(pl.col("verdict") == KEPT)
     chosen = (kept if kept.height else provenance).head(SHOWN)
     rows = {

@@ -8,7 +8,7 @@ A drawn image is rejected for the first of these that holds:
    those of other patients.
 4. `target not recognized`: a classifier that was trained on real rows alone gives its target less than it gives three
    of four real val images with it, and would not call it present either (see `LabelRule`).
-5. `repeats a drawn image`: it is as near to one that is kept before it.
+5. `repeats a synthetic image`: it is as near to one that is kept before it.
 """
 
 import dataclasses
@@ -31,9 +31,15 @@ BLANK = "rejected: blank"
 SATURATED = "rejected: saturated"
 COPY = "rejected: copy of a training image"
 UNRECOGNIZED = "rejected: target not recognized"
-REPEATED = "rejected: repeats a drawn image"
+REPEATED = "rejected: repeats a synthetic image"
 
-SCORES = ("screen/contrast", "screen/extremes", "screen/train_similarity", "screen/target", "screen/drawn_similarity")
+SCORES = (
+    "screen/contrast",
+    "screen/extremes",
+    "screen/train_similarity",
+    "screen/target",
+    "screen/synthetic_similarity",
+)
 """Columns of screening scores, Float64; null where a score was not computed."""
 
 _SHARE = 0.25  # of real images with a finding that the label check may reject too

@@ -6,7 +6,6 @@ same command again resumes: no image is drawn twice.
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import sys
@@ -25,6 +24,7 @@ from trcgl.core.progress import track
 from trcgl.dataset import manifest as manifests
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import SCHEMA, Dataset, check_space, open_dataset, write_images
+from trcgl.dataset.synthetic_rows import current_options
 from trcgl.evaluate.evaluate import score_rows
 from trcgl.generate import screen as screening
 from trcgl.generate.context import PromptKind
@@ -144,7 +144,7 @@ def synthesize(
     settings = _settings(options, dataset, generator, screener)
     first = not _get_rank()
     if first:
-        storage.claim(out, "synthesize.json", settings, lambda stored: _differences(stored, settings))
+        storage.claim_settings(out, "synthesize.json", settings, current_options)
     parts = Parts(out / "parts", wanted.height)
     if (out / "dataset.json").exists():
         if first:
@@ -204,7 +204,7 @@ def _finish(
             pl.select(
                 guided_to=pl.repeat(options.guided_to, wanted.height, dtype=pl.Float64),
                 steps=pl.repeat(options.steps, wanted.height, dtype=pl.Int64),
-                sampler=pl.repeat(options.solver, wanted.height, dtype=pl.String),
+                solver=pl.repeat(options.solver, wanted.height, dtype=pl.String),
                 generator=pl.repeat(generator.info["digest"], wanted.height, dtype=pl.String),
             ),
             judged,
@@ -285,7 +285,7 @@ def _manifest(wanted: pl.DataFrame, images: np.ndarray, space: LabelSpace) -> pl
     empty = {name: pl.lit(None, kind) for name, kind in manifests.SCHEMA.items() if name not in wanted.columns}
     known: dict[str, Any] = {
         "split": pl.lit("train"),
-        "label_source": pl.lit("drawn"),
+        "label_source": pl.lit("synthetic"),
         "sha256": pl.Series([hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype=pl.String),
         "row": pl.int_range(pl.len(), dtype=pl.Int64),
         "weight": pl.lit(1.0),
@@ -300,28 +300,20 @@ def _check_prompts(generator: Generator, wanted: pl.DataFrame) -> None:
         generator.ids(one)
 
 
-def _settings(options: SynthesizeOptions, dataset: Dataset, generator: Generator, screener: LoadedModel | None) -> str:
+def _settings(
+    options: SynthesizeOptions, dataset: Dataset, generator: Generator, screener: LoadedModel | None
+) -> dict[str, Any]:
+    """Everything that decides the images and their verdicts."""
     shared = dataclasses.asdict(options)
     for hardware in ("batch_size", "devices", "nodes", "accelerator", "compile"):
         del shared[hardware]
-    if not options.guidance_for:  # as a folder has it that was drawn before there was such a setting
-        del shared["guidance_for"]
-    value = {
+    return {
         "schema": SETTINGS_SCHEMA,
         **shared,
         "dataset": storage.sha256_file(dataset.folder / "dataset.json"),
         "generator": generator.info["digest"],
         "screener": screener.info["weights_sha256"] if screener else None,
     }
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _differences(stored: str, settings: str) -> str:
-    try:
-        old, new = json.loads(stored), json.loads(settings)
-        return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
-    except (json.JSONDecodeError, AttributeError):
-        return "its synthesize.json cannot be read"
 
 
 def _is_scale(guidance: float) -> bool:

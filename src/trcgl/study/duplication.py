@@ -7,7 +7,7 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import open_synthetic
+from trcgl.dataset.synthetic_rows import open_synthetic, read_provenance
 from trcgl.study.training_variants import write_folder
 
 
@@ -29,7 +29,7 @@ def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False
     if (out / "dataset.json").exists():
         return
     drawn = open_synthetic(synthetic, real).dataset
-    provenance = pl.read_parquet(synthetic / "provenance.parquet")
+    provenance = read_provenance(synthetic)
     if "source_image_id" not in provenance.columns:
         raise DataError(f"{synthetic}/provenance.parquet has no source_image_id. Draw again.")
     sources = drawn.manifest.select("image_id").join(

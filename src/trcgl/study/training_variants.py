@@ -16,11 +16,12 @@ from trcgl.audit.label_fidelity import foreign
 from trcgl.core import storage
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.store import Dataset, write_images
-from trcgl.dataset.synthetic_rows import KEPT, open_synthetic
+from trcgl.dataset.synthetic_rows import KEPT, open_synthetic, read_provenance
 
 if TYPE_CHECKING:
     from trcgl.generate.pipeline import Generator
 
+PROVENANCE = ("image_id", "target", "verdict")
 FILES = ("images.npy", "manifest.parquet", "provenance.parquet")
 
 
@@ -62,7 +63,9 @@ def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
     if (out / "dataset.json").exists():
         return
     drawn = open_synthetic(synthetic, real).dataset
-    rows = drawn.manifest.join(_provenance(synthetic), on="image_id", how="left", maintain_order="left")
+    rows = drawn.manifest.join(
+        read_provenance(synthetic).select(PROVENANCE), on="image_id", how="left", maintain_order="left"
+    )
     kept = (pl.col("verdict") == KEPT).sum().over("target")
     taken = rows.filter(pl.int_range(pl.len()).over("target") < kept)
     _select(out, drawn, f"unscreened of {drawn.name}", taken.select(drawn.manifest.columns), taken["target"])
@@ -111,7 +114,9 @@ def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -
     opened = open_synthetic(copies, real).dataset
     generator.to(best_device())
     back = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
-    write_folder(out, opened, f"round trip of {opened.name}", opened.manifest, _provenance(copies), [back])
+    write_folder(
+        out, opened, f"round trip of {opened.name}", opened.manifest, read_provenance(copies).select(PROVENANCE), [back]
+    )
 
 
 def unchanged(folder: Path, other: Path) -> bool:
@@ -160,7 +165,3 @@ def _select(out: Path, drawn: Dataset, name: str, rows: pl.DataFrame, targets: p
     images, places = drawn.require_images(), rows["row"].to_list()
     provenance = pl.DataFrame({"image_id": rows["image_id"], "target": targets}).with_columns(verdict=pl.lit(KEPT))
     write_folder(out, drawn, name, rows, provenance, (images[place][None] for place in places))
-
-
-def _provenance(folder: Path) -> pl.DataFrame:
-    return pl.read_parquet(folder / "provenance.parquet", columns=["image_id", "target", "verdict"])

@@ -13,7 +13,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.dataset.synthetic_rows import open_synthetic
+from trcgl.dataset.synthetic_rows import generation_record, open_synthetic
 from trcgl.study import training_variants as material
 from trcgl.study.arms import Arm
 from trcgl.study.choice import FIRST_SEED, Setting, choose
@@ -173,7 +173,7 @@ def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str], choos
 
 def _check_prompt(name: str, drawn: Dataset) -> None:
     """Refuse a folder that says that it was drawn by another prompt; `learned` may be of a generator without tokens."""
-    before = drawn.info["synthetic"].get("options", {}).get("prompt", "learned")
+    before = generation_record(drawn)["options"].get("prompt", "learned")
     if before not in (name, "learned"):
         raise RecipeError(f"--{name.replace('_', '-')} {drawn.folder}: it was drawn with --prompt {before}.")
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic
+from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic, read_provenance
 from trcgl.study.wording import adjusted, diverged
 
 HEAD_LOSS = 0.01
@@ -31,7 +31,7 @@ def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> Amounts:
         it, and for each dose what it asks for (None for findings that are drawn beside the others, in their
         proportion), what is used, and the dose that is reached.
     """
-    told = pl.read_parquet(synthetic / "provenance.parquet", columns=["target", "verdict"])
+    told = read_provenance(synthetic)
     drawn = dict(told.group_by("target").len().iter_rows())
     kept = dict(told.filter(pl.col("verdict") == KEPT).group_by("target").len().iter_rows())
     used = {dose: dict(open_synthetic(synthetic, real, dose).targets.value_counts().iter_rows()) for dose in doses}

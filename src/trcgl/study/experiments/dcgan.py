@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -21,7 +20,7 @@ from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.randomness import derive_seed, generator
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import open_synthetic
+from trcgl.dataset.synthetic_rows import open_synthetic, read_provenance
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.training_rows import loader, training_rows
 from trcgl.model.tensors import at_size, to_unit
@@ -189,7 +188,7 @@ def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: Dcg
             part = slice(start, start + _PART)
             yield at_size(torch.from_numpy(dcgan.sample(labels[part], names[part])), side).numpy()
 
-    provenance = pl.read_parquet(synthetic / "provenance.parquet")
+    provenance = read_provenance(synthetic)
     about = {**drawn.info, "dcgan": {**asdict(settings), "seed": base.seed, "side": dcgan.side}}
     write_folder(out, replace(drawn, info=about), f"DCGAN for {drawn.name}", drawn.manifest, provenance, parts())
 
