@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.dataset import source_fixtures
+from tests.pages import assert_fits
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.storage import sha256_file
 from trcgl.dataset.prepare import PrepareOptions, prepare
@@ -218,6 +219,7 @@ def test_the_page_needs_nothing_from_outside_and_names_the_dropped(archive, tmp_
     page = (tmp_path / "out" / "report.html").read_text()
     assert "3.png" in page and "<script>alert" not in page
     assert 'src="http' not in page and "<link" not in page
+    assert_fits(tmp_path / "out" / "report.html")
 
 
 def test_the_page_says_what_a_finding_without_positives_in_a_split_means(archive, tmp_path):
@@ -228,7 +230,7 @@ def test_the_page_says_what_a_finding_without_positives_in_a_split_means(archive
     manifest = open_dataset(tmp_path / "out").manifest
     (split,) = manifest.filter(pl.col("C") == 1)["split"]
     page = (tmp_path / "out" / "report.html").read_text()
-    for other, words in {"train": "cannot be learned", "val": "threshold 0.5", "test": "cannot be judged"}.items():
+    for other, words in {"train": "cannot be learned", "val": "threshold 0.5", "test": "cannot be evaluated"}.items():
         assert bool(re.search(rf"Without a positive in {other}, [^:]*{words}: [^.]*C", page)) == (other != split)
 
 

@@ -81,7 +81,11 @@ def test_it_takes_less_than_twenty_seconds_of_a_processor(prepared):
 
 
 def test_the_long_tail_is_described(prepared, tmp_path):
-    told = describe(prepared[1].folder, tmp_path)
-    assert [len(told["groups"][group]) for group in ("head", "medium", "tail")] == [3, 20, 7]
-    assert told["imbalance"] == pytest.approx(50_616 / 48)
+    dataset = prepared[1]
+    summary = describe(dataset.folder, tmp_path)
+    assert [len(summary["groups"][group]) for group in ("head", "medium", "tail")] == [3, 20, 7]
+    images = {row["finding"]: row["images"] for row in summary["findings"]}
+    assert (max(images.values()), min(images.values())) == (50_616, 48)
+    train = dataset.split("train")
+    assert summary["train"]["imbalance"] == train["Normal"].sum() / train["Hydropneumothorax"].sum()
     assert (tmp_path / "figures" / "cooccurrence.png").exists()

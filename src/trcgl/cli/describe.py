@@ -6,27 +6,31 @@ from trcgl.cli.verb import Done, Verb, plain
 
 
 def describe(dataset: Path, /, *, out: Path | None = None) -> Done:
-    """The long tail of a dataset in numbers and pictures.
+    """Count and plot the findings of a dataset: the long tail, and which finding comes with which.
 
     Args:
-        dataset: A dataset folder.
-        out: Where the page and the figures go; the dataset folder by default.
+        dataset: Dataset folder that `trcgl prepare` wrote.
+        out: Folder for the page and the figures; default: the dataset folder.
     """
     from trcgl.dataset import describe as stage
+    from trcgl.dataset.finding_counts import findings_text
 
-    told = stage.describe(dataset, out)
-    groups = ", ".join(f"{group} {len(findings)}" for group, findings in told["groups"].items())
+    summary = stage.describe(dataset, out)
+    train = summary["train"]
+    groups = ", ".join(f"{group} {len(findings)}" for group, findings in summary["groups"].items())
+    imbalance = f"{train['imbalance']:,.0f} : 1 in train" if train["imbalance"] else "not defined, no positive in train"
     lines = [
-        f"{told['name']}: {told['images']:,} images of {told['patients']:,} patients",
-        f"with any finding: {told['images_with_any_finding']:,} images, {told['findings_per_image']:.2f} on average",
-        f"findings: {groups}",
-        f"page: {told['page']}",
+        f"{summary['name']}: {summary['images']:,} images of {summary['patients']:,} patients",
+        findings_text(summary["findings"]),
+        f"groups: {groups}",
+        f"most to least frequent finding: {imbalance}",
+        f"page: {summary['page']}",
     ]
-    return Done(told, "\n".join(lines))
+    return Done(summary, "\n".join(lines))
 
 
 VERB = Verb(
-    "The long tail of a dataset in numbers and pictures.",
+    "Count and plot the findings of a dataset.",
     "trcgl describe nih",
     plain(describe),
 )

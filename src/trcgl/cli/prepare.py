@@ -1,5 +1,7 @@
 """`trcgl prepare` on the command line."""
 
+import difflib
+import importlib
 from pathlib import Path
 from typing import Annotated
 
@@ -7,34 +9,35 @@ from trcgl.cli.verb import Chosen, Done, Verb, first_line
 from trcgl.core.errors import RecipeError
 
 REASONS = 5
-"""Of dropped images and of those set aside, that are printed; the report has all."""
+"""Printed reasons for dropped images and for images set aside, the most frequent first; the report has all."""
 
 
 def prepare(arguments: list[str]) -> Chosen:
     """The command of `trcgl prepare`, whose flags depend on its source."""
-    import importlib
-
     import tyro
 
     from trcgl.dataset import prepare as stage
+    from trcgl.dataset.finding_counts import findings_text
     from trcgl.dataset.sources import SOURCES
 
-    known = ", ".join(SOURCES)
     if arguments and arguments[0] in ("-h", "--help"):
         lines = [f"  {name:<14} {first_line(importlib.import_module(module))}" for name, module in SOURCES.items()]
         print(f"Example: {VERB.example}\n\nusage: trcgl prepare SOURCE --root DIR --out DATASET [OPTIONS]\n")
-        print(f"{VERB.what} `trcgl prepare SOURCE --help` shows its settings.\n")
+        print(f"{VERB.what} `trcgl prepare SOURCE --help` shows the options of a source.\n")
         print("\n".join(lines))
         raise SystemExit(0)
+    known = ", ".join(SOURCES)
     if not arguments or arguments[0].startswith("-"):
         raise RecipeError(f"name the source first: trcgl prepare SOURCE ...; there are {known}.")
     source = arguments[0]
     if source not in SOURCES:
-        raise RecipeError(f"unknown source {source!r}; there are {known}.")
+        meant = "".join(f" Did you mean {name!r}?" for name in difflib.get_close_matches(source, SOURCES, 1))
+        raise RecipeError(f"unknown source {source!r}; there are {known}.{meant}")
     module = importlib.import_module(SOURCES[source])
+    needs_root = source != "phantom"
     shared = Annotated[stage.PrepareOptions, tyro.conf.arg(name="")]
     special = Annotated[module.Options, tyro.conf.arg(name="source")]
-    own_size = {"size": module.Options().size} if source == "phantom" else {}  # drawn, so never enlarged unasked
+    own_size = {"size": module.Options().size} if source == "phantom" else {}  # rendered, so never enlarged unasked
 
     def command(
         *,
@@ -43,21 +46,22 @@ def prepare(arguments: list[str]) -> Chosen:
         options: shared = stage.PrepareOptions(**own_size),  # noqa: B008
         source_options: special = module.Options(),  # noqa: B008
     ) -> Done:
-        if root is None and source != "phantom":
+        if root is None and needs_root:
             raise RecipeError(f"--root is missing: the folder of the {source} archive.")
         report = stage.prepare(source, root, out, options, source_options)
         lines = [f"{name}: {count:,}" for name, count in report["counts"].items()]
         for what, reasons in (("dropped", report["reasons"]), ("set aside", report["set_aside"])):
             lines += [f"{what}, {reason}: {count:,}" for reason, count in list(reasons.items())[:REASONS]]
+        lines += ["", findings_text(report["findings"]), ""]
         return Done(report, "\n".join([*lines, f"report: {out / 'report.html'}", f"next: trcgl describe {out}"]))
 
     command.__doc__ = f"""{first_line(module)}
 
     Args:
-        out: The dataset folder to write; new, or an interrupted one of the same settings.
-        root: Folder of the archive{" (not needed: phantoms are drawn)" if source == "phantom" else ""}.
+        out: Dataset folder to write: new, or an interrupted one of the same settings, which is completed.
+        root: Folder of the archive{"" if needs_root else "; not needed, as phantoms are rendered"}.
     """
-    example = next((one.strip() for one in (module.__doc__ or "").splitlines() if "trcgl prepare" in one), None)
+    example = next((line.strip() for line in (module.__doc__ or "").splitlines() if "trcgl prepare" in line), None)
     return command, arguments[1:], example or f"trcgl prepare {source} --root {source.upper()} --out {source}"
 
 

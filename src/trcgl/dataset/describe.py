@@ -1,145 +1,164 @@
-"""`trcgl describe`: the long tail of a dataset in numbers and pictures (the paper's Figure 2).
+"""`trcgl describe`: the long tail of a dataset in numbers and plots (the paper's Figure 2)."""
 
-trcgl describe padchest --out padchest-figures
-"""
-
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
-from trcgl.core import storage
+from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.cooccurrence import Cooccurrence, counts
-from trcgl.dataset.labels import GROUPS
+from trcgl.dataset.finding_counts import finding_counts, findings_html
+from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.dataset.manifest import SPLITS, taking_part
-from trcgl.dataset.preparation_report import finding_counts, findings_html, picture_html, table_html
 from trcgl.dataset.store import Dataset, open_dataset
 
 SCHEMA = "trcgl.description/1"
+_GROUP_RULES = {
+    "name": "fixed by name",
+    "prevalence": "by share of the training images with any finding: above 10 %, 1 to 10 %, below 1 %",
+    "counts": "by training images: above 1,000, 100 to 1,000, below 100",
+}
+_PAIRS = 12
 
 
 def describe(folder: Path, out: Path | None = None) -> dict[str, Any]:
-    """Count a dataset and draw it.
+    """Count and plot the findings of a dataset.
 
     Writes `describe.html` (self-contained), `figures/label_distribution.png` and `figures/cooccurrence.png`.
 
     Args:
         folder: the dataset folder.
-        out: where the page and the figures go; the dataset folder itself where None.
+        out: folder for the page and the figures; None writes into the dataset folder.
 
     Returns:
-        Images and patients per split, findings with their groups and counts, the strongest pairs and the imbalance.
+        Images and patients per split, findings with their groups and counts, and, of the training split, the
+        imbalance and the strongest pairs.
 
     Raises:
         DataError: the folder is no dataset, its files were changed, or `out` cannot be written to.
     """
-    from trcgl.core import html
     from trcgl.dataset.figures import cooccurrence_matrix, label_distribution
 
     dataset = open_dataset(folder)
-    space = dataset.space
-    _check_store(dataset)
-    part = taking_part(dataset.manifest)
-    seen = counts(part, space)
-    summary = _summary(dataset, part, seen)
+    _check_images(dataset)
+    train = counts(taking_part(dataset.manifest.filter(pl.col("split") == "train")), dataset.space)
+    summary = _summary(dataset, train)
     out = Path(out) if out else dataset.folder
-    title = f"{dataset.name}: {seen.rows_with_any:,} images with any of {len(space.findings)} findings"
-    distribution = label_distribution(space, seen, title)
-    matrix = cooccurrence_matrix(space, seen, f"{dataset.name}: which finding comes with which")
-    for name, figure in (("label_distribution", distribution), ("cooccurrence", matrix)):
-        with storage.atomic(out / "figures" / f"{name}.png") as aside:
-            figure.savefig(aside, dpi=150, format="png", facecolor="white")
+    with html.house_style():
+        distribution = label_distribution(dataset.space, train, f"{dataset.name}: training images per finding")
+        matrix = cooccurrence_matrix(dataset.space, train, f"{dataset.name}: which finding comes with which")
+        for name, plot in (("label_distribution", distribution), ("cooccurrence", matrix)):
+            with storage.atomic(out / "figures" / f"{name}.png") as aside:
+                plot.savefig(aside, dpi=150, format="png")
     body = [
-        "<h2>Splits</h2>",
-        table_html(
-            ("split", "images", "patients", "images that take part"),
-            [(split, *summary["splits"][split].values()) for split in SPLITS],
+        Markup("<h2>The long tail</h2>"),
+        html.figure(distribution, "Training images per finding on a log scale, colored by head, medium and tail"),
+        Markup("<p>Groups ({}): {}.</p>").format(
+            _GROUP_RULES[summary["group_rule"]],
+            ", ".join(f"{group} {len(names)}" for group, names in summary["groups"].items()),
         ),
-        "<h2>The long tail</h2>",
-        f"<p>{_tail_in_words(summary)}</p>",
-        picture_html(html, distribution, "Images per finding on a log scale, colored by head, medium and tail"),
         findings_html(summary["findings"]),
-        "<h2>Which finding comes with which</h2>",
-        picture_html(html, matrix, "Conditional co-occurrence of every pair of findings"),
-        table_html(
-            ("given", "also has", "share", "images"),
-            [(one["given"], one["also"], f"{one['share']:.1%}", one["images"]) for one in summary["strongest_pairs"]],
+        Markup("<h2>Which finding comes with which</h2>"),
+        html.figure(matrix, "Share of the training images with one finding that also have another"),
+        html.table(
+            ("given", "also has", "share", "training images"),
+            [
+                (pair["given"], pair["also"], f"{pair['share']:.1%}", pair["images"])
+                for pair in summary["strongest_pairs"]
+            ],
+            "Strongest pairs in train",
         ),
-        "<h2>Views and label sources</h2>",
-        table_html(("view", "images"), summary["views"].items()),
-        table_html(("label source", "images"), summary["label_sources"].items()),
-        "".join(
-            f"<p>{escape(note)}</p>"
+        Markup("<h2>Splits, views and label sources</h2>"),
+        html.table(
+            ("split", "images", "patients", "images that take part"),
+            [(split, *sizes.values()) for split, sizes in summary["splits"].items()],
+        ),
+        html.table(("view", "images"), summary["views"].items()),
+        html.table(("label source", "images"), summary["label_sources"].items()),
+        *(
+            Markup("<p>{}</p>").format(note)
             for note in (*dataset.info["notes"], f"License of the data: {dataset.info['license']}")
         ),
     ]
-    storage.write_text(out / "describe.html", html.page(f"{dataset.name}: the long tail", "\n".join(body)))
+    page = html.page(
+        f"{dataset.name}: the long tail",
+        Markup("\n").join(body),
+        lead=_lead(summary),
+        phantom=dataset.info["source"] == "phantom",
+    )
+    storage.write_text(out / "describe.html", page)
     return {**summary, "page": str(out / "describe.html")}
 
 
-def _summary(dataset: Dataset, part: pl.DataFrame, seen: Cooccurrence) -> dict[str, Any]:
-    space = dataset.space
-    positive = seen.positives[seen.positives > 0]
+def _summary(dataset: Dataset, train: Cooccurrence) -> dict[str, Any]:
+    space, rows = dataset.space, taking_part(dataset.manifest)
+    findings = finding_counts(rows, space)
+    present = sorted((row for row in findings if row["train"]["images"]), key=lambda row: row["train"]["images"])
     splits = {}
     for split in SPLITS:
-        rows = dataset.manifest.filter(pl.col("split") == split)
+        of_split = dataset.manifest.filter(pl.col("split") == split)
         splits[split] = {
-            "images": rows.height,
-            "patients": rows["patient_id"].n_unique(),
-            "taking_part": taking_part(rows).height,
+            "images": of_split.height,
+            "patients": of_split["patient_id"].n_unique(),
+            "taking_part": taking_part(of_split).height,
         }
     return {
         "schema": SCHEMA,
         "name": dataset.name,
         "images": dataset.manifest.height,
         "patients": dataset.manifest["patient_id"].n_unique(),
-        "images_taking_part": part.height,
-        "images_with_any_finding": seen.rows_with_any,
-        "findings_per_image": float(seen.positives.sum() / max(seen.rows_with_any, 1)),
-        "imbalance": float(positive.max() / positive.min()) if len(positive) else None,
-        "groups": {group: [one for one in space.findings if space.groups.get(one) == group] for group in GROUPS},
+        "images_taking_part": rows.height,
+        "train": {
+            "images_with_any_finding": train.rows_with_any,
+            "findings_per_image": float(train.positives.sum() / max(train.rows_with_any, 1)),
+            "imbalance": present[-1]["train"]["images"] / present[0]["train"]["images"] if present else None,
+            "most_frequent": present[-1]["finding"] if present else None,
+            "rarest": present[0]["finding"] if present else None,
+        },
+        "groups": {group: [name for name in space.findings if space.groups.get(name) == group] for group in GROUPS},
         "group_rule": space.group_rule,
         "splits": splits,
-        "findings": finding_counts(part, space),
-        "strongest_pairs": _strongest(dataset, seen),
-        "views": _tally(part, "view"),
-        "label_sources": _tally(part, "label_source"),
+        "findings": findings,
+        "strongest_pairs": _strongest(space, train),
+        "views": _tally(rows, "view"),
+        "label_sources": _tally(rows, "label_source"),
     }
 
 
-def _strongest(dataset: Dataset, seen: Cooccurrence, how_many: int = 12) -> list[dict[str, Any]]:
-    share, names = seen.conditional(), dataset.space.findings
+def _strongest(space: LabelSpace, train: Cooccurrence) -> list[dict[str, Any]]:
+    share, names = train.conditional(), space.findings
     pairs: list[dict[str, Any]] = [
-        {"given": given, "also": also, "share": float(share[i, j]), "images": int(seen.joint[i, j])}
+        {"given": given, "also": also, "share": float(share[i, j]), "images": int(train.joint[i, j])}
         for i, given in enumerate(names)
         for j, also in enumerate(names)
-        if i != j and seen.joint[i, j]
+        if i != j and train.joint[i, j]
     ]
-    return sorted(pairs, key=lambda one: one["share"], reverse=True)[:how_many]
+    return sorted(pairs, key=lambda pair: pair["share"], reverse=True)[:_PAIRS]
 
 
-def _tally(part: pl.DataFrame, column: str) -> dict[str, int]:
-    named = part.select(pl.col(column).fill_null("not stated")).group_by(column).len()
+def _tally(rows: pl.DataFrame, column: str) -> dict[str, int]:
+    named = rows.select(pl.col(column).fill_null("not stated")).group_by(column).len()
     return dict(named.sort(["len", column], descending=[True, False]).iter_rows())
 
 
-def _tail_in_words(summary: dict[str, Any]) -> str:
-    groups = ", ".join(f"{group} {len(names)}" for group, names in summary["groups"].items())
-    rule = {
-        "name": "fixed by name",
-        "prevalence": "by share of the training images with any finding: above 10 %, 1 to 10 %, below 1 %",
-        "counts": "by training images: above 1,000, 100 to 1,000, below 100",
-    }[summary["group_rule"]]
-    imbalance = f"{summary['imbalance']:,.0f} : 1" if summary["imbalance"] else "not defined"
+def _lead(summary: dict[str, Any]) -> str:
+    """How large the dataset is and how long its tail, for the first lines of the page."""
+    train, groups = summary["train"], summary["groups"]
+    size = f"{summary['name']} has {summary['images']:,} images of {summary['patients']:,} patients. "
+    if train["imbalance"] is None:
+        return size + "No image of the training split has a finding."
+    rarest = next(row for row in summary["findings"] if row["finding"] == train["rarest"])["train"]
     return (
-        f"{summary['images_with_any_finding']:,} images have at least one finding, {summary['findings_per_image']:.2f} "
-        f"on average. Most to least frequent finding: {imbalance}. Groups ({rule}): {groups}."
+        f"{size}In the training split the most frequent finding, {train['most_frequent']}, has "
+        f"{train['imbalance']:,.0f} times as many images as the rarest, {train['rarest']} "
+        f"({rarest['images']:,} images of {rarest['patients']:,} patients); {len(groups['tail'])} of "
+        f"{len(summary['findings'])} findings belong to the tail."
     )
 
 
-def _check_store(dataset: Dataset) -> None:
-    known = dataset.info["files"].get("images.npy")
-    if known and storage.sha256_file(dataset.folder / "images.npy") != known["sha256"]:
+def _check_images(dataset: Dataset) -> None:
+    stored = dataset.info["files"].get("images.npy")
+    if stored and storage.sha256_file(dataset.folder / "images.npy") != stored["sha256"]:
         raise DataError(f"{dataset.folder}/images.npy is not the file that `prepare` wrote. Prepare the dataset again.")

@@ -1,68 +1,59 @@
-"""The paper's Figure 2: the long tail as bars on a log scale, and which finding comes with which."""
+"""The paper's Figure 2: the long tail as bars on a log scale, and which finding comes with which.
+
+Plots are made inside `core.html.house_style` and follow the light or dark scheme where a page shows them.
+"""
 
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from trcgl.core.html import CARD, GRID, GROUP_COLORS, INK, MUTED, ON_DARK, ON_LIGHT
+from trcgl.core.html import CARD, GROUP_COLORS, INK, MUTED, ON_DARK
 from trcgl.dataset.cooccurrence import Cooccurrence
 from trcgl.dataset.labels import GROUPS, LabelSpace
 
-BACKED = {"facecolor": CARD, "edgecolor": "none", "pad": 0.8}
+_SHARES = LinearSegmentedColormap.from_list("shares", ["#2b5c8a00", "#2b5c8aff"]).with_extremes(bad="#80808040")
+"""From transparent to blue, so that small shares have the color of the page in light and dark."""
 
 
 def label_distribution(space: LabelSpace, seen: Cooccurrence, title: str) -> Figure:
-    """Images per finding on a log scale, most frequent first, colored by group."""
+    """Bars of the images per finding on a log scale, most frequent first, colored by group."""
     order = np.argsort(-seen.positives, kind="stable")
-    names, values = [space.findings[one] for one in order], seen.positives[order]
+    names, values = [space.findings[place] for place in order], seen.positives[order]
     figure = Figure(figsize=(8.6, 1.4 + 0.27 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    colors = [GROUP_COLORS[space.groups.get(name)] for name in names]
-    places = np.arange(len(names))
-    # A log axis has no zero: a finding without positives keeps its row and says so.
-    axes.barh(places, np.maximum(values, 0.8), left=0.8, color=colors, height=0.74)
-    prevalence = seen.prevalence()[order]
-    for place, value, share in zip(places, values, prevalence, strict=True):
+    # A log axis has no zero: the bar of a finding without positives ends where the axis starts.
+    lengths = np.maximum(values, 0.8)
+    axes.barh(names, lengths, left=0.8, color=[GROUP_COLORS[space.groups.get(name)] for name in names], height=0.74)
+    for row, (value, length, share) in enumerate(zip(values, lengths, seen.prevalence()[order], strict=True)):
         text = f"{value:,}  ({share:.2%})" if value else "none"
-        axes.text(
-            max(float(value), 0.8) * 1.12 + 0.8,
-            float(place),
-            text,
-            va="center",
-            fontsize=8,
-            color=INK,
-            zorder=4,
-            bbox=BACKED,
-        )
+        backed = {"facecolor": CARD, "edgecolor": "none", "pad": 0.8}
+        axes.text(float(length) * 1.12 + 0.8, row, text, va="center", fontsize=8, zorder=4, bbox=backed)
     axes.set_xscale("log")
     axes.set_xlim(0.8, max(values.max(initial=1), 10) * 8)
-    axes.set_yticks(places, names, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel("images (log scale), and share of the images with any finding", fontsize=9)
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold", pad=16)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    if space.group_rule != "counts" and seen.rows_with_any >= 100:
+    axes.set_xlabel("images (log scale), and share of the images with any finding")
+    axes.set_title(title, fontsize=11, pad=16)
+    axes.grid(axis="x")
+    if space.group_rule == "prevalence" and seen.rows_with_any >= 100:
         for share in (0.01, 0.1):
             axes.axvline(share * seen.rows_with_any, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=3)
-            axes.text(share * seen.rows_with_any, -0.75, f"{share:.0%}", ha="center", fontsize=8, color=INK)
-    _plain(axes)
-    groups = [group for group in GROUPS if group in space.groups.values()]
-    handles = [
-        Patch(color=GROUP_COLORS[group], label=f"{group} ({sum(one == group for one in space.groups.values())})")
-        for group in groups
-    ]
+            axes.text(share * seen.rows_with_any, -0.75, f"{share:.0%}", ha="center", fontsize=8)
+    _without_frame(axes)
+    sizes = {group: list(space.groups.values()).count(group) for group in GROUPS}
+    handles = [Patch(color=GROUP_COLORS[group], label=f"{group} ({size})") for group, size in sizes.items() if size]
     if handles:
-        axes.legend(handles=handles, loc="lower right", frameon=False, fontsize=9)
+        axes.legend(handles=handles, loc="lower right")
     return figure
 
 
 def cooccurrence_matrix(space: LabelSpace, seen: Cooccurrence, title: str) -> Figure:
-    """P(column | row): of the images with the row's finding, the share that has the column's, too."""
+    """Heat map of P(column | row): of the images with the row's finding, the share that also has the column's."""
     order = np.argsort(-seen.positives, kind="stable")
-    names = [space.findings[one] for one in order]
+    names = [space.findings[place] for place in order]
+    groups = [space.groups.get(name) for name in names]
     share = seen.conditional()[np.ix_(order, order)]
     np.fill_diagonal(share, np.nan)
     count = len(names)
@@ -72,39 +63,32 @@ def cooccurrence_matrix(space: LabelSpace, seen: Cooccurrence, title: str) -> Fi
     largest = float(np.nanmax(share)) if count > 1 and np.isfinite(share).any() else 1.0
     # A square root opens up the small shares, where most of the pairs are.
     norm = PowerNorm(0.5, vmin=0, vmax=max(largest, 0.01))
-    axes.set_facecolor(GRID)
-    shown = axes.imshow(share, cmap="Blues", norm=norm, aspect="equal", interpolation="none")
-    for row in range(count):
-        for column in range(count):
-            value = share[row, column]
-            if np.isfinite(value) and value >= 0.05:
-                ink = ON_DARK if norm(value) > 0.6 else ON_LIGHT
-                axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=ink)
+    shown = axes.imshow(share, cmap=_SHARES, norm=norm, aspect="equal", interpolation="none")
+    for (row, column), value in np.ndenumerate(share):
+        if np.isfinite(value) and value >= 0.05:
+            ink = ON_DARK if norm(value) > 0.6 else INK
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=ink)
     axes.set_xticks(range(count), names, rotation=90, fontsize=8)
-    counted = [f"{name}  {seen.positives[one]:,}" for name, one in zip(names, order, strict=True)]
-    axes.set_yticks(range(count), counted, fontsize=8)
-    _plain(axes)
-    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-        for label, name in zip(labels, names, strict=True):
-            label.set_color(GROUP_COLORS[space.groups.get(name)])
-    groups = [space.groups.get(name) for name in names]
+    labels = [f"{name}  {seen.positives[place]:,}" for name, place in zip(names, order, strict=True)]
+    axes.set_yticks(range(count), labels, fontsize=8)
+    _without_frame(axes)
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        for label, group in zip(ticks, groups, strict=True):
+            label.set_color(GROUP_COLORS[group])
     for place in range(1, count):
         if groups[place] != groups[place - 1]:
             axes.axhline(place - 0.5, color=CARD, linewidth=2.2)
             axes.axvline(place - 0.5, color=CARD, linewidth=2.2)
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
-    axes.set_ylabel("given this finding (images)", fontsize=9)
-    axes.set_xlabel("share that has this one, too (percent where at least 5)", fontsize=9)
+    axes.set_title(title, fontsize=11)
+    axes.set_ylabel("given this finding (images)")
+    axes.set_xlabel("share that also has this finding (percent where at least 5)")
     bar = figure.colorbar(shown, ax=axes, shrink=0.6, pad=0.02)
-    bar.set_label("P(column | row)", fontsize=9)
+    bar.set_label("P(column | row)")
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=0)
     return figure
 
 
-def _plain(axes: Any) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(length=0, colors=INK)
-    axes.tick_params(axis="x", which="minor", length=0)
-    axes.set_axisbelow(True)
+def _without_frame(axes: Any) -> None:
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, which="both")

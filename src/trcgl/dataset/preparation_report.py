@@ -1,24 +1,20 @@
-"""What `prepare` did, for people and programs: every dropped row with its reason, label counts, leak check."""
+"""The report of `prepare`: dropped rows with their reasons, label counts and the leak check, as JSON and as a page."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
-from trcgl.core import storage
+from trcgl.core import html, storage
 from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.finding_counts import FEW, fewest, finding_counts, findings_html
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SPLITS, taking_part
 from trcgl.dataset.sources import SourceTable
 
 SCHEMA = "trcgl.preparation/1"
 ROWS_ON_PAGE = 500
-_WITHOUT_POSITIVES = {
-    "train": "cannot be learned",
-    "val": "have no say in the choice of the epoch, and get the threshold 0.5",
-    "test": "cannot be judged",
-}
 
 
 def describe_preparation(
@@ -34,15 +30,15 @@ def describe_preparation(
 
     Args:
         source: name of the source.
-        table: what it read.
-        manifest: the rows that stay, split.
+        table: the table that the source read.
+        manifest: the rows that are kept, with their splits.
         space: the label space with its groups.
-        dropped: image_id and reason of every row that does not.
-        boxes: the boxes that stay, or None.
-        boxes_lost: image_id, finding and reason of every box that does not.
+        dropped: image_id and reason of every dropped row.
+        boxes: the boxes that are kept, or None.
+        boxes_lost: image_id, finding and reason of every dropped box.
     """
-    part = taking_part(manifest)
-    seen = counts(part, space)
+    rows = taking_part(manifest)
+    cooccurrence = counts(rows, space)
     return {
         "schema": SCHEMA,
         "source": source,
@@ -50,8 +46,8 @@ def describe_preparation(
             **table.counts,
             "images": manifest.height,
             "patients": manifest["patient_id"].n_unique(),
-            "images that take part": part.height,
-            "images with any finding": seen.rows_with_any,
+            "images that take part": rows.height,
+            "images with any finding": cooccurrence.rows_with_any,
             "boxes": 0 if boxes is None else boxes.height,
             "dropped": dropped.height,
         },
@@ -59,8 +55,8 @@ def describe_preparation(
         "set_aside": _by_reason(manifest.filter(pl.col("set_aside").is_not_null()).rename({"set_aside": "reason"})),
         "dropped": dropped.to_dicts(),
         "boxes_dropped": boxes_lost.to_dicts(),
-        "findings": finding_counts(part, space),
-        "cooccurrence": {"findings": list(space.findings), **seen.to_dict()},
+        "findings": finding_counts(rows, space),
+        "cooccurrence": {"findings": list(space.findings), **cooccurrence.to_dict()},
         "leaks": _leaks(manifest),
         "notes": list(table.notes),
         "license": table.license,
@@ -68,106 +64,68 @@ def describe_preparation(
     }
 
 
-def finding_counts(part: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]]:
-    """Group, prevalence, and images and patients with each finding, in all and per split."""
-    seen = counts(part, space)
-    prevalence = seen.prevalence()
-    rows = []
-    for place, finding in enumerate(space.findings):
-        positive = part.filter(pl.col(finding) == 1)
-        row: dict[str, Any] = {
-            "finding": finding,
-            "group": space.groups.get(finding),
-            "images": positive.height,
-            "patients": positive["patient_id"].n_unique(),
-            "prevalence": float(prevalence[place]),
-            "unknown": part[finding].null_count(),
-        }
-        for split in SPLITS:
-            there = positive.filter(pl.col("split") == split)
-            row[split] = {"images": there.height, "patients": there["patient_id"].n_unique()}
-        rows.append(row)
-    return rows
-
-
-def write_page(out: Path, report: dict[str, Any], manifest: pl.DataFrame, space: LabelSpace, *, name: str) -> None:
-    """Write `report.html` beside `report.json`."""
-    from trcgl.core import html
+def write_page(path: Path, report: dict[str, Any], manifest: pl.DataFrame, space: LabelSpace, *, name: str) -> None:
+    """Write the report as a page; `name` is the dataset's."""
     from trcgl.dataset.figures import cooccurrence_matrix, label_distribution
 
-    seen = counts(taking_part(manifest), space)
-    dropped = [(one["image_id"], one["reason"]) for one in report["dropped"][:ROWS_ON_PAGE]]
+    train = counts(taking_part(manifest.filter(pl.col("split") == "train")), space)
+    with html.house_style():
+        distribution, matrix = label_distribution(space, train, ""), cooccurrence_matrix(space, train, "")
+    dropped = [(row["image_id"], row["reason"]) for row in report["dropped"][:ROWS_ON_PAGE]]
+    if more := len(report["dropped"]) - len(dropped):
+        dropped.append((f"… and {more:,} more", "in report.json"))
     leaks = report["leaks"]
-    leak = f"Patients in two splits: {leaks['patients_in_two_splits']}. Files that two patients share: "
-    leak += (
-        f"{leaks['files_of_several_patients']}, of which {leaks['of_these_in_several_splits']} lie in several splits."
-    )
-    if len(report["dropped"]) > len(dropped):
-        dropped.append((f"… and {len(report['dropped']) - len(dropped):,} more", "in report.json"))
+    paragraph = Markup("<p>{}</p>")
     body = [
-        table_html(("what", "number"), report["counts"].items()),
-        "<h2>Why rows were dropped</h2>",
-        _reason_table(report["reasons"]) if report["reasons"] else "<p>None was.</p>",
-        *(
-            ("<h2>Set aside</h2><p>Kept; they take part only on request.</p>", _reason_table(report["set_aside"]))
-            if report["set_aside"]
-            else ()
-        ),
-        f"<h2>Leak check</h2><p>{leak}</p>",
-        "<h2>Findings</h2>",
+        Markup("<h2>Findings</h2>"),
         findings_html(report["findings"]),
-        picture_html(html, label_distribution(space, seen, "Images per finding"), "Images per finding"),
-        picture_html(html, cooccurrence_matrix(space, seen, "Which comes with which"), "Conditional co-occurrence"),
-        "".join(f"<p>{escape(note)}</p>" for note in (*report["notes"], f"License of the data: {report['license']}")),
-        f"<details><summary>Dropped rows ({len(report['dropped']):,})</summary>"
-        f"{table_html(('image', 'reason'), dropped)}</details>",
+        html.figure(distribution, "Training images per finding", "Training images per finding on a log scale."),
+        html.figure(
+            matrix,
+            "Share of the training images with one finding that also have another",
+            "Of the training images with the finding of the row, the share that also has the finding of the column.",
+        ),
+        Markup("<h2>Dropped rows</h2>"),
+        html.table(("reason", "rows"), report["reasons"].items()) if report["reasons"] else Markup("<p>None.</p>"),
+        Markup("<details><summary>Every dropped row ({:,})</summary>{}</details>").format(
+            len(report["dropped"]), html.table(("image", "reason"), dropped)
+        ),
     ]
-    storage.write_text(out / "report.html", html.page(f"Preparation of {name}", "\n".join(body)))
-
-
-def table_html(header: tuple[str, ...], rows: Any) -> str:
-    """An HTML table; numbers are set to the right, texts are escaped."""
-    lines = []
-    for row in rows:
-        cells = [
-            f'<td class="number">{one:,}</td>' if isinstance(one, int) else f"<td>{escape(str(one))}</td>"
-            for one in row
+    if report["set_aside"]:
+        body += [
+            Markup("<h2>Rows set aside</h2><p>In the manifest, but used only with --train.with-none.</p>"),
+            html.table(("reason", "rows"), report["set_aside"].items()),
         ]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in header)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-
-
-def findings_html(findings: list[dict[str, Any]]) -> str:
-    """The table of `finding_counts`, with train, val and test as images / patients, and what is missing in these."""
-    rows = [
-        (
-            one["finding"],
-            one["group"] or "",
-            one["images"],
-            one["patients"],
-            f"{one['prevalence']:.2%}",
-            *(f"{one[split]['images']:,} / {one[split]['patients']:,}" for split in SPLITS),
-            one["unknown"],
-        )
-        for one in sorted(findings, key=lambda one: -one["images"])
+    body += [
+        Markup("<h2>Leak check</h2>"),
+        paragraph.format(
+            f"Patients in two splits: {leaks['patients_in_two_splits']}. Files that several patients share: "
+            f"{leaks['files_of_several_patients']}; in several splits: {leaks['of_these_in_several_splits']}."
+        ),
+        Markup("<h2>Counts</h2>"),
+        html.table(("what", "number"), report["counts"].items()),
+        *(paragraph.format(note) for note in (*report["notes"], f"License of the data: {report['license']}")),
     ]
-    header = ("finding", "group", "images", "patients", "share", *(f"{split}: images / patients" for split in SPLITS))
-    missing = {split: [one["finding"] for one in findings if not one[split]["images"]] for split in SPLITS}
-    return table_html((*header, "unknown"), rows) + "".join(
-        f"<p>Without a positive in {split}, so they {_WITHOUT_POSITIVES[split]}: {escape(', '.join(names))}.</p>"
-        for split, names in missing.items()
-        if names
+    page = html.page(
+        f"Preparation of {name}",
+        Markup("\n").join(body),
+        lead=_lead(report, manifest),
+        phantom=report["source"] == "phantom",
     )
+    storage.write_text(path, page)
 
 
-def picture_html(html: Any, figure: Any, words: str) -> str:
-    """A figure as part of a page, with its description for those who cannot see it."""
-    return html.figure(figure, words)
-
-
-def _reason_table(reasons: dict[str, int]) -> str:
-    return table_html(("reason", "rows"), reasons.items())
+def _lead(report: dict[str, Any], manifest: pl.DataFrame) -> str:
+    """What was prepared, and which findings have too few patients for a sure result."""
+    sizes = ", ".join(f"{manifest.filter(pl.col('split') == split).height:,} for {split}" for split in SPLITS)
+    total, dropped = report["counts"], report["counts"]["dropped"]
+    few = sum(finding["test"]["patients"] < FEW for finding in report["findings"])
+    return (
+        f"{total['images']:,} radiographs of {total['patients']:,} patients are ready ({sizes}); "
+        f"{f'{dropped:,} rows were' if dropped != 1 else 'one row was'} dropped. "
+        f"{few} of {len(report['findings'])} findings have fewer than {FEW} positive patients in test, so "
+        f"that results on them are uncertain; the fewest: {fewest(report['findings'], 'test', 3)}."
+    )
 
 
 def _by_reason(rows: pl.DataFrame) -> dict[str, int]:
@@ -178,7 +136,7 @@ def _by_reason(rows: pl.DataFrame) -> dict[str, int]:
 
 
 def _leaks(manifest: pl.DataFrame) -> dict[str, Any]:
-    per_patient = manifest.group_by("patient_id").agg(splits=pl.col("split").n_unique())
+    splits = manifest.group_by("patient_id").agg(splits=pl.col("split").n_unique())
     shared = (
         manifest.filter(pl.col("sha256").is_not_null())
         .group_by("sha256")
@@ -187,7 +145,7 @@ def _leaks(manifest: pl.DataFrame) -> dict[str, Any]:
         .sort("sha256")
     )
     return {
-        "patients_in_two_splits": per_patient.filter(pl.col("splits") > 1).height,
+        "patients_in_two_splits": splits.filter(pl.col("splits") > 1).height,
         "files_of_several_patients": shared.height,
         "of_these_in_several_splits": shared.filter(pl.col("splits") > 1).height,
         "examples": shared["image_id"].head(20).to_list(),

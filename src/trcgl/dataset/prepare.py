@@ -43,7 +43,7 @@ class PrepareOptions:
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of patients in train, val and test, where the archive has no split of its own."""
     seed: int = 0
-    """Of the split."""
+    """Seed for dividing patients into train, val and test."""
     manifest_only: bool = False
     """Prepare the labels alone, where the images are absent."""
     name: str = ""
@@ -119,7 +119,7 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
 
     report = describe_preparation(source, table, manifest, space, dropped, boxes, lost)
     storage.write_json(out / "report.json", report)
-    write_page(out, report, manifest, space, name=options.name or source)
+    write_page(out / "report.html", report, manifest, space, name=options.name or source)
     files = [name for name, frame in beside.items() if frame is not None] + ["report.json", "report.html"]
     files += ["images.npy"] if pixels is not None else []
     info = {

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from trcgl.core import storage
-from trcgl.dataset.preparation_report import table_html
+from trcgl.core.html import table as table_html
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.plan import sources

@@ -1,0 +1,108 @@
+"""Images and patients of every finding in each split, as values, as a table of a page and as text for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from trcgl.core import html, markdown
+from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.manifest import SPLITS
+
+FEW = 20
+"""Positive patients below which the interval of a metric is wide."""
+_WITHOUT_POSITIVES = {
+    "train": "cannot be learned",
+    "val": "take no part in choosing the epoch, and get the threshold 0.5",
+    "test": "cannot be evaluated",
+}
+
+Findings = Sequence[dict[str, Any]]
+"""Rows of `finding_counts`."""
+
+
+def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]]:
+    """Count images and patients with each finding.
+
+    Args:
+        rows: rows of a manifest.
+        space: its label space.
+
+    Returns:
+        For each finding its `group`, `images`, `patients`, rows with an `unknown` label, `prevalence` (share of the
+        training images with any finding), and for each split its `images` and `patients`.
+    """
+    prevalence = counts(rows.filter(pl.col("split") == "train"), space).prevalence()
+    table = []
+    for place, finding in enumerate(space.findings):
+        positive = rows.filter(pl.col(finding) == 1)
+        splits = {split: positive.filter(pl.col("split") == split) for split in SPLITS}
+        table.append(
+            {
+                "finding": finding,
+                "group": space.groups.get(finding),
+                **_sizes(positive),
+                "prevalence": float(prevalence[place]),
+                "unknown": rows[finding].null_count(),
+                **{split: _sizes(there) for split, there in splits.items()},
+            }
+        )
+    return table
+
+
+def findings_html(findings: Findings) -> Markup:
+    """The counts as a table, most frequent finding first, and what is missing in which split."""
+    rows = [
+        (
+            finding["finding"],
+            finding["group"] or "",
+            *(f"{finding[split]['images']:,}\u00a0/\u00a0{finding[split]['patients']:,}" for split in SPLITS),
+            f"{finding['prevalence']:.2%}",
+            finding["unknown"],
+        )
+        for finding in _by_frequency(findings)
+    ]
+    header = ("finding", "group", *SPLITS, "share of train", "unknown")
+    table = html.table(header, rows, "Images / patients with each finding; share: of the images with any finding")
+    return table + Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in _missing_sentences(findings))
+
+
+def findings_text(findings: Findings) -> str:
+    """The counts as a table for a terminal, followed by the findings with the fewest patients in val and test."""
+    rows = [("finding", "group", *(f"{split} images" for split in SPLITS), *(f"{split} patients" for split in SPLITS))]
+    rows += [
+        (
+            finding["finding"],
+            finding["group"] or "",
+            *(f"{finding[split]['images']:,}" for split in SPLITS),
+            *(f"{finding[split]['patients']:,}" for split in SPLITS),
+        )
+        for finding in _by_frequency(findings)
+    ]
+    smallest = [f"fewest positive patients in {split}: {fewest(findings, split)}" for split in ("val", "test")]
+    return "\n".join([markdown.table(rows), *smallest, *_missing_sentences(findings)])
+
+
+def fewest(findings: Findings, split: str, named: int = 5) -> str:
+    """The findings with the fewest positive patients in a split, with their number: `Hernia 2, Edema 5`."""
+    rare = sorted(findings, key=lambda finding: finding[split]["patients"])[:named]
+    return ", ".join(f"{finding['finding']} {finding[split]['patients']}" for finding in rare)
+
+
+def _by_frequency(findings: Findings) -> Findings:
+    return sorted(findings, key=lambda finding: -finding["images"])
+
+
+def _sizes(positive: pl.DataFrame) -> dict[str, int]:
+    return {"images": positive.height, "patients": positive["patient_id"].n_unique()}
+
+
+def _missing_sentences(findings: Findings) -> list[str]:
+    missing = {split: [row["finding"] for row in findings if not row[split]["images"]] for split in SPLITS}
+    return [
+        f"Without a positive in {split}, so they {_WITHOUT_POSITIVES[split]}: {', '.join(names)}."
+        for split, names in missing.items()
+        if names
+    ]
