@@ -12,6 +12,7 @@ import trcgl
 
 PACKAGE = Path(trcgl.__file__).parent
 NEEDS_TORCH = (
+    "trcgl.api",
     "trcgl.model",
     "trcgl.training",
     "trcgl.evaluate.evaluate",

@@ -1,8 +1,8 @@
-"""Train, judge and serve classifiers for long-tailed multi-label chest radiographs.
+"""Train, evaluate and serve classifiers for long-tailed multi-label chest radiographs.
 
-    from trcgl import load_model
+    import trcgl
 
-    model = load_model("RUN")             # a run folder, a model folder, or OWNER/NAME on the Hugging Face hub
+    model = trcgl.load_model("RUN")       # a run folder, a model folder, or OWNER/NAME on the Hugging Face hub
     model.predict("scan.dcm").scores      # finding to probability
 
 Implements TRCGL-Net (arXiv 2607.00975). Research use only: not a medical device.
@@ -12,14 +12,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trcgl import metrics
+    from trcgl.api import create_model, create_recipe, prepare, train
+    from trcgl.dataset.store import open_dataset
+    from trcgl.model.heads import Head, HeadOutput, register_head
     from trcgl.model.load import load_model
+    from trcgl.training.torch_dataset import TorchDataset
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_model"]
+__all__ = [
+    "Head",
+    "HeadOutput",
+    "TorchDataset",
+    "__version__",
+    "create_model",
+    "create_recipe",
+    "load_model",
+    "metrics",
+    "open_dataset",
+    "prepare",
+    "register_head",
+    "train",
+]
+
+_MODULES = {
+    "trcgl.api": ("create_model", "create_recipe", "prepare", "train"),
+    "trcgl.dataset.store": ("open_dataset",),
+    "trcgl.model.heads": ("Head", "HeadOutput", "register_head"),
+    "trcgl.model.load": ("load_model",),
+    "trcgl.training.torch_dataset": ("TorchDataset",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Torch is imported only when a model is loaded: `trcgl --help` has no time for it.
-    if name == "load_model":
-        return import_module("trcgl.model.load").load_model
+    # Modules are imported on first use: `trcgl --help` must not wait for torch.
+    if name == "metrics":
+        return import_module("trcgl.metrics")
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -66,7 +66,13 @@ class Dataset:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """Open a dataset folder and check that its parts belong together.
+    """Open a dataset folder and check that its files belong together.
+
+        dataset = trcgl.open_dataset("nih")
+        dataset.split("train").height                            # number of training images
+
+    Args:
+        folder: a folder that `trcgl prepare` wrote.
 
     Raises:
         DataError: a file is missing, damaged, of another schema, or not the one that `prepare` wrote.

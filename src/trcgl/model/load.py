@@ -15,18 +15,23 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def load_model(
     folder_or_hub_id: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
 ) -> LoadedModel:
-    """Open a trained model. Nothing is unpickled; a folder is read without any network.
+    """Open a trained model. Nothing is unpickled; a folder is read without network access.
+
+        model = trcgl.load_model("run", device="cuda")
+        model.predict("scan.dcm").scores                         # finding to probability, highest first
 
     Args:
-        folder_or_hub_id: a run folder, a model folder, or, where no such folder exists, `OWNER/NAME` on the hub.
-        revision: branch, tag or commit on the hub; None takes its main branch.
-        device: where it runs, for instance `cuda`.
+        folder_or_hub_id: a run folder, a model folder, or, where no such folder exists, `OWNER/NAME` on the Hugging
+            Face hub.
+        revision: branch, tag or commit on the hub; None takes the main branch.
+        device: device of the network, such as `cuda`.
 
     Returns:
-        A model with `predict` for one radiograph, and which is called with (B, H, W) uint8 images at its own size.
+        A `LoadedModel`. Its `predict` scores radiographs of any size: files, arrays or PIL images. Called directly, it
+        maps images (B, H, W) uint8 of the model's size to probabilities (B, C).
 
     Raises:
-        CheckpointError: there is no such model, or a file of it is damaged.
+        CheckpointError: the model does not exist, or one of its files is damaged.
     """
     place = Path(folder_or_hub_id)
     if not place.exists() and _HUB_ID.fullmatch(str(folder_or_hub_id)):

@@ -38,19 +38,11 @@ HEADS: Registry[Head] = Registry(
 def register_head(name: str, cls: type[Head]) -> None:
     """Make a head available by name, as `model.head` of a recipe and in `create_model`.
 
-        class MaxHead(Head):
-            def __init__(self, width, recipe, labels):
-                super().__init__(width, recipe, labels)
-                self.classifier = nn.Linear(width, labels.findings)
-
-            def forward(self, feature):                                # (B, D, h, w)
-                logits = self.classifier(feature.amax((2, 3)))         # (B, C)
-                return HeadOutput(logits, maps=None)
+        class MaxHead(Head): ...      # see `Head`
 
         register_head("max", MaxHead)
 
-    An installed package registers its heads through entry points of the group `trcgl.heads` instead;
-    `trcgl.model.heads.check.check_head` checks that a head keeps the contract.
+    An installed package registers its heads through entry points of the group `trcgl.heads` instead.
 
     Args:
         name: any name but that of a built-in head.
