@@ -79,10 +79,10 @@ def test_onnx_takes_a_batch_of_any_size_and_gives_logits_and_maps(exported):
     assert max(told["parity"]["largest_difference"].values()) <= 1e-4
 
 
-def test_the_documented_script_is_the_one_in_the_folder_and_twenty_lines_long(exported):
+def test_the_documented_script_is_the_one_in_the_folder_and_23_lines_long(exported):
     script = documented_script()
     assert script == (exported[1] / "score.py").read_text(encoding="utf-8")
-    assert len([line for line in script.splitlines() if line.strip()]) == 20
+    assert len([line for line in script.splitlines() if line.strip()]) == 23
 
 
 def test_the_documented_script_gives_the_same_scores_where_there_is_no_torch(exported, tmp_path):
@@ -122,6 +122,27 @@ def test_the_script_makes_a_radiograph_square_as_trcgl_does(
     expected = model.predict(image).scores
     assert json.loads(capsys.readouterr().out) == pytest.approx(expected, abs=1e-4)
     assert np.array_equal(ran["images"][0], fit_square(to_uint8(image)[0], 32, fit)[0])
+
+
+@pytest.mark.parametrize("stored_size", [64, 48, 37, 20])
+def test_the_script_reads_a_radiograph_at_the_size_of_the_training_dataset(
+    stored_size, exported, tmp_path, monkeypatch, capsys
+):
+    _, out = exported
+    folder = write_model(tmp_path / "model", with_backbone("test_convnext", "trcgl"), stored_size=stored_size)
+    (folder / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
+    np.save(tmp_path / "image.npy", radiograph((150, 133)))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["score.py", str(tmp_path / "image.npy")])
+    ran = runpy.run_path(str(out / "score.py"), run_name="__main__")
+    model = trcgl.load_model(folder)
+    stored = fit_square(radiograph((150, 133)), stored_size)[0]
+    assert model.shape == (stored_size, "letterbox")
+    difference = np.abs(ran["images"].astype(int) - model.resized(stored[None]))
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.05  # rounding of exact halves
+    expected = model.predict(radiograph((150, 133))).scores
+    assert expected == pytest.approx(dict(zip(SPACE.findings, model(model.resized(stored[None]))[0], strict=True)))
+    assert json.loads(capsys.readouterr().out) == pytest.approx(expected, abs=5e-4)
 
 
 def test_a_graph_that_differs_from_pytorch_fails_the_export_and_leaves_nothing(run, tmp_path, monkeypatch):

@@ -34,6 +34,8 @@ def write_model(
     space: LabelSpace = SPACE,
     *,
     side=None,
+    stored_size=None,
+    source="table",
     fit="letterbox",
     license="none",
     vectors=None,
@@ -41,6 +43,7 @@ def write_model(
 ):
     """A model folder; the weights of the head are drawn wide, so that scores differ between images and findings."""
     recipe = recipe or small_recipe()
+    size = side or recipe.model.image_size
     graph = torch.full((len(space.findings),) * 2, 0.1).fill_diagonal_(0.8)
     torch.manual_seed(seed)
     network = build_network(recipe.model, len(space.findings), graph, load_weights=False).eval()
@@ -53,10 +56,11 @@ def write_model(
         network,
         recipe=recipe,
         space=space,
-        preprocessing={"image_size": side or recipe.model.image_size, "fit": fit},
+        preprocessing={"image_size": size, "fit": fit, "stored_size": stored_size or size},
         adjacency=graph,
         training_patient_digest="0" * 64,
         license=license,
+        source=source,
         vectors=vectors,
     )
     return folder

@@ -5,10 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.dataset.small_dataset import write_dataset
+from tests.model.small_run import write_model, write_run_beside
 from trcgl.core.errors import CheckpointError, DataError
 from trcgl.core.recipe import ModelRecipe, Recipe
 from trcgl.core.storage import sha256_file
 from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.sources import phantom
 from trcgl.model.folder import load_model, save_model, update_calibration
 from trcgl.model.heads import HEADS
 from trcgl.model.label_graph import adjacency
@@ -151,3 +154,44 @@ def test_a_pickle_in_place_of_the_weights_is_not_opened(tmp_path):
     torch.save({}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         load_model(tmp_path)
+
+
+def without(info, *names):
+    return {name: value for name, value in info.items() if name not in names}
+
+
+def as_written_by_version_0_1_0(folder):
+    info = json.loads((folder / "model.json").read_text())
+    edit(folder, source=None, preprocessing=without(info["preprocessing"], "stored_size"))
+
+
+def test_a_model_records_the_source_and_the_image_size_of_its_dataset(tmp_path):
+    write_model(tmp_path, stored_size=64, source="phantom")
+    model = load_model(tmp_path)
+    assert model.shape == (64, "letterbox") and model.image_size == 32 and model.of_phantoms
+    assert model.resized(np.zeros((2, 64, 64), np.uint8)).shape == (2, 32, 32)
+
+
+def test_a_model_of_an_earlier_version_takes_both_from_the_dataset_of_its_run(tmp_path):
+    dataset = write_dataset(tmp_path / "data")
+    described = {**json.loads((dataset / "dataset.json").read_text()), "image_size": 48, "source": "phantom"}
+    (dataset / "dataset.json").write_text(json.dumps(described))
+    run = write_run_beside(dataset, tmp_path / "run")
+    as_written_by_version_0_1_0(run / "model")
+    assert load_model(run / "model").shape == (48, "letterbox") and load_model(run / "model").of_phantoms
+    (dataset / "dataset.json").write_text("another")
+    assert load_model(run / "model").shape == (32, "letterbox") and not load_model(run / "model").of_phantoms
+
+
+@pytest.mark.parametrize(
+    ("space", "source", "of_phantoms"),
+    [
+        (phantom.SPACE, None, True),
+        (LabelSpace("phantom", ("Mass", "Hernia")), None, False),  # a hospital's folder that is named `phantom`
+        (LabelSpace("phantom", ("Mass", "Hernia")), "table", False),
+        (LabelSpace("lab", ("Mass", "Hernia")), "phantom", True),
+    ],
+)
+def test_phantoms_are_told_by_their_source_and_not_by_the_name_of_a_folder(space, source, of_phantoms, tmp_path):
+    write_model(tmp_path, space=space, source=source)
+    assert load_model(tmp_path).of_phantoms == of_phantoms

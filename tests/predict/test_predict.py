@@ -1,5 +1,6 @@
 """Scores for files and folders, as a person with a folder of radiographs asks for them."""
 
+import dataclasses
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.model.small_run import THRESHOLDS, write_run
+from tests.dataset.small_dataset import small_recipe
+from tests.model.small_run import THRESHOLDS, write_model, write_run
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.sources import table
+from trcgl.dataset.store import open_dataset
+from trcgl.evaluate.evaluate import score_rows
+from trcgl.metrics.calibrate import calibrated
+from trcgl.model.folder import load_model
 from trcgl.predict.inputs import find_files
 from trcgl.predict.options import PredictOptions
 from trcgl.predict.predict import predict
@@ -103,6 +111,34 @@ def test_settings_that_can_do_nothing_are_refused(settings, message):
 
 def test_ids_stay_apart_where_several_folders_hold_the_same_names(scans):
     assert list(find_files([scans / "a", scans / "b" / "1.png"])) == ["a/1.png", "a/2.png", "a/broken.png", "b/1.png"]
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "squash"])
+@pytest.mark.parametrize(("stored_size", "image_size"), [(64, 32), (32, 48), (48, 32)])
+def test_files_are_scored_as_evaluate_scores_their_stored_rows(stored_size, image_size, fit, tmp_path):
+    """Training, evaluation and prediction see the same pixels where the stored size is not the network's."""
+    rng = np.random.default_rng(3)
+    files = {f"p{row}.png": rng.integers(0, 255, (150 - 9 * row, 133), dtype=np.uint8) for row in range(4)}
+    (tmp_path / "archive").mkdir()
+    for name, pixels in files.items():
+        Image.fromarray(pixels).save(tmp_path / "archive" / name)
+    lines = [f"{name},{name},{row % 2},{1 - row % 2}" for row, name in enumerate(files)]
+    (tmp_path / "archive" / "labels.csv").write_text("\n".join(["image,patient,Mass,Edema", *lines]))
+    source = table.Options(finding_columns=("Mass", "Edema"), patient_column="patient")
+    options = PrepareOptions(size=stored_size, fit=fit)
+    prepare("table", tmp_path / "archive", tmp_path / "data", options, source)
+    dataset = open_dataset(tmp_path / "data")
+
+    recipe = small_recipe()
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, image_size=image_size))
+    model = write_model(tmp_path / "model", recipe, dataset.space, fit=fit, stored_size=stored_size)
+    rows = dataset.manifest.sort("path")["row"].to_numpy()
+    evaluated = calibrated(score_rows(load_model(model), dataset, rows), 1.0)
+    scored = predict(model, [tmp_path / "archive" / name for name in files])
+    columns = [f"score/{finding}" for finding in dataset.space.findings]
+    np.testing.assert_allclose(scored.table.select(columns).to_numpy(), evaluated, atol=1e-6)
+    one = load_model(model).predict(tmp_path / "archive" / "p2.png").scores
+    np.testing.assert_allclose([one[finding] for finding in dataset.space.findings], evaluated[2], atol=1e-6)
 
 
 def test_a_file_that_is_named_twice_is_scored_once(scans):

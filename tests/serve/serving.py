@@ -30,6 +30,7 @@ class Brightness:
             "name": "brightness",
             "weights_sha256": "0" * 64,
             "image_size": SIDE,
+            "stored_size": SIDE,
             "fit": "letterbox",
             "head": "linear",
             "calibrated": True,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError
 from trcgl.imaging.file_process import Shape
-from trcgl.imaging.radiograph import Fit
 from trcgl.model.folder import LoadedModel, load_model, model_folder
 from trcgl.model.onnx_model import OnnxModel, over_onnx
 
@@ -34,7 +33,7 @@ class Ensemble:
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The pictures that `score` needs of each radiograph."""
-        return tuple(dict.fromkeys(map(_shape, self.members)))
+        return tuple(dict.fromkeys(member.shape for member in self.members))
 
     @property
     def thresholds(self) -> dict[str, float] | None:
@@ -72,7 +71,7 @@ class Ensemble:
     @property
     def of_phantoms(self) -> bool:
         """Whether a member was trained on phantoms."""
-        return any(one.space.name == "phantom" for one in self.members)
+        return any(member.of_phantoms for member in self.members)
 
     def score(
         self,
@@ -93,7 +92,7 @@ class Ensemble:
         """
         every = []
         for member in self.members:
-            images = pictures[_shape(member)]
+            images = member.resized(pictures[member.shape])
             order = [member.space.index(finding) for finding in self.findings]
             for version in (images, images[:, :, ::-1])[: 1 + tta]:
                 every.append(member.score(version, batch_size=batch_size)[:, order])
@@ -128,7 +127,3 @@ def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int 
 def _member(folder: Path, device: str, threads: int) -> LoadedModel:
     model = load_model(folder, device=device)
     return over_onnx(model, folder, threads) if device == "cpu" else model
-
-
-def _shape(model: LoadedModel) -> Shape:
-    return model.image_size, cast(Fit, model.fit)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from trcgl.core.errors import CheckpointError, DataError, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.sources.phantom import SPACE as PHANTOM_SPACE
 from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph, to_uint8
+from trcgl.model.tensors import at_size
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.model.weights import read_safetensors
 
@@ -67,9 +69,23 @@ class LoadedModel:
         return self.info["preprocessing"]["image_size"]
 
     @property
-    def fit(self) -> str:
+    def fit(self) -> Fit:
         """How a radiograph was made square: `letterbox` or `squash`."""
         return self.info["preprocessing"]["fit"]
+
+    @property
+    def shape(self) -> tuple[int, Fit]:
+        """Side and fit of the images of the training dataset. A radiograph is read in this shape, then `resized`."""
+        return self.info["preprocessing"]["stored_size"], self.fit
+
+    @property
+    def of_phantoms(self) -> bool:
+        """Whether the model was trained on rendered phantoms."""
+        return self.info["source"] == "phantom"
+
+    def resized(self, images: UInt8[np.ndarray, "batch height width"]) -> UInt8[np.ndarray, "batch side side"]:
+        """Square images at the input size of the network, resized as in training and evaluation."""
+        return at_size(torch.tensor(images), self.image_size).numpy()
 
     def logits(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
@@ -115,18 +131,20 @@ class LoadedModel:
     def predict(self, image: str | Path | Num[np.ndarray, "rows columns"]) -> Prediction:
         """Score one radiograph of any size.
 
+        The radiograph is read in the shape of the training dataset and then resized, as `trcgl evaluate` does.
+
         Args:
             image: a file (PNG, JPEG, DICOM); or its gray values, bright bone on dark air, by the pixel rule.
 
         Raises:
             UnreadableImage: the file is missing, damaged or no radiograph.
         """
-        fit = cast(Fit, self.fit)
+        size, fit = self.shape
         if isinstance(image, (str, Path)):
-            pixels = read_radiograph(Path(image), size=self.image_size, fit=fit).pixels
+            pixels = read_radiograph(Path(image), size=size, fit=fit).pixels
         else:
-            pixels, _ = fit_square(to_uint8(image)[0], self.image_size, fit)
-        scores = dict(zip(self.space.findings, self.score(pixels[None])[0].tolist(), strict=True))
+            pixels, _ = fit_square(to_uint8(image)[0], size, fit)
+        scores = dict(zip(self.space.findings, self.score(self.resized(pixels[None]))[0].tolist(), strict=True))
         ranked = dict(sorted(scores.items(), key=lambda pair: -pair[1]))
         if self.thresholds is None:
             return Prediction(ranked, None)
@@ -143,6 +161,7 @@ def save_model(
     adjacency: Float[Tensor, "findings findings"],
     training_patient_digest: str,
     license: str,
+    source: str | None = None,
     vectors: Float[Tensor, "findings text"] | None = None,
     synthetic: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
@@ -155,10 +174,12 @@ def save_model(
         network: the trained network, on any device.
         recipe: what it was trained with.
         space: label space of its outputs.
-        preprocessing: at least `image_size` and `fit`; the input normalization is added.
+        preprocessing: `image_size` (side of the network's input in pixels), `fit`, and `stored_size` (side of the
+            images of the training dataset); the input normalization is added.
         adjacency: Â that the network was built with.
         training_patient_digest: `storage.digest` of the training patients, so that a leak can be seen later.
         license: of the initial weights.
+        source: source of the training dataset, such as `nih` or `phantom`.
         vectors: of the text model that label embeddings started from, which a loaded model then does not need.
         synthetic: which drawn images it was trained with.
         thresholds: finding to threshold.
@@ -188,6 +209,7 @@ def save_model(
             "training_patient_digest": training_patient_digest,
             "synthetic": dict(synthetic) if synthetic else None,
             "license": license,
+            "source": source,
             "research_use": RESEARCH_USE,
         },
     )
@@ -200,7 +222,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         CheckpointError: a file is missing, damaged, of another schema, or the two do not belong together.
     """
     folder = Path(folder)
-    info = _read_info(folder)
+    info = _completed(_read_info(folder), folder)
     try:
         recipe = from_json(json.dumps(info["recipe"]))
         space = LabelSpace.from_dict(info["label_space"])
@@ -226,6 +248,22 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         raise CheckpointError(f"{path} does not fit model.json's network: {lines} Train the model again.") from error
     network = network.to(device).eval()
     return LoadedModel(network, space, info, info["thresholds"], info["temperature"], adjacency)
+
+
+def dataset_of(run_folder: Path) -> dict[str, Any] | None:
+    """Content of the `dataset.json` that a run was trained on; None if it has moved, changed, or this is no run folder.
+
+    Raises:
+        DataError: `run.json` or `dataset.json` is damaged.
+    """
+    run_folder = Path(run_folder).resolve()
+    if not (run_folder / "run.json").is_file():
+        return None
+    run = storage.read_json(run_folder / "run.json")
+    path = run_folder / run["dataset"] / "dataset.json"
+    if not path.is_file() or storage.sha256_file(path) != run["dataset_digest"]:
+        return None
+    return storage.read_json(path)
 
 
 def best_device() -> str:
@@ -269,6 +307,23 @@ def _read_info(folder: Path) -> dict[str, Any]:
     if missing := [name for name in _FIELDS if name not in info]:
         raise CheckpointError(f"{path}: {', '.join(missing)} missing. Copy the folder again, or train the model again.")
     return info
+
+
+def _completed(info: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Add the source and the image size of the training dataset, which models of trcgl 0.1.0 do not record.
+
+    They come from the dataset beside the run. Without it, the stored size is that of the network's input, and only the
+    label space of the phantom program tells phantoms.
+    """
+    preprocessing = info["preprocessing"]
+    if info.get("source") and "stored_size" in preprocessing:
+        return info
+    dataset = dataset_of(folder.resolve().parent) or {}
+    known, source = info["label_space"], info.get("source") or dataset.get("source")
+    if source is None and known["name"] == PHANTOM_SPACE.name and tuple(known["findings"]) == PHANTOM_SPACE.findings:
+        source = "phantom"
+    stored_size = preprocessing.get("stored_size") or dataset.get("image_size") or preprocessing["image_size"]
+    return {**info, "source": source, "preprocessing": {**preprocessing, "stored_size": stored_size}}
 
 
 def _portable(tensor: Tensor) -> Tensor:

@@ -12,11 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
@@ -27,10 +26,9 @@ from trcgl.core.progress import track
 from trcgl.dataset.manifest import label_array
 from trcgl.dataset.store import Dataset
 from trcgl.imaging.ahead_of_network import read_ahead
-from trcgl.imaging.radiograph import Fit, Placement, at_most
+from trcgl.imaging.radiograph import Placement, at_most
 from trcgl.model.folder import LoadedModel, best_device, load_model, model_folder
 from trcgl.model.maps import Kind, best_kind, check_kind, maps
-from trcgl.model.tensors import at_size
 from trcgl.model.upsample import to_radiograph
 from trcgl.predict.explained_page import ON_PAGE, Explained, figure, safe_name, write_page
 from trcgl.predict.overlay import PAGE_SIDE, heat, jpeg, over, small_map
@@ -74,15 +72,16 @@ def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tupl
         model: that will look at them.
         files: image_id to path, of `trcgl.predict.inputs.find_files`.
     """
-    shape = model.image_size, cast(Fit, model.fit)
-    with closing(read_ahead(files.items(), [shape], ahead=BATCH, whole=True)) as reading:
+    scale = model.image_size / model.shape[0]
+    with closing(read_ahead(files.items(), [model.shape], ahead=BATCH, whole=True)) as reading:
         for name, read in reading:
             if isinstance(read, str):
                 yield name, read
                 continue
             assert read.preview is not None
             pixels = np.asarray(Image.open(io.BytesIO(read.preview)))
-            yield Shot(name, pixels, read.pictures[0], read.placements[0], None)
+            square = model.resized(read.pictures[0][None])[0]
+            yield Shot(name, pixels, square, Placement(*(scale * number for number in read.placements[0])), None)
 
 
 def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iterator[Shot]:
@@ -107,7 +106,7 @@ def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iter
 
     def shot(name: str) -> Shot:
         pixels = np.array(store[rows[name]])
-        square = at_size(torch.from_numpy(pixels)[None], model.image_size)[0].numpy()
+        square = model.resized(pixels[None])[0]
         scale = model.image_size / len(pixels)
         own = [labels[name][known[one]] if one in known else np.nan for one in model.space.findings]
         return Shot(name, pixels, square, Placement(scale, scale, 0.0, 0.0), np.array(own))

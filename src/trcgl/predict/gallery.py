@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
-import torch
 from jaxtyping import Float
 from markupsafe import Markup
 
@@ -27,7 +26,6 @@ from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.imaging.radiograph import at_most
 from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import Kind, best_kind, check_kind, maps
-from trcgl.model.tensors import at_size
 from trcgl.model.upsample import to_square
 from trcgl.predict.explain import check_fit
 from trcgl.predict.explained_page import KIND_WORDS, STYLE, backgrounds, template
@@ -188,7 +186,7 @@ def _looked(
     for start in track(range(0, len(images), BATCH), what="gallery"):
         part = images[start : start + BATCH]
         stored = np.array(store[[rows[one] for one in part]])
-        squares = at_size(torch.from_numpy(stored), model.image_size).numpy()
+        squares = model.resized(stored)
         grids: Float[np.ndarray, "images findings rows columns"] = maps(model, squares, kind)
         for image, pixels, grid in zip(part, stored, grids, strict=True):
             pictures[image] = at_most(pixels, PAGE_SIDE)

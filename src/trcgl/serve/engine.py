@@ -50,6 +50,7 @@ class TrainedNetwork:
             "name": model.info["recipe"]["name"],
             "weights_sha256": self.models.weights_sha256,
             "image_size": model.image_size,
+            "stored_size": model.shape[0],
             "fit": model.fit,
             "head": model.info["recipe"]["model"]["head"],
             "calibrated": thresholds is not None,
@@ -66,7 +67,7 @@ class TrainedNetwork:
 
     def maps(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings rows columns"]:
         """See `Network`."""
-        return maps(self._model, images, self.about["map_kind"])
+        return maps(self._model, self._model.resized(images), self.about["map_kind"])
 
 
 def open_network(run: Path) -> TrainedNetwork:
@@ -81,7 +82,7 @@ def open_network(run: Path) -> TrainedNetwork:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, machine.cpus() // 2))
     network = TrainedNetwork(load_ensemble([run], device=best_device(), threads=torch.get_num_threads()))
-    side = network.about["image_size"]
+    side = network.about["stored_size"]
     network.scores(np.zeros((1, side, side), np.uint8))
     heat_uri(np.zeros((1, 1), np.float32))
     return network

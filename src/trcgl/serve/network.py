@@ -18,7 +18,7 @@ class Network(Protocol):
         """Calibrated scores, in one call of the network.
 
         Args:
-            images: squares of `image_size` pixels.
+            images: squares of `stored_size` pixels.
 
         Raises:
             CheckpointError: a score is not finite.

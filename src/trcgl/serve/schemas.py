@@ -50,6 +50,9 @@ class ServedModel(BaseModel):
     name: str = Field(description="of the recipe")
     weights_sha256: str
     image_size: int = Field(description="side of the square that the network sees, in pixels")
+    stored_size: int = Field(
+        description="side of the square, in pixels, that an upload is fitted to before it is resized for the network"
+    )
     fit: Literal["letterbox", "squash"]
     head: str
     calibrated: bool

@@ -44,7 +44,7 @@ class Service:
             ],
         }
         self.uploads = Uploads(limits.bytes, options.upload_seconds)
-        shape: Shape = (network.about["image_size"], network.about["fit"])
+        shape: Shape = (network.about["stored_size"], network.about["fit"])
         self.decoders = DecoderPool((shape,), limits, options.seconds, options.workers)
         self.metrics = Metrics(lambda: self._waiting, self.decoders.processes)
         self.batcher = Batcher(network, options.batch_size, self.metrics)

@@ -225,11 +225,12 @@ def _fit(
             network.eval(),
             recipe=recipe,
             space=opened.space,
-            preprocessing={"image_size": recipe.model.image_size, "fit": opened.info["fit"]},
+            preprocessing={"image_size": recipe.model.image_size, "fit": opened.info["fit"], "stored_size": size},
             adjacency=graph,
             vectors=vectors,
             training_patient_digest=storage.digest(data.train_manifest["patient_id"].unique().to_list()),
             license=license_of(recipe.model),
+            source=opened.info["source"],
             synthetic=info.get("synthetic"),
         )
         best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
