@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
-from trcgl.core.recipe import LossRecipe
+from tests.training.losses.build import build_loss
 from trcgl.model.experts import averaged, own_findings
 from trcgl.model.folder import load_model
 from trcgl.training.classifier import Classifier
-from trcgl.training.losses.losses import LOSSES
 from trcgl.training.train import train
 
 RECIPE = small_recipe(epochs=1, ema=0.0)
@@ -43,7 +42,7 @@ def test_experts_are_trained_on_all_findings_and_on_their_own(tmp_path, monkeypa
     experts, label, loss = seen[:3]
     own, wanted = own_findings(SPACE), 0.0
     for one, among in zip(experts, own, strict=True):
-        value = LOSSES["bce"](LossRecipe(), torch.ones(4), 44)(one, label.nan_to_num(0))
+        value = build_loss("bce", torch.ones(4), 44)(one, label.nan_to_num(0))
         known = ~label.isnan()
         wanted += (value[known].mean() + value[known & among].mean()) / 6
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)

@@ -4,11 +4,12 @@ import pytest
 import timm
 import torch
 
+from tests.training.losses.build import build_loss
 from trcgl.core.errors import RecipeError
-from trcgl.core.recipe import LossRecipe, ModelRecipe
+from trcgl.core.recipe import ModelRecipe
 from trcgl.model.label_graph import adjacency
 from trcgl.model.trcgl_net import build_network
-from trcgl.training.losses.losses import LOSSES, masked_mean
+from trcgl.training.losses.base import masked_mean
 
 ATTO = ModelRecipe(backbone="convnextv2_atto", image_size=64, learn_gates=True)
 GRAPH = adjacency(torch.full((5, 5), 0.1), 0.02)
@@ -102,7 +103,7 @@ def test_the_published_network_and_loss_take_a_step_on_a_small_backbone():
     torch.manual_seed(0)
     recipe = dataclasses.replace(published(), backbone="convnextv2_atto", image_size=64)
     network = build_network(recipe, 30, torch.eye(30))
-    loss = LOSSES["published_margin"](LossRecipe(), torch.arange(30) * 40, 1200)
+    loss = build_loss("published_margin", torch.arange(30) * 40, 1200)
     image, target, known = torch.rand(2, 1, 64, 64), torch.randint(0, 2, (2, 30)).float(), torch.ones(2, 30).bool()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     values = []
@@ -119,7 +120,7 @@ def test_the_published_network_and_loss_take_a_step_on_a_small_backbone():
 def test_eight_images_are_overfitted():
     network = build(reweighting_gate=0.0, attention_gate=0.0, graph_gate=0.0)
     image, target = torch.rand(8, 1, 64, 64), torch.randint(0, 2, (8, 5)).float()
-    loss = LOSSES["bce"](LossRecipe(), torch.ones(5), 8)
+    loss = build_loss("bce", torch.ones(5), 8)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
     for _ in range(150):
         value = loss(network(image).logits, target).mean()

@@ -14,7 +14,7 @@ from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.recipe import ModelRecipe, from_json, to_json
 from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import GENERATORS, RECIPES
-from trcgl.training.losses.losses import LOSSES
+from trcgl.training.losses import LOSSES
 from trcgl.training.train import check
 
 FINDINGS = 30
@@ -110,7 +110,7 @@ def test_the_paper_learns_for_a_step_with_a_small_backbone():
     settings: ModelRecipe = dataclasses.replace(paper.model, backbone="convnextv2_atto", weights="none", image_size=64)
     torch.manual_seed(0)
     network = build_network(settings, FINDINGS, torch.eye(FINDINGS)).train()
-    loss = LOSSES[paper.loss.name](paper.loss, torch.arange(FINDINGS, dtype=torch.float32) * 10, 500)
+    loss = LOSSES[paper.loss.name](paper.loss.settings, torch.arange(FINDINGS, dtype=torch.float32) * 10, 500)
     image, target = torch.rand(4, 1, 64, 64), (torch.rand(4, FINDINGS) < 0.2).float()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     before = loss(network(image).logits, target).mean()

@@ -17,7 +17,7 @@ from trcgl.study.peers import PEERS
 from trcgl.study.plan import against_baseline
 from trcgl.training.batches import SplitRows
 from trcgl.training.classifier import Classifier
-from trcgl.training.losses.losses import LOSSES
+from trcgl.training.losses import LOSSES
 from trcgl.training.train import check
 from trcgl.training.trainer import quiet
 
@@ -100,7 +100,7 @@ def test_every_head_and_every_loss_is_a_peer():
         ("chexgcn", {"model.head"}),
         ("dualattnet", {"model.head"}),
         ("experts", {"model.head"}),
-        ("ldam", {"loss.name", "loss.max_margin"}),
+        ("ldam", {"loss.name", "loss.settings.max_margin"}),
         ("effective_number", {"loss.name"}),
         ("distribution_balanced", {"loss.name", "train.row_sampling"}),
         ("logit_adjusted", {"loss.name"}),

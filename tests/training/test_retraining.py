@@ -8,6 +8,7 @@ import torch
 from tests.dataset.small_dataset import small_recipe, write_dataset
 from tests.training.test_resume import same, stop_at
 from trcgl.core.errors import Interrupted, RecipeError
+from trcgl.core.loss_settings import LdamSettings
 from trcgl.core.recipe import LossRecipe
 from trcgl.dataset.store import open_dataset
 from trcgl.model.folder import load_model
@@ -18,7 +19,8 @@ from trcgl.training.train import check, train
 
 # Three epochs of six batches and three optimizer steps; the last one retrains. LDAM re-weighs from step 5 on.
 RECIPE = dataclasses.replace(
-    small_recipe(accumulate=2, save_steps=2, retrain_epochs=1), loss=LossRecipe(name="ldam", defer=0.5, beta=0.9)
+    small_recipe(accumulate=2, save_steps=2, retrain_epochs=1),
+    loss=LossRecipe("ldam", settings=LdamSettings(defer=0.5, beta=0.9)),
 )
 
 

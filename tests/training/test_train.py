@@ -16,7 +16,7 @@ from trcgl.model.folder import load_model
 from trcgl.model.label_graph import ml_gcn_adjacency
 from trcgl.training import batches as datamodule
 from trcgl.training.classifier import Classifier
-from trcgl.training.losses.losses import LOSSES
+from trcgl.training.losses import LOSSES
 from trcgl.training.train import train
 
 

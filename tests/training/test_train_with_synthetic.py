@@ -20,7 +20,7 @@ from trcgl.generate.inputs import open_screener
 from trcgl.model.folder import load_model
 from trcgl.training import batches as datamodule
 from trcgl.training.classifier import Classifier
-from trcgl.training.losses.losses import LOSSES
+from trcgl.training.losses import LOSSES
 from trcgl.training.train import train
 
 REAL, STEPS = 44, 6
@@ -151,11 +151,12 @@ def test_what_was_not_asked_for_is_unknown_and_half_a_positive_weighs_half(datas
 def test_what_is_counted_is_counted_on_real_rows_alone(dataset, drawn, real_only, tmp_path, monkeypatch):
     counted = []
 
-    def counting(recipe, positives, rows):
-        counted.append((positives.tolist(), rows.tolist()))
-        return LOSSES["bce"](recipe, positives, rows)
+    class CountingLoss(LOSSES["bce"]):
+        def __init__(self, settings, positives, rows):
+            counted.append((positives.tolist(), rows.tolist()))
+            super().__init__(settings, positives, rows)
 
-    monkeypatch.setattr("trcgl.training.classifier.LOSSES", {"bce": counting})
+    monkeypatch.setitem(LOSSES, "bce", CountingLoss)
     train(dataset, recipe_with({"epochs": 1}), tmp_path / "other", drawn)
     real = open_dataset(dataset).split("train")
     findings = ("Mass", "Edema", "Hernia", "Normal")

@@ -1,224 +1,221 @@
-"""Everything that decides an outcome, as frozen dataclasses: one per stage, `Recipe` holds them all.
+"""All settings of an experiment as frozen dataclasses; the docstring of a field is its help on the command line.
 
-A recipe is built by a function in `trcgl.recipes`, overridden by path on the command line
-(`--train.epochs 5`) and stored in the run folder as `recipe.json`.
+A recipe is built by a function in `trcgl.recipes`, overridden by path on the command line (`--train.epochs 5`) and
+stored in the run folder as `recipe.json`.
 """
 
 import dataclasses
+import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trcgl.core.errors import RecipeError
+from trcgl.core.loss_settings import FIELDS_OF_0_1, LossSettings, settings_class, unregistered
 
 RENAMED_FIELDS = {"train.sampler": "train.row_sampling", "fit.sampler": "fit.row_sampling"}
 """Path of a field in a recipe.json of an earlier version to its path now."""
 
 UNUSED_GATE = 0.01
-"""A gate nearer to 0 leaves its module unused."""
+"""A module whose gate is nearer to 0 than this has no effect worth mentioning."""
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """The network (TRCGL-Net, Figure 1)."""
+    """Settings of the network (TRCGL-Net, Figure 1)."""
 
     backbone: str = "convnextv2_base.fcmae_ft_in22k_in1k"
-    """Name of any timm model that can return a feature map."""
+    """Name of a timm model that can return a feature map."""
     weights: str = "none"
-    """`hub` (timm's weights for that name), a path to a safetensors file, or `none`."""
+    """Initial weights of the backbone: `hub` (timm's weights for that name), a safetensors file, or `none`."""
     image_size: int = 224
-    """Side of the square input, in pixels."""
+    """Side of the square input in pixels."""
     output_stride: int | None = None
-    """Ask timm for this stride (8, 16 or 32) where the backbone can; `None` keeps its own."""
+    """Output stride of the backbone (8, 16 or 32) where it can be chosen; default: the backbone's own."""
     patch_size: int | None = None
-    """Patch of the stem; 1 gives a ConvNeXt stride 8 (2 keeps 32: timm then halves once more). `None` keeps its own."""
+    """Patch size of the stem; 1 gives a ConvNeXt an output stride of 8. Default: the backbone's own."""
     drop_path: float = 0.0
-    """Stochastic depth of the backbone."""
+    """Stochastic depth rate of the backbone."""
     dropout: float = 0.0
-    """Dropout on the features before the classifier, and in transformer layers of a head."""
+    """Dropout rate of the features before the classifier and in the transformer layers of a head."""
     head: str = "trcgl"
-    """`linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet`, `clarity` or
+    """Head: `linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet`, `clarity` or
     `experts`."""
     reweighting_gate: float = 0.05
-    """gamma: weight of channel reweighting; the start value where `learn_gates` is set."""
+    """Weight γ of channel reweighting; its initial value with `learn_gates`."""
     attention_gate: float = 0.1
-    """lambda: weight of the attention logit of `trcgl` and `csra`."""
+    """Weight λ of the attention logit of `trcgl` and `csra`; its initial value with `learn_gates`."""
     graph_gate: float = 0.05
-    """mu: weight of the label-graph logit."""
+    """Weight μ of the label-graph logit; its initial value with `learn_gates`."""
     learn_gates: bool = False
-    """Train the gates with the network and log them."""
+    """Train the three gates with the network and log them."""
     switched_off: tuple[Literal["reweighting", "attention", "graph"], ...] = ()
-    """Modules whose gate is 0 and stays there, whatever the fields above say; for ablations."""
+    """Modules to switch off for an ablation: their gates stay at 0 whatever the fields above say."""
     reduction: int = 16
-    """Reduction r of the bottleneck of `trcgl` and `dualattnet`."""
+    """Reduction ratio r of the bottleneck of `trcgl` and `dualattnet`."""
     attention_temperature: float = 1.0
-    """tau of the spatial softmax of `trcgl` and `dualattnet`."""
+    """Temperature τ of the spatial softmax of `trcgl` and `dualattnet`."""
     label_embedding: int = 256
-    """Width of random label embeddings E, of the hidden graph layer, and of transformer layers in a head."""
+    """Width of random label embeddings, of the hidden graph layer and of the transformer layers of a head."""
     label_text: str | None = None
-    """A `transformers` text model (folder or hub id) that E starts from; `None` starts E at random."""
+    """Text model (a `transformers` folder or hub id) that initializes the label embeddings; default: random."""
     learn_embeddings: bool = True
-    """Train the label embeddings E (queries, class tokens); off keeps them as they start."""
+    """Train the label embeddings, queries and class tokens; off keeps their initial values."""
     graph: Literal["symmetric", "ml_gcn", "identity", "learned"] = "symmetric"
-    """Label graph: mean of P(j|i) and P(i|j); P(j|i) made binary, as ML-GCN; no edges; or attention among E."""
+    """Label graph: `symmetric` (mean of P(j|i) and P(i|j)), `ml_gcn` (binary P(j|i)), `identity` (no edges) or
+    `learned` (attention among the label embeddings)."""
     graph_threshold: float = 0.02
-    """Conditional co-occurrence below this is no edge (0.4 in ML-GCN)."""
+    """Smallest conditional co-occurrence that becomes an edge (0.4 in ML-GCN)."""
     graph_share: float = 0.2
-    """p of `ml_gcn`: what a finding takes from its neighbors together."""
+    """Total weight p of a finding's neighbors in `ml_gcn`."""
     attention_heads: int = 4
     """Attention heads of `csra`, `ml_decoder`, `query2label` and `clarity`."""
     attention_blocks: int = 2
     """Transformer layers of `query2label` and `clarity`."""
     queries: int | None = None
-    """Group queries of `ml_decoder`; `None` gives each finding its own."""
+    """Number of group queries of `ml_decoder`; default: one per finding."""
 
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """What is minimized."""
+    """The loss and its own settings.
+
+    Raises:
+        RecipeError: `settings` are those of another loss, or a value is out of range.
+    """
 
     name: str = "bce"
-    """Name of a loss in `trcgl.training.losses.losses.LOSSES`."""
+    """Loss: `bce`, `focal`, `asl`, `published_margin`, `ldam`, `class_balanced`, `distribution_balanced`,
+    `logit_adjusted` or `entropy_maximization`."""
     label_smoothing: float = 0.0
-    focal_gamma: float = 2.0
-    """Focusing exponent of `focal`."""
-    gamma_negative: float = 4.0
-    """Focusing exponent of `asl` on negatives."""
-    gamma_positive: float = 0.0
-    """Focusing exponent of `asl` on positives."""
-    clip: float = 0.05
-    """Probability shift m of `asl` on negatives."""
-    beta: float = 0.9999
-    """beta of the effective number of samples (Cui et al. 2019): `published_margin`, `class_balanced`, `ldam`."""
-    weight_power: float = 0.5
-    """Power of the effective-number weights of `published_margin`; it is 1 in the other two."""
-    max_margin: float = 0.2
-    """Largest positive margin of `published_margin` and `ldam` (0.5 in the original of the latter)."""
-    margin_scale: float = 1.0
-    """s by which `ldam` multiplies logits in training."""
-    defer: float = 0.8
-    """Share of the optimizer steps after which `ldam` weighs findings by their effective number; 1: never."""
-    tau: float = 1.0
-    """Factor of the log-odds of `logit_adjusted`."""
-    rebalance_floor: float = 0.1
-    """alpha, the smallest weight of `distribution_balanced`."""
-    rebalance_slope: float = 10.0
-    """beta, how sharply the weights of `distribution_balanced` rise."""
-    rebalance_center: float = 0.2
-    """mu, around which ratio the weights of `distribution_balanced` rise."""
-    negative_tolerance: float = 2.0
-    """lambda of `distribution_balanced`: how soon a negative is let go."""
-    tolerance_shift: float = 0.05
-    """kappa of `distribution_balanced`: share of a finding's log-odds by which its logit is moved."""
-    unknown_weight: float = 0.1
-    """alpha of `entropy_maximization`: weight of unknown labels beside known ones."""
+    """Move every known label y to y (1 - ε) + ε / 2, whatever the loss; this is ε."""
+    settings: LossSettings = field(default_factory=LossSettings)
+    """Settings of the named loss; default: its defaults."""
+
+    def __post_init__(self) -> None:
+        expected = settings_class(self.name)
+        if expected and type(self.settings) is LossSettings:
+            object.__setattr__(self, "settings", expected())
+        elif expected and not isinstance(self.settings, expected):
+            raise RecipeError(f"loss.settings: {self.name} takes {expected.__name__}, found {self.settings}")
 
 
 @dataclass(frozen=True)
 class AugmentRecipe:
-    """Random changes of a training image; every magnitude is a half-range around no change."""
+    """Random changes of training images."""
 
     rotation: float = 7.0
-    """Degrees."""
+    """Rotate by up to this many degrees either way."""
     translation: float = 0.05
-    """Fraction of the image side."""
+    """Shift by up to this fraction of the image side in each direction."""
     scale: float = 0.1
-    """Fraction."""
+    """Enlarge or shrink by up to this fraction."""
     brightness: float = 0.1
-    """Fraction of the full range, added."""
+    """Add up to this fraction of the gray range, or subtract it."""
     contrast: float = 0.1
-    """Fraction, multiplied around the image mean."""
+    """Raise or lower the contrast around the image mean by up to this fraction."""
     erasing: float = 0.0
     """Probability that a rectangle of 2-10 % of the image is set to the image mean."""
     mixup: float = 0.0
-    """alpha of the Beta distribution by which two images and their labels are mixed (Zhang et al. 2018); 0: not."""
+    """Parameter α of the Beta distribution that mixes pairs of images and their labels (Zhang et al. 2018); 0: off."""
     horizontal_flip: bool = False
-    """Off by default: findings are lateralized (heart, aortic arch, gastric bubble)."""
+    """Mirror half of the images left to right. Off by default: heart, aortic arch and gastric bubble have a side."""
 
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """Optimization, selection and hardware."""
+    """Optimization, checkpoint selection and hardware."""
 
     epochs: int = 30
-    """Passes over the training split; an epoch has ceil(rows / batch_size) steps whatever the sampler."""
+    """Passes over the training split; each has ceil(rows / batch_size) steps, whatever the row sampling."""
     batch_size: int = 32
-    """Images per optimizer step on all devices together, before accumulation."""
+    """Images per batch, on all devices together."""
     accumulate: int = 1
     """Batches per optimizer step."""
     head_warmup_epochs: int = 0
-    """Epochs in which the backbone is frozen."""
+    """Number of first epochs that train the head alone, with a frozen backbone."""
     frozen_stages: int | None = None
-    """The stem and this many stages of the backbone keep their initial weights throughout; `None` trains them all."""
+    """Freeze the stem and this many stages of the backbone for the whole run; default: train everything."""
     backbone_lr: float = 1e-4
+    """Peak learning rate of the backbone."""
     head_lr: float = 1e-3
+    """Peak learning rate of the head."""
     weight_decay: float = 0.05
+    """Weight decay of AdamW; norms, biases, gates and embeddings do not decay."""
     warmup_steps: int = 100
-    """Steps of linear learning-rate warm-up before the cosine."""
+    """Optimizer steps of linear learning-rate warm-up before the cosine decay."""
     clip_gradient: float = 1.0
-    """Largest gradient norm; 0 switches clipping off."""
+    """Largest norm of the gradient; 0 turns clipping off."""
     ema: float = 0.0
-    """Decay of the exponential moving average of the weights; 0 switches it off."""
+    """Decay of the exponential moving average of the weights, which is validated and kept; 0 turns it off."""
     retrain_epochs: int = 0
-    """The last so many epochs retrain the head alone, from new weights and with class-balanced sampling."""
+    """Number of last epochs that retrain the head from its initial weights with class-balanced row sampling."""
     row_sampling: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
-    """Which rows an epoch shows: every row once, rows of rare findings as often as others (class_balanced), or rare
-    rows repeated (repeat_factor, Gupta et al. 2019)."""
+    """Rows of an epoch: `natural` (every row once), `class_balanced` (findings equally often) or `repeat_factor` (rows
+    of rare findings repeated; Gupta et al. 2019)."""
     repeat_threshold: float = 0.01
-    """T of repeat-factor sampling (Gupta et al. 2019)."""
+    """Frequency T below which `repeat_factor` repeats the rows of a finding."""
     repeat_cap: float = 10.0
-    """Largest repeat factor."""
+    """Largest repeat factor of a row."""
     patience: int = 0
-    """Epochs without a better val mAP before training stops; 0 switches early stopping off."""
+    """Stop after this many epochs without a better val mAP; 0 turns early stopping off."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Floating-point precision of the network: `32-true`, `bf16-mixed` or `16-mixed`."""
     devices: int | Literal["auto"] = "auto"
+    """Devices per node, or `auto` for all of them; must match torchrun or SLURM where these start the processes."""
     nodes: int = 1
+    """Number of machines."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Device: `gpu`, `cpu`, or `auto` for a GPU where there is one."""
     workers: int = 0
-    """Processes that read the store; the memory-mapped store rarely needs any."""
+    """Worker processes that read images; the memory-mapped dataset rarely needs any."""
     with_none: bool = False
-    """Let rows about which the label space says nothing take part."""
+    """Include images without a known label."""
     half: Literal["none", "first", "second"] = "none"
-    """Train on one half of the train patients alone, so that two runs share none."""
+    """Half of the train patients to train on: `first`, `second`, or `none` for all patients. The halves share none."""
     save_steps: int = 0
-    """Save a resumable checkpoint every so many steps besides the end of each epoch; 0 switches it off."""
+    """Also save a resumable checkpoint every this many optimizer steps; 0 saves at the end of each epoch alone."""
+    logger: Literal["tensorboard", "csv", "mlflow", "wandb", "none"] = "tensorboard"
+    """Additional log beside metrics.jsonl: `tensorboard`, `csv`, `mlflow`, `wandb` or `none`."""
 
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """How drawn images take part, where `--synthetic` names some. An epoch has the steps of the real rows alone."""
+    """Use of the synthetic images of `--synthetic`. The number of steps is that of a run on real images alone."""
 
     weight: float = 0.5
-    """Weight of a drawn row's labels in the loss; that of a real row's is 1. At 0 no drawn row is shown."""
+    """Loss weight of a synthetic image's labels; a real image weighs 1. At 0 no synthetic image is used."""
     warmup: int | None = None
-    """Epochs of real rows alone at the start of `mix`; `None` takes train.head_warmup_epochs."""
+    """Number of first epochs on real images alone with `mix`; default: train.head_warmup_epochs."""
     schedule: Literal["mix", "pretrain"] = "mix"
-    """`mix`: drawn rows among the real ones. `pretrain`: drawn rows alone first, then real ones alone."""
+    """`mix`: synthetic among real images. `pretrain`: synthetic images alone first, then real images alone."""
     pretrain_share: float = 0.3
-    """Share of the epochs that `pretrain` gives to drawn rows."""
+    """Share of the epochs on synthetic images alone with `pretrain`."""
     dose: float | None = None
-    """Kept images drawn for a finding ÷ its real training images; `None` takes all that were kept."""
+    """Number of kept synthetic images of a finding per real training image of it; default: all kept images."""
 
 
 @dataclass(frozen=True)
 class EvaluateRecipe:
-    """How a run is judged."""
+    """Settings of `trcgl evaluate`."""
 
     replicates: int = 2000
-    """Patient-bootstrap replicates."""
+    """Number of bootstrap replicates; each resamples patients."""
     bootstrap_seed: int = 0
+    """Random seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment: what `trcgl train` needs besides a dataset."""
+    """Everything `trcgl train` needs besides a dataset."""
 
     name: str = "trcgl"
-    """Name of the function in `trcgl.recipes` that built it."""
+    """Name of the recipe; recorded in the run."""
     seed: int = 0
+    """Random seed of initial weights, row sampling, augmentation and dropout."""
     model: ModelRecipe = field(default_factory=ModelRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
@@ -228,14 +225,19 @@ class Recipe:
 
 
 def overridden(recipe: Any, changes: Mapping[str, Any]) -> Any:
-    """A recipe with some fields set by their paths, for instance `{"model.head": "linear", "train.epochs": 5}`.
+    """A recipe with some fields replaced by their paths, for instance `{"model.head": "linear", "train.epochs": 5}`.
+
+    Another `loss.name` starts from the default settings of that loss.
 
     Raises:
-        RecipeError: a field is unknown, or a value of the wrong type.
+        RecipeError: a field is unknown, or a value has the wrong type or is out of range.
     """
+    changes = {_path_now(path): value for path, value in changes.items()}
+    if "loss.name" in changes and changes["loss.name"] != recipe.loss.name:
+        loss = LossRecipe(changes["loss.name"], recipe.loss.label_smoothing)
+        recipe = dataclasses.replace(recipe, loss=loss)
     tree = dataclasses.asdict(recipe)
-    if unknown := sorted(changes.keys() - _flatten(tree).keys()):
-        raise RecipeError(f"recipe fields unknown: {', '.join(unknown)}")
+    _refuse_unknown(changes, _flatten(tree))
     for path, value in changes.items():
         *parts, name = path.split(".")
         place = tree
@@ -251,33 +253,80 @@ def to_json(recipe: Any) -> str:
 
 
 def from_json(text: str, kind: type = Recipe) -> Any:
-    """The inverse of `to_json`; a field that is not stored has its default.
+    """The inverse of `to_json`; fields that are not stored have their defaults. Recipes of 0.1 are read as well.
 
     Raises:
-        RecipeError: a field is unknown or of the wrong type; the message names its path.
+        RecipeError: the text is not JSON, or a field is unknown or of the wrong type; the message names its path.
     """
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecipeError(f"the recipe is not valid JSON: {error}") from error
-    return _build(kind, _renamed(raw), "")
+    return _build(kind, _with_new_names(raw), "")
 
 
 def differences(left: Any, right: Any) -> list[str]:
-    """`path: left → right` for every field in which two recipes differ."""
-    flat_left, flat_right = _flatten(dataclasses.asdict(left)), _flatten(dataclasses.asdict(right))
+    """`path: left → right` for every field in which two recipes differ.
+
+    Recipes with different losses have different settings; those at their defaults are left out.
+    """
+    flat = [_flatten(dataclasses.asdict(recipe)) for recipe in (left, right)]
+    if flat[0].get("loss.name") != flat[1].get("loss.name"):
+        for recipe, fields in zip((left, right), flat, strict=True):
+            defaults = LossRecipe(recipe.loss.name).settings
+            for path in [path for path in fields if path.startswith("loss.settings.")]:
+                if fields[path] == getattr(defaults, path.rpartition(".")[2], None):
+                    del fields[path]
+    return _changes(*flat)
+
+
+def stored_differences(stored: str, settings: str, name: str) -> str:
+    """How the JSON settings of an output folder differ from new ones, for `storage.claim`; empty where they agree.
+
+    Args:
+        stored: the JSON text in the folder.
+        settings: the JSON text of the new settings.
+        name: the file in the folder, for the message about a damaged one.
+    """
+    try:
+        return "; ".join(_changes(_flatten(json.loads(stored)), _flatten(json.loads(settings))))
+    except (json.JSONDecodeError, AttributeError):
+        return f"its {name} cannot be read"
+
+
+def _changes(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    paths = dict.fromkeys([*left, *right])
     return [
-        f"{path}: {flat_left[path]} → {flat_right[path]}" for path in flat_left if flat_left[path] != flat_right[path]
+        f"{path}: {left.get(path, 'default')} → {right.get(path, 'default')}"
+        for path in paths
+        if left.get(path) != right.get(path)
     ]
 
 
-def _renamed(raw: Any) -> Any:
-    """A recipe of an earlier version under the names of this one."""
+def _path_now(path: str) -> str:
+    part, _, name = path.partition(".")
+    if part == "loss" and name in FIELDS_OF_0_1:
+        return f"loss.settings.{name}"
+    return RENAMED_FIELDS.get(path, path)
+
+
+def _with_new_names(raw: Any) -> Any:
+    """A stored recipe with the fields of 0.1 under their new names.
+
+    0.1 stored the settings of every loss; those of other losses than the chosen one are dropped.
+    """
+    if not isinstance(raw, dict):
+        return raw
+    raw = {part: dict(value) if isinstance(value, dict) else value for part, value in raw.items()}
     for old, new in RENAMED_FIELDS.items():
         (part, before), (_, after) = old.split("."), new.split(".")
-        if isinstance(raw, dict) and isinstance(raw.get(part), dict) and before in raw[part]:
-            values = {name: value for name, value in raw[part].items() if name != before}
-            raw = {**raw, part: {**values, after: raw[part][before]}}
+        if isinstance(raw.get(part), dict) and before in raw[part]:
+            raw[part][after] = raw[part].pop(before)
+    loss = raw.get("loss")
+    if isinstance(loss, dict) and not loss.keys().isdisjoint(FIELDS_OF_0_1):
+        flat = {name: loss.pop(name) for name in FIELDS_OF_0_1 & loss.keys()}
+        own = dataclasses.fields(settings_class(loss.get("name", "bce")) or LossSettings)
+        loss["settings"] = {field.name: flat[field.name] for field in own if field.name in flat}
     return raw
 
 
@@ -285,15 +334,15 @@ def _build(kind: type, raw: Any, path: str) -> Any:
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe field {path or 'at the top'}: expected an object, found {raw!r}")
     hints = typing.get_type_hints(kind)
-    names = {one.name for one in dataclasses.fields(kind)}
-    if unknown := sorted(raw.keys() - names):
-        raise RecipeError(f"recipe fields unknown: {', '.join(path + name for name in unknown)}")
+    _refuse_unknown([path + name for name in raw], [path + field.name for field in dataclasses.fields(kind)])
     values = {}
     for name, value in raw.items():
         hint = hints[name]
         if typing.get_origin(hint) is tuple and isinstance(value, list):  # JSON has no tuples
             value = tuple(value)
-        if dataclasses.is_dataclass(hint):
+        if hint is LossSettings:
+            values[name] = _loss_settings(raw.get("name", LossRecipe.name), value, f"{path}{name}.")
+        elif dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), value, f"{path}{name}.")
         elif not _fits(value, hint):
             raise RecipeError(f"recipe field {path}{name}: {value!r} is not {_spell(hint)}")
@@ -302,14 +351,33 @@ def _build(kind: type, raw: Any, path: str) -> Any:
     return kind(**values)
 
 
+def _loss_settings(name: str, raw: Any, path: str) -> LossSettings:
+    kind = settings_class(name)
+    if kind is None and isinstance(raw, dict):
+        return unregistered(raw)
+    return _build(kind or LossSettings, raw, path)
+
+
+def _refuse_unknown(paths: Iterable[str], known: Collection[str]) -> None:
+    unknown = sorted(set(paths) - set(known))
+    if not unknown:
+        return
+    close = difflib.get_close_matches(unknown[0], known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    if unknown[0].startswith("loss.settings."):
+        own = [path.rpartition(".")[2] for path in known if path.startswith("loss.settings.")]
+        hint = f"; this loss has {', '.join(own)}" if own else "; this loss has no settings"
+    raise RecipeError(f"recipe fields unknown: {', '.join(unknown)}{hint}")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return value in typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(hint))
+        return any(_fits(value, option) for option in typing.get_args(hint))
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
+        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -324,8 +392,5 @@ def _spell(hint: Any) -> str:
 def _flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{path}{name}.")
-        else:
-            flat[path + name] = value
+        flat |= _flatten(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value}
     return flat

@@ -1,5 +1,6 @@
 """The published settings of TRCGL-Net, also where they are odd."""
 
+from trcgl.core.loss_settings import PublishedMarginSettings
 from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, SyntheticRecipe, TrainRecipe
 
 
@@ -28,7 +29,10 @@ def trcgl_paper() -> Recipe:
             label_embedding=256,
             graph_threshold=0.02,
         ),
-        loss=LossRecipe(name="published_margin", beta=0.9999, weight_power=0.5, max_margin=0.2),
+        loss=LossRecipe(
+            "published_margin",
+            settings=PublishedMarginSettings(beta=0.9999, weight_power=0.5, max_margin=0.2),
+        ),
         augment=AugmentRecipe(horizontal_flip=True),
         train=TrainRecipe(
             epochs=60,

@@ -20,7 +20,8 @@ from trcgl.model.experts import own_findings
 from trcgl.model.heads import HeadOutput
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.training.batches import SplitRows, known_labels
-from trcgl.training.losses.losses import LOSSES, elements, masked_mean
+from trcgl.training.losses import LOSSES
+from trcgl.training.losses.base import elements, masked_mean, smoothed
 from trcgl.training.optimizer import build_optimizer, schedule
 from trcgl.training.sampling import retrained_from
 from trcgl.training.validation import SELECTED, validation_metrics
@@ -68,7 +69,7 @@ class Classifier(lightning.LightningModule):
         self._real_rows = len(train)
         positives = torch.from_numpy((train.labels == 1).sum(0))
         known = torch.from_numpy((~np.isnan(train.labels)).sum(0))
-        self.loss = LOSSES[recipe.loss.name](recipe.loss, positives, known)
+        self.loss = LOSSES[recipe.loss.name](recipe.loss.settings, positives, known)
         self.validated: dict[str, float] = {}
         self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and rows of each batch since the last step
         self._scored: list[tuple[Tensor, Tensor]] = []
@@ -104,6 +105,7 @@ class Classifier(lightning.LightningModule):
         """Masked mean of the loss over the known labels of the batch, on all processes together."""
         torch.manual_seed(derive_seed(self.recipe.seed, "forward", batch["number"], self.global_rank))
         target, known = known_labels(batch["label"], batch["real"])
+        target = smoothed(target, self.recipe.loss.label_smoothing)
         weight = batch["real"].float()
         weight = torch.where(batch["row"] < self._real_rows, weight, self.recipe.synthetic.weight * weight)
         self.loss.progress = self.global_step / self._steps

@@ -32,7 +32,7 @@ from trcgl.training.batches import RadiographData
 from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.checkpointing import BEST, LAST, Keeper
 from trcgl.training.classifier import Classifier
-from trcgl.training.losses.losses import LOSSES
+from trcgl.training.losses import LOSSES
 from trcgl.training.retraining import HeadRestart
 from trcgl.training.sampling import pretraining_epochs, retrained_from
 from trcgl.training.stop import StopRequest, stop_signals
@@ -83,13 +83,9 @@ def check(recipe: Recipe) -> None:
         RecipeError: one is; the message names it.
     """
     model, train, synthetic = recipe.model, recipe.train, recipe.synthetic
+    LOSSES[recipe.loss.name]  # refuses an unknown name
     for path, holds, wanted in (
-        ("loss.name", recipe.loss.name in LOSSES, f"one of {', '.join(LOSSES)}"),
-        ("loss.beta", 0 <= recipe.loss.beta < 1, "at least 0 and below 1"),
-        ("loss.margin_scale", recipe.loss.margin_scale > 0, "above 0"),
-        ("loss.defer", 0 <= recipe.loss.defer <= 1, "between 0 and 1"),
-        ("loss.negative_tolerance", recipe.loss.negative_tolerance > 0, "above 0"),
-        ("loss.unknown_weight", recipe.loss.unknown_weight >= 0, "at least 0"),
+        ("loss.label_smoothing", 0 <= recipe.loss.label_smoothing < 1, "at least 0 and below 1"),
         ("train.epochs", train.epochs >= 1, "at least 1"),
         ("train.batch_size", train.batch_size >= 1, "at least 1"),
         ("train.accumulate", train.accumulate >= 1, "at least 1"),

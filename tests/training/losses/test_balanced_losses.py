@@ -3,9 +3,8 @@ import math
 import pytest
 import torch
 
-from trcgl.core.recipe import LossRecipe
-from trcgl.training.losses.loss import effective_number_weights, log_odds
-from trcgl.training.losses.losses import LOSSES
+from tests.training.losses.build import build_loss
+from trcgl.training.losses.base import effective_number_weights, log_odds
 
 
 def softplus(value):
@@ -30,7 +29,7 @@ def test_effective_number_weights_go_from_equal_to_inverse_frequency():
 
 def test_class_balanced_loss_by_hand():
     # beta 0.5, 1 and 2 positives: weights 1.2 and 0.8; log(1 + exp(-1)) = 0.313262, log(1 + exp(1)) = 1.313262
-    loss = LOSSES["class_balanced"](LossRecipe(beta=0.5, weight_power=0.1), torch.tensor([1, 2]), 10)
+    loss = build_loss("class_balanced", torch.tensor([1, 2]), 10, beta=0.5)
     value = loss(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     expected = [[1.2 * 0.313262, 0.8 * 0.313262], [1.2 * 1.313262, 0.8 * 1.313262]]
     torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-5, atol=1e-5)
@@ -42,7 +41,7 @@ def test_distribution_balanced_loss_by_hand():
     #   row (1, 1): sum 1.25, r = 0.2 and 0.8   weights 0.1 + sigmoid(0) = 0.6 and 0.1 + sigmoid(6) = 1.097527
     #   row (0, 0): sum 0, r without bound      weights 1.1 and 1.1
     # At logit 0 a positive costs log(1 + exp(nu)) and a negative log(1 + exp(-2 nu)) / 2.
-    loss = LOSSES["distribution_balanced"](LossRecipe(), torch.tensor([4, 1]), 10)
+    loss = build_loss("distribution_balanced", torch.tensor([4, 1]), 10)
     value = loss(torch.zeros(3, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
     common, rare = -0.05 * math.log(4 / 6), -0.05 * math.log(1 / 9)
     expected = [
@@ -53,22 +52,22 @@ def test_distribution_balanced_loss_by_hand():
     torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_distribution_balanced_loss_weighs_a_frequent_finding_less_where_a_rare_one_brought_it_along():
-    loss = LOSSES["distribution_balanced"](LossRecipe(), torch.tensor([400, 4]), 1000)
+def test_distribution_balanced_loss_weighs_a_frequent_finding_less_beside_a_rare_finding():
+    loss = build_loss("distribution_balanced", torch.tensor([400, 4]), 1000)
     alone, beside = loss(torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))[:, 0]
     assert beside < alone / 2
 
 
-def test_distribution_balanced_loss_lets_go_of_a_negative_sooner_than_cross_entropy():
+def test_distribution_balanced_loss_pushes_an_easy_negative_less_than_cross_entropy():
     logits = torch.full((1, 1), -3.0, requires_grad=True)
     slopes = []
-    for name in ("bce", "distribution_balanced"):
-        loss = LOSSES[name](LossRecipe(rebalance_slope=0.0, rebalance_floor=0.5), torch.tensor([5]), 10)
+    for name, settings in (("bce", {}), ("distribution_balanced", {"rebalance_slope": 0.0, "rebalance_floor": 0.5})):
+        loss = build_loss(name, torch.tensor([5]), 10, **settings)
         slopes += torch.autograd.grad(loss(logits, torch.zeros(1, 1)).sum(), logits)
     assert slopes[1] < slopes[0] / 2
 
 
-def test_log_odds_are_those_of_the_rows_whose_label_is_known():
+def test_log_odds_count_rows_with_a_known_label():
     known = torch.tensor([10, 4])
     torch.testing.assert_close(log_odds(torch.tensor([2, 2]), known), torch.tensor([0.25, 1.0]).log())
 
@@ -81,19 +80,19 @@ def test_log_odds_by_hand():
 @pytest.mark.parametrize("tau", [0.0, 1.0, 1.5])
 def test_logit_adjustment_shifts_every_logit_by_the_log_odds_of_its_finding(tau):
     positives, logits, target = torch.tensor([1, 5, 90]), torch.randn(4, 3), torch.randint(0, 2, (4, 3)).float()
-    adjusted = LOSSES["logit_adjusted"](LossRecipe(tau=tau), positives, 100)
-    plain = LOSSES["bce"](LossRecipe(), positives, 100)
+    adjusted = build_loss("logit_adjusted", positives, 100, tau=tau)
+    plain = build_loss("bce", positives, 100)
     shift = torch.tensor([math.log(1 / 99), math.log(5 / 95), math.log(90 / 10)])
     torch.testing.assert_close(adjusted(logits, target), plain(logits + tau * shift, target))
 
 
-def test_logit_adjustment_asks_no_score_to_carry_the_frequency():
+def test_logit_adjustment_removes_the_frequency_from_the_score():
     # One of ten rows has the finding: cross-entropy pulls the logit of all of them down, the adjusted one leaves it.
     target = torch.zeros(10, 1).index_fill_(0, torch.tensor([3]), 1.0)
     slopes = []
     for name in ("bce", "logit_adjusted"):
         logit = torch.zeros(1, requires_grad=True)
-        loss = LOSSES[name](LossRecipe(), torch.tensor([1]), 10)(logit.expand(10, 1), target)
+        loss = build_loss(name, torch.tensor([1]), 10)(logit.expand(10, 1), target)
         slopes += torch.autograd.grad(loss.mean(), logit)
     assert slopes[0] == pytest.approx(0.4)
     assert slopes[1] == pytest.approx(0.0, abs=1e-6)

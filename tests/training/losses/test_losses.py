@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trcgl.core.recipe import LossRecipe
+from tests.training.losses.build import build_loss
 from trcgl.training.batches import known_labels
-from trcgl.training.losses.losses import LOSSES, elements, masked_mean
+from trcgl.training.losses import LOSSES
+from trcgl.training.losses.base import elements, masked_mean, smoothed
 
 
 def logit(probability: float) -> torch.Tensor:
@@ -15,15 +17,17 @@ def logit(probability: float) -> torch.Tensor:
 
 
 def loss_at(name: str, probability: float, target: float, **settings) -> float:
-    loss = LOSSES[name](LossRecipe(**settings), torch.tensor([5]), 10)
+    loss = build_loss(name, torch.tensor([5]), 10, **settings)
     return loss(logit(probability), torch.tensor([[float(target)]])).item()
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("share", [0.25, 0.9])
 def test_a_mixed_label_has_the_mixture_of_both_losses(name, share):
-    # Without what is not linear in the label: margins of positives, and weights that depend on all labels of a row.
-    loss = LOSSES[name](LossRecipe(max_margin=0.0, rebalance_slope=0.0), torch.tensor([30, 3]), 100)
+    # Margins of positives, and weights that depend on all labels of a row, are not linear in the label: off here.
+    off = {"max_margin": 0.0, "rebalance_slope": 0.0}
+    own = {field.name for field in dataclasses.fields(LOSSES[name].Settings)}
+    loss = build_loss(name, torch.tensor([30, 3]), 100, **{key: value for key, value in off.items() if key in own})
     logits = torch.tensor([[-1.5, 0.7]])
     mixed = loss(logits, torch.full((1, 2), share))
     wanted = share * loss(logits, torch.ones(1, 2)) + (1 - share) * loss(logits, torch.zeros(1, 2))
@@ -33,7 +37,7 @@ def test_a_mixed_label_has_the_mixture_of_both_losses(name, share):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("progress", [0.0, 0.99])
 def test_every_loss_learns_from_mixed_labels(name, progress):
-    loss = LOSSES[name](LossRecipe(), torch.tensor([30, 3]), 100)
+    loss = build_loss(name, torch.tensor([30, 3]), 100)
     loss.progress = progress
     logits = torch.tensor([[-12.0, 12.0], [0.0, 0.5]], requires_grad=True)
     value = loss(logits, torch.tensor([[0.25, 0.9], [0.5, 0.0]]))
@@ -44,21 +48,21 @@ def test_every_loss_learns_from_mixed_labels(name, progress):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_permuting_the_rows_permutes_every_loss(name):
-    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 50, 900]), 1000)
+    loss = build_loss(name, torch.tensor([3, 50, 900]), 1000)
     logits, target, order = torch.randn(6, 3), torch.randint(0, 2, (6, 3)).float(), torch.randperm(6)
     torch.testing.assert_close(loss(logits[order], target[order]), loss(logits, target)[order])
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_row_counts_the_same_in_any_batch(name):
-    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 50, 900]), 1000)
+    loss = build_loss(name, torch.tensor([3, 50, 900]), 1000)
     logits, target = torch.randn(6, 3), torch.randint(0, 2, (6, 3)).float()
     torch.testing.assert_close(loss(logits, target)[2:3], loss(logits[2:3], target[2:3]))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_unknown_label_never_makes_a_loss_or_a_gradient_undefined(name):
-    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 0, 90]), 100)
+    loss = build_loss(name, torch.tensor([3, 0, 90]), 100)
     logits = torch.tensor([[1e2, -1e2, 0.0], [-1e2, 1e2, 3.0], [0.0, 0.0, 0.0]], requires_grad=True)
     nan = float("nan")
     label = torch.tensor([[nan, 1.0, nan], [nan, nan, nan], [0.0, nan, 1.0]])
@@ -72,8 +76,8 @@ def test_an_unknown_label_never_makes_a_loss_or_a_gradient_undefined(name):
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "entropy_maximization"])
-def test_only_a_loss_of_partial_labels_learns_from_unknown_ones(name):
-    loss = LOSSES[name](LossRecipe(), torch.tensor([3, 5]), 100)
+def test_only_entropy_maximization_learns_from_unknown_labels(name):
+    loss = build_loss(name, torch.tensor([3, 5]), 100)
     known = torch.tensor([[True, False], [False, True]])
     _, counted = elements(loss, torch.randn(2, 2), torch.zeros(2, 2), known, torch.tensor([True, True]))
     assert torch.equal(counted, known)
@@ -82,7 +86,7 @@ def test_only_a_loss_of_partial_labels_learns_from_unknown_ones(name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_loss_is_finite_for_extreme_logits_and_findings_without_positives(name, dtype):
-    loss = LOSSES[name](LossRecipe(name=name), torch.tensor([0, 7, 100_000]), 100_000)
+    loss = build_loss(name, torch.tensor([0, 7, 100_000]), 100_000)
     logits = torch.tensor([[-200.0, 0.0, 200.0], [200.0, 0.0, -200.0]], dtype=dtype, requires_grad=True)
     for target in (torch.zeros(2, 3), torch.ones(2, 3)):
         value = loss(logits, target)
@@ -96,7 +100,7 @@ def test_every_loss_is_finite_for_extreme_logits_and_findings_without_positives(
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_falls_as_the_logit_moves_towards_the_label(name):
-    loss = LOSSES[name](LossRecipe(name=name), torch.tensor([5]), 10)
+    loss = build_loss(name, torch.tensor([5]), 10)
     logits = torch.linspace(-4, 4, 50)[:, None]
     assert (loss(logits, torch.ones(50, 1)).diff(dim=0) < 0).all()
     assert (loss(logits, torch.zeros(50, 1)).diff(dim=0) >= 0).all()
@@ -106,16 +110,20 @@ def test_every_loss_falls_as_the_logit_moves_towards_the_label(name):
 def test_relabeling_the_findings_permutes_every_loss(name):
     positives, order = torch.tensor([3, 50, 0, 900]), torch.tensor([2, 0, 3, 1])
     logits, target = torch.randn(6, 4), torch.randint(0, 2, (6, 4)).float()
-    straight = LOSSES[name](LossRecipe(), positives, 1000)(logits, target)
-    permuted = LOSSES[name](LossRecipe(), positives[order], 1000)(logits[:, order], target[:, order])
+    straight = build_loss(name, positives, 1000)(logits, target)
+    permuted = build_loss(name, positives[order], 1000)(logits[:, order], target[:, order])
     torch.testing.assert_close(permuted, straight[:, order])
 
 
 def test_cross_entropy_by_hand():
     assert loss_at("bce", 0.8, 1) == pytest.approx(-math.log(0.8), rel=1e-5)
+
+
+def test_label_smoothing_moves_the_target_of_every_loss_by_hand():
     # smoothing 0.1 makes the target 1 * 0.9 + 0.05 = 0.95
-    smoothed = -0.95 * math.log(0.8) - 0.05 * math.log(0.2)
-    assert loss_at("bce", 0.8, 1, label_smoothing=0.1) == pytest.approx(smoothed, rel=1e-5)
+    target = smoothed(torch.tensor([[1.0]]), 0.1).item()
+    expected = -0.95 * math.log(0.8) - 0.05 * math.log(0.2)
+    assert loss_at("bce", 0.8, target) == pytest.approx(expected, rel=1e-5)
 
 
 def test_focal_loss_by_hand():
@@ -132,7 +140,7 @@ def test_asymmetric_loss_shifts_the_probability_of_a_negative_as_published(proba
 
 
 def test_asymmetric_loss_keeps_pushing_down_a_hard_negative():
-    loss = LOSSES["asl"](LossRecipe(), torch.tensor([5]), 10)
+    loss = build_loss("asl", torch.tensor([5]), 10)
     logits = torch.tensor([[3.0]], requires_grad=True)
     loss(logits, torch.zeros(1, 1)).sum().backward()
     assert logits.grad.item() > 0.1
@@ -158,7 +166,7 @@ def test_masked_mean_is_the_weighted_mean_over_known_labels_only(batch, findings
 def test_an_unknown_label_has_no_gradient():
     logits = torch.randn(2, 3, requires_grad=True)
     known = torch.tensor([[True, False, True], [False, True, True]])
-    elementwise = LOSSES["bce"](LossRecipe(), torch.ones(3), 2)(logits, torch.zeros(2, 3))
+    elementwise = build_loss("bce", torch.ones(3), 2)(logits, torch.zeros(2, 3))
     masked_mean(elementwise, known, torch.ones(2)).backward()
     assert torch.equal(logits.grad != 0, known)
 

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from trcgl.core.recipe import LossRecipe
-from trcgl.training.losses.losses import LOSSES
+from tests.training.losses.build import build_loss
 
 
 def test_published_margin_loss_by_hand():
@@ -10,7 +9,7 @@ def test_published_margin_loss_by_hand():
     # weights sqrt(1 / (5/6)) = 1.095445 and sqrt((2/3) / (5/6)) = 0.894427; margins 0.2 * (1/2, 2/2) = 0.1, 0.2.
     # Positive, logit 1: log(1 + exp(-0.9)) = 0.341154 and log(1 + exp(-0.8)) = 0.371101.
     # Negative, logit 1: no margin, log(1 + exp(1)) = 1.313262.
-    loss = LOSSES["published_margin"](LossRecipe(beta=0.5), torch.tensor([1, 2]), 10)
+    loss = build_loss("published_margin", torch.tensor([1, 2]), 10, beta=0.5)
     value = loss(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     expected = [
         [1.095445 * 0.341154, 0.894427 * 0.371101],
@@ -20,10 +19,10 @@ def test_published_margin_loss_by_hand():
 
 
 def test_the_margin_of_ldam_is_larger_the_rarer_a_finding():
-    loss = LOSSES["ldam"](LossRecipe(max_margin=0.5), torch.tensor([10_000, 700, 30, 1, 0]), 20_000)
+    loss = build_loss("ldam", torch.tensor([10_000, 700, 30, 1, 0]), 20_000, max_margin=0.5)
     head, medium, tail, single, none = loss.margin.tolist()
     assert head < medium < tail < single == none == pytest.approx(0.5)
-    published = LOSSES["published_margin"](LossRecipe(max_margin=0.5), torch.tensor([10_000, 700, 30]), 20_000)
+    published = build_loss("published_margin", torch.tensor([10_000, 700, 30]), 20_000, max_margin=0.5)
     assert published.margin[0] > published.margin[1] > published.margin[2]
 
 
@@ -31,15 +30,15 @@ def test_the_margin_of_ldam_is_larger_the_rarer_a_finding():
 def test_ldam_by_hand(scale, first, second):
     # 16 and 1 positives: margins 0.5 * 16^-1/4 = 0.25 and 0.5. Positive, logit 1: log(1 + exp(-s * 0.75)) and
     # log(1 + exp(-s * 0.5)). Negative, logit 1: no margin, log(1 + exp(s)).
-    loss = LOSSES["ldam"](LossRecipe(max_margin=0.5, margin_scale=scale), torch.tensor([16, 1]), 20)
+    loss = build_loss("ldam", torch.tensor([16, 1]), 20, max_margin=0.5, margin_scale=scale)
     value = loss(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     negative = {1.0: 1.313262, 2.0: 2.126928}[scale]
     torch.testing.assert_close(value, torch.tensor([[first, second], [negative, negative]]), rtol=1e-5, atol=1e-5)
 
 
-def test_ldam_weighs_findings_once_its_share_of_the_steps_is_done():
+def test_ldam_weights_findings_after_its_share_of_the_steps():
     # beta 0.5: e = (1, 2/3), mean 5/6, so the weights are 1.2 and 0.8
-    loss = LOSSES["ldam"](LossRecipe(beta=0.5, defer=0.8), torch.tensor([1, 2]), 10)
+    loss = build_loss("ldam", torch.tensor([1, 2]), 10, beta=0.5, defer=0.8)
     logits, target = torch.randn(3, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     before = loss(logits, target)
     loss.progress = 0.79
@@ -48,8 +47,8 @@ def test_ldam_weighs_findings_once_its_share_of_the_steps_is_done():
     torch.testing.assert_close(loss(logits, target), before * torch.tensor([1.2, 0.8]))
 
 
-def test_ldam_never_weighs_findings_where_that_is_deferred_to_the_end():
-    loss = LOSSES["ldam"](LossRecipe(defer=1.0), torch.tensor([1, 2000]), 4000)
+def test_ldam_deferred_to_the_end_never_weights_findings():
+    loss = build_loss("ldam", torch.tensor([1, 2000]), 4000, defer=1.0)
     logits, target = torch.randn(3, 2), torch.ones(3, 2)
     before = loss(logits, target)
     loss.progress = 999 / 1000

@@ -1,0 +1,118 @@
+"""The contract of a loss: logits and labels in, one number per image and finding out; and the mean over a batch."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Num
+from torch import Tensor, nn
+
+from trcgl.core.loss_settings import LossSettings
+
+Elements = Float[Tensor, "batch findings"]
+"""One number per image and finding."""
+PerFinding = Num[Tensor, " findings"]
+"""One number per finding."""
+
+
+class Loss(nn.Module, ABC):
+    """Elementwise loss, built as `LOSSES[name](settings, positives, rows)`.
+
+    A loss computes in float32 whatever the precision of the logits, and is finite for a finding without positives.
+
+    Args:
+        settings: an instance of the class's `Settings`.
+        positives: (C,) number of positives of each finding among the training rows.
+        rows: (C,) number of training rows with a known label of each finding, or one number for all findings.
+    """
+
+    Settings: ClassVar[type[LossSettings]] = LossSettings
+    """Dataclass of the settings that the loss reads; each field has a default and a docstring."""
+
+    progress: float = 0.0
+    """Fraction of the run's optimizer steps that are done. It is set from the step number before every step, so that a
+    loss that changes during the run stores nothing and resumes exactly."""
+
+    @abstractmethod
+    def __init__(self, settings: LossSettings, positives: PerFinding, rows: PerFinding | int) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, logits: Elements, target: Elements) -> Elements:
+        """Loss of each element.
+
+        Args:
+            logits: (B, C).
+            target: (B, C) in [0, 1]; between 0 and 1 where images are mixed or labels smoothed, 0 where unknown. The
+                loss of an unknown label is ignored.
+        """
+
+    def of_unknown(self, logits: Elements) -> Elements | None:
+        """Loss of each element if its label is unknown; None leaves unknown labels out of the mean."""
+        return None
+
+
+def elements(
+    loss: Loss,
+    logits: Elements,
+    target: Elements,
+    known: Bool[Tensor, "batch findings"],
+    real: Bool[Tensor, " batch"],
+) -> tuple[Elements, Bool[Tensor, "batch findings"]]:
+    """Loss of each element, and which elements count in the mean.
+
+    Args:
+        loss: the loss.
+        logits: (B, C).
+        target: (B, C), 0 where the label is unknown.
+        known: (B, C), False where the label is unknown.
+        real: (B,), False for a row that only pads the batch; such a row never counts.
+    """
+    elementwise, unknown = loss(logits, target), loss.of_unknown(logits)
+    if unknown is None:
+        return elementwise, known
+    return torch.where(known, elementwise, unknown), real[:, None].expand_as(known)
+
+
+def masked_mean(
+    elementwise: Elements,
+    counted: Bool[Tensor, "batch findings"],
+    row_weight: Float[Tensor, " batch"],
+    denominator: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean over the counted elements, each weighted by its row; 0 where nothing counts.
+
+    Args:
+        elementwise: (B, C) loss of each element.
+        counted: (B, C), False for elements that are left out.
+        row_weight: (B,) weight of each row.
+        denominator: divide by this instead of the total weight of this batch. With several processes, whose gradients
+            are averaged, it is the total weight over all processes divided by their number.
+    """
+    weight = counted * row_weight[:, None]
+    if denominator is None:
+        denominator = weight.sum()
+    total = torch.where(weight > 0, elementwise * weight, 0.0).sum()
+    return total / torch.where(denominator > 0, denominator, 1.0)
+
+
+def smoothed(target: Elements, smoothing: float) -> Elements:
+    """Label smoothing: y becomes y (1 - ε) + ε / 2."""
+    return target * (1 - smoothing) + smoothing / 2
+
+
+def effective_number_weights(positives: PerFinding, beta: float, power: float = 1.0) -> Float[Tensor, " findings"]:
+    """Weights w_c = (e_c / mean e)^power with e_c = (1 - β) / (1 - β^n_c), the inverse effective number of samples.
+
+    A finding without positives is weighted as if it had one. Source: Cui et al. 2019, sections 3 and 4.
+    """
+    counts = positives.double().clamp(min=1)
+    inverse = (1 - beta) / (1 - beta**counts)
+    return ((inverse / inverse.mean()) ** power).float()
+
+
+def log_odds(positives: PerFinding, rows: PerFinding | int) -> Float[Tensor, " findings"]:
+    """log(π / (1 - π)) with π = n / N; half a row is added to a class (present or absent) without rows."""
+    present = positives.double().clamp(min=0.5)
+    absent = (rows - positives.double()).clamp(min=0.5)
+    return torch.log(present / absent).float()
