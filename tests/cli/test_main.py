@@ -116,7 +116,10 @@ def test_processes_that_it_starts_run_no_module_of_the_current_folder(tmp_path):
         (["prepare", "padchset", "--out", "x"], "unknown source 'padchset'; there are padchest, nih"),
         (["prepare", "--root", "x"], "name the source first"),
         (["prepare", "nih", "--out", "x"], "--root is missing"),
-        (["train", "x", "--recipe", "trgcl", "--out", "y"], "unknown recipe 'trgcl'; there are trcgl, trcgl_paper"),
+        (
+            ["train", "x", "--recipe", "trgcl", "--out", "y"],
+            "unknown recipe 'trgcl'. Did you mean trcgl? Available: trcgl, trcgl_paper",
+        ),
         (["train", "gone", "--recipe", "phantom", "--out", "y"], "gone/dataset.json: no such file"),
         (["describe", "gone"], "gone/dataset.json: no such file"),
         (["evaluate", "gone"], "gone/run.json: no such file"),
@@ -237,6 +240,31 @@ def test_a_recipe_field_is_overridden_by_its_path(monkeypatch, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["name"], told["epochs"], told["batch_size"]) == ("nih_mini", 5, 7)
     assert told["ema"] == RECIPES["nih_mini"]().train.ema
+
+
+@pytest.mark.parametrize("option", ["--loss.gamma-negative", "--loss.settings.gamma-negative"])
+def test_the_settings_of_a_loss_are_options_under_both_spellings(option, monkeypatch, capsys):
+    import trcgl.training.train as stage
+
+    monkeypatch.setattr(
+        stage, "train", lambda dataset, recipe, out, synthetic: {"loss": recipe.loss.name, **vars(recipe.loss.settings)}
+    )
+    given = ["train", "d", "--recipe", "phantom", "--out", "r", "--loss.name", "asl", option, "3", "--json"]
+    assert cli.main(given) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"loss": "asl", "gamma_negative": 3.0, "gamma_positive": 0.0, "clip": 0.05}
+    assert ("is now called --loss.settings.gamma-negative" in captured.err) == (option == "--loss.gamma-negative")
+
+
+def test_the_help_lists_the_settings_of_the_named_loss(capsys):
+    assert cli.main(["train", "--loss.name", "focal", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--loss.settings.focal-gamma" in text and "--loss.settings.clip" not in text
+
+
+def test_an_unknown_loss_gets_a_suggestion(capsys):
+    assert cli.main(["train", "d", "--out", "r", "--loss.name", "focl"]) == 2
+    assert "unknown loss.name 'focl'. Did you mean focal?" in capsys.readouterr().err
 
 
 def test_a_stored_recipe_is_a_recipe(monkeypatch, tmp_path, capsys):

@@ -55,7 +55,7 @@ def test_a_class_of_another_kind_is_refused():
 
 
 def test_an_unknown_name_gets_a_suggestion_and_every_name():
-    with pytest.raises(RecipeError, match=r"unknown name 'sqare'\. Did you mean square\? Available: square\."):
+    with pytest.raises(RecipeError, match=r"unknown picture\.shape 'sqare'\. Did you mean square\? Available: square"):
         shapes()["sqare"]
 
 

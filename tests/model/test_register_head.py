@@ -112,5 +112,5 @@ def test_a_head_of_an_installed_package_is_built_saved_and_loaded(tmp_path, inst
 
 
 def test_an_unknown_head_gets_a_suggestion():
-    with pytest.raises(RecipeError, match=r"model\.head: unknown name 'ml_decode'\. Did you mean ml_decoder"):
+    with pytest.raises(RecipeError, match=r"unknown model\.head 'ml_decode'\. Did you mean ml_decoder"):
         HEADS["ml_decode"]

@@ -1,4 +1,4 @@
-"""What a verb of the command line is, and what several of them share."""
+"""The parts of the command line that several verbs share."""
 
 import dataclasses
 import inspect
@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from trcgl.core.errors import RecipeError
+from trcgl.core.loss_settings import FIELDS_OF_0_1, SETTINGS, settings_class
+from trcgl.core.recipe import LossRecipe, Recipe, from_json
+from trcgl.core.registry import installed, unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """What a verb hands back: the object that `--json` prints, and the same in words.
+    """The result of a verb.
 
     Args:
-        result: the object.
-        words: the words.
-        then: what is done after they are printed, for a verb that goes on until it is stopped.
+        result: the object that `--json` prints.
+        words: the text that is printed otherwise.
+        then: called after printing, for a verb that runs until it is stopped.
     """
 
     result: dict[str, Any]
@@ -26,21 +29,21 @@ class Done:
 
 
 Command = Callable[..., Done]
-"""A function whose parameters are the flags, and whose docstring is the help."""
+"""A function whose parameters are the options, and whose docstring is the help."""
 
 Chosen = tuple[Command, list[str], str | None]
-"""A command, the arguments that are left for it, and an example that fits better than the verb's own."""
+"""A command, the arguments that remain for it, and an example that fits better than the verb's own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """One verb.
+    """One verb of the command line.
 
     Args:
-        what: what it does, in a line.
+        what: one line of help.
         example: a command to start from.
-        choose: the command for the arguments that follow the verb, what is left of them, and a fitting example.
-            Some verbs have other flags for every source or recipe.
+        choose: returns the command for the arguments that follow the verb, the arguments that remain for it, and an
+            example. The options of some verbs depend on the source or recipe.
     """
 
     what: str
@@ -51,35 +54,46 @@ class Verb:
 def chosen_recipe(
     arguments: list[str], default: str, recipes: dict[str, Any], kind: type
 ) -> tuple[str, Any, str, str | None]:
-    """Name, settings, description and example of the recipe that `--recipe` names."""
-    from trcgl.core.recipe import from_json
+    """Name, settings, description and example of the recipe that `--recipe` names.
 
+    With `--loss.name` the settings start from the defaults of that loss, whose options then exist.
+
+    Raises:
+        RecipeError: the recipe or the loss is unknown.
+    """
     name = value_of("--recipe", arguments) or default
     if name in recipes:
         about, _, example = (inspect.getdoc(recipes[name]) or "").partition("\n\n    ")
-        return name, recipes[name](), about.replace("\n", "\n    "), example.strip() or None
-    if Path(name).is_file():
-        return name, from_json(Path(name).read_text(encoding="utf-8"), kind), f"The recipe in {name}.", None
-    raise RecipeError(f"unknown recipe {name!r}; there are {', '.join(recipes)}, or the path of a recipe.json.")
+        recipe, about = recipes[name](), about.replace("\n", "\n    ")
+    elif Path(name).is_file():
+        recipe, about, example = from_json(Path(name).read_text(encoding="utf-8"), kind), f"The recipe in {name}.", ""
+    else:
+        raise RecipeError(f"{unknown('recipe', name, recipes)} Or give the path of a recipe.json.")
+    loss = value_of("--loss.name", arguments)
+    if isinstance(recipe, Recipe) and loss and loss != recipe.loss.name:
+        if settings_class(loss) is None:
+            raise RecipeError(unknown("loss.name", loss, [*SETTINGS, *installed("trcgl.losses")]))
+        recipe = dataclasses.replace(recipe, loss=LossRecipe(loss, recipe.loss.label_smoothing))
+    return name, recipe, about, example.strip() or None
 
 
 def first_line(module: Any) -> str:
-    """What a module is, by the first line of its docstring."""
+    """The first line of a module's docstring."""
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
-def value_of(flag: str, arguments: list[str]) -> str | None:
-    """The value of a flag that has to be known before the others can be parsed."""
-    for index, one in enumerate(arguments):
-        if one == flag and index + 1 < len(arguments):
+def value_of(option: str, arguments: list[str]) -> str | None:
+    """The value of an option that must be known before the others can be parsed."""
+    for index, argument in enumerate(arguments):
+        if argument == option and index + 1 < len(arguments):
             return arguments[index + 1]
-        if one.startswith(f"{flag}="):
-            return one.removeprefix(f"{flag}=")
+        if argument.startswith(f"{option}="):
+            return argument.removeprefix(f"{option}=")
     return None
 
 
 def say_uncalibrated(folder: Path) -> None:
-    """Say on stderr what a model lacks before its evaluation; an exported folder cannot be evaluated itself."""
+    """Say on stderr that a model has no thresholds or calibration yet, and how it gets them."""
     own = (folder / "run.json").is_file()
     advice = f"run `trcgl evaluate {folder}` first for both." if own else "both come with the evaluation of its run."
     print(f"not calibrated, no thresholds: {advice}", file=sys.stderr)
@@ -89,6 +103,7 @@ RENAMED = {
     "--sampler": "--solver",
     "--train.sampler": "--train.row-sampling",
     "--fit.sampler": "--fit.row-sampling",
+    **{f"--loss.{name.replace('_', '-')}": f"--loss.settings.{name.replace('_', '-')}" for name in FIELDS_OF_0_1},
 }
 """Spelling of an option in 0.1 to its spelling now; the old one is accepted through 0.2."""
 
@@ -106,5 +121,5 @@ def with_new_names(arguments: list[str]) -> list[str]:
 
 
 def plain(command: Command) -> Callable[[list[str]], Chosen]:
-    """A verb whose command is always the same."""
+    """A verb whose command does not depend on its arguments."""
     return lambda arguments: (command, arguments, None)

@@ -335,7 +335,7 @@ def _build(kind: type, raw: Any, path: str) -> Any:
         raise RecipeError(f"recipe field {path or 'at the top'}: expected an object, found {raw!r}")
     hints = typing.get_type_hints(kind)
     _refuse_unknown([path + name for name in raw], [path + field.name for field in dataclasses.fields(kind)])
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in raw.items():
         hint = hints[name]
         if typing.get_origin(hint) is tuple and isinstance(value, list):  # JSON has no tuples

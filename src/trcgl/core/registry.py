@@ -66,12 +66,18 @@ def installed(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
-def unknown(setting: str, name: str, names: Iterable[str]) -> str:
-    """The message about a name that does not exist: similar names, then all names."""
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """The message about a name that does not exist: similar names, then all names.
+
+    Args:
+        what: the kind of name, for instance "verb" or "model.head".
+        name: the unknown name.
+        names: the names that exist.
+    """
     names = list(names)
     close = difflib.get_close_matches(name, names, n=3)
     suggestion = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"{setting}: unknown name {name!r}.{suggestion} Available: {', '.join(names)}."
+    return f"unknown {what} {name!r}.{suggestion} Available: {', '.join(names)}."
 
 
 def _spell(cls: object) -> str:
