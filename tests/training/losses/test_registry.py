@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_a_loss_has_settings_with_defaults_and_help_and_a_line_of_documentation(
         body = ast.parse(inspect.getsource(base)).body[0].body
         documented |= {
             field.target.id
-            for field, text in zip(body, body[1:], strict=False)
+            for field, text in itertools.pairwise(body)
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
         }
     assert documented == {field.name for field in dataclasses.fields(kind)}
