@@ -1,4 +1,4 @@
-"""What `trcgl doctor` tells of a machine."""
+"""The report of `trcgl doctor` on a machine."""
 
 import json
 from collections import namedtuple
@@ -10,12 +10,12 @@ from trcgl.cli import main as cli
 from trcgl.core import machine
 from trcgl.core.errors import DataError
 from trcgl.doctor import doctor as module
-from trcgl.doctor.doctor import DICOM_SYNTAXES, EXTRAS, UNREAD, doctor, in_words
+from trcgl.doctor.doctor import DICOM_SYNTAXES, EXTRAS, UNREAD, as_text, doctor
 from trcgl.imaging import dicom
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def report(tmp_path_factory):
     return json.loads(json.dumps(doctor(tmp_path_factory.mktemp("here") / "not yet")))
 
 
@@ -25,32 +25,32 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "decoders", lambda: {"PNG": True, "DICOM RLE": False, "DICOM JPEG lossless": False})
 
 
-def check(told, what):
-    return next(one for one in told["checks"] if one["what"] == what)
+def check(report, what):
+    return next(check for check in report["checks"] if check["what"] == what)
 
 
-def test_the_doctor_tells_what_there_is(told):
-    assert told["schema"] == "trcgl.doctor/1"
-    assert told["cpus"] >= 1
-    assert told["memory_gib"] > 0
-    assert told["disk_free_gib"] > 0 and told["disk_writable"]
-    assert told["limits"]["bytes"] == 256 * 2**20
-    assert {one["status"] for one in told["checks"]} <= {"ok", "missing", "note"}
-    assert all(one["advice"] for one in told["checks"] if one["status"] == "missing")
+def test_the_report_covers_the_machine(report):
+    assert report["schema"] == "trcgl.doctor/1"
+    assert report["cpus"] >= 1
+    assert report["memory_gib"] > 0
+    assert report["disk_free_gib"] > 0 and report["disk_writable"]
+    assert report["limits"]["bytes"] == 256 * 2**20
+    assert {check["status"] for check in report["checks"]} <= {"ok", "missing", "note"}
+    assert all(check["advice"] for check in report["checks"] if check["status"] == "missing")
 
 
-def test_a_file_of_every_kind_is_read_but_for_the_one_that_has_no_free_decoder(told):
-    assert {f"DICOM {name}" for name in DICOM_SYNTAXES} < set(told["decoders"])
-    assert {name for name, there in told["decoders"].items() if not there} == {UNREAD}
-    assert "convert such files" in check(told, UNREAD)["advice"]
+def test_a_file_of_every_kind_is_read_but_for_the_one_that_has_no_free_decoder(report):
+    assert {f"DICOM {name}" for name in DICOM_SYNTAXES} < set(report["decoders"])
+    assert {name for name, there in report["decoders"].items() if not there} == {UNREAD}
+    assert "convert such files" in check(report, UNREAD)["advice"]
 
 
-def test_a_decoder_that_gives_wrong_pixels_is_told_as_missing(monkeypatch):
+def test_a_decoder_that_gives_wrong_pixels_is_missing(monkeypatch):
     monkeypatch.setattr(dicom._gdcm, "pixels", lambda content: np.zeros((16, 16), np.uint16))
     assert not module.decoders()["DICOM JPEG lossless"]
 
 
-def test_a_decoder_that_cannot_be_started_is_told_as_missing(monkeypatch):
+def test_a_decoder_that_cannot_be_started_is_missing(monkeypatch):
     def fails(content):
         raise DataError("a process for decoding cannot be started")
 
@@ -58,10 +58,10 @@ def test_a_decoder_that_cannot_be_started_is_told_as_missing(monkeypatch):
     assert not module.decoders()["DICOM JPEG lossless"]
 
 
-def test_what_is_missing_comes_with_the_command_that_adds_it(quick):
-    told = doctor()
-    assert check(told, "DICOM RLE")["status"] == "missing"
-    assert "DICOM RLE, DICOM JPEG lossless: pip install 'trcgl-net[dicom]'" in told["advice"]
+def test_a_missing_decoder_comes_with_the_command_that_adds_it(quick):
+    report = doctor()
+    assert check(report, "DICOM RLE")["status"] == "missing"
+    assert "DICOM RLE, DICOM JPEG lossless: pip install 'trcgl-net[dicom]'" in report["advice"]
 
 
 def test_an_extra_that_is_not_there_comes_with_its_command(quick, monkeypatch):
@@ -76,7 +76,7 @@ def test_every_extra_of_the_package_is_known():
     assert set(EXTRAS) == set(module.metadata.metadata("trcgl-net").get_all("Provides-Extra"))
 
 
-def test_a_gpu_without_bfloat16_is_told_what_to_train_with(quick, monkeypatch):
+def test_the_advice_for_a_gpu_without_bfloat16_is_a_precision(quick, monkeypatch):
     gpu = {"name": "Old", "memory_gib": 8.0, "memory_free_gib": 7.5, "capability": "7.0"}
     for precisions, status in ((["32-true", "16-mixed"], "note"), (["32-true", "bf16-mixed", "16-mixed"], "ok")):
         monkeypatch.setattr(module, "gpus", lambda precisions=precisions: [{**gpu, "precisions": precisions}])
@@ -85,13 +85,13 @@ def test_a_gpu_without_bfloat16_is_told_what_to_train_with(quick, monkeypatch):
         assert ("--train.precision 16-mixed" in line["advice"]) == (status == "note")
 
 
-def test_a_container_is_told_what_it_may_use(quick, monkeypatch):
+def test_the_limits_of_a_container_are_reported(quick, monkeypatch):
     files = {"cpu.max": "100000 100000", "memory.max": str(2 * 2**30)}
     monkeypatch.setattr(machine, "_control_group", files.__getitem__)
-    told = doctor()
-    assert told["cpus"] == 1
-    assert told["memory_gib"] == 2.0
-    assert "--train.batch-size" in check(told, "memory")["advice"]
+    report = doctor()
+    assert report["cpus"] == 1
+    assert report["memory_gib"] == 2.0
+    assert "--train.batch-size" in check(report, "memory")["advice"]
 
 
 def test_a_full_disk_is_a_note(quick, monkeypatch, tmp_path):
@@ -100,7 +100,7 @@ def test_a_full_disk_is_a_note(quick, monkeypatch, tmp_path):
     assert check(doctor(tmp_path), "disk")["status"] == "note"
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(quick, tmp_path):
+def test_a_file_in_the_place_of_the_folder_is_reported(quick, tmp_path):
     (tmp_path / "file").touch()
     assert check(doctor(tmp_path / "file"), "disk")["status"] == "missing"
 
@@ -117,17 +117,17 @@ def test_the_verb_prints_a_line_of_each_and_exits_with_0(quick, capsys, tmp_path
     assert cli.main(["doctor", "--folder", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:2] == ["ok", "CPUs"] for line in lines)
-    assert "to do, where you need it:" in lines
+    assert "to do, if you need it:" in lines
     assert cli.main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "trcgl.doctor/1"
 
 
-def test_nothing_that_names_the_machine_or_its_user_is_told(quick, monkeypatch, tmp_path):
+def test_the_report_does_not_name_the_machine_or_its_user(quick, monkeypatch, tmp_path):
     monkeypatch.setenv("USER", "somebody-in-particular")
     monkeypatch.setenv("HOSTNAME", "a-ward-of-ours")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    told = doctor(tmp_path)
-    for text in (json.dumps(told), in_words(told)):
+    report = doctor(tmp_path)
+    for text in (json.dumps(report), as_text(report)):
         assert "somebody-in-particular" not in text
         assert "a-ward-of-ours" not in text
         assert str(tmp_path) not in text

@@ -93,10 +93,10 @@ def form(content, name="a.png", field="file"):
 
 def request(address, method="GET", path="/", body=b"", headers=None, seconds=180):
     """Status, headers and body of one request."""
-    told = {"Host": f"127.0.0.1:{address[1]}", **(headers or {})}
+    result = {"Host": f"127.0.0.1:{address[1]}", **(headers or {})}
     if body:
-        told.setdefault("Content-Length", str(len(body)))
-    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in told.items()) + "\r\n"
+        result.setdefault("Content-Length", str(len(body)))
+    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in result.items()) + "\r\n"
     with socket.create_connection(address[:2], timeout=seconds) as connection:
         connection.sendall(head.encode() + body)
         return answer(connection)
@@ -105,10 +105,10 @@ def request(address, method="GET", path="/", body=b"", headers=None, seconds=180
 def upload(address, content, *, query="", headers=None, **how):
     """One upload: status, headers, and the JSON of the answer."""
     body, kind = form(content, **how)
-    status, told, answered = request(
+    status, result, answered = request(
         address, "POST", f"/v1/predict{query}", body, {"Content-Type": kind, **(headers or {})}
     )
-    return status, told, json.loads(answered)
+    return status, result, json.loads(answered)
 
 
 def answer(connection):

@@ -53,8 +53,8 @@ def address(served, folder):
 
 
 def head(address, *lines):
-    told = ["POST /v1/predict HTTP/1.1", f"Host: 127.0.0.1:{address[1]}", f"Content-Type: {form(b'')[1]}", *lines]
-    return "\r\n".join(told).encode() + b"\r\n\r\n"
+    result = ["POST /v1/predict HTTP/1.1", f"Host: 127.0.0.1:{address[1]}", f"Content-Type: {form(b'')[1]}", *lines]
+    return "\r\n".join(result).encode() + b"\r\n\r\n"
 
 
 def sent(connection, content, seconds=30.0):
@@ -180,8 +180,8 @@ def test_a_host_name_of_somebody_else_is_refused(address, host):
     ],
 )
 def test_a_post_that_another_site_caused_is_refused(address, headers):
-    status, _, told = upload(address, png(), headers=headers)
-    assert (status, told["error"]["code"]) == (403, "forbidden")
+    status, _, result = upload(address, png(), headers=headers)
+    assert (status, result["error"]["code"]) == (403, "forbidden")
 
 
 def test_the_own_page_may_post(address):
@@ -195,9 +195,9 @@ def test_the_own_page_may_post(address):
 def test_a_file_name_is_neither_used_nor_repeated(address, name, caplog, folder):
     with caplog.at_level(logging.DEBUG):
         for content in (png(), b"no radiograph"):
-            status, headers, told = upload(address, content, name=name)
+            status, headers, result = upload(address, content, name=name)
             assert status == (200 if content == png() else 415)
-            assert name not in json.dumps(told) + json.dumps(headers) + caplog.text
+            assert name not in json.dumps(result) + json.dumps(headers) + caplog.text
 
 
 def test_a_log_line_is_the_method_the_route_the_status_and_the_time(address):
@@ -214,8 +214,8 @@ def test_a_log_line_is_the_method_the_route_the_status_and_the_time(address):
         log.removeHandler(handler)
         log.setLevel(level)
     lines = stream.getvalue().splitlines()
-    told = [["POST", "/v1/predict", "200"], ["POST", "/v1/predict", "400"], ["OTHER", "other", "404"]]
-    assert [line.split()[:3] for line in lines] == told
+    result = [["POST", "/v1/predict", "200"], ["POST", "/v1/predict", "400"], ["OTHER", "other", "404"]]
+    assert [line.split()[:3] for line in lines] == result
     assert all(line.split()[4] == "ms" and len(line.split()) == 5 for line in lines)
 
 
@@ -284,8 +284,8 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file(monkeypatch):
 
         monkeypatch.setattr(FileProcess, "read_content", disturbed)
         for value, status, code in ((1, 422, "unreadable"), (2, 504, "timeout")):
-            got, _, told = upload(address, png(value))
-            assert (got, told["error"]["code"]) == (status, code)
+            got, _, result = upload(address, png(value))
+            assert (got, result["error"]["code"]) == (status, code)
             assert upload(address, png())[0] == 200
         assert b"\ntrcgl_decoder_restarts_total 2.0" in request(address, path="/metrics")[2]
         children = service.decoders.processes()

@@ -1,5 +1,6 @@
 """What the interface answers to well-meant requests, and to mistakes."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
 
 from tests.imaging.dicom_files import dicom
 from tests.serve.serving import FINDINGS, SIDE, Brightness, form, noise, png, request, serving, until, upload
@@ -41,30 +44,30 @@ def picture(uri):
 
 def test_findings_come_with_the_highest_score_first_and_their_thresholds(address):
     content = png(102, size=(SIDE, SIDE))
-    status, _, told = upload(address, content)
+    status, _, result = upload(address, content)
     assert status == 200
-    schemas.Prediction.model_validate(told)
-    assert [one["name"] for one in told["findings"]] == [name for name, _, _ in FINDINGS]
-    assert [round(one["score"], 4) for one in told["findings"]] == [0.4, 0.2, 0.1]
-    assert [one["called"] for one in told["findings"]] == [True, False, False]
-    assert told["image"] == {
+    schemas.Prediction.model_validate(result)
+    assert [finding["name"] for finding in result["findings"]] == [name for name, _, _ in FINDINGS]
+    assert [round(finding["score"], 4) for finding in result["findings"]] == [0.4, 0.2, 0.1]
+    assert [finding["called"] for finding in result["findings"]] == [True, False, False]
+    assert result["image"] == {
         "width": SIDE,
         "height": SIDE,
         "format": "png",
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    assert told["picture"] is told["map_kind"] is told["findings"][0]["map"] is None
+    assert result["picture"] is result["map_kind"] is result["findings"][0]["map"] is None
 
 
 def test_maps_lie_over_the_picture_with_the_letterbox_undone(address):
-    status, _, told = upload(address, png(200, size=(1500, 600)), query="?maps=true")
+    status, _, result = upload(address, png(200, size=(1500, 600)), query="?maps=true")
     assert status == 200
-    schemas.Prediction.model_validate(told)
-    assert told["map_kind"] == "grad_cam"
-    radiograph = picture(told["picture"])
+    schemas.Prediction.model_validate(result)
+    assert result["map_kind"] == "grad_cam"
+    radiograph = picture(result["picture"])
     assert radiograph.mode == "L"
     assert radiograph.size == (1024, 410)
-    heat = np.asarray(picture(told["findings"][0]["map"]).convert("RGBA"))
+    heat = np.asarray(picture(result["findings"][0]["map"]).convert("RGBA"))
     assert heat.shape[1] / heat.shape[0] == pytest.approx(2.5, abs=0.05)
     assert heat[:, -1, 3].max() <= 1  # the map ends where the radiograph does, and not where the square does
     assert heat[:, 0, 3].min() > 100
@@ -73,13 +76,13 @@ def test_maps_lie_over_the_picture_with_the_letterbox_undone(address):
 def test_a_dicom_file_is_read_as_predict_reads_it(address, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 4096, (30, 20), dtype=np.uint16)
     content = dicom(pixels, PatientName="Noether^Amalie", PatientID="MRN-4711")
-    status, _, told = upload(address, content)
-    assert (status, told["image"]["format"], told["image"]["height"]) == (200, "dicom", 30)
-    assert "Noether" not in json.dumps(told)
+    status, _, result = upload(address, content)
+    assert (status, result["image"]["format"], result["image"]["height"]) == (200, "dicom", 30)
+    assert "Noether" not in json.dumps(result)
     from trcgl.imaging.radiograph import read_bytes
 
     mean = read_bytes(content, "x", size=SIDE).pixels.mean() / 255
-    assert told["findings"][0]["score"] == pytest.approx(mean, abs=1e-6)
+    assert result["findings"][0]["score"] == pytest.approx(mean, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -95,19 +98,19 @@ def test_a_dicom_file_is_read_as_predict_reads_it(address, tmp_path):
     ids=["empty", "no image", "cut off", "too many pixels", "too many bytes", "no JPEG after all"],
 )
 def test_a_file_that_is_no_radiograph_is_refused_with_a_reason(address, content, status, code):
-    got, _, told = upload(address, content)
-    assert (got, told["error"]["code"]) == (status, code)
-    schemas.ErrorAnswer.model_validate(told)
-    assert told["error"]["message"].endswith(".")
+    got, _, result = upload(address, content)
+    assert (got, result["error"]["code"]) == (status, code)
+    schemas.ErrorAnswer.model_validate(result)
+    assert result["error"]["message"].endswith(".")
     assert upload(address, png())[0] == 200
 
 
 def test_what_a_damaged_file_holds_is_not_in_the_reason(address):
     pixels = np.zeros((8, 8), np.uint16)
     content = dicom(pixels, WindowCenter="1", WindowWidth="1").replace(b"MONOCHROME2", b"Noether^Amy")
-    status, _, told = upload(address, content)
-    assert (status, told["error"]["code"]) == (422, "unreadable")
-    assert "Noether" not in json.dumps(told)
+    status, _, result = upload(address, content)
+    assert (status, result["error"]["code"]) == (422, "unreadable")
+    assert "Noether" not in json.dumps(result)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +129,9 @@ def test_what_a_damaged_file_holds_is_not_in_the_reason(address):
 )
 def test_what_is_not_one_file_is_refused_with_advice(address, body, kind):
     status, _, answered = request(address, "POST", "/v1/predict", body, {"Content-Type": kind})
-    told = json.loads(answered)
-    assert (status, told["error"]["code"]) == (400, "bad_request")
-    assert "curl -F file=@" in told["error"]["message"]
+    result = json.loads(answered)
+    assert (status, result["error"]["code"]) == (400, "bad_request")
+    assert "curl -F file=@" in result["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -152,8 +155,8 @@ def test_every_error_is_json_and_repeats_nothing(address, method, path, status):
 
 
 def test_a_misspelt_parameter_is_refused_and_not_passed_over(address):
-    status, _, told = upload(address, png(), query="?map=true")
-    assert (status, told["error"]["code"]) == (400, "bad_request")
+    status, _, result = upload(address, png(), query="?map=true")
+    assert (status, result["error"]["code"]) == (400, "bad_request")
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/model", "/nothing", "/healthz", "/metrics", "/openapi.json"])
@@ -165,7 +168,7 @@ def test_every_answer_forbids_what_a_page_does_not_need(address, path):
 
 def test_the_page_is_served_whole_and_nothing_else_of_its_folder(address):
     folder = Path(__file__).parents[2] / "src" / "trcgl" / "serve" / "page"
-    assert set(PAGE) == {one.name for one in folder.iterdir() if one.is_file()}
+    assert set(PAGE) == {path.name for path in folder.iterdir() if path.is_file()}
     for name, kind in PAGE.items():
         status, headers, body = request(address, path=f"/page/{name}")
         assert (status, headers["content-type"]) == (200, kind)
@@ -179,16 +182,16 @@ def test_the_description_of_the_interface_holds_what_is_answered(address):
     upload = described["paths"]["/v1/predict"]["post"]
     assert "multipart/form-data" in upload["requestBody"]["content"]
     assert {"200", "400", "401", "403", "408", "413", "415", "422", "503", "504"} <= set(upload["responses"])
-    told = json.loads(request(address, path="/v1/model")[2])
-    schemas.ServedModel.model_validate(told)
-    assert told["limits"] == {"bytes": 2**20, "pixels": 1_000_000, "seconds": 60.0}
+    result = json.loads(request(address, path="/v1/model")[2])
+    schemas.ServedModel.model_validate(result)
+    assert result["limits"] == {"bytes": 2**20, "pixels": 1_000_000, "seconds": 60.0}
     assert request(address, path="/healthz")[2] == b'{"status":"ok"}'
 
 
 def test_samples_are_phantoms_that_the_model_can_score(address):
-    told = json.loads(request(address, path="/v1/model")[2])["samples"]
-    assert [one["id"] for one in told] == list(SAMPLES)
-    assert all("hantom" in one["title"] and one["labels"] for one in told)
+    result = json.loads(request(address, path="/v1/model")[2])["samples"]
+    assert [sample["id"] for sample in result] == list(SAMPLES)
+    assert all("hantom" in sample["title"] and sample["labels"] for sample in result)
     status, headers, content = request(address, path="/v1/samples/2")
     assert (status, headers["content-type"]) == (200, "image/png")
     assert "Phantom" in Image.open(io.BytesIO(content)).info["Description"]
@@ -197,16 +200,16 @@ def test_samples_are_phantoms_that_the_model_can_score(address):
 
 def test_uploads_that_come_together_are_scored_together_and_each_gets_its_own():
     network = Brightness()
-    values = [10 * one for one in range(12)]
+    values = [10 * value for value in range(12)]
     with serving(network, batch_size=8) as (address, service), ThreadPoolExecutor(12) as pool:
         network.go.clear()
-        answers = [pool.submit(upload, address, png(one, size=(SIDE, SIDE))) for one in values]
+        answers = [pool.submit(upload, address, png(value, size=(SIDE, SIDE))) for value in values]
         until(lambda: service.batcher._queue.qsize() >= 8)
         network.go.set()
-        for value, one in zip(values, answers, strict=True):
-            status, _, told = one.result()
+        for value, pending in zip(values, answers, strict=True):
+            status, _, result = pending.result()
             assert status == 200
-            assert told["findings"][0]["score"] == pytest.approx(value / 255, abs=1e-6)
+            assert result["findings"][0]["score"] == pytest.approx(value / 255, abs=1e-6)
     assert max(network.sizes) == 8
     assert sum(network.sizes) == 12
 
@@ -217,12 +220,12 @@ def test_more_uploads_than_the_queue_holds_are_told_to_come_again():
         network.go.clear()
         waiting = [pool.submit(upload, address, png()) for _ in range(2)]
         until(lambda: service._waiting == 2)
-        status, headers, told = upload(address, png())
-        assert (status, told["error"]["code"]) == (503, "busy")
+        status, headers, result = upload(address, png())
+        assert (status, result["error"]["code"]) == (503, "busy")
         assert int(headers["retry-after"]) > 0
         assert request(address, path="/healthz")[0] == 200
         network.go.set()
-        assert [one.result()[0] for one in waiting] == [200, 200]
+        assert [pending.result()[0] for pending in waiting] == [200, 200]
 
 
 def test_the_bytes_of_uploads_that_wait_are_bounded():
@@ -232,10 +235,10 @@ def test_the_bytes_of_uploads_that_wait_are_bounded():
     with serving(network, queue=100, max_mib=1) as (address, service), ThreadPoolExecutor(30) as pool:
         network.go.clear()
         waiting = [pool.submit(upload, address, largest) for _ in range(30)]
-        until(lambda: any(one.done() for one in waiting))
+        until(lambda: any(pending.done() for pending in waiting))
         assert len(largest) < service.uploads.held <= body.UPLOADS_AT_ONCE * 2**20
         network.go.set()
-        statuses = [one.result()[0] for one in waiting]
+        statuses = [pending.result()[0] for pending in waiting]
         assert set(statuses) == {200, 503}
         assert service.uploads.held == 0
 
@@ -243,15 +246,29 @@ def test_the_bytes_of_uploads_that_wait_are_bounded():
 def test_an_upload_is_held_once():
     content = bytes(2**20)
     sent, kind = form(content)
+
+    async def receive():
+        return {"type": "http.request", "body": sent, "more_body": False}
+
+    async def held():
+        post = Request({"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}, receive)
+        async with body.Uploads(2**21, 60.0).receive(post) as read:
+            assert read == content
+            return tracemalloc.get_traced_memory()[0]
+
     tracemalloc.start()
     try:
-        read = body._Form(kind)
-        read.feed(sent)
-        told = read.content()
-        assert told == content
-        assert tracemalloc.get_traced_memory()[0] < 1.5 * len(content)
+        assert asyncio.run(held()) < 1.5 * len(content)
     finally:
         tracemalloc.stop()
+
+
+def test_answers_with_unknown_fields_do_not_pass_as_answers():
+    health = schemas.Health.model_validate({"status": "ok"})
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        schemas.Health.model_validate({**health.model_dump(), "more": 1})
+    models = [model for model in vars(schemas).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+    assert all(model.model_config.get("extra") == "forbid" for model in models if model is not BaseModel)
 
 
 def test_a_defect_of_the_network_costs_its_batch_and_is_told_without_its_message(caplog):
@@ -262,9 +279,9 @@ def test_a_defect_of_the_network_costs_its_batch_and_is_told_without_its_message
             return super().scores(images)
 
     with serving(Broken()) as (address, _):
-        status, _, told = upload(address, png(77))
-        assert (status, told["error"]["code"]) == (500, "failed")
-        assert "secret" not in json.dumps(told) + caplog.text
+        status, _, result = upload(address, png(77))
+        assert (status, result["error"]["code"]) == (500, "failed")
+        assert "secret" not in json.dumps(result) + caplog.text
         assert upload(address, png())[0] == 200
 
 

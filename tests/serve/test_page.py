@@ -35,7 +35,7 @@ def test_an_upload_is_ranked_with_thresholds_and_groups(visit, phantom):
 
 def test_without_calibration_there_are_ranks_and_no_verdicts(visit, phantom):
     network = Places()
-    bare = [{**one, "group": None, "threshold": None} for one in network.about["findings"]]
+    bare = [{**finding, "group": None, "threshold": None} for finding in network.about["findings"]]
     network.about |= {"calibrated": False, "temperature": None, "findings": bare, "phantom": False}
     with running(network) as address:
         page = visit(address)
@@ -184,7 +184,7 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(visit, phantom, tmp_path):
 
 def test_without_storage_the_page_works_and_keeps_the_token_itself(visit, phantom, tmp_path):
     denied = "{ get() { throw new DOMException('denied', 'SecurityError'); } }"
-    off = "".join(f"Object.defineProperty(window, '{one}Storage', {denied});" for one in ("session", "local"))
+    off = "".join(f"Object.defineProperty(window, '{name}Storage', {denied});" for name in ("session", "local"))
     look(visit(script=off), phantom)
     (tmp_path / "token").write_text(TOKEN)
     with running(token_file=tmp_path / "token") as guarded:
@@ -203,9 +203,9 @@ def test_axe_finds_no_violation(visit, phantom, tmp_path, scheme):
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
     def violations():
-        told = axe.Axe().run(page, options=rules).response
-        assert "color-contrast" in [one["id"] for one in told["passes"]]
-        return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in told["violations"]]
+        result = axe.Axe().run(page, options=rules).response
+        assert "color-contrast" in [sample["id"] for sample in result["passes"]]
+        return [(rule["id"], [node["html"][:160] for node in rule["nodes"]]) for rule in result["violations"]]
 
     assert violations() == []
     (tmp_path / "notes.txt").write_text("no radiograph")

@@ -97,17 +97,17 @@ def test_downloads_hold_the_scores_and_the_picture(visit, phantom):
     page = visit()
     look(page, phantom)
     page.focus(FIRST)
-    with page.expect_download() as told:
+    with page.expect_download() as result:
         page.click("#download-json")
-    content = told.value.path().read_text(encoding="utf-8")
+    content = result.value.path().read_text(encoding="utf-8")
     prediction = json.loads(content)
     assert prediction["schema"] == "trcgl.prediction/1" and prediction["research_use"] == RESEARCH_USE
-    assert [one["name"].replace("_", " ") for one in prediction["findings"]] == RANKED
-    assert [round(one["score"], 4) for one in prediction["findings"]] == [0.9996, 0.44, 0.31, 0.062, 0.0002]
-    assert [one["called"] for one in prediction["findings"]] == [True, False, False, True, False]
-    assert "data:image" not in content and "phantom.png" not in content + told.value.suggested_filename
-    with page.expect_download() as told:
+    assert [finding["name"].replace("_", " ") for finding in prediction["findings"]] == RANKED
+    assert [round(finding["score"], 4) for finding in prediction["findings"]] == [0.9996, 0.44, 0.31, 0.062, 0.0002]
+    assert [finding["called"] for finding in prediction["findings"]] == [True, False, False, True, False]
+    assert "data:image" not in content and "phantom.png" not in content + result.value.suggested_filename
+    with page.expect_download() as result:
         page.click("#download-png")
-    picture = np.asarray(Image.open(io.BytesIO(told.value.path().read_bytes())).convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(io.BytesIO(result.value.path().read_bytes())).convert("RGB")).astype(int)
     assert picture.shape[0] > picture.shape[1] >= 640  # the radiograph is 150 x 160, with lines of words below
     assert np.ptp(picture[:640], axis=-1).max() > 50  # the map has colors

@@ -48,28 +48,28 @@ def test_scores_and_calls_are_those_of_predict_for_the_same_file_alone(run, file
     alone = {}
     with serving(network, workers=2) as (address, _):
         for path, content in files.items():
-            status, _, told = upload(address, content)
+            status, _, result = upload(address, content)
             assert status == 200
-            alone[path] = {one["name"]: one["score"] for one in told["findings"]}
+            alone[path] = {finding["name"]: finding["score"] for finding in result["findings"]}
             row = predict(run, [path]).table.row(0, named=True)
-            for one in told["findings"]:
-                assert one["score"] == row[f"score/{one['name']}"]
-                assert one["called"] == row[f"positive/{one['name']}"]
+            for finding in result["findings"]:
+                assert finding["score"] == row[f"score/{finding['name']}"]
+                assert finding["called"] == row[f"positive/{finding['name']}"]
         with ThreadPoolExecutor(8) as pool:
             together = list(pool.map(lambda content: upload(address, content)[2], list(files.values()) * 4))
-    for path, told in zip(list(files) * 4, together, strict=True):
-        scores = {one["name"]: one["score"] for one in told["findings"]}
+    for path, result in zip(list(files) * 4, together, strict=True):
+        scores = {finding["name"]: finding["score"] for finding in result["findings"]}
         assert scores == pytest.approx(alone[path], abs=ACROSS_BATCHES)
-    assert len({tuple(one.values()) for one in alone.values()}) == len(files)
+    assert len({tuple(scores.values()) for scores in alone.values()}) == len(files)
 
 
-def test_maps_are_drawn_for_every_finding_of_a_trained_network(run, files):
+def test_every_finding_has_a_map_from_a_trained_network(run, files):
     with serving(engine.open_network(run)) as (address, _):
         card = json.loads(request(address, path="/v1/model")[2])
-        status, _, told = upload(address, next(iter(files.values())), query="?maps=true")
+        status, _, result = upload(address, next(iter(files.values())), query="?maps=true")
     assert status == 200
-    assert told["map_kind"] == card["map_kind"]
-    assert all(one["map"].startswith("data:image/png;base64,") for one in told["findings"])
+    assert result["map_kind"] == card["map_kind"]
+    assert all(finding["map"].startswith("data:image/png;base64,") for finding in result["findings"])
     assert card["calibrated"]
     assert card["image_size"] == 32
 
@@ -87,9 +87,9 @@ def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(numb
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job would ignore it
     ) as server:
         try:
-            told = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
-            assert told["url"] == f"http://127.0.0.1:{told['port']}/"
-            address = ("127.0.0.1", told["port"])
+            result = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
+            assert result["url"] == f"http://127.0.0.1:{result['port']}/"
+            address = ("127.0.0.1", result["port"])
             assert upload(address, png(), name="Noether.png")[0] == 200
             damaged = request(address, "POST", "/v1/predict", b"Patient", {"Content-Type": form(b"")[1]})
             assert damaged[0] == 400
@@ -103,13 +103,13 @@ def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(numb
     assert "POST /v1/predict 200" in log
     assert "Noether" not in log and "127.0.0.1" not in log and "boundary" not in log
     assert "stopped." in log.splitlines()[-1]
-    until(lambda: not any(Path(f"/proc/{one}").exists() for one in children))
-    assert not [one for one in tmp_path.rglob("*") if one.is_file()]  # torch makes empty folders
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in children))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # torch makes empty folders
 
 
 def _children(process):
     tasks = Path(f"/proc/{process}/task").iterdir()
-    return [int(one) for task in tasks for one in (task / "children").read_text().split()]
+    return [int(process) for task in tasks for process in (task / "children").read_text().split()]
 
 
 def test_a_request_in_work_is_answered_before_the_server_stops():

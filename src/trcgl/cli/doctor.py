@@ -6,19 +6,19 @@ from trcgl.cli.verb import Done, Verb, plain
 
 
 def doctor(*, folder: Path = Path()) -> Done:
-    """What this machine has, what it lacks, and what to do about it.
+    """Check what this machine has and lacks, and what to do about it.
 
     Args:
-        folder: Where datasets and runs are to go: the free space of its disk is told.
+        folder: Folder for datasets and runs; the free space of its disk is reported.
     """
     from trcgl.doctor import doctor as stage
 
-    told = stage.doctor(folder)
-    return Done(told, stage.in_words(told))
+    report = stage.doctor(folder)
+    return Done(report, stage.as_text(report))
 
 
 VERB = Verb(
-    "What this machine has, what it lacks, and what to do about it.",
+    "Check what this machine has and lacks, and what to do about it.",
     "trcgl doctor --folder /data",
     plain(doctor),
 )

@@ -1,4 +1,4 @@
-"""`trcgl serve`, as the command line has it."""
+"""`trcgl serve` on the command line."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ def serve(arguments: list[str]) -> Chosen:
             say_uncalibrated(run)
         return Done(listening.to_dict(), f"{listening.url} (Ctrl-C stops)", listening.serve)
 
-    command.__doc__ = """A page and an HTTP interface for one model, on this machine; nothing that is sent is kept.
+    command.__doc__ = """Serve one model as a page and an HTTP interface, on this machine. No upload is stored.
 
     Args:
         run: A run folder, or a model folder.
@@ -41,7 +41,7 @@ def serve(arguments: list[str]) -> Chosen:
 
 
 VERB = Verb(
-    "A page and an HTTP interface for one model, on this machine.",
+    "Serve one model as a page and an HTTP interface, on this machine.",
     EXAMPLE,
     serve,
 )

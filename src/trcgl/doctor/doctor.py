@@ -1,7 +1,7 @@
-"""`trcgl doctor`: what this machine has, and what is missing for which work.
+"""`trcgl doctor`: what this machine has, and what is missing for which task.
 
-Kinds of files are not looked up in a list of decoders: a tiny file of each is read as `prepare`, `predict` and `serve`
-read files. Nothing that is told names a user, a host or a folder.
+Decoders are tested by reading a tiny file of each kind with the code of `prepare`, `predict` and `serve`. The report
+names no user, host or folder.
 """
 
 import os
@@ -32,10 +32,10 @@ DICOM_SYNTAXES = {
     "JPEG 2000": "JPEG2000Lossless",
     "HTJ2K": "HTJ2KLossless",
 }
-"""Name that a radiology department uses to the transfer syntax's keyword in pydicom."""
+"""Common name of a transfer syntax to its keyword in pydicom."""
 
 UNREAD = "DICOM JPEG 12-bit"
-"""Pydicom lets none but a GPL decoder read it, which the extra leaves out."""
+"""The one kind that no decoder of the extra reads; pydicom's only decoder for it is under the GPL."""
 
 EXTRAS = {
     "dicom": "DICOM files and DICOM SR",
@@ -43,9 +43,9 @@ EXTRAS = {
     "inception": "Inception features of an audit",
     "serve": "serve",
     "export": "ONNX and the hub",
-    "dev": "tests and checks of trcgl itself",
+    "dev": "tests and checks of trcgl",
 }
-"""Extra of the package to what needs it."""
+"""Extra of the package to the verbs that need it."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Check:
     """One line of the report.
 
     Args:
-        what: the thing.
-        status: `ok`, `missing`, or `note` where nothing is wrong and something is worth knowing.
-        found: what is there.
-        advice: what to do; empty where nothing is.
+        what: What was checked.
+        status: `ok`, `missing`, or `note` if something is worth knowing.
+        found: What was found.
+        advice: What to do; empty if nothing is to be done.
     """
 
     what: str
@@ -66,48 +66,48 @@ class Check:
 
 
 def doctor(folder: Path = Path()) -> dict[str, Any]:
-    """Look at the machine.
+    """Check the machine.
 
     Args:
-        folder: the free space of its disk is reported; it need not exist yet.
+        folder: Folder whose disk space is reported; it need not exist yet.
 
     Returns:
-        Versions, CPUs, memory, GPUs, decoders, extras, disk and limits. `checks` says of each whether it is there, and
-        `advice` is what there is to do.
+        Versions, CPUs, memory, GPUs, decoders, extras, disk and limits. `checks` has one entry for each, and `advice`
+        lists what to do.
     """
-    told = {
+    report = {
         "schema": SCHEMA,
         **environment(),
         "cpus": machine.cpus(),
         "memory_gib": machine.memory(),
         **machine.disk(folder),
     }
-    told |= {
+    report |= {
         "gpus": gpus(),
         "cuda_build": cuda_build(),
         "decoders": decoders(),
         "extras": extras(),
         "hub": _hub(),
     }
-    told["limits"] = {**asdict(Limits()), "seconds": SECONDS, "open_files": machine.open_files()}
-    checks = [*_machine(told), *_files(told), *_packages(told)]
-    told["checks"] = [asdict(one) for one in checks]
-    told["advice"] = _advice(checks)
-    return told
+    report["limits"] = {**asdict(Limits()), "seconds": SECONDS, "open_files": machine.open_files()}
+    checks = [*_machine(report), *_files(report), *_packages(report)]
+    report["checks"] = [asdict(check) for check in checks]
+    report["advice"] = _advice(checks)
+    return report
 
 
-def in_words(told: dict[str, Any]) -> str:
-    """The report as lines of text, and what there is to do at their end."""
-    head = f"trcgl {told['trcgl']}, Python {told['python']}, {told['system']}"
-    packages = "packages: " + ", ".join(f"{name} {version}" for name, version in told["packages"].items())
-    width = max(len(one["what"]) for one in told["checks"])
-    lines = [f"{one['status']:<8} {one['what']:<{width}}  {one['found']}" for one in told["checks"]]
-    todo = [f"- {line}" for line in told["advice"]]
-    return "\n".join([head, packages, "", *lines, *(["", "to do, where you need it:", *todo] if todo else [])])
+def as_text(report: dict[str, Any]) -> str:
+    """The report as lines of text; what to do comes last."""
+    head = f"trcgl {report['trcgl']}, Python {report['python']}, {report['system']}"
+    packages = "packages: " + ", ".join(f"{name} {version}" for name, version in report["packages"].items())
+    width = max(len(check["what"]) for check in report["checks"])
+    lines = [f"{check['status']:<8} {check['what']:<{width}}  {check['found']}" for check in report["checks"]]
+    todo = [f"- {line}" for line in report["advice"]]
+    return "\n".join([head, packages, "", *lines, *(["", "to do, if you need it:", *todo] if todo else [])])
 
 
 def decoders() -> dict[str, bool]:
-    """Whether a tiny file of each kind is read right."""
+    """Kind of file to whether a tiny file of that kind is read correctly."""
     from trcgl.doctor.sample_files import plain_samples, sample
 
     dicom = {f"DICOM {name}": lambda keyword=keyword: sample(keyword) for name, keyword in DICOM_SYNTAXES.items()}
@@ -116,30 +116,30 @@ def decoders() -> dict[str, bool]:
 
 
 def extras() -> dict[str, list[str]]:
-    """Extra of the package to its requirements that are not met here; empty where all are."""
+    """Extra of the package to its requirements that are not met here."""
     from packaging.requirements import Requirement
 
     try:
-        requirements = [Requirement(one) for one in metadata.requires("trcgl-net") or []]
+        requirements = [Requirement(text) for text in metadata.requires("trcgl-net") or []]
     except metadata.PackageNotFoundError:  # run from a folder of sources
         return {}
     return {
         extra: [
-            str(one).partition(";")[0].strip()
-            for one in requirements
-            if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
-            if not _met(one)
+            str(needed).partition(";")[0].strip()
+            for needed in requirements
+            if needed.marker and needed.marker.evaluate({"extra": extra}) and not needed.marker.evaluate({"extra": ""})
+            if not _met(needed)
         ]
         for extra in EXTRAS
     }
 
 
 def _advice(checks: list[Check]) -> list[str]:
-    """What there is to do, once for all that it helps."""
+    """Each piece of advice once, with everything that it helps."""
     helps: dict[str, list[str]] = {}
-    for one in checks:
-        if one.advice:
-            helps.setdefault(one.advice, []).append(one.what)
+    for check in checks:
+        if check.advice:
+            helps.setdefault(check.advice, []).append(check.what)
     return [f"{', '.join(what)}: {advice}" for advice, what in helps.items()]
 
 
@@ -161,47 +161,47 @@ def _reads(make: Any) -> bool:
         return False
 
 
-def _machine(told: dict[str, Any]) -> list[Check]:
-    installed, cpus, memory, free = os.cpu_count(), told["cpus"], told["memory_gib"], told["disk_free_gib"]
+def _machine(report: dict[str, Any]) -> list[Check]:
+    installed, cpus, memory, free = os.cpu_count(), report["cpus"], report["memory_gib"], report["disk_free_gib"]
     checks = [Check("CPUs", "ok", f"{cpus} allowed of {installed}")]
     little = memory is not None and memory < ENOUGH_MEMORY_GIB
     advice = f"under {ENOUGH_MEMORY_GIB:g} GiB training may be killed; lower --train.batch-size." if little else ""
     checks.append(Check("memory", "note" if little else "ok", _gib(memory) + " allowed", advice))
-    if not told["disk_writable"]:
-        advice = "give another folder, or the right to write there."
+    if not report["disk_writable"]:
+        advice = "choose another folder, or allow writing to it."
         checks.append(Check("disk", "missing", "the folder cannot be written to", advice))
     else:
         advice = "NIH at 224 pixels takes 5.6 GB, PadChest at 512 takes 41." if free < ENOUGH_DISK_GIB else ""
         checks.append(Check("disk", "note" if advice else "ok", f"{_gib(free)} free", advice))
-    return [*checks, *_gpu_checks(told)]
+    return [*checks, *_gpu_checks(report)]
 
 
-def _gpu_checks(told: dict[str, Any]) -> list[Check]:
-    if not told["gpus"]:
+def _gpu_checks(report: dict[str, Any]) -> list[Check]:
+    if not report["gpus"]:
         here = Path("/proc/driver/nvidia").exists()
-        if here and not told["cuda_build"]:
-            why = "this PyTorch is built for CPUs alone: install the CUDA build, see https://pytorch.org/get-started."
+        if here and not report["cuda_build"]:
+            why = "this PyTorch is built for CPUs only: install the CUDA build, see https://pytorch.org/get-started."
         elif here:
-            why = "a driver is here and PyTorch finds no GPU: look at nvidia-smi and CUDA_VISIBLE_DEVICES."
+            why = "an NVIDIA driver is installed but PyTorch finds no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES."
         else:
-            why = f"the recipes {CPU_RECIPES} are made for a CPU; the others want a GPU."
+            why = f"the recipes {CPU_RECIPES} run on a CPU; the others need a GPU."
         return [Check("GPU", "missing", "none", why)]
     checks = []
-    for number, one in enumerate(told["gpus"]):
+    for number, gpu in enumerate(report["gpus"]):
         found = (
-            f"{one['name']}, {one['memory_free_gib']} of {one['memory_gib']} GiB free, {', '.join(one['precisions'])}"
+            f"{gpu['name']}, {gpu['memory_free_gib']} of {gpu['memory_gib']} GiB free, {', '.join(gpu['precisions'])}"
         )
-        advice = "" if "bf16-mixed" in one["precisions"] else "no bfloat16: give --train.precision 16-mixed."
+        advice = "" if "bf16-mixed" in gpu["precisions"] else "no bfloat16: give --train.precision 16-mixed."
         checks.append(Check(f"GPU {number}", "note" if advice else "ok", found, advice))
     return checks
 
 
-def _files(told: dict[str, Any]) -> list[Check]:
+def _files(report: dict[str, Any]) -> list[Check]:
     checks = [
         Check(name, "ok", "read") if there else Check(name, "missing", "cannot be read", _decoder_advice(name))
-        for name, there in told["decoders"].items()
+        for name, there in report["decoders"].items()
     ]
-    limits = told["limits"]
+    limits = report["limits"]
     found = (
         f"{limits['bytes'] // 2**20} MiB, {limits['pixels'] // 10**6} million pixels, {limits['seconds']:g} s a file"
     )
@@ -214,30 +214,30 @@ def _files(told: dict[str, Any]) -> list[Check]:
 
 def _decoder_advice(name: str) -> str:
     if not name.startswith("DICOM"):
-        return "install Pillow anew."
+        return "reinstall Pillow."
     if name == UNREAD and find_spec("pydicom"):
-        return "no decoder of the extra dicom reads it: convert such files first, for instance with DCMTK's dcmdjpeg."
+        return "the extra dicom has no decoder for it: convert such files first, for instance with DCMTK's dcmdjpeg."
     return "pip install 'trcgl-net[dicom]'"
 
 
-def _packages(told: dict[str, Any]) -> list[Check]:
+def _packages(report: dict[str, Any]) -> list[Check]:
     checks = []
-    for extra, lacking in told["extras"].items():
+    for extra, lacking in report["extras"].items():
         use = EXTRAS[extra]
         if lacking:
             found = f"lacks {', '.join(lacking)} (for: {use})"
             checks.append(Check(f"extra {extra}", "missing", found, f"pip install 'trcgl-net[{extra}]'"))
         else:
             checks.append(Check(f"extra {extra}", "ok", f"for: {use}"))
-    if not told["extras"]:
+    if not report["extras"]:
         checks.append(Check("extras", "note", "trcgl runs from a folder of sources", "make"))
-    hub = told["hub"]
-    found = "offline" if hub["offline"] else "asked when a recipe or you name it"
-    advice = "unset HF_HUB_OFFLINE to fetch what is not in the cache." if hub["offline"] else ""
+    hub = report["hub"]
+    found = "offline" if hub["offline"] else "used only if a recipe or an option names it"
+    advice = "unset HF_HUB_OFFLINE to download models that are not in the cache." if hub["offline"] else ""
     own = ", ".join(hub["set"]) or "none"
     found += f"; {hub['models']} models in its cache; variables set: {own}"
     checks.append(Check("hub", "note" if hub["offline"] else "ok", found, advice))
-    checks.append(Check("browser", "ok", "none needed here: pages are single files for any browser"))
+    checks.append(Check("browser", "ok", "none needed on this machine: pages are single files for any browser"))
     return checks
 
 

@@ -8,25 +8,25 @@ from trcgl.core.machine import GIB
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Name, memory in GiB, compute capability and native precisions, as Lightning calls them, of each GPU."""
-    told = []
+    """Name, memory in GiB, compute capability and native precisions (in Lightning's terms) of each GPU."""
+    found = []
     for number in range(torch.cuda.device_count()):
-        one = torch.cuda.get_device_properties(number)
+        properties = torch.cuda.get_device_properties(number)
         with torch.cuda.device(number):
             free, whole = torch.cuda.mem_get_info()
             bfloat = torch.cuda.is_bf16_supported(including_emulation=False)
-        told.append(
+        found.append(
             {
-                "name": one.name,
+                "name": properties.name,
                 "memory_gib": round(whole / GIB, 1),
                 "memory_free_gib": round(free / GIB, 1),
-                "capability": f"{one.major}.{one.minor}",
+                "capability": f"{properties.major}.{properties.minor}",
                 "precisions": ["32-true", *(["bf16-mixed"] if bfloat else []), "16-mixed"],
             }
         )
-    return told
+    return found
 
 
 def cuda_build() -> str | None:
-    """The version of CUDA that PyTorch is built for, or None where it is built for CPUs alone."""
+    """The CUDA version that PyTorch is built for, or None for a CPU build."""
     return torch.version.cuda

@@ -1,7 +1,7 @@
-"""A tiny file of every kind that is read, made in memory: 16 x 16 pixels, the left half black and the right half white.
+"""A tiny file of every supported kind, made in memory: 16 x 16 pixels, left half black, right half white.
 
 The compressed frames were written by Pillow and libjpeg-turbo (JPEG of 8 and 12 bits), OpenJPH (HTJ2K) and gdcm (the
-others); what needs no encoder is written here.
+others); the other files are written here.
 """
 
 import base64
@@ -42,14 +42,14 @@ FRAMES = {
         "AMAAFpj90R/+/v3RH/7hHwBcnCUD0ngAwAAtQP3vf/97v/993/9+vgU5TlODAnkA/9k="
     ),
 }
-"""Transfer syntax, by its keyword in pydicom, to one compressed frame of the picture in base64."""
+"""Keyword of a transfer syntax in pydicom to one compressed frame of the picture, in base64."""
 
 
 def sample(syntax: str) -> bytes:
     """A DICOM file of the picture.
 
     Args:
-        syntax: keyword of the transfer syntax: one of `FRAMES`, `ExplicitVRLittleEndian` or `RLELossless`.
+        syntax: Keyword of the transfer syntax: one of `FRAMES`, `ExplicitVRLittleEndian` or `RLELossless`.
     """
     from pydicom import uid
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -80,7 +80,7 @@ def sample(syntax: str) -> bytes:
 
 
 def plain_samples() -> dict[str, Callable[[], bytes]]:
-    """How to make the picture as PNG of 8 and 16 bits, and as JPEG."""
+    """Functions that make the picture as PNG of 8 and 16 bits, and as JPEG."""
     return {
         "PNG": lambda: _encoded(_picture(np.uint8, 255), "PNG"),
         "PNG 16-bit": lambda: _encoded(_picture(np.uint16, 65535), "PNG"),
@@ -89,7 +89,7 @@ def plain_samples() -> dict[str, Callable[[], bytes]]:
 
 
 def is_picture(pixels: np.ndarray) -> bool:
-    """Whether what was read is the picture: (16, 16) uint8, as lossy encodings leave it."""
+    """Whether pixels (16, 16) uint8 are the picture, up to the error of a lossy encoding."""
     half = SIDE // 2
     return bool(pixels.shape == (SIDE, SIDE) and pixels[:, :half].max() < 64 and pixels[:, half:].min() > 191)
 

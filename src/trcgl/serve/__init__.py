@@ -1,5 +1,5 @@
-"""`trcgl serve`: a model behind one page and one HTTP interface, on one machine.
+"""`trcgl serve`: one model behind a page and an HTTP interface, on one machine.
 
-`app` answers; `guards` says who may ask, `body` reads what they send, `decoding` decodes it in other processes,
-`batching` scores what came together, and `launch` binds the address. Nothing that is sent is kept.
+`app` has the routes, `guards` checks who may send requests, `body` reads uploads, `decoding` decodes them in separate
+processes, `batching` scores them in batches, and `launch` binds the address. No upload is stored.
 """

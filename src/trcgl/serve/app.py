@@ -1,4 +1,4 @@
-"""The routes."""
+"""The routes of the HTTP interface."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,15 +34,15 @@ _UPLOAD = {
     },
 }
 _REASONS = {
-    400: "not one file in the multipart field `file`, or an unknown parameter",
+    400: "the multipart field `file` does not hold exactly one file, or a parameter is unknown",
     401: "the token is missing or wrong",
-    403: "another site's page, or a host name that is not the server's",
-    404: "nothing is there",
+    403: "the request comes from a page of another site, or names another host",
+    404: "no such address",
     408: "the upload took too long",
     413: "too many bytes or pixels",
-    415: "no PNG, JPEG or DICOM",
+    415: "the file is not a PNG, JPEG or DICOM file",
     422: "the file cannot be decoded",
-    503: "too much to do; `Retry-After` says when to come again",
+    503: "the server is busy; `Retry-After` gives the seconds to wait",
     504: "decoding took too long",
 }
 
@@ -51,14 +51,14 @@ def create_app(service: Service, access: Access) -> Guard:
     """The application of one model.
 
     Args:
-        service: answers uploads; it is closed with the application.
-        access: who may ask.
+        service: Scores uploads; it is closed with the application.
+        access: Decides which requests are answered.
     """
     app = FastAPI(
         title="trcgl",
         version=__version__,
         description=f"Findings in chest radiographs. {RESEARCH_USE}",
-        docs_url=None,  # their pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lambda _: _life(service),
@@ -100,12 +100,12 @@ def _add_page(app: FastAPI) -> None:
 def _add_interface(app: FastAPI, service: Service) -> None:
     @app.get("/v1/model", response_model=schemas.ServedModel, responses=_errors(401, 403))
     async def model() -> Response:
-        """The model: its findings, thresholds and limits, and the samples to try it with."""
+        """The model: findings, thresholds, limits, and sample phantoms."""
         return JSONResponse(service.card)
 
     @app.get("/v1/samples/{number}", response_class=Response, responses=_png() | _errors(403, 404))
     async def sample(number: str) -> Response:
-        """A drawn phantom as PNG; no patient."""
+        """A rendered phantom as PNG; no patient."""
         if number not in SAMPLES:
             raise of_status(404)
         return Response(await asyncio.to_thread(sample_png, number), media_type="image/png")
@@ -113,10 +113,10 @@ def _add_interface(app: FastAPI, service: Service) -> None:
     wrong = _errors(400, 401, 403, 408, 413, 415, 422, 503, 504)
 
     @app.post("/v1/predict", response_model=schemas.Prediction, responses=wrong, openapi_extra=_UPLOAD)
-    async def predict(request: Request, asked: Annotated[schemas.Asked, Query()]) -> Response:
-        """Scores of one radiograph, ranked; with `maps`, where the network looked for each finding."""
+    async def predict(request: Request, parameters: Annotated[schemas.PredictParameters, Query()]) -> Response:
+        """Scores of one radiograph, the highest first; with `maps`, where the network looked for each finding."""
         async with service.uploads.receive(request) as content:
-            return JSONResponse(await service.predict(content, maps=asked.maps))
+            return JSONResponse(await service.predict(content, maps=parameters.maps))
 
     @app.get("/healthz", response_model=schemas.Health)
     async def health() -> Response:
@@ -130,7 +130,7 @@ def _add_interface(app: FastAPI, service: Service) -> None:
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {one: {"model": schemas.ErrorAnswer, "description": _REASONS[one]} for one in statuses}
+    return {status: {"model": schemas.ErrorAnswer, "description": _REASONS[status]} for status in statuses}
 
 
 def _png() -> dict[int | str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Radiographs that come together pass the network together."""
+"""Scoring of radiographs in batches: requests that arrive together are scored together."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,32 +16,32 @@ WAIT_SECONDS = 0.004
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the network says about one radiograph.
+class Scored:
+    """Scores and maps of one radiograph.
 
     Args:
-        scores: of each finding.
-        grids: the map of each finding, where they were asked for.
+        scores: Score of each finding.
+        maps: Map of each finding, if maps were requested.
     """
 
     scores: Float[np.ndarray, " findings"]
-    grids: Float[np.ndarray, "findings rows columns"] | None
+    maps: Float[np.ndarray, "findings rows columns"] | None
 
 
 @dataclass(frozen=True)
 class _Item:
     picture: UInt8[np.ndarray, "side side"]
     maps: bool
-    answer: "asyncio.Future[Looked]"
+    answer: "asyncio.Future[Scored]"
 
 
 class Batcher:
-    """One network, in one thread, for all requests.
+    """Runs the network in one thread for all requests.
 
     Args:
-        network: the model.
-        largest: most radiographs in one call.
-        metrics: learns the sizes of the batches.
+        network: The model.
+        largest: Largest number of radiographs in one call.
+        metrics: Counts the batch sizes.
     """
 
     def __init__(self, network: Network, largest: int, metrics: Metrics) -> None:
@@ -49,29 +49,29 @@ class Batcher:
         self._queue: asyncio.Queue[_Item] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "network")
         self.coming = 0
-        """Radiographs that are being decoded: there is no point in waiting where there are none."""
+        """Number of radiographs that are being decoded; the batcher waits only if there are any."""
 
-    async def look(self, picture: UInt8[np.ndarray, "side side"], *, maps: bool) -> Looked:
-        """Score one radiograph, and look for its maps if they are asked for.
+    async def score(self, picture: UInt8[np.ndarray, "side side"], *, maps: bool) -> Scored:
+        """Score one radiograph, and compute its maps if requested.
 
         Raises:
-            CheckpointError: a score is not finite.
+            CheckpointError: A score is not finite.
         """
-        answer: asyncio.Future[Looked] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Item(picture, maps, answer))
         return await answer
 
     async def work(self) -> None:
-        """Score what comes, until cancelled."""
+        """Score incoming radiographs until cancelled."""
         while True:
             batch = [await self._queue.get()]
             await self._gather(batch)
-            batch = [one for one in batch if not one.answer.done()]  # whose client has not given up meanwhile
+            batch = [item for item in batch if not item.answer.done()]  # the client of a done item gave up
             if batch:
                 await self._answer(batch)
 
     def close(self) -> None:
-        """End the thread after what it does."""
+        """End the thread after its current call."""
         self._thread.shutdown(cancel_futures=True)
 
     async def _gather(self, batch: list[_Item]) -> None:
@@ -92,23 +92,23 @@ class Batcher:
         self._metrics.batches.observe(len(batch))
         try:
             scores = await self._call(self._network.scores, batch)
-            wanting = [one for one in batch if one.maps]
-            for one, row in zip(batch, scores, strict=True):
-                if not one.maps and not one.answer.done():
-                    one.answer.set_result(Looked(row, None))
+            wanting = [item for item in batch if item.maps]
+            for item, row in zip(batch, scores, strict=True):
+                if not item.maps and not item.answer.done():
+                    item.answer.set_result(Scored(row, None))
             if not wanting:
                 return
-            rows = [row for one, row in zip(batch, scores, strict=True) if one.maps]
-            for one, row, grids in zip(wanting, rows, await self._call(self._network.maps, wanting), strict=True):
-                if not one.answer.done():
-                    one.answer.set_result(Looked(row, grids))
-        except Exception as error:  # of whatever kind: each request answers for itself, and the next batch is scored
-            for one in batch:
-                if not one.answer.done():
-                    one.answer.set_exception(error)
+            rows = [row for item, row in zip(batch, scores, strict=True) if item.maps]
+            for item, row, maps in zip(wanting, rows, await self._call(self._network.maps, wanting), strict=True):
+                if not item.answer.done():
+                    item.answer.set_result(Scored(row, maps))
+        except Exception as error:  # of any kind: each request gets its own answer, and the next batch is scored
+            for item in batch:
+                if not item.answer.done():
+                    item.answer.set_exception(error)
 
     async def _call(
         self, function: Callable[[np.ndarray], np.ndarray], batch: list[_Item]
     ) -> Float[np.ndarray, "batch findings *grid"]:
-        images = np.stack([one.picture for one in batch])
+        images = np.stack([item.picture for item in batch])
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, images)

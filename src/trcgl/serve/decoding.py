@@ -1,4 +1,4 @@
-"""Uploads are decoded by processes of their own; what they send back is pixels and a few numbers."""
+"""Decoding of uploads in separate processes, which return pixels and a few numbers."""
 
 import asyncio
 from concurrent.futures import Future
@@ -18,13 +18,13 @@ _NAME = "The file"
 
 
 class DecoderPool:
-    """Several decoders that take turns.
+    """Several decoder processes.
 
     Args:
-        shapes: in which the network wants each radiograph.
-        limits: the largest radiograph.
-        seconds: what one file may take.
-        workers: how many; 0 takes one per CPU.
+        shapes: Sizes and fits in which the network needs each radiograph.
+        limits: The largest radiograph.
+        seconds: Longest time for one file.
+        workers: Number of processes; 0 starts one per CPU.
     """
 
     def __init__(self, shapes: tuple[Shape, ...], limits: Limits, seconds: float, workers: int = 0) -> None:
@@ -32,21 +32,25 @@ class DecoderPool:
         self._pool = FilePool(seconds, workers, ready=True)
 
     def start(self) -> None:
-        """Start all processes, so that the first upload does not wait for one.
+        """Start all processes, so that the first upload does not wait.
 
         Raises:
-            DataError: one cannot be started.
+            DataError: A process cannot be started.
         """
         self._pool.start()
 
     async def read(self, content: bytes, metrics: Metrics, *, preview: bool) -> ReadFile:
-        """One radiograph, decoded by the next process that is idle.
+        """Decode one radiograph in the next idle process.
 
         Raises:
-            Problem: it cannot be decoded, or not in time.
+            Problem: The file cannot be decoded, or not in time.
         """
         if content and kind_of(content) is None:
-            raise Problem(415, "unsupported", "The file is no PNG, JPEG or DICOM. Send a radiograph in one of these.")
+            raise Problem(
+                415,
+                "unsupported",
+                "The file is not a PNG, JPEG or DICOM file. Send a radiograph in one of these formats.",
+            )
         future: Future[ReadFile] = self._pool.threads.submit(self._read, content, PREVIEW_SIDE if preview else None)
         try:
             return await asyncio.wrap_future(future)
@@ -70,11 +74,11 @@ class DecoderPool:
             return process.read_content(content, _NAME, self._shapes, limits=self._limits, preview=preview)
 
     def processes(self) -> list[int]:
-        """The process ids of the decoders that run."""
+        """Process ids of the running decoders."""
         return self._pool.running
 
     def close(self) -> None:
-        """End all processes, whatever they do."""
+        """Stop all processes."""
         self._pool.close()
 
 

@@ -1,4 +1,4 @@
-"""A run folder as a `Network`."""
+"""A trained model as a `Network`."""
 
 import os
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TrainedNetwork:
     """A `Network` that scores as `trcgl predict` does.
 
     Args:
-        models: exactly one model.
+        models: An ensemble of exactly one model.
     """
 
     models: Ensemble
@@ -40,8 +40,12 @@ class TrainedNetwork:
         """See `Network`."""
         model, thresholds = self._model, self.models.thresholds
         findings = [
-            {"name": one, "group": model.space.groups.get(one), "threshold": thresholds[one] if thresholds else None}
-            for one in self.models.findings
+            {
+                "name": finding,
+                "group": model.space.groups.get(finding),
+                "threshold": thresholds[finding] if thresholds else None,
+            }
+            for finding in self.models.findings
         ]
         return {
             "schema": SCHEMA,
@@ -71,13 +75,13 @@ class TrainedNetwork:
 
 
 def open_network(run: Path) -> TrainedNetwork:
-    """Open a run or model folder, and let its network run and a map be drawn once: the first time is the slowest.
+    """Open a run or model folder and run the network once, because the first call is the slowest.
 
-    Unless OMP_NUM_THREADS says otherwise, the network takes half of the CPUs from now on. Threads of a network wait for
-    each other at every layer, and one that decoders keep from its CPU holds up all.
+    Unless OMP_NUM_THREADS is set, the network uses half of the CPUs from now on: its threads wait for each other at
+    every layer, so one thread that competes with a decoder for a CPU delays all.
 
     Raises:
-        CheckpointError: the model folder is missing or damaged.
+        CheckpointError: The model folder is missing or damaged.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, machine.cpus() // 2))

@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, what every answer carries, what is logged and counted.
+"""The outermost layer of the application: access checks, security headers, log lines and counters.
 
 A log line has the method, the route, the status and the time, and nothing that a client sent.
 """
@@ -28,22 +28,22 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 LINGER_SECONDS = 2.0
-"""How long the rest of a refused upload is thrown away: a client that still sends would not see why it was refused."""
+"""How long the rest of a refused upload is read and discarded, so that the client sees the reason."""
 OPEN = ("/", "/healthz", "/openapi.json")
 OPEN_BELOW = ("/page/", "/v1/samples/")
-"""What needs no token: nothing of it depends on the model or on a patient."""
+"""Addresses that need no token: their content depends neither on the model nor on a patient."""
 _METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH")
 _log = logging.getLogger("trcgl.serve")
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask.
+    """Decides which requests are answered.
 
     Args:
-        names: host names that the server answers to.
-        any_address: whether it also answers to any IP address; DNS rebinding needs a name.
-        token: that clients have to send, or None.
+        names: Host names that the server answers to.
+        any_address: Answer to any IP address as well; DNS rebinding needs a name.
+        token: Token that clients must send, or None.
     """
 
     names: frozenset[str]
@@ -51,14 +51,14 @@ class Access:
     token: str | None
 
     def check(self, scope: Scope) -> None:
-        """Let a request through.
+        """Check the host name, the origin and the token of a request.
 
         Raises:
-            Problem: it may not pass.
+            Problem: The request is refused.
         """
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if len(headers.getlist("host")) != 1 or not self._knows(host):
+        if len(headers.getlist("host")) != 1 or not self._answers_to(host):
             message = "The server does not answer to this host name. Use its own address, or start it with --names."
             raise Problem(403, "forbidden", message)
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
@@ -67,7 +67,7 @@ class Access:
         if self.token is not None and path not in OPEN and not path.startswith(OPEN_BELOW):
             self._check_token(headers.get("authorization", ""))
 
-    def _knows(self, host: str) -> bool:
+    def _answers_to(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -87,26 +87,26 @@ class Access:
 
 
 def _check_origin(headers: Headers, host: str) -> None:
-    """Refuse what a page of another site makes a browser send; programs send neither header."""
+    """Refuse requests that a page of another site makes a browser send; other programs send neither header."""
     site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
     if site not in ("same-origin", "none") or (origin is not None and origin.partition("://")[2] != host):
         raise Problem(403, "forbidden", "A page of another site may not send files here. Use the server's own page.")
 
 
 class Guard:
-    """The outermost layer.
+    """ASGI middleware: checks access, adds security headers, logs and counts.
 
     Args:
-        app: behind it.
-        access: who may ask.
-        metrics: learns of every request.
+        app: The application behind the guard.
+        access: Decides which requests are answered.
+        metrics: Counts every request.
     """
 
     def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
         self._app, self._access, self._metrics = app, access, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the server."""
+        """Handle one request, or the start and end of the server."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -116,13 +116,13 @@ class Guard:
             await self._app(scope, exchange.receive, exchange.send)
         except Problem as problem:
             await problem.response()(scope, exchange.receive, exchange.send)
-        except Exception as error:  # a defect: told by its kind alone, as its message may quote what was sent
+        except Exception as error:  # a defect; its message may quote the request, so only its type is logged
             _log.error("defect of trcgl: %s", type(error).__name__)
             if not exchange.status:
                 await of_status(500).response()(scope, exchange.receive, exchange.send)
-        self._tell(scope, exchange.status, time.perf_counter() - start)
+        self._record(scope, exchange.status, time.perf_counter() - start)
 
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.requests.labels(route, str(status)).inc()
@@ -131,9 +131,9 @@ class Guard:
 
 
 class _Exchange:
-    """One request and its answer, with the headers that every answer has.
+    """One request and its answer, which carries the security headers.
 
-    An answer to a half-read upload ends the connection, after a while in which the rest is thrown away.
+    An answer to a half-read upload closes the connection after the rest was discarded for a while.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

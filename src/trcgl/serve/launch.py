@@ -1,4 +1,4 @@
-"""From a run folder and settings to a server that listens."""
+"""Open a model and start the server."""
 
 import ipaddress
 import logging
@@ -24,19 +24,19 @@ SCHEMA = "trcgl.listening/1"
 TOKEN_VARIABLE = "TRCGL_TOKEN"
 SHORTEST_TOKEN = 16
 GRACE_SECONDS = 15
-"""How long requests in work are waited for when the server is stopped."""
+"""How long a stopping server waits for requests in progress."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class Listening:
-    """A server whose address is bound; clients that come wait until `serve` is called.
+    """A server whose address is bound; clients wait until `serve` is called.
 
     Args:
-        service: answers uploads.
-        access: who may ask.
-        address: socket that listens.
-        host: as it was asked for.
+        service: Scores uploads.
+        access: Decides which requests are answered.
+        address: The listening socket.
+        host: The host of the options.
     """
 
     service: Service
@@ -46,7 +46,7 @@ class Listening:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.address.getsockname()[1]}/"
 
@@ -64,7 +64,7 @@ class Listening:
         }
 
     def server(self) -> uvicorn.Server:
-        """The server, not yet running."""
+        """The uvicorn server, not yet running."""
         config = uvicorn.Config(
             create_app(self.service, self.access),
             http=BoundedProtocol,
@@ -79,10 +79,10 @@ class Listening:
         return uvicorn.Server(config)
 
     def serve(self) -> None:
-        """Answer until a signal ends it; requests in work are still answered.
+        """Answer requests until a signal arrives; requests in progress are still answered.
 
         Raises:
-            Interrupted: a signal came.
+            Interrupted: A signal arrived.
         """
         _log_to_stderr()
         try:
@@ -104,7 +104,7 @@ def listen(run: Path, options: ServeOptions) -> Listening:
     access = access_of(options)
     address = bound(options.host, options.port)
     try:
-        from trcgl.serve.engine import open_network  # torch takes its time; a wrong setting is told before
+        from trcgl.serve.engine import open_network  # torch imports slowly; wrong settings are reported first
 
         service = Service(open_network(run), options)
         service.decoders.start()
@@ -115,7 +115,7 @@ def listen(run: Path, options: ServeOptions) -> Listening:
 
 
 def access_of(options: ServeOptions) -> Access:
-    """Who may ask a server with these settings.
+    """The access rules of a server with these options.
 
     Raises:
         RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
@@ -124,7 +124,7 @@ def access_of(options: ServeOptions) -> Access:
     token, loopback = _token(options.token_file), _is_loopback(options.host)
     if token is None and not loopback:
         raise RecipeError(
-            f"--host {options.host}: whoever reaches this address could send files. Give a token with --token-file "
+            f"--host {options.host}: anyone who reaches this address could send files. Give a token with --token-file "
             f"FILE or {TOKEN_VARIABLE}, or leave --host out."
         )
     names = {options.host, *options.names, *_LOOPBACK_NAMES}
@@ -162,7 +162,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Bind a listening socket.
 
     Raises:
         DataError: the address cannot be bound.
@@ -178,7 +178,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def _log_to_stderr() -> None:
-    # Messages of the frameworks may quote a request; ours do not.
+    # Messages of the frameworks may quote a request.
     for framework in ("uvicorn", "python_multipart", "asyncio"):
         logging.getLogger(framework).setLevel(logging.CRITICAL)
     log = logging.getLogger("trcgl.serve")

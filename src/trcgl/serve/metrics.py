@@ -17,15 +17,15 @@ from prometheus_client import (
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-disable_created_metrics()  # a second line for every counter, of no use to anybody here
+disable_created_metrics()  # a second line for every counter that nothing here reads
 
 
 class Metrics:
-    """What `GET /metrics` tells about one server.
+    """The counters of one server, for GET /metrics.
 
     Args:
-        queue: says how many uploads wait for an answer.
-        decoders: says the process ids of the decoders.
+        queue: Returns the number of uploads that wait for an answer.
+        decoders: Returns the process ids of the decoders.
     """
 
     def __init__(self, queue: Callable[[], int], decoders: Callable[[], list[int]]) -> None:
@@ -47,12 +47,12 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def text(self) -> bytes:
-        """The state of now."""
+        """The current values."""
         return generate_latest(self._registry)
 
 
 def resident_bytes(process: int) -> int:
-    """Resident memory of a process; 0 where it is gone or the system does not say."""
+    """Resident memory of a process; 0 if it ended or the system does not report it."""
     if sys.platform != "linux":
         return 0
     try:

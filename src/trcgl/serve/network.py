@@ -1,4 +1,4 @@
-"""What the interface needs of a model. Nothing here imports torch: the routes do not care what computes the scores."""
+"""The model as the interface uses it; torch-free, so that tests can serve any function."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,20 +8,20 @@ from jaxtyping import Float, UInt8
 
 @runtime_checkable
 class Network(Protocol):
-    """A model, ready to serve. Its calls are made from one thread at a time."""
+    """A model that is ready to serve. It is called from one thread at a time."""
 
     @property
     def about(self) -> dict[str, Any]:
-        """GET /v1/model but for `limits` and `samples`; findings in the order of the scores."""
+        """The answer of GET /v1/model without `limits` and `samples`; findings in the order of the scores."""
 
     def scores(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
         """Calibrated scores, in one call of the network.
 
         Args:
-            images: squares of `stored_size` pixels.
+            images: Square images of the side that `stored_size` gives.
 
         Raises:
-            CheckpointError: a score is not finite.
+            CheckpointError: A score is not finite.
         """
 
     def maps(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings rows columns"]:

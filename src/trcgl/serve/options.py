@@ -10,30 +10,30 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Where the server listens, and what it accepts."""
+    """The address of the server and the limits of uploads."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any but a loopback address needs a token."""
+    """Address to listen on. Any address but a loopback address needs a token."""
     port: int = 8000
-    """Port to listen on; 0 takes a free one and says which."""
+    """Port to listen on; 0 chooses a free port and prints it."""
     token_file: Path | None = None
-    """File whose only line is the token that clients have to send; or set TRCGL_TOKEN."""
+    """File whose only line is the token that clients must send. The variable TRCGL_TOKEN does the same."""
     names: tuple[str, ...] = ()
-    """Further host names that clients call this server by, for instance behind a proxy."""
+    """Further host names of this server, for instance behind a proxy."""
     max_mib: int = 64
     """Largest upload, in MiB."""
     max_megapixels: int = 50
-    """Largest radiograph, in millions of pixels; checked before it is decoded."""
+    """Largest radiograph, in millions of pixels; checked before decoding."""
     seconds: float = 20.0
-    """What decoding one file may take."""
+    """Longest time for decoding one file, in seconds."""
     workers: int = 0
-    """Processes that decode; 0 takes one per CPU."""
+    """Number of decoder processes; 0 starts one per CPU."""
     batch_size: int = 16
-    """Most radiographs that are scored at once."""
+    """Largest number of radiographs that are scored together."""
     queue: int = 128
-    """Most uploads that wait for an answer; one more is told to come again later."""
+    """Largest number of uploads that wait for an answer; further ones get status 503."""
     upload_seconds: float = 60.0
-    """What sending one file may take; a client that sends nothing is dropped after a sixth of it."""
+    """Longest time for one upload, in seconds; a client that sends nothing is dropped after a sixth of it."""
 
     def __post_init__(self) -> None:
         for name in ("max_mib", "max_megapixels", "seconds", "batch_size", "queue", "upload_seconds"):

@@ -1,4 +1,4 @@
-"""What went wrong with a request, as every error of the interface says it: one code, one sentence, one status."""
+"""Errors of the HTTP interface: a status, a code and a message."""
 
 from typing import Literal
 
@@ -24,8 +24,8 @@ class Problem(Exception):
 
     Args:
         status: HTTP status.
-        code: of the table in docs/serve.md.
-        message: what is wrong and what to do; it repeats nothing that the client sent.
+        code: Code of the table in docs/serve.md.
+        message: What is wrong and what to do, without anything that the client sent.
     """
 
     def __init__(self, status: int, code: Code, message: str) -> None:
@@ -44,11 +44,13 @@ class Problem(Exception):
 
 
 def of_status(status: int) -> Problem:
-    """The problem behind a status that the framework gives of itself."""
+    """The error for a status that the framework raised."""
     if status == 404:
-        return Problem(404, "not_found", "There is nothing here. GET /openapi.json lists what there is.")
+        return Problem(404, "not_found", "No such address. GET /openapi.json lists all addresses.")
     if status == 405:
-        return Problem(405, "bad_request", "This address does not take this method. GET /openapi.json lists them.")
+        return Problem(
+            405, "bad_request", "This address does not accept this method. GET /openapi.json lists the methods."
+        )
     if status >= 500:
         return Problem(status, "failed", "The server failed. This is a defect of trcgl; please report it.")
-    return Problem(status, "bad_request", "The request is not as GET /openapi.json describes it.")
+    return Problem(status, "bad_request", "The request does not match GET /openapi.json.")

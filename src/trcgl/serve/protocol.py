@@ -1,4 +1,4 @@
-"""HTTP/1.1 with the limits that uvicorn leaves to a proxy: how long a client may take for its headers, and to read."""
+"""HTTP/1.1 with limits that uvicorn does not have: time for the request headers, time to read, open connections."""
 
 import asyncio
 
@@ -9,20 +9,20 @@ from trcgl.serve.guards import HEADERS
 from trcgl.serve.problem import Code, Problem
 
 HEADER_SECONDS = 10.0
-"""What a client may take for the headers of a request."""
+"""Longest time for the headers of a request."""
 READ_SECONDS = 30.0
-"""How long a client may leave an answer unread."""
+"""Longest time that a client may leave an answer unread."""
 CONNECTIONS = 512
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection."""
+    """One connection of a client."""
 
     _headers_due: asyncio.TimerHandle | None = None
     _read_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Answer the connection, unless there are too many."""
+        """Accept the connection unless too many are open."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             self._refuse(503, "busy", "Too many connections are open. Try again in a few seconds.")
@@ -30,7 +30,7 @@ class BoundedProtocol(H11Protocol):
             self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """Handle bytes that the client sent."""
         if self.transport.is_closing():
             return
         super().data_received(data)
@@ -40,24 +40,24 @@ class BoundedProtocol(H11Protocol):
             self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """Cancel the timers of a closed connection."""
         self._headers_came()
         self._client_reads()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is sent to."""
+        """Start the read timer: the client reads more slowly than the server writes."""
         super().pause_writing()
         self._read_due = self.loop.call_later(READ_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stop the read timer."""
         self._client_reads()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets the same kind of answer as everything else."""
-        self._refuse(400, "bad_request", "This is no HTTP request that the server understands.")
+        """Answer invalid HTTP with the same JSON error as everything else."""
+        self._refuse(400, "bad_request", "This is not a valid HTTP request.")
 
     def _headers_came(self) -> None:
         if self._headers_due is not None:

@@ -1,4 +1,4 @@
-"""Drawn radiographs to try a model with. They are phantoms, and say so: no patient has what they show."""
+"""Rendered phantoms to try a model with; each states that it is a phantom."""
 
 import io
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Sample:
     """One phantom.
 
     Args:
-        title: what it shows, in words.
-        findings: names of PadChest-30.
-        age: in years.
+        title: Title on the page.
+        findings: Findings of PadChest-30.
+        age: Age in years.
         sex: F or M.
     """
 
@@ -41,8 +41,8 @@ SAMPLES: dict[str, Sample] = {
 
 @cache
 def sample_png(number: str) -> bytes:
-    """The PNG file of one of `SAMPLES`, with a text chunk that calls it a phantom."""
-    # The drawing program brings half of SciPy with it, and most servers are never asked for a sample.
+    """The PNG file of one of `SAMPLES`, with a text chunk that states that it is a phantom."""
+    # The rendering program imports much of SciPy, and most servers never need a sample.
     from trcgl.phantom.render import PhantomSpec, render
 
     sample = SAMPLES[number]
@@ -56,7 +56,7 @@ def sample_png(number: str) -> bytes:
         size=SIDE,
         difficulty=0.75,
     )
-    told, stream = PngInfo(), io.BytesIO()
-    told.add_text("Description", "Phantom drawn by trcgl; no patient.")
-    Image.fromarray(render(spec).pixels).save(stream, format="PNG", pnginfo=told, optimize=True)
+    text, stream = PngInfo(), io.BytesIO()
+    text.add_text("Description", "Phantom rendered by trcgl; no patient.")
+    Image.fromarray(render(spec).pixels).save(stream, format="PNG", pnginfo=text, optimize=True)
     return stream.getvalue()

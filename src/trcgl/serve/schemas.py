@@ -1,4 +1,4 @@
-"""What the interface is asked and answers, as GET /openapi.json describes it."""
+"""Parameters and answers of the interface, as GET /openapi.json describes them."""
 
 from typing import Literal
 
@@ -10,70 +10,71 @@ GroupName = Literal["head", "medium", "tail"]
 MapKind = Literal["attention", "grad_cam"]
 
 
-class Asked(BaseModel):
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PredictParameters(_Strict):
     """Parameters of POST /v1/predict."""
 
-    model_config = ConfigDict(extra="forbid")
-    maps: bool = False
+    maps: bool = Field(default=False, description="add where the network looked for each finding")
 
 
-class ServedFinding(BaseModel):
+class ServedFinding(_Strict):
     """A finding that the model knows."""
 
     name: str
-    group: GroupName | None = Field(description="by prevalence in training")
-    threshold: float | None = Field(description="fitted on val; null before `trcgl evaluate`")
+    group: GroupName | None = Field(description="head, medium or tail, by frequency in training")
+    threshold: float | None = Field(description="threshold fitted on val; null before `trcgl evaluate`")
 
 
-class Limits(BaseModel):
+class Limits(_Strict):
     """The largest upload."""
 
     bytes: int
     pixels: int
-    seconds: float = Field(description="what decoding may take")
+    seconds: float = Field(description="longest time for decoding")
 
 
-class SampleEntry(BaseModel):
-    """A drawn phantom to try the model with."""
+class SampleEntry(_Strict):
+    """A rendered phantom to try the model with."""
 
     id: str
     title: str
     labels: list[str]
 
 
-class ServedModel(BaseModel):
+class ServedModel(_Strict):
     """Answer of GET /v1/model."""
 
     schema_: Literal["trcgl.served-model/1"] = Field(alias="schema")
     research_use: str
-    trcgl: str = Field(description="version of the software")
-    name: str = Field(description="of the recipe")
+    trcgl: str = Field(description="version of trcgl")
+    name: str = Field(description="name of the recipe")
     weights_sha256: str
-    image_size: int = Field(description="side of the square that the network sees, in pixels")
-    stored_size: int = Field(
-        description="side of the square, in pixels, that an upload is fitted to before it is resized for the network"
-    )
+    image_size: int = Field(description="side of the square input of the network, in pixels")
+    stored_size: int = Field(description="side of the square that an upload is fitted to before resizing, in pixels")
     fit: Literal["letterbox", "squash"]
     head: str
     calibrated: bool
     temperature: float | None
     map_kind: MapKind
-    license: str = Field(description="of the initial weights")
+    license: str = Field(description="license of the initial weights")
     phantom: bool = Field(description="whether the model was trained on phantoms")
     findings: list[ServedFinding]
     limits: Limits
     samples: list[SampleEntry]
 
 
-class ModelIdentity(BaseModel):
+class ModelIdentity(_Strict):
     """Which model gave the scores."""
 
     name: str
     weights_sha256: str
 
 
-class ImageEntry(BaseModel):
-    """What was sent."""
+class ImageEntry(_Strict):
+    """The uploaded file."""
 
     width: int
     height: int
@@ -81,18 +82,18 @@ class ImageEntry(BaseModel):
     sha256: str
 
 
-class PredictedFinding(BaseModel):
+class PredictedFinding(_Strict):
     """One finding of one radiograph."""
 
     name: str
     group: GroupName | None
-    score: float = Field(ge=0, le=1, description="probability, calibrated where `calibrated` says so")
+    score: float = Field(ge=0, le=1, description="probability; calibrated if `calibrated` is true")
     threshold: float | None
     called: bool | None = Field(description="whether the score reaches the threshold")
     map: str | None = Field(description="PNG data URI with transparency, in the proportions of `picture`")
 
 
-class Prediction(BaseModel):
+class Prediction(_Strict):
     """Answer of POST /v1/predict; the findings with the highest score come first."""
 
     schema_: Literal["trcgl.prediction/1"] = Field(alias="schema")
@@ -103,23 +104,23 @@ class Prediction(BaseModel):
     findings: list[PredictedFinding]
     map_kind: MapKind | None
     picture: str | None = Field(description="PNG data URI of the radiograph, 8-bit gray; null without maps")
-    seconds: float = Field(description="from the end of the upload to the answer")
+    seconds: float = Field(description="time from the end of the upload to the answer")
 
 
-class Health(BaseModel):
+class Health(_Strict):
     """Answer of GET /healthz."""
 
     status: Literal["ok"]
 
 
-class ErrorEntry(BaseModel):
+class ErrorEntry(_Strict):
     """What is wrong and what to do."""
 
     code: Code
     message: str
 
 
-class ErrorAnswer(BaseModel):
-    """Every answer that is no success."""
+class ErrorAnswer(_Strict):
+    """Every answer that reports an error."""
 
     error: ErrorEntry

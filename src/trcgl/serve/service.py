@@ -1,18 +1,20 @@
-"""One upload from its bytes to the answer."""
+"""From the bytes of an upload to the answer."""
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from trcgl.core.html import png_uri
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.imaging.file_process import ReadFile, Shape
 from trcgl.imaging.limits import Limits
-from trcgl.serve.answers import ranked, shown_maps
-from trcgl.serve.batching import Batcher, Looked
+from trcgl.serve.batching import Batcher, Scored
 from trcgl.serve.body import Uploads
 from trcgl.serve.decoding import DecoderPool
 from trcgl.serve.metrics import Metrics
@@ -22,16 +24,18 @@ from trcgl.serve.problem import Problem
 from trcgl.serve.samples import SAMPLES
 
 SCHEMA = "trcgl.prediction/1"
+MAP_SIDE = 224
+"""Pixels of the longer side of a map; the grid behind it is coarser."""
 PATIENCE = 3.0
-"""An upload may wait this many times as long as decoding one may take, before it is given up."""
+"""An upload is given up after this multiple of the longest decoding time."""
 
 
 class Service:
-    """All that answers uploads.
+    """Scores uploads.
 
     Args:
-        network: the model.
-        options: what is accepted.
+        network: The model.
+        options: Limits of uploads.
     """
 
     def __init__(self, network: Network, options: ServeOptions) -> None:
@@ -40,7 +44,8 @@ class Service:
         self.card = network.about | {
             "limits": {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": options.seconds},
             "samples": [
-                {"id": one, "title": each.title, "labels": list(each.findings)} for one, each in SAMPLES.items()
+                {"id": number, "title": sample.title, "labels": list(sample.findings)}
+                for number, sample in SAMPLES.items()
             ],
         }
         self.uploads = Uploads(limits.bytes, options.upload_seconds)
@@ -51,31 +56,31 @@ class Service:
         self._waiting = 0
 
     async def predict(self, content: bytes, *, maps: bool) -> dict[str, Any]:
-        """Answer of POST /v1/predict.
+        """The answer of POST /v1/predict.
 
         Args:
-            content: of the file.
-            maps: whether maps and the picture that they lie on are wanted.
+            content: Bytes of the file.
+            maps: Add maps, and the picture below them.
 
         Raises:
-            Problem: the file is no radiograph or too large, or there is too much to do.
+            Problem: The file is not a radiograph or too large, or the server is busy.
         """
         start = time.perf_counter()
         with self._turn():
             try:
                 async with asyncio.timeout(PATIENCE * self.options.seconds):
                     read = await self._decoded(content, preview=maps)
-                    looked = await self.batcher.look(read.pictures[0], maps=maps)
+                    scored = await self.batcher.score(read.pictures[0], maps=maps)
                     digest = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
-                    answer = await self._answer(read, looked, digest)
+                    answer = await self._answer(read, scored, digest)
             except TimeoutError as error:
-                raise Problem(504, "timeout", "The server has too much to do. Try again in a minute.") from error
+                raise Problem(504, "timeout", "The server is busy. Try again in a minute.") from error
         return answer | {"seconds": time.perf_counter() - start}
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if self._waiting >= self.options.queue:
-            raise Problem(503, "busy", f"{self._waiting} uploads wait already. Try again in a few seconds.")
+            raise Problem(503, "busy", f"{self._waiting} uploads are waiting. Try again in a few seconds.")
         self._waiting += 1
         try:
             yield
@@ -89,9 +94,9 @@ class Service:
         finally:
             self.batcher.coming -= 1
 
-    async def _answer(self, read: ReadFile, looked: Looked, digest: str) -> dict[str, Any]:
-        about, grids = self.network.about, looked.grids
-        drawn = None if grids is None else await asyncio.to_thread(shown_maps, grids, read)
+    async def _answer(self, read: ReadFile, scored: Scored, digest: str) -> dict[str, Any]:
+        about = self.network.about
+        pictures = None if scored.maps is None else await asyncio.to_thread(map_pictures, scored.maps, read)
         rows, columns = read.original_size
         return {
             "schema": SCHEMA,
@@ -99,7 +104,40 @@ class Service:
             "model": {name: about[name] for name in ("name", "weights_sha256")},
             "image": {"width": columns, "height": rows, "format": read.kind, "sha256": digest},
             "calibrated": about["calibrated"],
-            "findings": ranked(looked.scores, about["findings"], drawn),
-            "map_kind": None if drawn is None else about["map_kind"],
+            "findings": ranked(scored.scores, about["findings"], pictures),
+            "map_kind": None if pictures is None else about["map_kind"],
             "picture": None if read.preview is None else png_uri(read.preview),
         }
+
+
+def ranked(
+    scores: Float[np.ndarray, " findings"], known: Sequence[dict[str, Any]], maps: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """The findings, the highest score first.
+
+    Args:
+        scores: Scores in the order of `known`, float32.
+        known: Name, group and threshold of each finding.
+        maps: Map of each finding as a data URI, or None.
+    """
+    rows = []
+    for place in np.argsort(-scores, kind="stable").tolist():
+        threshold = known[place]["threshold"]
+        # Compared in float32, as `trcgl predict` does.
+        called = None if threshold is None else bool(scores[place] >= threshold)
+        map_uri = maps[place] if maps else None
+        rows.append({**known[place], "score": float(scores[place]), "called": called, "map": map_uri})
+    return rows
+
+
+def map_pictures(maps: Float[np.ndarray, "findings rows columns"], read: ReadFile) -> list[str]:
+    """Each map as a PNG data URI in the proportions of the radiograph.
+
+    Args:
+        maps: Values from 0 to 1 over the square input of the network.
+        read: The radiograph.
+    """
+    from trcgl.predict.overlay import heat_uri, small_map
+
+    side = len(read.pictures[0])
+    return [heat_uri(small_map(grid, read.original_size, read.placements[0], side, MAP_SIDE)) for grid in maps]

@@ -28,7 +28,7 @@ export class Problem extends Error {
 /** Which model is served. `askToken(wrong)` resolves to a token, or to null where the reader has none. */
 export const model = async (askToken) => (await ask("/v1/model", {}, askToken)).json();
 
-/** A drawn phantom as a Blob. */
+/** A rendered phantom as a Blob. */
 export const sample = async (id, askToken) => (await ask(`/v1/samples/${encodeURIComponent(id)}`, {}, askToken)).blob();
 
 /** Scores and maps of one file. */

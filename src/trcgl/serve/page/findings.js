@@ -1,4 +1,4 @@
-// The findings: what the model looks for, and, once it has seen a radiograph, how sure it is of each.
+// The list of findings: their names, and after a prediction their scores.
 
 import { byId, element, probability, shown } from "./dom.js";
 

@@ -1,16 +1,16 @@
-// What the page says while it waits, when it is done, and when something went wrong.
+// Status messages: progress, completion, errors.
 
 import { byId, element } from "./dom.js";
 
 let running = null;
 
-/** Read a sentence aloud to whoever cannot see what changed. */
-export function tell(text) {
+/** Announce a sentence to screen readers. */
+export function announce(text) {
   byId("status").textContent = text;
 }
 
-/** Say what went wrong, with a button where `again` may succeed; null takes the last problem away. */
-export function tellProblem(problem, again) {
+/** Show an error, with a button to retry where `again` may succeed; null hides the last error. */
+export function showProblem(problem, again) {
   const place = byId("problem");
   if (!problem) {
     place.replaceChildren();
@@ -20,12 +20,12 @@ export function tellProblem(problem, again) {
   if (again && problem.passing) {
     parts.push(element("button", { type: "button", className: "quiet", onclick: again }, "Try again"));
   }
-  tell("");
+  announce("");
   place.replaceChildren(...parts);
 }
 
-/** Say that a file is on its way, after a while how long it has taken; returns what ends that. */
-export function tellProgress(name) {
+/** Show that a file is being read, and for how long; returns a function that hides the message. */
+export function showProgress(name) {
   const begun = Date.now();
   const text = byId("progress-text");
   const say = () => {
@@ -33,7 +33,7 @@ export function tellProgress(name) {
     text.textContent = seconds < 2 ? `Reading ${name}…` : `Reading ${name}… ${seconds} s`;
   };
   say();
-  tell(`Reading ${name}.`);
+  announce(`Reading ${name}.`);
   byId("progress").hidden = false;
   byId("findings").setAttribute("aria-busy", "true");
   const timer = setInterval(say, 1000);

@@ -1,4 +1,4 @@
-// What the page says of the model.
+// The description of the model.
 
 import { byId, bytes, element } from "./dom.js";
 import { listNames } from "./findings.js";
@@ -12,8 +12,8 @@ export const KINDS = {
   grad_cam: { name: "Grad-CAM", what: "the brighter a place, the more its features raise the score of the finding" },
 };
 
-/** Say which model is served. */
-export function tellModel(model) {
+/** Describe the served model. */
+export function showModel(model) {
   const { name, findings, calibrated, limits } = model;
   const state = calibrated ? "calibrated" : "not calibrated";
   byId("model-line").textContent = `Model ${name} · ${findings.length} findings · ${state}`;
@@ -35,7 +35,7 @@ export function tellModel(model) {
 function facts(model) {
   const { findings, calibrated, temperature } = model;
   const groups = ["head", "medium", "tail"]
-    .map((group) => [findings.filter((one) => one.group === group).length, group])
+    .map((group) => [findings.filter((finding) => finding.group === group).length, group])
     .filter(([count]) => count);
   return {
     Name: model.name,
@@ -43,7 +43,7 @@ function facts(model) {
     Calibration: calibrated
       ? `yes, temperature ${temperature.toFixed(2)}`
       : "none: scores only rank, and there are no thresholds",
-    "Trained on": model.phantom ? "drawn phantoms" : "radiographs",
+    "Trained on": model.phantom ? "rendered phantoms" : "radiographs",
     Head: model.head,
     Maps: KINDS[model.map_kind].name,
     Input: `${model.image_size} × ${model.image_size} pixels, ${model.fit}`,

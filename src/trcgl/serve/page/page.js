@@ -1,10 +1,10 @@
-// What the page does: ask which model is served, take a radiograph, show what the model says of it.
+// The page: load the description of the model, accept a radiograph, show its findings.
 
 import * as api from "./api.js";
 import { byId, bytes, element, probability, save, shown } from "./dom.js";
 import { listScores } from "./findings.js";
-import { tell, tellProblem, tellProgress } from "./messages.js";
-import { KINDS, tellModel } from "./model.js";
+import { announce, showProblem, showProgress } from "./messages.js";
+import { KINDS, showModel } from "./model.js";
 import { decode, isBlank, Picture, poster } from "./picture.js";
 import { askToken } from "./token.js";
 import { Viewer } from "./viewer.js";
@@ -23,11 +23,11 @@ async function start() {
     served = await api.model(askToken);
   } catch (problem) {
     byId("model-line").textContent = "The server did not say which model it has.";
-    tellProblem(problem, start);
+    showProblem(problem, start);
     return;
   }
-  tellProblem(null);
-  tellModel(served);
+  showProblem(null);
+  showModel(served);
   await offerSamples(served.samples);
 }
 
@@ -71,7 +71,7 @@ function listen() {
     event.preventDefault();
     drop.classList.remove("over");
     const files = [...event.dataTransfer.files];
-    if (files.length > 1) tellProblem(new api.Problem("one", "Drop one radiograph at a time."));
+    if (files.length > 1) showProblem(new api.Problem("one", "Drop one radiograph at a time."));
     else if (files.length) look(files[0], files[0].name);
   };
 }
@@ -80,13 +80,13 @@ async function look(file, name) {
   running?.abort();
   const mine = new AbortController();
   running = mine;
-  tellProblem(null);
+  showProblem(null);
   if (served && file.size > served.limits.bytes) {
     const most = `this server takes at most ${bytes(served.limits.bytes)}. Export it smaller.`;
-    tellProblem(new api.Problem("too_large", `${name} has ${bytes(file.size)}; ${most}`));
+    showProblem(new api.Problem("too_large", `${name} has ${bytes(file.size)}; ${most}`));
     return;
   }
-  const stop = tellProgress(name);
+  const stop = showProgress(name);
   try {
     const prediction = await api.predict(file, mine.signal, askToken);
     const picture = new Picture(await decode(prediction.picture));
@@ -94,8 +94,8 @@ async function look(file, name) {
     if (running === mine) tellPrediction(prediction, picture, maps, name);
   } catch (problem) {
     if (running === mine) {
-      if (problem.name === "AbortError") tell("Canceled.");
-      else tellProblem(problem, () => look(file, name));
+      if (problem.name === "AbortError") announce("Canceled.");
+      else showProblem(problem, () => look(file, name));
     }
   } finally {
     stop();
@@ -115,10 +115,10 @@ function tellPrediction(prediction, picture, maps, name) {
     ? "Ranked by calibrated confidence. The line on a bar is the threshold of the finding. " + HOW_TO_SEE
     : "Not calibrated: scores only rank, they are no probabilities, and there are no thresholds. " + HOW_TO_SEE;
   byId("legend").hidden = !kind;
-  const above = findings.filter((one) => one.called).length;
+  const above = findings.filter((finding) => finding.called).length;
   const first = findings[0];
   const counted = calibrated ? `${above} of ${findings.length} findings above their threshold. ` : "";
-  tell(`Done. ${counted}Highest: ${shown(first.name)}, ${probability(first.score)}.`);
+  announce(`Done. ${counted}Highest: ${shown(first.name)}, ${probability(first.score)}.`);
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   byId("stage").scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
 }

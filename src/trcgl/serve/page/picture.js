@@ -1,4 +1,4 @@
-// What is painted: the radiograph through a window, a map over it.
+// Painting: the radiograph through a window, and a map over it.
 
 /** Decode the data URI of a picture. */
 export async function decode(uri) {

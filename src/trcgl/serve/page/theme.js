@@ -1,4 +1,4 @@
-// Loaded before the page is drawn, so that a chosen scheme does not flash. Without a choice the system decides.
+// Loaded before the page is painted, so that a chosen scheme does not flash. Without a choice the system decides.
 "use strict";
 (() => {
   const KEY = "trcgl-theme";

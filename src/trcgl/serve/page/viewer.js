@@ -27,7 +27,7 @@ export class Viewer {
     this.#listenToPointers();
     this.#stage.addEventListener("keydown", (event) => this.#key(event));
     byId("opacity").value = 100 * this.#opacity;
-    this.#tell();
+    this.#announce();
   }
 
   /** Show another radiograph, from the start. */
@@ -71,7 +71,7 @@ export class Viewer {
     const { room } = this.#place();
     next.x = clamp(next.x, [-room.x, room.x]);
     next.y = clamp(next.y, [-room.y, room.y]);
-    this.#tell();
+    this.#announce();
     this.#draw();
   }
 
@@ -117,7 +117,7 @@ export class Viewer {
     });
   }
 
-  #tell() {
+  #announce() {
     const { width, level, zoom, inverted } = this.#state;
     byId("width").value = width;
     byId("level").value = level;
@@ -141,7 +141,7 @@ export class Viewer {
     byId("level").addEventListener("input", (event) => this.#change({ level: Number(event.target.value) }));
     byId("opacity").addEventListener("input", (event) => {
       this.#opacity = Number(event.target.value) / 100;
-      this.#tell();
+      this.#announce();
       this.#draw();
     });
   }
@@ -205,8 +205,8 @@ export class Viewer {
 
   /** Distance of two fingers. */
   #spread() {
-    const [one, two = one] = this.#pointers.values();
-    return Math.hypot(one.x - two.x, one.y - two.y) || 1;
+    const [first, second = first] = this.#pointers.values();
+    return Math.hypot(first.x - second.x, first.y - second.y) || 1;
   }
 
   #fromMiddle(event) {
