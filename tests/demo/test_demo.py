@@ -78,7 +78,7 @@ def test_the_run_with_drawn_images_had_as_many_steps_and_all_that_were_kept(tour
     real, both = (json.loads((folder / name / "run.json").read_text()) for name in ("real", "with-drawn"))
     assert both["steps"] == real["steps"]
     assert both["synthetic"]["rows"] == told["drawn"]["kept"]
-    assert told["drawn"]["drawn"] == 2 * 3 * len(TARGETS)
+    assert told["drawn"]["generated"] == 2 * 3 * len(TARGETS)
 
 
 def test_screener_and_auditor_share_no_patient(toured):

@@ -1,4 +1,4 @@
-"""Drawing in processes of its own, which can be killed or work together; see `tests.training.processes`."""
+"""Sampling in separate processes, which can be killed or work together; see `tests.training.processes`."""
 
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def start(work, *arguments):
-    """Start a function of this module."""
+    """Run a function of this module in a new process."""
     root = str(Path(__file__).parents[2])
     if root not in sys.path:  # how the new process finds this module
         sys.path.insert(0, root)
@@ -24,10 +24,10 @@ def be_killed_while_writing(part, *arguments):
     """`kill -9` when half of the bytes of a part are written."""
     import numpy as np
 
-    from trcgl.generate import sampling_run as drawing
+    from trcgl.generate import sampling_run
     from trcgl.generate.synthesize import synthesize
 
-    drawing.IMAGES_PER_PART = 4
+    sampling_run.IMAGES_PER_PART = 4
     write_header = np.lib.format.write_array_header_1_0
 
     def write_half(handle, header):
@@ -41,7 +41,7 @@ def be_killed_while_writing(part, *arguments):
     synthesize(*arguments)
 
 
-def draw_as_one_of_two(rank, port, *arguments):
+def sample_as_one_of_two(rank, port, *arguments):
     """What `torchrun --nproc-per-node 2` starts."""
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -53,12 +53,12 @@ def draw_as_one_of_two(rank, port, *arguments):
         "GROUP_RANK": "0",
         "TORCHELASTIC_RUN_ID": "test",
     }
-    from trcgl.generate import sampling_run as drawing
+    from trcgl.generate import sampling_run
     from trcgl.generate.synthesize import synthesize
 
-    drawing.IMAGES_PER_PART = 4
-    write, wrote = drawing.Parts.write, []
-    drawing.Parts.write = lambda self, part, images: (write(self, part, images), wrote.append(part))
+    sampling_run.IMAGES_PER_PART = 4
+    write, wrote = sampling_run.write_images, []
+    sampling_run.write_images = lambda path, *images: (write(path, *images), wrote.append(path))
     synthesize(*arguments)
     sys.exit(10 + len(wrote))
 

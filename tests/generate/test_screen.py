@@ -169,7 +169,7 @@ def test_a_target_that_val_says_nothing_about_is_not_checked_and_passes():
 
 
 def test_without_screening_everything_is_kept_and_nothing_scored():
-    told = unscreened(3)
+    told = unscreened(3).table
     assert told["verdict"].to_list() == [KEPT] * 3
     assert told.schema == judged(images(3, seed=4)).schema
     assert all(told[name].null_count() == 3 for name in SCORES)

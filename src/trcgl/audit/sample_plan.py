@@ -19,7 +19,14 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import guided, plan, prompt_of
-from trcgl.generate.sampling_run import Parts, SamplingSettings, prepare_network, prompts_of, sample_parts
+from trcgl.generate.sampling_run import (
+    SamplingSettings,
+    image_parts,
+    prepare_network,
+    prompts_of,
+    read_images,
+    sample_parts,
+)
 from trcgl.generate.solver import Solver
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
@@ -235,10 +242,10 @@ def sample_sheets(
 
 def _draw(generator: Generator, sheet: Sheet, place: np.ndarray, store: Store, how: SamplingSettings) -> Iterator[int]:
     rows = sheet.rows.filter(pl.Series(place < 0, dtype=pl.Boolean))
-    parts = Parts(store.folder / f"{sheet.name}-parts", rows.height)
+    parts = image_parts(store.folder / f"{sheet.name}-parts", rows.height)
     if rows.height:
         yield from sample_parts(generator, rows, parts, parts.missing(), how)
-    drawn = [parts.read(one) for one in range(len(parts))]
+    drawn = list(read_images(parts))
     images = np.empty((sheet.rows.height, how.side, how.side), np.uint8)
     images[place < 0] = np.concatenate(drawn) if drawn else images[:0]
     images[place >= 0] = store.images[place[place >= 0]]

@@ -18,9 +18,9 @@ def synthesize(arguments: list[str]) -> Chosen:
     def command(
         generator: Path, /, *, dataset: Path, out: Path, screener: Path | None = None, options: shared = default
     ) -> Done:
-        told = stage.synthesize(generator, dataset, screener, out, options)
-        lines = [f"{name}: {count:,}" for name, count in told["counts"].items()] if told else []
-        return Done(told, "\n".join([*lines, f"report: {out / 'report.html'}"]))
+        report = stage.synthesize(generator, dataset, screener, out, options)
+        lines = [f"{name}: {count:,}" for name, count in report["counts"].items()] if report else []
+        return Done(report, "\n".join([*lines, f"report: {out / 'report.html'}"]))
 
     command.__doc__ = """Draw radiographs of rare findings, and screen them.
 

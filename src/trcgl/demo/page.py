@@ -86,7 +86,7 @@ def write_page(
     page = html.page(
         "From a long tail to an answer",
         body,
-        subtitle=f"{told['images']:,} phantoms; {counts['kept']:,} of {counts['drawn']:,} drawn images kept; "
+        subtitle=f"{told['images']:,} phantoms; {counts['kept']:,} of {counts['generated']:,} synthetic images kept; "
         f"judged on {compared['images']:,} test images of {compared['patients']:,} patients.",
         phantom=True,
         sections=SECTIONS,

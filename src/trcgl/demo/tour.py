@@ -246,7 +246,7 @@ def _tour(told: dict[str, Any], table: Path) -> str:
     lines = [
         "",
         f"Done in {told['seconds']:.0f} s: {told['images']:,} phantoms, and {told['drawn']['kept']:,} of "
-        f"{told['drawn']['drawn']:,} images that a diffusion model drew and a classifier kept.",
+        f"{told['drawn']['generated']:,} images that a diffusion model drew and a classifier kept.",
         "",
         f"On the test split (95 % interval over patients){'':<6}{'real alone':<26}real and drawn",
         *(

@@ -1,4 +1,4 @@
-"""Generator, dataset and screening classifier belong together, or drawing is refused before it begins."""
+"""Open the generator and the screener of a dataset; refuse what does not belong together before sampling starts."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from trcgl.dataset.patient_halves import half_of
 from trcgl.dataset.store import Dataset
 from trcgl.generate import folder
 from trcgl.generate.pipeline import Generator
-from trcgl.model.folder import LoadedModel, best_device, load_model
+from trcgl.model.folder import LoadedModel
+from trcgl.model.run_folder import open_run
 
 
 def open_generator(where: Path, dataset: Dataset) -> Generator:
@@ -17,24 +18,33 @@ def open_generator(where: Path, dataset: Dataset) -> Generator:
 
     Raises:
         CheckpointError: the folder is missing, half-written or damaged.
-        DataError: its findings are others, or it may have learned from val or test patients.
+        DataError: its findings differ from the dataset's, or it may have learned from val or test patients.
     """
     generator = folder.load(where)
-    _same_findings(generator.space, dataset, f"{where} draws")
-    check_train_patients(where, dataset)
+    _check_findings(generator.space, dataset, f"{where} generates")
+    check_train_patients(where, generator.info["training_patient_digest"], dataset)
     return generator
 
 
-def check_train_patients(where: Path, dataset: Dataset) -> None:
-    """Refuse a generator folder that was not trained on the train patients of the dataset.
+def check_train_patients(where: Path, training_patient_digest: str, dataset: Dataset) -> None:
+    """Refuse a generator that was not trained on the train patients of the dataset.
+
+    Args:
+        where: the generator, for the message.
+        training_patient_digest: digest of its training patients, from `generator.json`.
+        dataset: the real dataset.
 
     Raises:
-        DataError: it was not.
+        DataError: it was trained on other patients.
     """
-    if storage.read_json(Path(where) / "generator.json")["training_patient_digest"] not in _train_digests(dataset):
+    digests = {
+        storage.digest(dataset.split("train", with_none=with_none)["patient_id"].unique().to_list())
+        for with_none in (False, True)
+    }
+    if training_patient_digest not in digests:
         raise DataError(
             f"{where} was not trained on the train patients of {dataset.folder}: it may have seen patients of its val "
-            "or test split, and what it draws would carry them into training. Train a generator on this dataset."
+            "or test split, and synthetic images would carry them into training. Train a generator on this dataset."
         )
 
 
@@ -42,24 +52,22 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
     """Load a classifier that was trained on the real training rows of the dataset, or on a half of its train patients.
 
     Args:
-        where: a run folder.
-        dataset: the real one.
+        where: run folder of the classifier.
+        dataset: the real dataset.
 
     Raises:
-        DataError: the run is not finished, its findings or images are made otherwise than the dataset's, or it was
-            trained on other patients or on drawn images.
+        DataError: the run is not finished, its findings or image fit differ from the dataset's, or it was trained on
+            other patients or on synthetic images.
         CheckpointError: its model folder is missing or damaged.
     """
-    info = storage.read_json(where / "run.json")
-    if "finished" not in info:
-        raise DataError(f"{where} is not finished. Run the same `trcgl train` command again; it resumes.")
-    if info.get("synthetic"):
+    run = open_run(where)
+    if run.info.get("synthetic"):
         raise DataError(
-            f"{where} was trained with drawn images, so it would recognize what a generator draws rather than the "
-            "finding. Screen with a run that was trained on real images alone."
+            f"{where} was trained with synthetic images, so it would recognize the generator rather than the finding. "
+            "Screen with a run that was trained on real images alone."
         )
-    model = load_model(where / "model", device=best_device())
-    _same_findings(model.space, dataset, f"{where} recognizes")
+    model = run.model
+    _check_findings(model.space, dataset, f"{where} recognizes")
     if model.fit != dataset.info["fit"]:
         raise DataError(
             f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the images of {where} with {model.fit}. "
@@ -73,18 +81,10 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
     return model
 
 
-def _same_findings(space: LabelSpace, dataset: Dataset, who: str) -> None:
+def _check_findings(space: LabelSpace, dataset: Dataset, who: str) -> None:
     own = dataset.space
     if space.findings != own.findings or space.normal != own.normal:
         raise DataError(
             f"{who} {', '.join(space.findings)}; {dataset.folder} has {', '.join(own.findings)}. They must be the "
             "same, in the same order, with the same normal label."
         )
-
-
-def _train_digests(dataset: Dataset) -> set[str]:
-    """Of the training patients that take part, and of all of them."""
-    return {
-        storage.digest(dataset.split("train", with_none=with_none)["patient_id"].unique().to_list())
-        for with_none in (False, True)
-    }

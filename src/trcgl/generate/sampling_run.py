@@ -1,8 +1,8 @@
-"""Draw the images of a plan into parts on disk, on one or several processes, so that an interruption loses little.
+"""Sample the images of a plan into parts on disk, on one or several processes.
 
-A part holds `IMAGES_PER_PART` consecutive images. It is written whole or not at all, by the process that drew it; what
-is there when the work starts again is not drawn again. An image is a function of its prompt and seed, so it does not
-matter which process draws it, in which batch.
+Every process writes the parts that it has sampled, each whole or not at all; parts that exist when the run starts again
+are not sampled again. An image is a function of its prompt and seed, so it does not matter which process samples it, in
+which batch.
 """
 
 import os
@@ -21,7 +21,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from torch import Tensor
 
-from trcgl.core import storage
+from trcgl.core.parts import Parts
+from trcgl.dataset.store import write_images
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import prompt_of
 from trcgl.generate.prompts import Prompt
@@ -33,67 +34,15 @@ IMAGES_PER_PART = 128
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The parts of a store of drawn images.
-
-    Args:
-        folder: where they lie.
-        count: of images in all.
-    """
-
-    folder: Path
-    count: int
-
-    def __len__(self) -> int:
-        return -(-self.count // IMAGES_PER_PART)
-
-    def rows(self, part: int) -> range:
-        """The images of one part."""
-        return range(part * IMAGES_PER_PART, min((part + 1) * IMAGES_PER_PART, self.count))
-
-    def path(self, part: int) -> Path:
-        """The file of one part."""
-        return self.folder / f"part-{part:06d}.npy"
-
-    def missing(self) -> list[int]:
-        """The parts that are not there yet."""
-        return [part for part in range(len(self)) if not self.path(part).exists()]
-
-    def write(self, part: int, images: UInt8[np.ndarray, "part side side"]) -> None:
-        """Write one part.
-
-        Raises:
-            DataError: the disk is full or the folder cannot be written to.
-        """
-        with storage.atomic(self.path(part)) as aside, open(aside, "wb") as handle:
-            header = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
-            np.lib.format.write_array_header_1_0(handle, header)
-            handle.write(images.tobytes())
-
-    def read(self, part: int) -> UInt8[np.ndarray, "part side side"]:
-        """The images of one part."""
-        return np.load(self.path(part), allow_pickle=False)
-
-    def clear(self) -> None:
-        """Remove the parts, what killed processes left of unfinished ones, and the folder."""
-        if self.folder.is_dir():
-            for pattern in ("part-*.npy", ".part-*.part"):
-                for one in self.folder.glob(pattern):
-                    one.unlink(missing_ok=True)
-            if not any(self.folder.iterdir()):
-                self.folder.rmdir()
-
-
-@dataclass(frozen=True)
 class SamplingSettings:
-    """How images are drawn.
+    """How images are sampled.
 
     Args:
-        side: of the stored images, in pixels; images are resized to it.
+        side: side of the stored images in pixels; sampled images of another size are resized.
         steps: denoising steps.
-        guided_to: log-SNR up to which classifier-free guidance steers.
-        solver: DPM-Solver++ or DDIM.
-        batch_size: images that are drawn at once.
+        guided_to: log-SNR above which guidance stops.
+        solver: `dpm++2m` or `ddim`.
+        batch_size: images that are sampled at once.
     """
 
     side: int
@@ -103,10 +52,21 @@ class SamplingSettings:
     batch_size: int
 
 
+def image_parts(folder: Path, count: int) -> Parts:
+    """The parts of `count` images."""
+    return Parts(folder, count, IMAGES_PER_PART)
+
+
+def read_images(parts: Parts) -> Iterator[UInt8[np.ndarray, "part side side"]]:
+    """The images of finished parts, part by part."""
+    for part in range(len(parts)):
+        yield np.load(parts.path(part), allow_pickle=False)
+
+
 def launch(devices: int | Literal["auto"], nodes: int, accelerator: Literal["auto", "cpu", "gpu"]) -> Fabric:
-    """Start the processes that draw; under torchrun or SLURM, join those that were started."""
+    """Start the sampling processes; under torchrun or SLURM, join the processes that were started."""
     gpu = on_gpu(accelerator)
-    if TorchElasticEnvironment.detect():  # torchrun has decided how many there are
+    if TorchElasticEnvironment.detect():  # torchrun has decided how many processes there are
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     several = torch.cuda.device_count() > 1 if devices == "auto" and gpu else devices not in ("auto", 1)
@@ -123,11 +83,7 @@ def launch(devices: int | Literal["auto"], nodes: int, accelerator: Literal["aut
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after its parent has ended, however that came: what is stopped must not draw on unseen.
-
-    Args:
-        parent: process id of the parent.
-    """
+    """End this process soon after its parent has ended, even if the parent was killed."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
@@ -136,28 +92,28 @@ def end_with(parent: int) -> None:
 def prepare_network(
     generator: Generator, device: torch.device, precision: Literal["32-true", "bf16"], compiled: bool
 ) -> None:
-    """Bring a generator to a device, in the precision in which it is to draw.
+    """Move a generator to a device and set the precision of its U-Net.
 
-    Text encoder and autoencoder stay in float32: they are asked once for an image, and rounding shows there.
+    Text encoder and autoencoder stay in float32: each runs once per image, and rounding errors would be visible.
     """
     generator.to(device)
-    # Not diffusers' own `to`, which warns about layers that others of its networks keep in float32.
+    # Not diffusers' own `to`, which warns about layers that other networks of diffusers keep in float32.
     torch.nn.Module.to(generator.unet, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if compiled:
         generator.unet.compile()
 
 
 def sample_parts(
-    generator: Generator, plan: pl.DataFrame, parts: Parts, todo: Sequence[int], how: SamplingSettings
+    generator: Generator, plan: pl.DataFrame, parts: Parts, todo: Sequence[int], settings: SamplingSettings
 ) -> Iterator[int]:
-    """Draw and write the parts `todo`; yields the place in the plan of each image that was drawn.
+    """Sample and write parts; yields the index of each image in the plan once it is sampled.
 
     Args:
         generator: prepared by `prepare_network`.
-        plan: what to draw, with the guidance of each image.
-        parts: where it goes.
-        todo: numbers of the parts to draw.
-        how: for all images alike.
+        plan: rows of `trcgl.generate.plan`, with the column `guidance`.
+        parts: the files to write.
+        todo: numbers of the parts to sample.
+        settings: settings of all images.
 
     Raises:
         DataError: the disk is full, or a prompt is longer than the text encoder can read.
@@ -166,39 +122,49 @@ def sample_parts(
         empty = generator.encode_empty().to(generator.unet.dtype)
     for part in todo:
         rows = plan[parts.rows(part).start : parts.rows(part).stop]
-        hidden, places = _encoded(generator, rows, how.batch_size)
+        hidden, places = _encoded(generator, rows, settings.batch_size)
         seeds, guidance = rows["seed"].to_list(), rows["guidance"].to_list()
-        drawn = []
-        for start in range(0, len(seeds), how.batch_size):
-            batch = slice(start, start + how.batch_size)
+        batches = []
+        for start in range(0, len(seeds), settings.batch_size):
+            batch = slice(start, start + settings.batch_size)
             images = sample(
                 generator,
                 hidden[places[batch]],
                 empty,
                 seeds[batch],
-                steps=how.steps,
+                steps=settings.steps,
                 guidance=guidance[batch],
-                guided_to=how.guided_to,
-                solver=how.solver,
+                guided_to=settings.guided_to,
+                solver=settings.solver,
             )
-            drawn.append(at_size(torch.from_numpy(images), how.side).numpy())
+            batches.append(at_size(torch.from_numpy(images), settings.side).numpy())
             yield from parts.rows(part)[batch]
-        parts.write(part, np.concatenate(drawn))
+        write_images(parts.path(part), [np.concatenate(batches)], rows.height, settings.side)
 
 
 @torch.inference_mode()
 def _encoded(
     generator: Generator, rows: pl.DataFrame, batch_size: int
 ) -> tuple[Float[Tensor, "distinct tokens width"], list[int]]:
-    """The distinct prompts of a part, encoded once each and held no longer than the part; and which is whose."""
-    prompts = prompts_of(generator, rows)
-    distinct = {one: place for place, one in enumerate(dict.fromkeys(prompts))}
-    asked = list(distinct)
-    hidden = [generator.encode(asked[start : start + batch_size]) for start in range(0, len(asked), batch_size)]
-    return torch.cat(hidden).to(generator.unet.dtype), [distinct[one] for one in prompts]
+    """Encodings of the distinct prompts of a part, and for each row the index of its prompt among them."""
+    prompts = list(prompts_of(generator, rows))
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    distinct = list(places)
+    hidden = [generator.encode(distinct[start : start + batch_size]) for start in range(0, len(distinct), batch_size)]
+    return torch.cat(hidden).to(generator.unet.dtype), [places[prompt] for prompt in prompts]
 
 
-def prompts_of(generator: Generator, rows: pl.DataFrame) -> list[Prompt]:
+def prompts_of(generator: Generator, rows: pl.DataFrame) -> Iterator[Prompt]:
     """The prompt of every row of a plan."""
-    wanted = zip(rows["findings"].to_list(), rows["seed"].to_list(), strict=True)
-    return [prompt_of(findings, generator.space, seed) for findings, seed in wanted]
+    for findings, seed in rows.select("findings", "seed").iter_rows():
+        yield prompt_of(findings, generator.space, seed)
+
+
+def check_prompts(generator: Generator, rows: pl.DataFrame) -> None:
+    """Check, before the first image is sampled, that the text encoder can read every prompt of a plan.
+
+    Raises:
+        DataError: a prompt is too long.
+    """
+    for prompt in prompts_of(generator, rows.unique("findings", maintain_order=True)):
+        generator.ids(prompt)

@@ -1,31 +1,36 @@
-"""Which drawn images are kept: screening scores and a verdict for each. Rejected images stay, with their reason.
+"""Screen synthetic images: scores and a verdict for each. Rejected images stay in the folder, with their reason.
 
-A drawn image is rejected for the first of these that holds:
+An image is rejected for the first of these reasons that holds:
 
-1. `blank`: less than half of the contrast that 999 of 1,000 real training images have.
-2. `saturated`: black and white pixels (0 and 255) cover 5 points more of it than of 999 of 1,000 real ones.
-3. `copy of a training image`: nearer to one, or to its mirror image, than 999 of 1,000 real training images are to
-   those of other patients.
-4. `target not recognized`: a classifier that was trained on real rows alone gives its target less than it gives three
-   of four real val images with it, and would not call it present either (see `LabelRule`).
-5. `repeats a synthetic image`: it is as near to one that is kept before it.
+1. `blank`: its contrast is less than half of the contrast that 999 of 1,000 real training images reach.
+2. `saturated`: the share of its pixels that are black or white (0 or 255) is more than 5 percentage points above the
+   share that 999 of 1,000 real training images stay below.
+3. `copy of a training image`: it, or its mirror image, is nearer to a training image than 999 of 1,000 real training
+   images are to images of other patients.
+4. `target not recognized`: a classifier that was trained on real images alone scores its target below the threshold of
+   `LabelRule`.
+5. `repeats a synthetic image`: it is as near to a synthetic image that was kept before it.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from trcgl.core.randomness import generator as randomness
+from trcgl.dataset import manifest as manifests
 from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
+from trcgl.evaluate.evaluate import score_images
 from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
-from trcgl.metrics.calibrate import fit_threshold
+from trcgl.metrics.calibrate import calibrated, fit_threshold
+from trcgl.model.folder import LoadedModel
 
 BLANK = "rejected: blank"
 SATURATED = "rejected: saturated"
@@ -42,35 +47,34 @@ SCORES = (
 )
 """Columns of screening scores, Float64; null where a score was not computed."""
 
-_SHARE = 0.25  # of real images with a finding that the label check may reject too
-_FALSE_POSITIVES = 0.05  # of real images without it that may pass where those with it are too few
+_MISSED = 0.25  # share of real images with a finding that the label rule may reject too
+_FALSE_POSITIVES = 0.05  # share of real images without the finding that may pass if few images with it exist
 _FEW = 5
-_RARE = 0.001  # of real images lie beyond a limit
+_RARE = 0.001  # share of real images beyond a limit
 _SAMPLE = 4096  # real images that limits are measured on
-_COPY = 0.999  # correlation of what is a copy even where real images repeat each other
+_COPY = 0.999  # correlation above which an image is a copy even if real images repeat each other
 _CHUNK = 256
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """From which score on a drawn image shows its target.
+    """The score from which a synthetic image is taken to show its target.
 
     The score is the classifier's for the target; for the normal label it is one minus the highest score of any other
-    finding, since a normal radiograph is one on which nothing is found. All thresholds come from real val images:
-    scores of images that the classifier learned from are too high. The threshold is the lower of two. A drawn image
-    that reaches the 25 % quantile of images with the target is no less typical than three of four real ones; this
-    bounds what screening costs a finding that the classifier knows badly, and `others_pass` tells how little it then
-    selects. One that reaches the threshold with the best F1 would be called present on a real image; a classifier that
-    tells a finding apart with ease puts nearly all real scores next to 1, and the quantile with them. With fewer than 5
-    images with the target both say little, and the threshold is the 95 % quantile of images without it.
+    finding. Thresholds come from real val images, because scores of images that the classifier learned from are too
+    high. The threshold is the lower of two: the 25 % quantile of val images with the target, and the threshold with the
+    best F1. The quantile bounds how many images screening costs a finding that the classifier knows badly. The F1
+    threshold protects findings that the classifier separates so well that nearly all real scores are next to 1. With
+    fewer than 5 val images with the target, the threshold is the 95 % quantile of images without it.
 
     Args:
         target: a finding.
-        threshold: of the score; None where val has too few images with and without the target, and all pass.
-        rule: how it was found, in words.
-        positives: real val images with the target.
-        others: real val images known to be without it.
-        others_pass: share of these that reach the threshold.
+        threshold: smallest score that passes; None if val has too few images with and without the target, so that all
+            images pass.
+        rule: description of how the threshold was found.
+        positives: number of real val images with the target.
+        others: number of real val images known to be without the target.
+        others_pass: share of these that reach the threshold; None if unknown.
     """
 
     target: str
@@ -85,10 +89,126 @@ class LabelRule:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Limits measured on real training images.
+
+    Args:
+        thumbnails: thumbnails of all training images.
+        contrast: standard deviation of gray levels below which an image is blank.
+        extremes: share of pixels 0 or 255 above which an image is saturated.
+        similarity: correlation of thumbnails above which an image is a copy.
+    """
+
+    thumbnails: Float[Tensor, "rows side side"]
+    contrast: float
+    extremes: float
+    similarity: float
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The three limits, for reports."""
+        return {name: getattr(self, name) for name in ("contrast", "extremes", "similarity")}
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Result of screening.
+
+    Args:
+        table: one row per image: the columns of `SCORES` and `verdict`, which is `kept` or `rejected: <reason>`.
+        limits: limits of contrast, extremes and similarity; empty without a screener.
+        rules: target to its label rule; empty without a screener.
+    """
+
+    table: pl.DataFrame
+    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    rules: Mapping[str, LabelRule] = dataclasses.field(default_factory=dict)
+
+
+def screen_images(
+    images: UInt8[np.ndarray, "rows side side"],
+    targets: Sequence[str],
+    dataset: Dataset,
+    screener: LoadedModel | None,
+) -> Screening:
+    """Screen synthetic images with a classifier and against the real training images.
+
+    Args:
+        images: synthetic images.
+        targets: the finding that each image was generated for.
+        dataset: the real dataset.
+        screener: a classifier trained on its real rows alone; None keeps every image without scores.
+    """
+    if screener is None:
+        return unscreened(len(targets))
+    train, val = dataset.split("train"), dataset.split("val")
+    real, temperature = dataset.require_images(), screener.temperature or 1.0
+    score = calibrated(score_images(screener, real, val["row"].to_numpy()), temperature)
+    truth, weight = manifests.label_array(val, dataset.space), val["weight"].to_numpy()
+    rules = label_rules(targets, score, truth, dataset.space, weight)
+    reference = measure(real, train["row"].to_numpy(), train["patient_id"].to_list())
+    score = calibrated(score_images(screener, images), temperature)
+    return Screening(screen(images, targets, score, rules, reference, dataset.space), reference.limits, rules)
+
+
+def unscreened(rows: int) -> Screening:
+    """The result for images that are all kept without screening: no scores, no limits."""
+    scores = {name: pl.Series([None] * rows, dtype=pl.Float64) for name in SCORES}
+    return Screening(pl.DataFrame({**scores, "verdict": pl.Series([KEPT] * rows, dtype=pl.String)}))
+
+
+def screen(
+    images: UInt8[np.ndarray, "rows height width"],
+    targets: Sequence[str],
+    score: Float[np.ndarray, "rows findings"],
+    rules: dict[str, LabelRule],
+    reference: Reference,
+    space: LabelSpace,
+) -> pl.DataFrame:
+    """Scores and verdicts of synthetic images.
+
+    Args:
+        images: synthetic images.
+        targets: the finding that each image was generated for.
+        score: probabilities of a classifier trained on real rows alone.
+        rules: label rule of every target.
+        reference: limits of real training images.
+        space: label space of the columns of `score`.
+
+    Returns:
+        Columns of `SCORES`, and `verdict`: `kept` or `rejected: <reason>`.
+    """
+    contrast, extremes = appearance(images)
+    small = thumbnails(images)
+    similarity = nearest(small, reference.thumbnails)
+    names = np.asarray(targets)
+    seen, unrecognized = np.zeros(len(names)), np.zeros(len(names), bool)
+    for target, rule in rules.items():
+        rows = names == target
+        seen[rows] = target_score(score[rows], target, space)
+        unrecognized[rows] = rule.threshold is not None and seen[rows] < rule.threshold
+    verdict = np.full(len(images), KEPT, dtype=object)
+    for reason, holds in (
+        (UNRECOGNIZED, unrecognized),
+        (COPY, similarity > reference.similarity),
+        (SATURATED, extremes > reference.extremes),
+        (BLANK, contrast < reference.contrast),
+    ):
+        verdict[holds] = reason
+    repeat_similarity, repeated = repeats(small, verdict == KEPT, reference.similarity)
+    verdict[repeated] = REPEATED
+    values = (contrast, extremes, similarity, seen, repeat_similarity)
+    columns = {
+        name: pl.Series(column.astype(np.float64)).fill_nan(None) for name, column in zip(SCORES, values, strict=True)
+    }
+    return pl.DataFrame({**columns, "verdict": pl.Series(verdict.tolist(), dtype=pl.String)})
+
+
 def target_score(
     score: Float[np.ndarray, "rows findings"], target: str, space: LabelSpace
 ) -> Float[np.ndarray, " rows"]:
-    """How much of the target a classifier sees: its score, or for normal one minus the highest score of the others."""
+    """The classifier's score for the target; for the normal label one minus the highest score of another finding."""
     column = space.index(target)
     if target != space.normal or len(space.findings) == 1:
         return score[:, column]
@@ -106,10 +226,10 @@ def label_rules(
 
     Args:
         targets: findings.
-        score: of a classifier trained on real rows of other patients.
+        score: probabilities of a classifier trained on real rows of other patients.
         truth: 1 present, 0 absent, NaN unknown.
-        space: of the columns.
-        weight: of the images in F1; None weighs all alike.
+        space: label space of the columns.
+        weight: weight of each image in F1; None for equal weights.
     """
     rules = {}
     for target in dict.fromkeys(targets):
@@ -118,10 +238,10 @@ def label_rules(
         threshold = None
         rule = f"not checked: val has {len(having)} images with it and {len(others)} without"
         if len(having) >= _FEW:
-            threshold, rule = float(np.quantile(having, _SHARE)), "25 % quantile of real val images with it"
-            called = fit_threshold(known, seen, weight)
-            if called is not None and called < threshold:
-                threshold, rule = called, "threshold with the best F1 on real val images"
+            threshold, rule = float(np.quantile(having, _MISSED)), "25 % quantile of real val images with it"
+            best_f1 = fit_threshold(known, seen, weight)
+            if best_f1 is not None and best_f1 < threshold:
+                threshold, rule = best_f1, "threshold with the best F1 on real val images"
         elif len(others) >= _FEW:
             threshold = float(np.quantile(others, 1 - _FALSE_POSITIVES))
             rule = f"95 % quantile of real val images without it, as only {len(having)} have it"
@@ -130,41 +250,19 @@ def label_rules(
     return rules
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What real training images look like, measured once.
-
-    Args:
-        thumbnails: of all of them.
-        contrast: a drawn image with a lower standard deviation of gray levels is blank.
-        extremes: one with a larger share of 0 and 255 is saturated.
-        similarity: a higher correlation of thumbnails is a copy.
-    """
-
-    thumbnails: Float[Tensor, "rows side side"]
-    contrast: float
-    extremes: float
-    similarity: float
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """The three limits, for reports."""
-        return {name: getattr(self, name) for name in ("contrast", "extremes", "similarity")}
-
-
 def measure(
     images: UInt8[np.ndarray, "store height width"],
     rows: Int[np.ndarray, " rows"],
     patients: Sequence[str],
     seed: int = 0,
 ) -> Reference:
-    """Measure real training images.
+    """Measure the limits of real training images.
 
     Args:
-        images: a store, possibly memory-mapped.
-        rows: the training images in it.
-        patients: their patients. Images of one patient may resemble each other more than a copy may.
-        seed: of the sample of at most 4,096 images that limits are measured on.
+        images: images of a dataset, possibly memory-mapped.
+        rows: the training images among them.
+        patients: patient of each training image; images of one patient are not compared with each other.
+        seed: random seed of the sample of at most 4,096 images that limits are measured on.
     """
     small = thumbnails(images, rows)
     patient = np.unique(np.asarray(patients), return_inverse=True)[1].astype(np.int64)
@@ -191,61 +289,3 @@ def appearance(
         contrast[part] = batch.std((1, 2))
         extremes[part] = ((batch == 0) | (batch == 255)).mean((1, 2))
     return contrast, extremes
-
-
-def screen(
-    images: UInt8[np.ndarray, "rows height width"],
-    targets: Sequence[str],
-    score: Float[np.ndarray, "rows findings"],
-    rules: dict[str, LabelRule],
-    reference: Reference,
-    space: LabelSpace,
-) -> pl.DataFrame:
-    """Score and judge drawn images.
-
-    Args:
-        images: drawn.
-        targets: the finding that each was drawn for.
-        score: of a classifier trained on real rows alone.
-        rules: of every target.
-        reference: real training images.
-        space: of the columns of `score`.
-
-    Returns:
-        Columns of `SCORES`, and `verdict`: `kept` or `rejected: <reason>`.
-    """
-    contrast, extremes = appearance(images)
-    small = thumbnails(images)
-    copied = nearest(small, reference.thumbnails)
-    of_target, unrecognized = _recognized(targets, score, rules, space)
-    verdict = np.full(len(images), KEPT, dtype=object)
-    for reason, holds in (
-        (UNRECOGNIZED, unrecognized),
-        (COPY, copied > reference.similarity),
-        (SATURATED, extremes > reference.extremes),
-        (BLANK, contrast < reference.contrast),
-    ):
-        verdict[holds] = reason
-    repeated_by, repeated = repeats(small, verdict == KEPT, reference.similarity)
-    verdict[repeated] = REPEATED
-    scores = (contrast, extremes, copied, of_target, repeated_by)
-    columns = {name: pl.Series(one.astype(np.float64)).fill_nan(None) for name, one in zip(SCORES, scores, strict=True)}
-    return pl.DataFrame({**columns, "verdict": pl.Series(verdict.tolist(), dtype=pl.String)})
-
-
-def unscreened(rows: int) -> pl.DataFrame:
-    """What `screen` would return, without scores, where every image is kept unseen."""
-    columns = {name: pl.Series([None] * rows, dtype=pl.Float64) for name in SCORES}
-    return pl.DataFrame({**columns, "verdict": pl.Series([KEPT] * rows, dtype=pl.String)})
-
-
-def _recognized(
-    targets: Sequence[str], score: np.ndarray, rules: dict[str, LabelRule], space: LabelSpace
-) -> tuple[Float[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
-    names = np.asarray(targets)
-    found, failed = np.zeros(len(names)), np.zeros(len(names), bool)
-    for target, rule in rules.items():
-        rows = names == target
-        found[rows] = target_score(score[rows], target, space)
-        failed[rows] = rule.threshold is not None and found[rows] < rule.threshold
-    return found, failed

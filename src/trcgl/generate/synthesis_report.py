@@ -1,70 +1,77 @@
-"""What `synthesize` did, for people and programs: kept and rejected images of each target, and by which rules."""
+"""Report of `synthesize`: kept and rejected images of each target, and the limits and rules of screening."""
 
 import io
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import UInt8
+from markupsafe import Markup
 from PIL import Image
 
-from trcgl.core import storage
-from trcgl.core.html import table as table_html
+from trcgl.core import html, storage
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.plan import sources
 from trcgl.generate.samples import tiled
+from trcgl.generate.screen import Screening
 
 SCHEMA = "trcgl.synthesis/1"
-_SHOWN = 8  # images of each kind on the page
+_SHOWN = 8  # images of each target on the page
 
 
 def describe_synthesis(
-    dataset: Dataset,
-    provenance: pl.DataFrame,
-    checks: dict[str, Any],
-    options: dict[str, Any],
-    notes: list[str],
+    dataset: Dataset, provenance: pl.DataFrame, screening: Screening, options: Mapping[str, Any], notes: list[str]
 ) -> dict[str, Any]:
     """The content of `report.json`, schema `trcgl.synthesis/1`.
 
     Args:
-        dataset: the real one.
-        provenance: of every drawn image.
-        checks: the `limits` and `rules` of screening.
-        options: what was asked for.
-        notes: what a reader should know.
+        dataset: the real dataset.
+        provenance: provenance of every synthetic image.
+        screening: result of screening.
+        options: options of the command.
+        notes: remarks for the reader.
     """
     train = dataset.split("train")
-    kept = provenance.filter(pl.col("verdict") == KEPT)
     targets = []
-    for target in provenance["target"].unique(maintain_order=True):
-        drawn = provenance.filter(pl.col("target") == target)
-        real, stay = sources(train, dataset.space, target).height, drawn.filter(pl.col("verdict") == KEPT).height
+    for (target,), rows in provenance.group_by("target", maintain_order=True):
+        real, kept = sources(train, dataset.space, str(target)).height, (rows["verdict"] == KEPT).sum()
+        rule = screening.rules.get(str(target))
         targets.append(
             {
                 "target": target,
-                "group": dataset.space.groups.get(target),
+                "group": dataset.space.groups.get(str(target)),
                 "real": real,
-                "drawn": drawn.height,
-                "kept": stay,
-                "dose": stay / real,
-                "rejected": _reasons(drawn),
-                "rule": checks["rules"].get(target),
+                "generated": rows.height,
+                "kept": kept,
+                "dose": kept / real,
+                "rejected": _reasons(rows),
+                "rule": rule.to_dict() if rule else None,
             }
         )
+    kept = (provenance["verdict"] == KEPT).sum()
     return {
         "schema": SCHEMA,
-        "counts": {"drawn": provenance.height, "kept": kept.height, "rejected": provenance.height - kept.height},
+        "counts": {"generated": provenance.height, "kept": kept, "rejected": provenance.height - kept},
         "reasons": _reasons(provenance),
         "targets": targets,
-        "limits": checks["limits"],
-        "options": options,
+        "limits": dict(screening.limits),
+        "options": dict(options),
         "notes": notes,
         "environment": storage.environment(),
     }
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The content of `report.json` of a synthetic folder; the key `drawn` of version 0.1 is read as `generated`."""
+    report = storage.read_json(folder / "report.json")
+
+    def renamed(counts: dict[str, Any]) -> dict[str, Any]:
+        return {"generated" if name == "drawn" else name: value for name, value in counts.items()}
+
+    return {**report, "counts": renamed(report["counts"]), "targets": [renamed(row) for row in report["targets"]]}
 
 
 def write_page(
@@ -80,51 +87,65 @@ def write_page(
     Args:
         out: the synthetic folder.
         report: the content of `report.json`.
-        images: drawn.
-        provenance: of each of them.
-        phantom: the generator learned from phantoms.
+        images: the synthetic images.
+        provenance: provenance of each image.
+        phantom: whether the generator was trained on phantoms.
     """
-    from trcgl.core import html
-
-    counts = report["counts"]
+    targets = report["targets"]
+    paragraph, heading = Markup("<p>{}</p>").format, Markup("<h2>{}</h2>").format
     body = [
-        table_html(("what", "images"), counts.items()),
-        *(f"<p>{escape(note)}</p>" for note in report["notes"]),
-        "<h2>Targets</h2>",
-        "<p>Dose: kept images that were drawn for the finding ÷ its real training images.</p>",
-        table_html(("target", "group", "real", "drawn", "kept", "dose", "rejected"), map(_row, report["targets"])),
-        "<h2>Why images were rejected</h2>",
-        table_html(("reason", "images"), report["reasons"].items()) if report["reasons"] else "<p>None was.</p>",
+        *map(paragraph, report["notes"]),
+        heading("Images of each finding"),
+        paragraph("Dose: kept images generated for the finding, divided by its real training images."),
+        html.table(("finding", "group", "real", "generated", "kept", "dose", "rejected"), map(_row, targets)),
     ]
     if report["limits"]:
-        rules = [_rule(one["rule"]) for one in report["targets"] if one["rule"]]
+        rules = [_rule(row["rule"]) for row in targets if row["rule"]]
+        limits = [(name, f"{value:.4f}") for name, value in report["limits"].items()]
         body += [
-            "<h2>How a target is recognized</h2>",
-            "<p>A drawn image passes if a classifier of real images gives its target at least the threshold. Where "
-            "many real images without the finding pass too, the check says little.</p>",
-            table_html(("target", "threshold", "which is the", "real images without it that pass"), rules),
-            "<h2>Other limits</h2>",
-            table_html(("limit", "value"), [(name, f"{value:.4f}") for name, value in report["limits"].items()]),
+            heading("How a finding is recognized"),
+            paragraph(
+                "A synthetic image passes if the screening classifier, which was trained on real images, scores its "
+                "finding at the threshold or above. Where many real images without the finding pass too, the check "
+                "selects little."
+            ),
+            html.table(("finding", "threshold", "source of the threshold", "real images without it that pass"), rules),
+            heading("Other limits"),
+            html.table(("limit", "value"), limits),
         ]
     for kind, chosen in (("Kept", pl.col("verdict") == KEPT), ("Rejected", pl.col("verdict") != KEPT)):
-        rows = provenance.with_row_index("row").filter(chosen)
+        groups = provenance.with_row_index("row").filter(chosen).group_by("target", maintain_order=True)
         pictures = [
-            _picture(images[there["row"].to_numpy()[:_SHOWN]], f"{kind} images for {target}", html)
-            for target in rows["target"].unique(maintain_order=True)
-            if (there := rows.filter(pl.col("target") == target)).height
+            _picture(images[rows["row"].to_numpy()[:_SHOWN]], f"{kind} images for {target}")
+            for (target,), rows in groups
         ]
-        body += [f"<h2>{kind} images</h2>", *(pictures or ["<p>None.</p>"])]
+        body += [heading(f"{kind} images"), *(pictures or [paragraph("None.")])]
     page = html.page(
-        f"Drawn images: {out.resolve().name}",
-        "\n".join(body),
-        subtitle=f"{counts['kept']:,} of {counts['drawn']:,} drawn images are kept",
+        f"Synthetic images: {out.resolve().name}",
+        Markup("\n").join(body),
+        lead=_lead(report),
         phantom=phantom,
         style="figure img { image-rendering: pixelated; max-width: 100%; }",
     )
     storage.write_text(out / "report.html", page)
 
 
+def _lead(report: dict[str, Any]) -> str:
+    """How many images were kept and why the others were rejected, in two sentences."""
+    counts, reasons = report["counts"], report["reasons"]
+    if not report["limits"]:
+        return f"All {counts['generated']:,} synthetic images were kept. They were not screened."
+    kept = f"{counts['kept']:,} of {counts['generated']:,} synthetic images passed screening and can be used to train."
+    if not reasons:
+        return f"{kept} No image was rejected."
+    causes = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+    none_left = [row["target"] for row in report["targets"] if not row["kept"]]
+    rest = f"; no image was kept for {', '.join(none_left)}" if none_left else ""
+    return f"{kept} Reasons for rejection: {causes}{rest}."
+
+
 def _reasons(provenance: pl.DataFrame) -> dict[str, int]:
+    """Number of rejected images by reason, the most common reason first."""
     rejected = provenance.filter(pl.col("verdict") != KEPT).select(
         reason=pl.col("verdict").str.strip_prefix("rejected: ")
     )
@@ -132,20 +153,20 @@ def _reasons(provenance: pl.DataFrame) -> dict[str, int]:
     return dict(groups.iter_rows())
 
 
-def _row(one: dict[str, Any]) -> tuple[Any, ...]:
-    reasons = "; ".join(f"{reason} {count:,}" for reason, count in one["rejected"].items())
-    counts = (one["real"], one["drawn"], one["kept"])
-    return (one["target"], one["group"] or "", *counts, f"{one['dose']:.2f}", reasons)
+def _row(target: dict[str, Any]) -> tuple[Any, ...]:
+    reasons = "; ".join(f"{reason} {count:,}" for reason, count in target["rejected"].items())
+    counts = (target["real"], target["generated"], target["kept"])
+    return (target["target"], target["group"] or "", *counts, f"{target['dose']:.2f}", reasons)
 
 
-def _rule(one: dict[str, Any]) -> tuple[str, ...]:
-    threshold = "" if one["threshold"] is None else f"{one['threshold']:.3f}"
-    passing = "" if one["others_pass"] is None else f"{one['others_pass']:.1%} of {one['others']:,}"
-    return (one["target"], threshold, one["rule"], passing)
+def _rule(rule: dict[str, Any]) -> tuple[str, ...]:
+    threshold = "" if rule["threshold"] is None else f"{rule['threshold']:.3f}"
+    passing = "" if rule["others_pass"] is None else f"{rule['others_pass']:.1%} of {rule['others']:,}"
+    return (rule["target"], threshold, rule["rule"], passing)
 
 
-def _picture(images: np.ndarray, words: str, html: Any) -> str:
+def _picture(images: np.ndarray, caption: str) -> Markup:
     stream = io.BytesIO()
     Image.fromarray(tiled(images, _SHOWN)).save(stream, format="PNG")
-    caption = f"<figcaption>{escape(words)}</figcaption>"
-    return f'<figure><img src="{html.png_uri(stream.getvalue())}" alt="{escape(words)}">{caption}</figure>'
+    figure = Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>')
+    return figure.format(html.png_uri(stream.getvalue()), caption, caption)

@@ -122,7 +122,8 @@ def check(recipe: GeneratorRecipe) -> None:
 def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipeline.Generator:
     """The generator before training, once it is known that it can read every prompt that training will show it."""
     if recipe.base and (Path(recipe.base) / "generator.json").exists():
-        check_train_patients(Path(recipe.base), opened)
+        base = storage.read_json(Path(recipe.base) / "generator.json")
+        check_train_patients(Path(recipe.base), base["training_patient_digest"], opened)
     generator = (folder.load_base if recipe.base else pipeline.build)(recipe, opened.space)
     generator.context.enabled = recipe.context.placement != "none"
     names = np.array(opened.space.findings)
