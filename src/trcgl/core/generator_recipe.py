@@ -1,4 +1,4 @@
-"""Everything that decides what a generator learns, as frozen dataclasses; see `trcgl.core.recipe`."""
+"""All settings of a generator as frozen dataclasses; see `trcgl.core.recipe`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,25 +8,26 @@ from trcgl.core.recipe import AugmentRecipe
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """From images to latents and back; a generator from scratch only, a base brings its own."""
+    """Conversion between images and latents. For a generator from scratch; a base brings its own autoencoder."""
 
     kind: Literal["space_to_depth", "vae"] = "space_to_depth"
-    """`space_to_depth` loses nothing and learns nothing; a small `vae` erases small findings."""
+    """Autoencoder: `space_to_depth` (lossless, nothing to train) or a small `vae` (loses small findings)."""
     factor: int = 4
-    """Pixels per side that become one place of the latent grid; a power of two for a `vae`."""
+    """Pixels per side of the image that become one place of the latent grid; a power of two for a `vae`."""
     latent_channels: int = 4
-    """Channels of a `vae`; space-to-depth has factor²."""
+    """Latent channels of a `vae`; space_to_depth has factor² channels."""
     width: int = 32
-    """Channels of the first level of a `vae`; each level below doubles them."""
+    """Channels of the finest level of a `vae`; they double from level to level."""
     steps: int = 4000
     """Optimizer steps of a `vae`."""
     lr: float = 5e-4
+    """Learning rate of a `vae`."""
     kl_weight: float = 1e-6
-    """Pull of the latents towards N(0, I)."""
+    """Weight of the divergence of the latents from N(0, I) in the loss of a `vae`."""
     features: str | None = None
-    """A run folder: the reconstruction is also compared in the features of its classifier."""
+    """Run folder whose classifier adds a feature loss to the reconstruction loss of a `vae`; default: no such loss."""
     feature_weight: float = 0.1
-    """Weight of that comparison."""
+    """Weight of the feature loss."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +35,35 @@ class UNetRecipe:
     """The denoising network."""
 
     widths: tuple[int, ...] = (64, 128)
-    """Channels of the levels, from fine to coarse."""
+    """Channels of each level, from fine to coarse."""
     layers: int = 2
     """Residual blocks per level."""
     attention_from: int = 0
-    """First level that attends to itself and to the prompt."""
+    """First level with self-attention and attention to the prompt, counted from 0."""
     head_width: int = 32
     """Channels of an attention head."""
     pooled_text: bool = True
-    """Also add the pooled prompt to the noise level's embedding, which reaches every residual block: what is asked for
-    is learned sooner than through the attention of coarse levels alone. From scratch only; a base keeps its own."""
+    """Also add the pooled prompt to the embedding of the noise level, which reaches every residual block: the finding
+    is learned sooner than through attention at the coarse levels alone. From scratch only."""
     lora_rank: int = 0
-    """Adapt a base by matrices of this rank (Hu et al. 2022); 0 trains all of its U-Net."""
+    """Rank of the low-rank matrices that adapt a base (Hu et al. 2022); 0 trains its whole U-Net."""
 
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """The text encoder of a generator from scratch, of the kind of CLIP's."""
+    """The CLIP-like text encoder of a generator from scratch."""
 
     width: int = 128
+    """Width of the token embeddings."""
     layers: int = 2
+    """Number of transformer layers."""
     heads: int = 4
+    """Number of attention heads."""
     tokens: int = 48
-    """Longest prompt, with its begin and end."""
+    """Longest prompt in tokens, with its begin and end token."""
     rate: float = 0.1
-    """Learning rate of what reads prompts, as a factor of the network's: what they mean must not move faster than it
-    is learned."""
+    """Learning rate of the text encoder as a factor of the U-Net's, so that prompts change more slowly than the network
+    learns them."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +71,33 @@ class ContextRecipe:
     """Learnable context tokens (TRCGL-Net, Figure 1b; Zhou et al. 2022)."""
 
     placement: Literal["none", "input", "output"] = "output"
-    """`input`: before the finding's name within the text encoder. `output`: after the encoded text of both the
-    conditional and the empty prompt."""
+    """Place of the context tokens: `input` (before the finding's name, inside the text encoder), `output` (after the
+    encoded text, of the empty prompt too) or `none`."""
     shared: int = 4
-    """Tokens of every prompt."""
+    """Number of context tokens that all prompts share."""
     per_finding: int = 4
-    """Tokens of each finding."""
+    """Number of context tokens of each finding."""
 
 
 @dataclass(frozen=True)
 class DiffusionRecipe:
-    """The forward process and its loss; the network predicts the velocity."""
+    """The forward process and the loss; the network predicts the velocity."""
 
     min_snr: float = 5.0
-    """gamma of min-SNR weighting (Hang et al. 2023); 0 weighs the velocity's error alike at all noise levels."""
+    """Parameter γ of min-SNR loss weighting (Hang et al. 2023); 0 weights the velocity error alike at all noise
+    levels."""
     log_snr_mean: float = 0.5
-    """Noise levels that training shows most, where `log_snr_std` is set: half of a log-SNR is where a finding is
-    drawn, after the chest and before the grain."""
+    """Log-SNR that training shows most, where `log_snr_std` is set. Findings are decided around 0.5, between coarse
+    anatomy and fine texture."""
     log_snr_std: float = 0.0
-    """Standard deviation around it (Karras et al. 2022); 0 shows all levels alike, more than half of which are nearly
-    pure noise."""
+    """Standard deviation of the log-SNR of training images (Karras et al. 2022); 0 samples all time steps alike, more
+    than half of which are nearly pure noise."""
     zero_terminal_snr: bool = True
-    """Rescale the schedule so that the last step is noise alone (Lin et al. 2024); not with a base."""
+    """Rescale the noise schedule so that its last step is pure noise (Lin et al. 2024); not with a base."""
     caption_dropout: float = 0.1
-    """Share of training images whose prompt is empty, for classifier-free guidance."""
+    """Share of training images with an empty prompt, for classifier-free guidance."""
     label_dropout: float = 0.1
-    """Share of images with several findings whose prompt names only some of those that are not of the tail."""
+    """Share of images with several findings whose prompt leaves out some of their head and medium findings."""
 
 
 @dataclass(frozen=True)
@@ -102,60 +107,68 @@ class FitRecipe:
     steps: int = 3000
     """Optimizer steps of the network."""
     context_steps: int = 300
-    """Optimizer steps of the context tokens, afterwards; 0 trains them with the network."""
+    """Optimizer steps of the context tokens after the network; 0 trains them with the network."""
     batch_size: int = 32
-    """Images per step on all devices together."""
+    """Images per step, on all devices together."""
     lr: float = 6e-4
-    """Largest learning rate of the network."""
+    """Peak learning rate of the network."""
     context_lr: float = 3e-3
-    """Largest learning rate of the context tokens."""
+    """Peak learning rate of the context tokens."""
     warmup_steps: int = 200
+    """Optimizer steps of linear learning-rate warm-up."""
     ema: float = 0.999
-    """Decay of the exponential moving average of what is trained; 0 switches it off."""
+    """Decay of the exponential moving average of the trained weights; 0 turns it off."""
     clip_gradient: float = 1.0
-    """Largest gradient norm; 0 switches clipping off."""
+    """Largest norm of the gradient; 0 turns clipping off."""
     row_sampling: Literal["class_balanced", "natural"] = "class_balanced"
-    """Natural sampling leaves the tail undrawn."""
+    """Training images: `class_balanced` (findings equally often) or `natural` (every image equally often, so that tail
+    findings are hardly learned)."""
     tail: float = 0.5
-    """Of the images that `class_balanced` picks, the share that is picked for a tail finding or for being normal; the
-    rest is picked for all findings alike. What is drawn most is seen most."""
+    """Share of the `class_balanced` images that are sampled for a tail finding or for being normal; the rest is sampled
+    for all findings alike."""
     replay: float = 0.1
-    """Share of each batch that `class_balanced` takes from all rows alike, most of them normal or of the head."""
+    """Share of each `class_balanced` batch that is sampled from all rows alike, most of them normal or with head
+    findings."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Floating-point precision of the network: `32-true`, `bf16-mixed` or `16-mixed`."""
     gradient_checkpointing: bool = False
-    """Less memory for more time: activations are computed again in the backward pass."""
+    """Save memory by computing activations again in the backward pass."""
     grid_every: int = 500
-    """Steps between two grids of samples; 0 draws none."""
+    """Optimizer steps between two grids of sampled images; 0 samples none."""
     save_steps: int = 500
-    """Steps between two resumable checkpoints; 0 saves at the end and on a signal alone."""
+    """Optimizer steps between two resumable checkpoints; 0 saves at the end and on a signal alone."""
     devices: int | Literal["auto"] = "auto"
+    """Devices per node, or `auto` for all of them."""
     nodes: int = 1
+    """Number of machines."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Device: `gpu`, `cpu`, or `auto` for a GPU where there is one."""
 
 
 UNCHANGED = AugmentRecipe(rotation=0.0, translation=0.0, scale=0.0, brightness=0.0, contrast=0.0)
-"""Training images as they are."""
+"""No change of the training images."""
 
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    """One generator: what `trcgl train-generator` needs besides a dataset."""
+    """Everything `trcgl train-generator` needs besides a dataset."""
 
     name: str = "generator"
-    """Name of the function in `trcgl.recipes` that built it."""
+    """Name of the recipe; recorded in the generator."""
     seed: int = 0
+    """Random seed of initial weights, row sampling, prompts and noise."""
     base: str | None = None
-    """Folder or hub id of a pipeline of the kind of Stable Diffusion 1.x; None starts from scratch on one channel."""
+    """Folder or hub id of a Stable Diffusion 1.x pipeline to adapt; default: a one-channel generator from scratch."""
     revision: str | None = None
-    """Commit or tag of a base on the hub: names move, commits do not."""
+    """Commit or tag of a base on the hub. A branch name can move, a commit cannot."""
     image_size: int = 96
-    """Side of the drawn images, in pixels."""
+    """Side of the synthetic images in pixels."""
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     unet: UNetRecipe = field(default_factory=UNetRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
     context: ContextRecipe = field(default_factory=ContextRecipe)
     diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     augment: AugmentRecipe = UNCHANGED
-    """What is learned is what is drawn, so changes have to be such as a radiograph could have. They keep a few images
-    from being learned by heart."""
+    """Random changes of training images. Synthetic images show them as well, so keep them within what a radiograph
+    can look like. They reduce memorization of a few images."""
     fit: FitRecipe = field(default_factory=FitRecipe)

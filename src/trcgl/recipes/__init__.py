@@ -1,30 +1,62 @@
-"""An experiment is a function that returns a `Recipe`; its docstring says on what, how long and what to expect."""
+"""Recipes: functions that return the settings of an experiment. `RECIPES` and `GENERATORS` are the registries."""
 
 from collections.abc import Callable
 
+from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.recipe import Recipe
-from trcgl.recipes.chestmnist import chestmnist
-from trcgl.recipes.chexpert import chexpert
-from trcgl.recipes.generator_nih_mini import generator_nih_mini
-from trcgl.recipes.generator_phantom import generator_phantom
-from trcgl.recipes.generator_sd15 import generator_sd15
-from trcgl.recipes.mimic_cxr_lt import mimic_cxr_lt
-from trcgl.recipes.nih import nih
-from trcgl.recipes.nih_mini import nih_mini
-from trcgl.recipes.padchest import padchest
-from trcgl.recipes.phantom import phantom
-from trcgl.recipes.trcgl import trcgl
-from trcgl.recipes.trcgl_paper import trcgl_paper
-from trcgl.recipes.vindr import vindr
+from trcgl.recipes import classifiers, generators
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    one.__name__: one
-    for one in (trcgl, trcgl_paper, padchest, nih, nih_mini, chexpert, mimic_cxr_lt, vindr, chestmnist, phantom)
+    "trcgl": classifiers.trcgl,
+    "trcgl_paper": classifiers.trcgl_paper,
+    "padchest": classifiers.padchest,
+    "nih": classifiers.nih,
+    "nih_mini": classifiers.nih_mini,
+    "chexpert": classifiers.chexpert,
+    "mimic_cxr_lt": classifiers.mimic_cxr_lt,
+    "vindr": classifiers.vindr,
+    "chestmnist": classifiers.chestmnist,
+    "phantom": classifiers.phantom,
 }
-"""Name on the command line (`trcgl train --recipe NAME`) to the function that builds it."""
+"""Name (`trcgl train --recipe NAME`) to the function that builds the recipe."""
 
 GENERATORS: dict[str, Callable[[], GeneratorRecipe]] = {
-    one.__name__: one for one in (generator_phantom, generator_nih_mini, generator_sd15)
+    "generator_phantom": generators.generator_phantom,
+    "generator_nih_mini": generators.generator_nih_mini,
+    "generator_sd15": generators.generator_sd15,
 }
-"""The same for `trcgl train-generator`."""
+"""Name (`trcgl train-generator --recipe NAME`) to the function that builds the recipe."""
+
+BUILT_IN = frozenset([*RECIPES, *GENERATORS])
+"""Names that cannot be registered."""
+
+
+def register_recipe(name: str, recipe: Callable[[], Recipe | GeneratorRecipe]) -> None:
+    """Make a recipe available as `--recipe NAME`.
+
+        def small() -> Recipe:
+            \"\"\"RegNetX-200MF at 128 px.
+
+                trcgl train DATASET --plugin my_recipes.py --recipe small --out RUN
+            \"\"\"
+            return overridden(RECIPES["trcgl"](), {"model.backbone": "regnetx_002", "model.image_size": 128})
+
+        register_recipe("small", small)
+
+    Args:
+        name: any name but that of a built-in recipe.
+        recipe: function without arguments; the help shows its docstring, an indented command at its end as example.
+
+    Raises:
+        RecipeError: the name is that of a built-in recipe, or the function returns something else.
+    """
+    if name in BUILT_IN:
+        raise RecipeError(f"recipe {name!r} is built in. Register yours under another name.")
+    settings = recipe()
+    if isinstance(settings, Recipe):
+        RECIPES[name] = recipe  # type: ignore[assignment]
+    elif isinstance(settings, GeneratorRecipe):
+        GENERATORS[name] = recipe  # type: ignore[assignment]
+    else:
+        raise RecipeError(f"recipe {name!r} returns {type(settings).__name__}, not a Recipe or GeneratorRecipe.")

@@ -1,0 +1,295 @@
+"""Recipes for `trcgl train`. A docstring states the data, the hardware, the time and the numbers to expect."""
+
+from trcgl.core.loss_settings import PublishedMarginSettings
+from trcgl.core.recipe import (
+    AugmentRecipe,
+    LossRecipe,
+    ModelRecipe,
+    Recipe,
+    SyntheticRecipe,
+    TrainRecipe,
+    overridden,
+)
+
+
+def trcgl() -> Recipe:
+    """TRCGL-Net with learnable gates that start at zero, so that a module is used only if it helps; for new data.
+
+    Data: any prepared dataset at 224 px. Hardware: one GPU with 12 GB or more. Time and numbers: not measured.
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
+
+        trcgl train DATASET --recipe trcgl --out RUN
+    """
+    return Recipe(
+        name="trcgl",
+        model=ModelRecipe(
+            backbone="convnextv2_tiny.fcmae_ft_in22k_in1k",
+            weights="hub",
+            reweighting_gate=0.0,
+            attention_gate=0.0,
+            graph_gate=0.0,
+            learn_gates=True,
+            drop_path=0.1,
+        ),
+        train=TrainRecipe(epochs=30, batch_size=64, ema=0.999, patience=8, precision="bf16-mixed"),
+    )
+
+
+def trcgl_paper() -> Recipe:
+    """TRCGL-Net as published (arXiv 2607.00975); add the paper's synthetic images with `--synthetic`.
+
+    Data: PadChest-30 at 224 px, squashed to a square (`trcgl prepare padchest --fit squash`). Hardware: one GPU with
+    24 GB or more. Time and numbers: not measured; the paper reports mAP .4408, tail mAP .4904 and mAUC .8989 on
+    one validation fold, on which the epoch was also chosen.
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0. The margin favors head findings, as published.
+
+        trcgl train padchest --recipe trcgl_paper --out padchest-paper
+    """
+    return Recipe(
+        name="trcgl_paper",
+        model=ModelRecipe(
+            backbone="convnextv2_base.fcmae_ft_in22k_in1k",
+            weights="hub",
+            image_size=224,
+            head="trcgl",
+            reweighting_gate=0.05,
+            attention_gate=0.1,
+            graph_gate=0.05,
+            reduction=16,
+            label_embedding=256,
+            graph_threshold=0.02,
+        ),
+        loss=LossRecipe(
+            "published_margin", settings=PublishedMarginSettings(beta=0.9999, weight_power=0.5, max_margin=0.2)
+        ),
+        augment=AugmentRecipe(horizontal_flip=True),
+        train=TrainRecipe(
+            epochs=60,
+            head_warmup_epochs=10,
+            batch_size=32,
+            backbone_lr=1.5e-5,
+            head_lr=1.5e-4,
+            ema=0.9999,
+            row_sampling="repeat_factor",
+            repeat_threshold=0.01,
+            repeat_cap=10.0,
+            precision="bf16-mixed",
+        ),
+        synthetic=SyntheticRecipe(weight=0.5, warmup=10, schedule="mix"),
+    )
+
+
+def padchest() -> Recipe:
+    """TRCGL-Net over ConvNeXtV2-Base at 512 px, for the thirty findings of PadChest-30.
+
+    Data: 123,367 radiographs with any of the 30 findings (`trcgl prepare padchest --root PADCHEST --out padchest
+    --size 512`, 41 GB). Hardware: one GPU with 80 GB. Time and numbers: not measured; published at 512 px on
+    another internal split is mAP .439 (six seeds, CXR-LT 2026 third place).
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
+
+        trcgl train padchest --recipe padchest --out padchest-run
+    """
+    return overridden(
+        trcgl(),
+        {
+            "name": "padchest",
+            "model.backbone": "convnextv2_base.fcmae_ft_in22k_in1k_384",
+            "model.image_size": 512,
+            "model.drop_path": 0.2,
+            "augment.erasing": 0.2,
+            "train.epochs": 15,
+            "train.backbone_lr": 5e-5,
+            "train.head_lr": 5e-4,
+            "train.warmup_steps": 1000,
+            "train.ema": 0.9998,
+            "train.patience": 4,
+            "train.save_steps": 500,
+        },
+    )
+
+
+def nih() -> Recipe:
+    """TRCGL-Net over ConvNeXtV2-Tiny at 224 px, for ChestX-ray14 and its official test list.
+
+    Data: 112,120 radiographs (`trcgl prepare nih --root NIH --out nih`, 5.6 GB; put `test_list.txt` beside the table).
+    Hardware: one GPU with 16 GB. Time and numbers: not measured; published at 224 px are mAUC .841 (CheXNet,
+    own split) and .852 (ConvNeXtV2, Informatics 12:80).
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
+
+        trcgl train nih --recipe nih --out nih-run
+    """
+    return overridden(
+        trcgl(),
+        {
+            "name": "nih",
+            "train.epochs": 15,
+            "train.warmup_steps": 500,
+            "train.ema": 0.9995,
+            "train.patience": 4,
+            "train.save_steps": 500,
+        },
+    )
+
+
+def nih_mini() -> Recipe:
+    """TRCGL-Net over EfficientNet-Lite0, for a few thousand radiographs of NIH ChestX-ray14 on a CPU.
+
+    Data: about 2,300 radiographs at 224 px (`trcgl prepare nih`). Hardware: 2 CPU cores. Time and
+    numbers: 10 minutes; on 371 patients of test mAUC .736 [.711, .760], mAP .347 [.308, .388] and tail mAP .209 [.084,
+    .433]. Give the initial weights (ImageNet, TensorFlow padding) as a safetensors file.
+
+        trcgl train nih-mini --recipe nih_mini --model.weights efficientnet_lite0_imagenet.safetensors --out RUN
+    """
+    return Recipe(
+        name="nih_mini",
+        model=ModelRecipe(
+            backbone="tf_efficientnet_lite0",
+            weights="none",
+            image_size=224,
+            reweighting_gate=0.0,
+            attention_gate=0.0,
+            graph_gate=0.0,
+            learn_gates=True,
+            drop_path=0.1,
+            dropout=0.3,
+        ),
+        augment=AugmentRecipe(rotation=7.0, translation=0.05, scale=0.08, brightness=0.07, contrast=0.15, mixup=0.4),
+        train=TrainRecipe(
+            epochs=9,
+            frozen_stages=2,
+            batch_size=32,
+            backbone_lr=5e-4,
+            head_lr=1e-3,
+            warmup_steps=45,
+            clip_gradient=2.0,
+            ema=0.99,
+        ),
+    )
+
+
+def chexpert() -> Recipe:
+    """TRCGL-Net over ConvNeXtV2-Tiny at 320 px, for the fourteen findings of CheXpert.
+
+    Data: 223,414 radiographs (`trcgl prepare chexpert --root CHEXPERT --out chexpert --size 320`, 23 GB); uncertain
+    labels are unknown and left out of the loss. Hardware: one GPU with 24 GB. Time and numbers: not measured.
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
+
+        trcgl train chexpert --recipe chexpert --out chexpert-run
+    """
+    return overridden(
+        trcgl(),
+        {
+            "name": "chexpert",
+            "model.image_size": 320,
+            "train.epochs": 8,
+            "train.warmup_steps": 1000,
+            "train.ema": 0.9998,
+            "train.save_steps": 500,
+        },
+    )
+
+
+def mimic_cxr_lt() -> Recipe:
+    """TRCGL-Net over ConvNeXtV2-Tiny at 512 px, for the label sets of CXR-LT 2023 and 2024 over MIMIC-CXR.
+
+    Data: the CXR-LT label tables over MIMIC-CXR-JPG (`trcgl prepare mimic-cxr-lt --root MIMIC --out mimic-cxr-lt
+    --size 512`, about 100 GB). Hardware: one GPU with 40 GB. Time and numbers: not measured; the winner of 2023
+    reports mAP .372 on 26 findings at 1024 px (CheXFusion).
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
+
+        trcgl train mimic-cxr-lt --recipe mimic_cxr_lt --out mimic-cxr-lt-run
+    """
+    return overridden(chexpert(), {"name": "mimic_cxr_lt", "model.image_size": 512, "augment.erasing": 0.2})
+
+
+def vindr() -> Recipe:
+    """TRCGL-Net over ConvNeXtV2-Tiny at 512 px, for VinDr-CXR (VinBigData).
+
+    Data: 15,000 radiographs read by radiologists (`trcgl prepare vindr --root VINDR --out vindr --size 512`, 4 GB).
+    Hardware: one GPU with 40 GB. Time and numbers: not measured.
+
+    The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
+
+        trcgl train vindr --recipe vindr --out vindr-run
+    """
+    return overridden(
+        trcgl(),
+        {
+            "name": "vindr",
+            "model.image_size": 512,
+            "model.drop_path": 0.2,
+            "model.dropout": 0.2,
+            "augment.erasing": 0.2,
+            "train.batch_size": 32,
+            "train.warmup_steps": 300,
+            "train.patience": 6,
+        },
+    )
+
+
+def chestmnist() -> Recipe:
+    """TRCGL-Net over RegNetX-200MF from scratch at 64 px, for MedMNIST's ChestMNIST (thumbnails of ChestX-ray14).
+
+    Data: 112,120 thumbnails of 64 px (`trcgl prepare chestmnist --root CHESTMNIST --out chestmnist --size 64`).
+    Hardware: 2 CPU cores, or any GPU. Time and numbers: not measured; MedMNIST v2 reports mAUC .768 for
+    ResNet-18 at 28 px.
+
+        trcgl train chestmnist --recipe chestmnist --out chestmnist-run
+    """
+    return Recipe(
+        name="chestmnist",
+        model=ModelRecipe(
+            backbone="regnetx_002",
+            image_size=64,
+            output_stride=8,
+            reweighting_gate=0.0,
+            attention_gate=0.0,
+            graph_gate=0.0,
+            learn_gates=True,
+        ),
+        augment=AugmentRecipe(rotation=5.0, translation=0.05, scale=0.05),
+        train=TrainRecipe(
+            epochs=10, batch_size=128, backbone_lr=2e-3, head_lr=2e-3, warmup_steps=200, ema=0.999, save_steps=200
+        ),
+    )
+
+
+def phantom() -> Recipe:
+    """TRCGL-Net over a ten-layer ResNet from scratch, for rendered phantoms; the recipe of `trcgl demo`.
+
+    Data: 4,000 training phantoms of 96 px (`trcgl prepare phantom --out phantom`). Hardware: 2 CPU cores.
+    Time and numbers: 5 minutes; on test, weighted to the benchmark, mAP .660 [.647, .673] and tail mAP .756 [.722,
+    .788]; on a benchmark rendered with another seed .631 [.617, .646] and .748 [.709, .783]. Loss, row sampling and the
+    initial attention gate were chosen for the tail, on val at 64 px (docs/results/ablation-phantom.md).
+
+        trcgl train phantom --recipe phantom --out phantom-run
+    """
+    return Recipe(
+        name="phantom",
+        model=ModelRecipe(
+            backbone="resnet10t",
+            image_size=96,
+            output_stride=16,
+            reweighting_gate=0.0,
+            attention_gate=1.0,
+            graph_gate=0.0,
+            learn_gates=True,
+        ),
+        loss=LossRecipe("distribution_balanced"),
+        augment=AugmentRecipe(rotation=2.0, translation=0.016, scale=0.03, brightness=0.03, contrast=0.06),
+        train=TrainRecipe(
+            epochs=5,
+            batch_size=16,
+            backbone_lr=4e-3,
+            head_lr=4e-3,
+            warmup_steps=180,
+            row_sampling="class_balanced",
+            repeat_threshold=0.1,  # for studies with row_sampling repeat_factor
+        ),
+    )
