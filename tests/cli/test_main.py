@@ -112,16 +112,19 @@ def test_processes_that_it_starts_run_no_module_of_the_current_folder(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepair"], "unknown verb 'prepair'; there are demo, prepare"),
-        (["prepare", "padchset", "--out", "x"], "unknown source 'padchset'; there are padchest, nih"),
+        (["prepair"], "unknown verb 'prepair'. Did you mean prepare? Available: demo, prepare"),
+        (
+            ["prepare", "padchset", "--out", "x"],
+            "unknown source 'padchset'. Did you mean padchest? Available: padchest",
+        ),
         (["prepare", "--root", "x"], "name the source first"),
         (["prepare", "nih", "--out", "x"], "--root is missing"),
         (
             ["train", "x", "--recipe", "trgcl", "--out", "y"],
             "unknown recipe 'trgcl'. Did you mean trcgl? Available: trcgl, trcgl_paper",
         ),
-        (["train", "gone", "--recipe", "phantom", "--out", "y"], "gone/dataset.json: no such file"),
-        (["describe", "gone"], "gone/dataset.json: no such file"),
+        (["train", "gone", "--recipe", "phantom", "--out", "y"], "gone: no such file or folder. Give a dataset folder"),
+        (["describe", "gone"], "gone: no such file or folder. Give a dataset folder"),
         (["evaluate", "gone"], "gone/run.json: no such file"),
         (["compare", "gone"], "compare needs two runs or more"),
         (["predict", "gone"], "no file or folder was given"),

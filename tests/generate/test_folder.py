@@ -72,10 +72,11 @@ def test_a_changed_or_missing_file_is_named(saved, name):
 def test_a_half_written_folder_says_how_to_finish_it(saved):
     _, path = saved
     (path / "generator.json").unlink()
-    with pytest.raises(CheckpointError, match="Name a folder that `trcgl train-generator` has written"):
+    with pytest.raises(CheckpointError, match="did not write or finish, not a generator"):
         folder.load(path)
-    (path / "recipe.json").touch()
-    with pytest.raises(CheckpointError, match="give the same `trcgl train-generator` command again"):
+    (path / "recipe.json").write_text('{"autoencoder": {}}')
+    (path / "run.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="run the same `trcgl train-generator` command again"):
         folder.load(path)
 
 

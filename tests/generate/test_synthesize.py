@@ -261,7 +261,7 @@ def test_an_interruption_while_the_folder_is_written_samples_nothing_again(
     monkeypatch.setattr("trcgl.generate.synthetic_folder.write_page", fail)
     with pytest.raises(MemoryError):
         synthesize(*inputs, tmp_path / "synthetic", OPTIONS)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="did not write or finish"):
         open_dataset(tmp_path / "synthetic")
     monkeypatch.undo()
     monkeypatch.setattr(sampling_run, "IMAGES_PER_PART", 4)

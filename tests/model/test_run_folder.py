@@ -31,7 +31,7 @@ def test_an_unfinished_run_is_refused(folders):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="did not write or finish, not a run folder. `trcgl train` makes"):
         open_run(tmp_path)
 
 

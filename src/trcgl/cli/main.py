@@ -1,6 +1,6 @@
-"""The command line: `trcgl VERB ...`. Finds the verb, reads its flags, prints what it hands back.
+"""The entry point: `trcgl VERB ...` finds the verb, parses its options and prints its result.
 
-Results go to stdout, in words or with `--json` as one object; progress and messages go to stderr.
+Results go to stdout, as text or with `--json` as one object; progress and messages go to stderr.
 """
 
 import errno
@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn, get_origin
 
@@ -35,9 +36,11 @@ from trcgl.cli import (
     train,
     train_generator,
 )
-from trcgl.cli.verb import Command, Done, Verb, with_new_names
+from trcgl.cli.verb import Command, Done, Verb, taken, with_new_names
 from trcgl.core.errors import Interrupted, TrcglError
 from trcgl.core.notice import RESEARCH_USE
+from trcgl.core.plugin import load_plugin
+from trcgl.core.registry import unknown
 
 VERBS: dict[str, Verb] = {
     "demo": demo.VERB,
@@ -56,15 +59,15 @@ VERBS: dict[str, Verb] = {
     "serve": serve.VERB,
     "doctor": doctor.VERB,
 }
-"""Name to verb, in the order of the work."""
+"""Name to verb, in the order of a project."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a defect of trcgl.
+    0: done; 2: the input is wrong; 130 or 143: interrupted; 1: a defect of trcgl.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be UTF-8, and is told all the same
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths need not be UTF-8 but are printed all the same
         sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -75,13 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = given[0], given[1:]
     if name not in VERBS:
-        print(f"trcgl: unknown verb {name!r}; there are {', '.join(VERBS)}.", file=sys.stderr)
+        print(f"trcgl: {unknown('verb', name, VERBS)}", file=sys.stderr)
         return 2
-    # In no process that is started for the work may a module of the current folder take the interpreter's place.
+    # Worker processes must not import modules from the current folder in place of installed ones.
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         with _terminable():
-            done = _run(name, with_new_names([argument for argument in rest if argument != "--json"]))
+            plugins, options = taken("--plugin", [argument for argument in rest if argument != "--json"])
+            for file in plugins:
+                load_plugin(Path(file))
+            done = _run(name, with_new_names(options))
             print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.words, flush=True)
             if done.then:
                 done.then()
@@ -90,9 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
         return _say(name, str(stop) or "interrupted; the same command again finishes the work.", 128 + number)
-    except SystemExit as stop:  # help, or flags that do not parse
+    except SystemExit as stop:  # help, or options that cannot be parsed
         return stop.code if isinstance(stop.code, int) else 2
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
@@ -104,18 +110,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """What `trcgl --help` prints."""
+    """The text of `trcgl --help`."""
     return "\n".join(
         [
             "Example: trcgl demo",
             "",
-            "Train and judge classifiers for long-tailed multi-label chest radiographs (TRCGL-Net, arXiv 2607.00975).",
+            "Train and evaluate classifiers for long-tailed multi-label chest radiographs (TRCGL-Net, arXiv",
+            "2607.00975).",
             "",
             *(f"  trcgl {name:<15} {verb.what}" for name, verb in VERBS.items()),
             "",
-            "Every verb takes --help, and --json for one machine-readable object on stdout. The same command again",
-            "resumes; explain begins anew. Exit codes: 0 done, 2 the input is wrong, 130 or 143 interrupted, 1 a",
-            "defect of trcgl.",
+            "Options of every verb: --help; --json prints the result as one JSON object on stdout; --plugin FILE.py",
+            "registers your own heads, losses and recipes. Running the same command again resumes it (explain starts",
+            "over). Exit codes: 0 done, 2 wrong input, 130 or 143 interrupted, 1 a defect of trcgl.",
             RESEARCH_USE,
         ]
     )
@@ -125,16 +132,16 @@ def _run(name: str, arguments: list[str]) -> Done:
     import tyro
 
     verb = VERBS[name]
-    asks = any(one in ("-h", "--help") for one in arguments)
+    asks_for_help = any(argument in ("-h", "--help") for argument in arguments)
     command, rest, example = verb.choose(arguments)
-    if asks:
+    if asks_for_help:
         print(f"Example: {example or verb.example}\n")
     prog = " ".join(["trcgl", name, *arguments[: len(arguments) - len(rest)]])
     return tyro.cli(_with_names(command), prog=prog, args=rest)
 
 
 def _with_names(command: Command) -> Command:
-    """Let the help call a positional argument by its name, not by its type."""
+    """Show positional arguments by name instead of type in the help."""
     import tyro
 
     for name, parameter in inspect.signature(command).parameters.items():
@@ -147,7 +154,7 @@ def _with_names(command: Command) -> Command:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the work like Ctrl-C does, so that what is half-written is cleaned up."""
+    """Handle SIGTERM like Ctrl-C, so that half-written files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

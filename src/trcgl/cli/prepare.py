@@ -1,12 +1,12 @@
 """`trcgl prepare` on the command line."""
 
-import difflib
 import importlib
 from pathlib import Path
 from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb, first_line
 from trcgl.core.errors import RecipeError
+from trcgl.core.registry import unknown
 
 REASONS = 5
 """Printed reasons for dropped images and for images set aside, the most frequent first; the report has all."""
@@ -31,8 +31,7 @@ def prepare(arguments: list[str]) -> Chosen:
         raise RecipeError(f"name the source first: trcgl prepare SOURCE ...; there are {known}.")
     source = arguments[0]
     if source not in SOURCES:
-        meant = "".join(f" Did you mean {name!r}?" for name in difflib.get_close_matches(source, SOURCES, 1))
-        raise RecipeError(f"unknown source {source!r}; there are {known}.{meant}")
+        raise RecipeError(unknown("source", source, SOURCES))
     module = importlib.import_module(SOURCES[source])
     needs_root = source != "phantom"
     shared = Annotated[stage.PrepareOptions, tyro.conf.arg(name="")]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from trcgl.cli.verb import Chosen, Command, Done, Verb, chosen_recipe
 from trcgl.core.errors import RecipeError
+from trcgl.core.registry import unknown
 
 KINDS = {
     "peers": "Compare long-tail methods over the same data, steps, augmentation and selection rule.",
@@ -31,9 +32,10 @@ def study(arguments: list[str]) -> Chosen:
         print("Train several arms on several seeds and compare them on test. `trcgl study KIND --help` shows more.\n")
         print("\n".join(f"  {name:<10} {what}" for name, what in KINDS.items()))
         raise SystemExit(0)
-    if not arguments or arguments[0] not in KINDS:
-        given = f"unknown kind {arguments[0]!r}" if arguments else "name the kind first: trcgl study KIND DATASET"
-        raise RecipeError(f"{given}; there are {', '.join(KINDS)}.")
+    if not arguments:
+        raise RecipeError(f"name the kind first: trcgl study KIND DATASET; there are {', '.join(KINDS)}.")
+    if arguments[0] not in KINDS:
+        raise RecipeError(unknown("kind", arguments[0], KINDS))
     kind, rest = arguments[0], arguments[1:]
     name, base, about, _ = chosen_recipe(rest, "trcgl", RECIPES, Recipe)
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]

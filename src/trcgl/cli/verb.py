@@ -63,7 +63,9 @@ def chosen_recipe(
     """
     name = value_of("--recipe", arguments) or default
     if name in recipes:
-        about, _, example = (inspect.getdoc(recipes[name]) or "").partition("\n\n    ")
+        about = inspect.getdoc(recipes[name]) or ""
+        first, _, last = about.rpartition("\n\n")
+        about, example = (first, last.strip()) if last.strip().startswith("trcgl ") else (about, "")
         recipe, about = recipes[name](), about.replace("\n", "\n    ")
     elif Path(name).is_file():
         recipe, about, example = from_json(Path(name).read_text(encoding="utf-8"), kind), f"The recipe in {name}.", ""
@@ -74,7 +76,7 @@ def chosen_recipe(
         if settings_class(loss) is None:
             raise RecipeError(unknown("loss.name", loss, [*SETTINGS, *installed("trcgl.losses")]))
         recipe = dataclasses.replace(recipe, loss=LossRecipe(loss, recipe.loss.label_smoothing))
-    return name, recipe, about, example.strip() or None
+    return name, recipe, about, example or None
 
 
 def first_line(module: Any) -> str:
@@ -90,6 +92,25 @@ def value_of(option: str, arguments: list[str]) -> str | None:
         if argument.startswith(f"{option}="):
             return argument.removeprefix(f"{option}=")
     return None
+
+
+def taken(option: str, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """All values of an option that every verb has, and the arguments without it.
+
+    Raises:
+        RecipeError: the last one has no value.
+    """
+    values, rest, remaining = [], [], iter(arguments)
+    for argument in remaining:
+        if argument == option:
+            values.append(next(remaining, ""))
+        elif argument.startswith(f"{option}="):
+            values.append(argument.removeprefix(f"{option}="))
+        else:
+            rest.append(argument)
+    if "" in values:
+        raise RecipeError(f"{option} needs a value.")
+    return values, rest
 
 
 def say_uncalibrated(folder: Path) -> None:

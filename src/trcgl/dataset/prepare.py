@@ -21,6 +21,7 @@ import polars as pl
 from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.notice import RESEARCH_USE
+from trcgl.core.registry import unknown
 from trcgl.dataset import manifest as manifests
 from trcgl.dataset.boxes import to_fractions
 from trcgl.dataset.cooccurrence import counts
@@ -79,7 +80,7 @@ def prepare(
     """
     options, out = options or PrepareOptions(), Path(out)
     if source not in SOURCES:
-        raise RecipeError(f"unknown source {source!r}; there are {', '.join(SOURCES)}.")
+        raise RecipeError(unknown("source", source, SOURCES))
     module = importlib.import_module(SOURCES[source])
     source_options = source_options or module.Options()
     table: SourceTable = module.read(Path(root) if root else None, source_options)

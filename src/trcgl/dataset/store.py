@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
+from trcgl.core.folder_kind import DATASET, SYNTHETIC, expect
 from trcgl.dataset import manifest as manifests
 from trcgl.dataset.labels import LabelSpace
 
@@ -78,6 +79,7 @@ def open_dataset(folder: Path) -> Dataset:
         DataError: a file is missing, damaged, of another schema, or not the one that `prepare` wrote.
     """
     folder = Path(folder)
+    expect(folder, DATASET, SYNTHETIC)
     info = storage.read_json(folder / "dataset.json")
     if info.get("schema") != SCHEMA:
         raise DataError(f"{folder}/dataset.json: schema {info.get('schema')!r}, expected {SCHEMA!r}. Prepare it again.")

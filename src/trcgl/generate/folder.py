@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.folder_kind import GENERATOR, expect
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.randomness import derive_seed
@@ -148,12 +149,11 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
         CheckpointError: a file is missing, damaged, or not the one that was written.
     """
     folder = Path(folder)
+    expect(folder, GENERATOR, error=CheckpointError)
     if not (folder / "generator.json").exists():
-        half = (folder / "recipe.json").exists()
         raise CheckpointError(
-            f"{folder}: no generator.json. "
-            + ("Its training has not finished: give the same `trcgl train-generator` command again." if half else "")
-            + ("" if half else "Name a folder that `trcgl train-generator` has written.")
+            f"{folder}: no generator.json. Its training has not finished: run the same `trcgl train-generator` command "
+            "again; it resumes."
         )
     info = storage.read_json(folder / "generator.json")
     if info.get("schema") != SCHEMA:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, TrcglError
+from trcgl.core.folder_kind import MODEL, RUN, expect
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
@@ -296,6 +297,7 @@ def update_calibration(folder: Path, thresholds: Mapping[str, float], temperatur
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
+    expect(folder, RUN, MODEL, error=CheckpointError)
     path = folder / "model.json"
     try:
         info = storage.read_json(path)

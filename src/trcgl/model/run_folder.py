@@ -10,6 +10,7 @@ import torch
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
+from trcgl.core.folder_kind import RUN, expect
 from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.model.folder import LoadedModel, best_device, load_model
@@ -75,6 +76,7 @@ def open_run(folder: Path, *, device: str | torch.device | None = None) -> Run:
         CheckpointError: the model folder is missing or damaged.
     """
     folder = Path(folder)
+    expect(folder, RUN)
     info = storage.read_json(folder / "run.json")
     if "finished" not in info:
         raise DataError(f"{folder} is not finished. Run the same `trcgl train` command again; it resumes.")
