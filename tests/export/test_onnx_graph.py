@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import trcgl
 from tests.model.small_run import with_backbone, write_model
 from trcgl.core.errors import CheckpointError
 from trcgl.export import onnx_graph
@@ -93,6 +96,13 @@ def test_the_file_says_whose_weights_it_holds_and_what_it_is_for(written):
     assert told["input"] == {"name": "images", "type": "uint8", "shape": ["batch", 32, 32]}
     assert told["outputs"] == {"logits": ["batch", 4]}
     assert json.loads(json.dumps(told)) == told
+
+
+def test_the_file_holds_no_path_of_the_machine_that_exported_it(written):
+    content = written[2].read_bytes()
+    folders = (trcgl.__file__, torch.__file__, __file__)
+    assert not [folder for folder in folders if str(Path(folder).parent).encode() in content]
+    assert not re.findall(rb'File "[^"]*"|\.py\b', content)
 
 
 def test_weights_that_one_file_cannot_hold_are_refused(tmp_path, monkeypatch):

@@ -134,6 +134,8 @@ def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
 
 
 def _export(graph: Graph, example: Tensor, outputs: list[str], path: Path, model: LoadedModel) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     batch = torch.export.Dim("batch")
     try:
         with _quiet():
@@ -153,7 +155,10 @@ def _export(graph: Graph, example: Tensor, outputs: list[str], path: Path, model
             f"the network of backbone {recipe['backbone']} and head {recipe['head']} cannot be written as ONNX "
             f"({_cause(error)}). Leave the ONNX file out with --no-onnx."
         ) from error
-    assert program is not None
+    if program is None:
+        raise CheckpointError("PyTorch returned no ONNX graph. Leave the ONNX file out with --no-onnx.")
+    # The exporter notes at every node where its code lies on this machine.
+    ClearMetadataAndDocStringPass()(program.model)
     notes = {"weights_sha256": model.info["weights_sha256"], "research_use": model.info["research_use"]}
     program.model.metadata_props.update(notes)
     program.save(path, external_data=False)
