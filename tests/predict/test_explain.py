@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.dataset.small_dataset import SPACE, write_dataset
 from tests.model.small_run import write_run_beside
+from tests.pages import assert_fits
 from trcgl.cli import main as cli
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.dataset.store import open_dataset
@@ -71,6 +72,20 @@ def test_the_page_is_one_file_that_shows_every_radiograph_once(judged, scans, tm
     assert "Research use only" in page
     for link in re.findall(r'href="([^"#]+)"', page):
         assert (tmp_path / "out" / link).is_file(), link
+
+
+def test_the_pages_open_with_a_summary_and_fit_a_phone(judged, dataset, scans, tmp_path):
+    model, files = open_model(judged[0]), {"tall.png": scans / "tall.png", "w" * 90: scans / "a" / "wide.jpg"}
+    explain(model, of_files(model, files), list(files), tmp_path / "out")
+    gallery(judged[0], model, open_dataset(dataset), tmp_path / "gallery", findings=("Normal", "Edema", "Mass"))
+    pages = tmp_path / "out" / "explanation.html", tmp_path / "gallery" / "gallery.html"
+    assert "of 2 radiographs" in pages[0].read_text().split("<main>")[0]
+    text = pages[1].read_text()
+    assert re.search(r"In 24 radiographs the model found \d+ of \d+ labeled findings", text.split("<main>")[0])
+    places = [text.index(f'<div id="f{SPACE.index(finding)}"') for finding in ("Mass", "Edema", "Normal")]
+    assert max(places) == places[2]  # findings before the normal label
+    assert text.count("<details open>") == 1 and text.count("<details>") == 2
+    assert_fits(*pages)
 
 
 def test_rows_of_a_dataset_stand_beside_their_labels(judged, dataset, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from trcgl.imaging.radiograph import fit_square
 from trcgl.model.upsample import to_radiograph
-from trcgl.predict.explained_page import safe_name
+from trcgl.predict.explain import safe_name
 from trcgl.predict.overlay import EDGE, heat, over, small_map
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8)

@@ -118,8 +118,11 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
     stored = storage.read_json(out / "model.json") if (out / "model.json").is_file() else None
     if not isinstance(stored, dict):
         raise RecipeError(f"{out} is not empty and was not made by trcgl export. {advice}")
-    graph = stored.get("onnx")
-    if {name: value for name, value in stored.items() if name != "onnx"} != info or (graph is not None) != onnx:
+    graph, same = stored.get("onnx"), {name: value for name, value in stored.items() if name != "onnx"}
+    if "source" not in stored:  # written by trcgl 0.1.0, whose script reads a radiograph at the network's size
+        same["source"] = info["source"]
+        same["preprocessing"] = {**same["preprocessing"], "stored_size": same["preprocessing"]["image_size"]}
+    if same != info or (graph is not None) != onnx:
         raise RecipeError(f"{out} holds another export: of other weights, calibration, metrics or files. {advice}")
     if missing := [name for name in files(onnx) if not (out / name).is_file()]:
         raise RecipeError(f"{out} lacks {missing[0]}. {advice}")

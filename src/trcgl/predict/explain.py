@@ -1,12 +1,11 @@
-"""`trcgl explain`: for each radiograph, where the model looked for each finding, and how confident it was.
+"""`trcgl explain` of files and of single images of a dataset: overlays, figures and a page.
 
-    trcgl explain runs/nih scans/ --out explained
-
-Overlays have the full resolution of the file. A map says where a score came from; it does not say that it is right.
+Overlays have the full resolution of the file. A map shows where a score came from, not that the score is right.
 """
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from jaxtyping import Float, UInt8
+from markupsafe import Markup
 from PIL import Image
 
-from trcgl.core import storage
-from trcgl.core.errors import DataError
+from trcgl.core import html, storage
+from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.dataset.manifest import label_array
@@ -30,23 +30,28 @@ from trcgl.imaging.radiograph import Placement, at_most
 from trcgl.model.folder import LoadedModel, best_device, load_model, model_folder
 from trcgl.model.maps import Kind, best_kind, check_kind, maps
 from trcgl.model.upsample import to_radiograph
-from trcgl.predict.explained_page import ON_PAGE, Explained, figure, safe_name, write_page
-from trcgl.predict.overlay import PAGE_SIDE, heat, jpeg, over, small_map
+from trcgl.predict.explanation import NO_EVIDENCE, Explanation, plot
+from trcgl.predict.map_page import KIND_NAMES, Panel, Section, counted, link, probability, write_page
+from trcgl.predict.overlay import PAGE_SIDE, heat, heat_uri, jpeg, over, small_map
 
 SCHEMA = "trcgl.explanation/1"
 BATCH = 8
+_NAMED = 4
+"""Most positive findings that the table names for each radiograph."""
+ON_PAGE = 60
+"""Most radiographs on the page, which keeps it small; overlays and figures are written for all."""
 
 
 @dataclass(frozen=True)
-class Shot:
+class Case:
     """One radiograph to explain.
 
     Args:
-        image_id: what it is called.
-        pixels: at full resolution.
-        square: what the network takes.
+        image_id: name in messages and results.
+        pixels: the radiograph at full resolution.
+        square: the input of the network.
         placement: from `pixels` to `square`.
-        truth: 1 present, 0 absent, NaN unknown, in the model's order; None where nothing is known.
+        truth: 1 present, 0 absent, NaN unknown, in the model's order; None for files.
     """
 
     image_id: str
@@ -57,7 +62,7 @@ class Shot:
 
 
 def open_model(folder: Path) -> LoadedModel:
-    """The model of a run folder, or of the model folder in it, on the GPU where there is one.
+    """Load the model of a run folder or model folder, on the GPU where there is one.
 
     Raises:
         CheckpointError: the model folder is missing or damaged.
@@ -65,11 +70,11 @@ def open_model(folder: Path) -> LoadedModel:
     return load_model(model_folder(folder), device=best_device())
 
 
-def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tuple[str, str]]:
-    """Each file as a shot, or its name and the reason that it cannot be read.
+def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Case | tuple[str, str]]:
+    """Yield each file as a case, or its image_id and the reason why it cannot be read.
 
     Args:
-        model: that will look at them.
+        model: decides the size of the squares.
         files: image_id to path, of `trcgl.predict.inputs.find_files`.
     """
     scale = model.image_size / model.shape[0]
@@ -78,22 +83,23 @@ def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Shot | tupl
             if isinstance(read, str):
                 yield name, read
                 continue
-            assert read.preview is not None
+            if read.preview is None:
+                raise UnreadableImage(f"{name}: the decoder returned no picture. Run the same command again.")
             pixels = np.asarray(Image.open(io.BytesIO(read.preview)))
-            square = model.resized(read.pictures[0][None])[0]
-            yield Shot(name, pixels, square, Placement(*(scale * number for number in read.placements[0])), None)
+            placement = Placement(*(scale * number for number in read.placements[0]))
+            yield Case(name, pixels, model.resized(read.pictures[0][None])[0], placement, None)
 
 
-def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iterator[Shot]:
-    """Rows of a dataset as shots, with their labels.
+def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iterator[Case]:
+    """Yield images of a dataset as cases, with their labels.
 
     Args:
-        model: that will look at them.
-        dataset: holds the images, made square as the model's.
+        model: decides the size of the squares and the order of the labels.
+        dataset: holds the images.
         images: image_id of each.
 
     Raises:
-        DataError: the dataset has no such image, or images that were made square otherwise.
+        DataError: the dataset has no such image, or its images were made square in another way than the model's.
     """
     store = dataset.require_images()
     check_fit(model, dataset)
@@ -102,23 +108,22 @@ def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iter
         raise DataError(f"{dataset.folder} has no image {missing[0]!r}. Take the names from its manifest.parquet.")
     labels = dict(zip(manifest["image_id"], label_array(manifest, dataset.space), strict=True))
     rows = dict(manifest.select("image_id", "row").iter_rows())
-    known = {one: place for place, one in enumerate(dataset.space.findings)}
+    columns = {finding: column for column, finding in enumerate(dataset.space.findings)}
 
-    def shot(name: str) -> Shot:
+    def case(name: str) -> Case:
         pixels = np.array(store[rows[name]])
-        square = model.resized(pixels[None])[0]
         scale = model.image_size / len(pixels)
-        own = [labels[name][known[one]] if one in known else np.nan for one in model.space.findings]
-        return Shot(name, pixels, square, Placement(scale, scale, 0.0, 0.0), np.array(own))
+        truth = [labels[name][columns[finding]] if finding in columns else np.nan for finding in model.space.findings]
+        return Case(name, pixels, model.resized(pixels[None])[0], Placement(scale, scale, 0.0, 0.0), np.array(truth))
 
-    return map(shot, dict.fromkeys(images))
+    return map(case, dict.fromkeys(images))
 
 
 def check_fit(model: LoadedModel, dataset: Dataset) -> None:
-    """Refuse images that were made square otherwise than the model's.
+    """Check that the images of a dataset were made square in the same way as those of the model.
 
     Raises:
-        DataError: they were.
+        DataError: one was letterboxed and the other squashed.
     """
     if dataset.info["fit"] != model.fit:
         raise DataError(
@@ -129,7 +134,7 @@ def check_fit(model: LoadedModel, dataset: Dataset) -> None:
 
 def explain(
     model: LoadedModel,
-    shots: Iterator[Shot | tuple[str, str]],
+    cases: Iterator[Case | tuple[str, str]],
     inputs: Sequence[str],
     out: Path,
     *,
@@ -141,25 +146,25 @@ def explain(
     """Write overlays, one figure per radiograph, a page and `explanation.json` into a folder.
 
     Args:
-        model: whose scores are explained.
-        shots: of `of_files` or `of_rows`.
-        inputs: what tells each from every other, so that a folder never holds two explanations.
-        out: new, or of the same command on the same radiographs.
-        kind: of maps; None takes `best_kind`.
-        findings: which to draw; none takes those that the model calls, then the highest scores, and what is present.
-        top: how many to draw where `findings` is empty.
-        phantom: whether the images were drawn by a program.
+        model: the model to explain.
+        cases: from `of_files` or `of_rows`.
+        inputs: identities of the radiographs, so that a folder never holds two explanations.
+        out: output folder; new, or of the same command on the same radiographs.
+        kind: kind of the maps; None selects `best_kind`.
+        findings: findings to map; if empty, positive findings come first, then the highest scores, and present labels.
+        top: number of findings to map where `findings` is empty.
+        phantom: whether the images are rendered phantoms.
 
     Returns:
         The document of schema `trcgl.explanation/1`, as written.
 
     Raises:
-        DataError: a finding is unknown, or not one file can be read.
+        DataError: a finding is unknown, or no file can be read.
         RecipeError: the folder holds something else, or the head has no such maps.
     """
-    wanted = [model.space.index(one) for one in findings]
+    wanted = [model.space.index(finding) for finding in findings]
     if top < 1:
-        raise DataError(f"--top {top}: at least one finding has to be drawn.")
+        raise DataError(f"--top {top}: give at least one finding.")
     kind = kind or best_kind(model)
     check_kind(model, kind)
     settings = {
@@ -170,69 +175,170 @@ def explain(
         "radiographs": storage.digest(list(inputs)),
     }
     unreadable: list[dict[str, str]] = []
-    told: list[Explained] = []
-    shown = track(shots, total=len(inputs), what="explaining radiographs")
-    while part := list(islice(shown, BATCH)):
-        unreadable += [{"image_id": one[0], "reason": one[1]} for one in part if isinstance(one, tuple)]
-        if read := [one for one in part if isinstance(one, Shot)]:
-            if not told:  # a folder of which nothing comes would refuse the command that is put right
-                storage.claim(out, "settings.json", json.dumps(settings, indent=2) + "\n")
-            squares = np.stack([one.square for one in read])
-            for shot, scores, grids in zip(read, model.score(squares), maps(model, squares, kind), strict=True):
-                drawn = wanted or _most_telling(model, scores, shot.truth, top)
-                told.append(_write(model, shot, scores, grids, drawn, out, len(told) + 1))
-    if not told:
-        raise DataError(f"not one of {len(inputs)} files can be read, the first because: {unreadable[0]['reason']}")
-    page = Path("explanation.html")
-    write_page(out / page, told, model, kind, unreadable, phantom=phantom)
+    explanations: list[Explanation] = []
+    tracked = track(cases, total=len(inputs), what="explaining radiographs")
+    while part := list(islice(tracked, BATCH)):
+        unreadable += [{"image_id": case[0], "reason": case[1]} for case in part if isinstance(case, tuple)]
+        readable = [case for case in part if isinstance(case, Case)]
+        if not readable:
+            continue
+        if not explanations:  # an empty folder would refuse the corrected command
+            storage.claim(out, "settings.json", json.dumps(settings, indent=2) + "\n")
+        squares = np.stack([case.square for case in readable])
+        for case, scores, grids in zip(readable, model.score(squares), maps(model, squares, kind), strict=True):
+            columns = wanted or _most_telling(model, scores, case.truth, top)
+            explanations.append(_write(model, case, scores, grids, columns, out, len(explanations) + 1))
+    if not explanations:
+        reason = unreadable[0]["reason"]
+        raise DataError(f"not one of {len(inputs)} files can be read, the first because: {reason}")
+    _write_page(out / "explanation.html", explanations, model, kind, unreadable, phantom=phantom)
     document = {
         "schema": SCHEMA,
         "kind": kind,
         "weights_sha256": model.info["weights_sha256"],
         "calibrated": model.thresholds is not None,
         "findings": list(model.space.findings),
-        "images": [one.to_dict(model.space.findings) for one in told],
+        "images": [explanation.to_dict(model.space.findings) for explanation in explanations],
         "unreadable": unreadable,
-        "page": str(page),
+        "page": "explanation.html",
         "research_use": RESEARCH_USE,
     }
     storage.write_json(out / "explanation.json", document)
     return document
 
 
+def safe_name(name: str) -> str:
+    """A name as one part of a path on any system, shortened if long, without the ending of an image file."""
+    name = re.sub(r"\.(png|jpe?g|dcm)$", "", name, flags=re.IGNORECASE)
+    name = re.sub(r"[^\w.-]+", "_", name)
+    # A part has 255 bytes at most, and the endings of temporary files come on top.
+    return name.encode()[:200].decode(errors="ignore").strip(".") or "_"
+
+
 def _most_telling(
     model: LoadedModel, scores: Float[np.ndarray, " findings"], truth: Float[np.ndarray, " findings"] | None, top: int
 ) -> list[int]:
-    """What the model calls, then the highest scores; and, however it scored, what is present."""
-    cuts = np.array([(model.thresholds or {}).get(one, np.inf) for one in model.space.findings])
-    order = np.lexsort((-scores, scores < cuts))[:top].tolist()
+    """Columns of the positive findings, then of the highest scores; and of every finding that is labeled present.
+
+    The normal label comes last.
+    """
+    thresholds = np.array([(model.thresholds or {}).get(finding, np.inf) for finding in model.space.findings])
+    order = np.lexsort((-scores, scores < thresholds))[:top].tolist()
     present = [] if truth is None else np.flatnonzero(truth == 1).tolist()
-    return order + [one for one in present if one not in order]
+    columns = order + [column for column in present if column not in order]
+    return sorted(columns, key=lambda column: model.space.findings[column] == model.space.normal)
 
 
 def _write(
     model: LoadedModel,
-    shot: Shot,
+    case: Case,
     scores: Float[np.ndarray, " findings"],
     grids: Float[np.ndarray, "findings rows columns"],
-    drawn: list[int],
+    columns: Sequence[int],
     out: Path,
     number: int,
-) -> Explained:
-    name = safe_name(f"{number:04d}-{shot.image_id}")
+) -> Explanation:
+    """Write the overlays and the figure of one radiograph."""
+    name = safe_name(f"{number:04d}-{case.image_id}")
     overlays, layers = {}, {}
-    for column in drawn:
+    for column in columns:
         # One finding at a time: the map of a radiograph of ten million pixels has 40 MB.
-        values = to_radiograph(grids[column], shot.pixels.shape, shot.placement, model.image_size)
+        values = to_radiograph(grids[column], case.pixels.shape, case.placement, model.image_size)
         path = Path("overlays", name, f"{safe_name(model.space.findings[column])}.jpg")
         with storage.atomic(out / path) as aside:
-            aside.write_bytes(jpeg(over(shot.pixels, heat(values))))
+            aside.write_bytes(jpeg(over(case.pixels, heat(values))))
         overlays[column] = path.as_posix()
-        layers[column] = small_map(grids[column], shot.pixels.shape, shot.placement, model.image_size)
-    told = Explained(
-        shot.image_id, at_most(shot.pixels, PAGE_SIDE), layers, scores, shot.truth, overlays, f"figures/{name}.png"
+        layers[column] = small_map(grids[column], case.pixels.shape, case.placement, model.image_size)
+    picture = at_most(case.pixels, PAGE_SIDE)
+    explanation = Explanation(case.image_id, picture, layers, scores, case.truth, overlays, f"figures/{name}.png")
+    figure = plot(explanation, model.space, model.thresholds)
+    with storage.atomic(out / explanation.figure) as aside:
+        figure.savefig(aside, format="png", dpi=150)
+    return explanation if number <= ON_PAGE else replace(explanation, layers={})
+
+
+def _write_page(
+    path: Path,
+    explanations: Sequence[Explanation],
+    model: LoadedModel,
+    kind: Kind,
+    unreadable: Sequence[dict[str, str]],
+    *,
+    phantom: bool,
+) -> None:
+    shown = sorted(explanations[:ON_PAGE], key=lambda explanation: not _positive(explanation, model))
+    sections = [_section(explanation, model, f"s{place}") for place, explanation in enumerate(shown, 1)]
+    first = "positive findings (score)" if model.thresholds else "highest score"
+    table = html.table(["radiograph", first], [(link(section), section.result) for section in sections])
+    write_page(
+        path,
+        "Where the model looked",
+        _lead(explanations, model),
+        sections,
+        {explanation.image_id: explanation.picture for explanation in shown},
+        subtitle=f"{counted(len(explanations), 'radiograph')}, {KIND_NAMES[kind]}.",
+        table=table if len(sections) > 1 else Markup(),
+        kind=kind,
+        phantom=phantom,
+        note="Click a picture for the map at full resolution.",
+        calibrated=model.thresholds is not None,
+        left_out=len(explanations) - len(shown),
+        unreadable=unreadable,
     )
-    drawing = figure(told, model.space, model.thresholds)
-    with storage.atomic(out / told.figure) as aside:
-        drawing.savefig(aside, format="png", dpi=150)
-    return told if number <= ON_PAGE else replace(told, layers={})
+
+
+def _lead(explanations: Sequence[Explanation], model: LoadedModel) -> str:
+    total = counted(len(explanations), "radiograph")
+    if model.thresholds is None:
+        return (
+            f"The model scored {total}, but it has no thresholds yet and calls no finding present. Compare the scores "
+            "with each other only."
+        )
+    positive = [_positive(explanation, model) for explanation in explanations]
+    flagged = sum(bool(columns) for columns in positive)
+    names = [model.space.findings[column] for columns in positive for column in columns]
+    often = sorted(set(names), key=lambda name: (-names.count(name), name))[:3]
+    found = f": most often {', '.join(f'{name} ({names.count(name)})' for name in often)}" if often else ""
+    return (
+        f"The model finds something in {flagged:,} of {total}{found}. "
+        "The maps show which areas these calls rest on; a radiologist has to decide whether they are right."
+    )
+
+
+def _positive(explanation: Explanation, model: LoadedModel) -> list[int]:
+    """Columns of the findings, without the normal label, that reach their thresholds; the highest scores first."""
+    thresholds = model.thresholds or {}
+    reached = [
+        column
+        for column, finding in enumerate(model.space.findings)
+        if finding != model.space.normal and explanation.scores[column] >= thresholds.get(finding, np.inf)
+    ]
+    return sorted(reached, key=lambda column: -explanation.scores[column])
+
+
+def _section(explanation: Explanation, model: LoadedModel, name: str) -> Section:
+    findings, scores = model.space.findings, explanation.scores
+    columns = _positive(explanation, model) if model.thresholds else [int(scores.argmax())]
+    panels = []
+    for column, layer in explanation.layers.items():
+        finding, label = findings[column], explanation.label(column)
+        lines = [f"threshold {probability(model.thresholds[finding])}"] if model.thresholds else []
+        lines += [] if layer.any() else [NO_EVIDENCE]
+        lines += [f"label: {label}"] if label else []
+        panels.append(
+            Panel(
+                explanation.image_id,
+                finding,
+                Markup(heat_uri(layer)),
+                float(scores[column]),
+                title=finding,
+                group=model.space.groups.get(finding),
+                lines=lines,
+                link=explanation.overlays[column],
+            )
+        )
+    named = [f"{findings[column]} ({probability(float(scores[column]))})" for column in columns[:_NAMED]]
+    result = ", ".join(named) + (f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else "")
+    return Section(
+        name, explanation.image_id, result or "no finding reaches its threshold", {"": panels}, link=explanation.figure
+    )

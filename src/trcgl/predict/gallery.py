@@ -1,18 +1,16 @@
-"""The gallery of a run: true positives, misses and false alarms of every finding, with where the model looked.
+"""The gallery of an evaluated split: true positives, misses and false alarms of every finding, with their maps.
 
-    trcgl explain runs/nih nih --split test --out gallery
-
-It reads what `trcgl evaluate` wrote and scores nothing: test stays opened once.
+It reads the predictions that `trcgl evaluate` wrote and scores nothing, so that test is opened once.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 from markupsafe import Markup
 
 from trcgl.core import html, storage
@@ -28,7 +26,7 @@ from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import Kind, best_kind, check_kind, maps
 from trcgl.model.upsample import to_square
 from trcgl.predict.explain import check_fit
-from trcgl.predict.explained_page import KIND_WORDS, STYLE, backgrounds, template
+from trcgl.predict.map_page import KIND_NAMES, Panel, Section, counted, link, probability, write_page
 from trcgl.predict.overlay import HEAT_SIDE, PAGE_SIDE, heat_uri
 
 SCHEMA = "trcgl.gallery/1"
@@ -36,9 +34,9 @@ BATCH = 32
 Outcome = Literal["true positive", "miss", "false alarm"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TITLES: dict[Outcome, str] = {
-    "true positive": "True positives: called and present, the surest first",
-    "miss": "Misses: present, but not called, the worst first",
-    "false alarm": "False alarms: called, but labeled absent, the worst first",
+    "true positive": "Found: highest scores",
+    "miss": "Missed: lowest scores",
+    "false alarm": "False alarms: highest scores among labels of absence",
 }
 
 
@@ -47,9 +45,9 @@ class Example:
     """One image and one finding.
 
     Args:
-        finding: of the model.
-        outcome: what became of it.
-        image_id: of the image.
+        finding: name of the finding.
+        outcome: true positive, miss or false alarm.
+        image_id: image_id of the image.
         score: calibrated probability.
     """
 
@@ -73,61 +71,80 @@ def gallery(
     """Write `gallery.html` and `gallery.json`.
 
     Args:
-        run_folder: a run whose split was judged by `trcgl evaluate`.
-        model: of that run.
-        dataset: that it was judged on.
-        out: folder; new, or of the same command.
+        run_folder: run with an evaluation of the split.
+        model: model of that run.
+        dataset: the evaluated dataset.
+        out: output folder; new, or of the same command.
         split: `test` or `val`.
-        kind: of maps; None takes `best_kind`.
-        findings: which to show; none shows all that count in the means.
-        each: examples of each finding and outcome.
+        kind: kind of the maps; None selects `best_kind`.
+        findings: findings to show; if empty, all that count in the means.
+        each: examples per finding and outcome.
 
     Returns:
         The document of schema `trcgl.gallery/1`, as written.
 
     Raises:
-        DataError: the split was not judged, a finding is unknown, or the dataset holds labels only.
+        DataError: the split was not evaluated, a finding is unknown, or the dataset holds labels only.
         RecipeError: the folder holds something else, or the head has no such maps.
     """
     if each < 1:
-        raise DataError(f"--top {each}: at least one example has to be shown.")
+        raise DataError(f"--top {each}: give at least one example.")
     dataset.require_images()
     check_fit(model, dataset)
-    evaluation, predictions = _judged(Path(run_folder), dataset, split)
+    evaluation, predictions = _evaluated(Path(run_folder), dataset, split)
     space = predictions.space
-    for one in findings:
-        space.index(one)
+    for finding in findings:
+        space.index(finding)
     kind = kind or best_kind(model)
     check_kind(model, kind)
     settings = {"weights_sha256": model.info["weights_sha256"], "dataset": dataset.name, "split": split, "kind": kind}
     storage.claim(out, "settings.json", json.dumps(settings | {"findings": findings, "each": each}, indent=2) + "\n")
-    thresholds = {one: evaluation["findings"][one]["threshold"] for one in space.findings}
-    names = [one for one in in_order(space, evaluation["findings"]) if one in (findings or space.scored)]
-    chosen = [one for name in names for one in examples(predictions, name, thresholds[name], each)]
-    heats, pictures = _looked(model, dataset, chosen, kind)
-    sections = [_section(name, space, evaluation, chosen, predictions) for name in names]
-    page = html.page(
+
+    thresholds = {finding: evaluation["findings"][finding]["threshold"] for finding in space.findings}
+    names = [name for name in in_order(space, evaluation["findings"]) if name in (findings or space.scored)]
+    names.sort(key=lambda name: name == space.normal)  # findings before the normal label
+    outcomes = {name: _outcomes(predictions, name, thresholds[name]) for name in names}
+    chosen = [example for name in names for example in examples(predictions, name, thresholds[name], each)]
+    heats, pictures = _maps(model, dataset, chosen, kind)
+    boxes = _boxes(dataset)
+
+    def panel(example: Example) -> Panel:
+        key = example.image_id, example.finding
+        return Panel(*key, heats[key], example.score, lines=[example.image_id], boxes=boxes.get(key, ()))
+
+    sections = []
+    for name in names:
+        counts = {outcome: int(rows.sum()) for outcome, rows in outcomes[name].items()}
+        own = [example for example in chosen if example.finding == name]
+        sections.append(
+            Section(
+                f"f{space.index(name)}",
+                name,
+                f"{counts['true positive']} found, {counts['miss']} missed, {counts['false alarm']} false alarms "
+                f"at the threshold {probability(thresholds[name])}",
+                {TITLES[each]: [panel(example) for example in own if example.outcome == each] for each in OUTCOMES},
+                group=space.groups.get(name),
+            )
+        )
+    rows = [(link(section), *_counts(outcomes[section.title])) for section in sections]
+    write_page(
+        out / "gallery.html",
         f"Gallery of {Path(run_folder).resolve().name} on {dataset.name}, {split}",
-        template("gallery.html.j2").render(
-            sections=sections,
-            outcomes=TITLES,
-            heats=heats,
-            boxes=_boxes(dataset),
-            kind=KIND_WORDS[kind],
-            places=_places(chosen),
-        ),
-        subtitle=f"{evaluation['images']:,} images of {evaluation['patients']:,} patients; {KIND_WORDS[kind]}.",
+        _lead(evaluation, [_counts(outcomes[name]) for name in names if name != space.normal]),
+        sections,
+        pictures,
+        subtitle=f"{evaluation['patients']:,} patients; {KIND_NAMES[kind]}.",
+        table=html.table(["finding", "present", "found", "missed", "false alarms"], rows),
+        kind=kind,
         phantom=dataset.info["source"] == "phantom",
-        sections=[(one["id"], one["finding"]) for one in sections],
-        style=STYLE + backgrounds([(f"i{place}", pictures[image]) for image, place in _places(chosen).items()]),
+        note="Labels can be wrong, too.",
     )
-    storage.write_text(out / "gallery.html", page)
     document = {
         "schema": SCHEMA,
         "split": split,
         "kind": kind,
         "weights_sha256": model.info["weights_sha256"],
-        "examples": [vars(one) for one in chosen],
+        "examples": [vars(example) for example in chosen],
         "page": "gallery.html",
         "research_use": RESEARCH_USE,
     }
@@ -139,89 +156,83 @@ def examples(predictions: Predictions, finding: str, threshold: float, each: int
     """True positives with the highest scores, misses with the lowest, false alarms with the highest.
 
     Args:
-        predictions: of the split.
-        finding: which.
-        threshold: from which on a score calls it.
-        each: of each outcome, at most.
+        predictions: predictions of the split.
+        finding: name of the finding.
+        threshold: lowest score that calls the finding present.
+        each: most examples of each outcome.
     """
-    column = predictions.space.index(finding)
-    score, truth = predictions.score[:, column], predictions.truth[:, column]
-    called = score >= threshold
-    rows: dict[Outcome, tuple[np.ndarray, np.ndarray]] = {
-        "true positive": (called & (truth == 1), -score),
-        "miss": (~called & (truth == 1), score),
-        "false alarm": (called & (truth == 0), -score),
-    }
+    score = predictions.score[:, predictions.space.index(finding)]
     chosen = []
-    for outcome, (which, order) in rows.items():
-        for row in np.flatnonzero(which)[np.argsort(order[which], kind="stable")[:each]]:
-            chosen.append(Example(finding, outcome, predictions.image_id[int(row)], float(score[row])))
+    for outcome, selected in _outcomes(predictions, finding, threshold).items():
+        order = score if outcome == "miss" else -score
+        for row in np.flatnonzero(selected)[np.argsort(order[selected], kind="stable")[:each]].tolist():
+            chosen.append(Example(finding, outcome, predictions.image_id[row], float(score[row])))
     return chosen
 
 
-def _judged(run_folder: Path, dataset: Dataset, split: str) -> tuple[dict[str, Any], Predictions]:
+def _outcomes(predictions: Predictions, finding: str, threshold: float) -> dict[Outcome, np.ndarray]:
+    """Outcome to the rows that have it, as booleans (N,)."""
+    column = predictions.space.index(finding)
+    called, truth = predictions.score[:, column] >= threshold, predictions.truth[:, column]
+    return {
+        "true positive": called & (truth == 1),
+        "miss": ~called & (truth == 1),
+        "false alarm": called & (truth == 0),
+    }
+
+
+def _counts(outcomes: dict[Outcome, np.ndarray]) -> tuple[int, int, int, int]:
+    """Numbers of images: present, found, missed, false alarms."""
+    found, missed, false_alarms = (int(outcomes[outcome].sum()) for outcome in OUTCOMES)
+    return found + missed, found, missed, false_alarms
+
+
+def _lead(evaluation: dict[str, Any], counts: Sequence[tuple[int, int, int, int]]) -> str:
+    present, found, missed, false_alarms = (sum(column) for column in zip(*counts, strict=True)) if counts else [0] * 4
+    return (
+        f"In {counted(evaluation['images'], 'radiograph')} the model found {found:,} of {present:,} labeled findings "
+        f"and missed {missed:,}. It also called {false_alarms:,} findings that the labels say are absent."
+    )
+
+
+def _evaluated(run_folder: Path, dataset: Dataset, split: str) -> tuple[dict[str, Any], Predictions]:
     """The evaluation and the predictions of a split, of the run's own dataset or of another one."""
     own = storage.read_json(run_folder / "run.json").get("dataset_digest")
     name = split if storage.sha256_file(dataset.folder / "dataset.json") == own else f"{dataset.name}-{split}"
     path = run_folder / "evaluation" / f"{name}.json"
     if not path.exists():
-        raise DataError(f"{path}: no such file. The gallery shows what was judged: run `trcgl evaluate` first.")
+        raise DataError(f"{path}: no such file. The gallery shows an evaluated split: run `trcgl evaluate` first.")
     evaluation = storage.read_json(path)
     space = LabelSpace.from_dict(evaluation["label_space"])
     return evaluation, read_predictions(run_folder / "predictions" / f"{name}.parquet", space)
 
 
-def _looked(
-    model: LoadedModel, dataset: Dataset, chosen: list[Example], kind: Kind
+def _maps(
+    model: LoadedModel, dataset: Dataset, chosen: Sequence[Example], kind: Kind
 ) -> tuple[dict[tuple[str, str], Markup], dict[str, np.ndarray]]:
-    """The layer of every example by image and finding, and the picture of every image."""
+    """The map of every example by image_id and finding, as a data URI, and the picture of every image."""
     shown: dict[str, list[Example]] = {}
-    for one in chosen:
-        shown.setdefault(one.image_id, []).append(one)
+    for example in chosen:
+        shown.setdefault(example.image_id, []).append(example)
     store, images = dataset.require_images(), list(shown)
-    held = dataset.manifest.filter(pl.col("image_id").is_in(images))
-    rows = dict(held.select("image_id", "row").iter_rows())
+    rows = dict(dataset.manifest.filter(pl.col("image_id").is_in(images)).select("image_id", "row").iter_rows())
     heats: dict[tuple[str, str], Markup] = {}
     pictures: dict[str, np.ndarray] = {}
     for start in track(range(0, len(images), BATCH), what="gallery"):
         part = images[start : start + BATCH]
-        stored = np.array(store[[rows[one] for one in part]])
-        squares = model.resized(stored)
-        grids: Float[np.ndarray, "images findings rows columns"] = maps(model, squares, kind)
-        for image, pixels, grid in zip(part, stored, grids, strict=True):
+        stored = np.array(store[[rows[image] for image in part]])
+        for image, pixels, grid in zip(part, stored, maps(model, model.resized(stored), kind), strict=True):
             pictures[image] = at_most(pixels, PAGE_SIDE)
-            for one in shown[image]:
-                values = to_square(grid[model.space.index(one.finding)], HEAT_SIDE)
-                heats[image, one.finding] = Markup(heat_uri(values))
+            for example in shown[image]:
+                values = to_square(grid[model.space.index(example.finding)], HEAT_SIDE)
+                heats[image, example.finding] = Markup(heat_uri(values))
     return heats, pictures
 
 
-def _places(chosen: list[Example]) -> dict[str, int]:
-    """Image to its number on the page."""
-    return {image: place for place, image in enumerate(dict.fromkeys(one.image_id for one in chosen), 1)}
-
-
 def _boxes(dataset: Dataset) -> dict[tuple[str, str], list[tuple[float, ...]]]:
-    """Boxes by image and finding, in percent of the picture."""
+    """Boxes by image_id and finding, in percent of the picture."""
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     if dataset.boxes is not None:
         for image, finding, *edges in dataset.boxes.select("image_id", "finding", "x", "y", "w", "h").iter_rows():
-            found.setdefault((image, finding), []).append(tuple(100 * one for one in edges))
+            found.setdefault((image, finding), []).append(tuple(100 * edge for edge in edges))
     return found
-
-
-def _section(
-    finding: str, space: LabelSpace, evaluation: dict[str, Any], chosen: list[Example], predictions: Predictions
-) -> dict[str, Any]:
-    column, told = space.index(finding), evaluation["findings"][finding]
-    called = predictions.score[:, column] >= told["threshold"]
-    truth = predictions.truth[:, column]
-    counts = (called & (truth == 1)).sum(), (~called & (truth == 1)).sum(), (called & (truth == 0)).sum()
-    return {
-        "id": f"f{column}",
-        "finding": finding,
-        "group": space.groups.get(finding),
-        "threshold": told["threshold"],
-        "counts": dict(zip(OUTCOMES, map(int, counts), strict=True)),
-        "examples": {one: [e for e in chosen if e.finding == finding and e.outcome == one] for one in OUTCOMES},
-    }

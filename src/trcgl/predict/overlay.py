@@ -1,4 +1,4 @@
-"""Draw a map over its radiograph: heat where it is high, and a line around where it reaches half its maximum."""
+"""Maps over radiographs: heat where a map is high, and a line around the area where it reaches half its maximum."""
 
 import base64
 import io
@@ -14,26 +14,27 @@ from trcgl.imaging.radiograph import Placement
 from trcgl.model.upsample import to_radiograph
 
 REGION = 0.5
-"""The decision region of a finding is where its map reaches this share of its maximum."""
+"""The decision region of a finding is the area where its map reaches this share of its maximum."""
 OPACITY = 0.6
 EDGE = (92, 225, 255)
-"""Color of the line: not in the heat's scale, and bright on bone and on air."""
+"""Color of the line: absent from the color scale of the heat, and visible on bone and on air."""
 PAGE_SIDE = 224
-"""Pixels of the longer side of a radiograph on a page."""
+"""Longer side of a radiograph on a page, in pixels."""
 HEAT_SIDE = 112
+"""Longer side of a map on a page, in pixels."""
 
 
 def heat(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 4"]:
-    """A map as a layer of color: nothing at 0, the brighter and the less transparent the higher.
+    """A map as an RGBA layer: transparent at 0, brighter and more opaque as the value rises.
 
     Args:
-        values: from 0 to 1.
+        values: map from 0 to 1.
     """
     level = (values.clip(0, 1) * 255).round().astype(np.uint8)
     layer = _colors()[level]
     region = values >= REGION
     width = max(1, round(max(values.shape) / 400))
-    # With all eight neighbors, or a slanting line is a row of dots once it is scaled up.
+    # All eight neighbors: with four, a diagonal line turns into dots when the layer is scaled up.
     layer[region & ~binary_erosion(region, np.ones((3, 3), bool), iterations=width)] = (*EDGE, 255)
     return layer
 
@@ -41,11 +42,12 @@ def heat(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height
 def over(
     pixels: UInt8[np.ndarray, "height width"], layer: UInt8[np.ndarray, "height width 4"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A layer of color over a gray picture."""
-    # In 16 bits and by one channel at a time: a radiograph has ten million pixels.
+    """An RGBA layer over a gray picture."""
+    # In 16 bits and one channel at a time, because a radiograph has ten million pixels.
     opacity = layer[..., 3].astype(np.uint16)
     gray = pixels * (255 - opacity)
-    return np.stack([((gray + layer[..., one] * opacity + 127) // 255).astype(np.uint8) for one in range(3)], axis=-1)
+    channels = [((gray + layer[..., channel] * opacity + 127) // 255).astype(np.uint8) for channel in range(3)]
+    return np.stack(channels, axis=-1)
 
 
 def small_map(
@@ -55,17 +57,17 @@ def small_map(
     square: int,
     side: int = HEAT_SIDE,
 ) -> Float[np.ndarray, "height width"]:
-    """A map in the proportions of its radiograph, `side` pixels along the longer side.
+    """A map in the proportions of its radiograph.
 
     Args:
         grid: values on the grid of the network.
         original_size: rows and columns of the radiograph.
         placement: from pixels of the radiograph to pixels of the square picture.
         square: side of the square picture, in pixels.
-        side: see above.
+        side: longer side of the result, in pixels.
     """
     longer = max(original_size)
-    rows, columns = (max(1, round(one * side / longer)) for one in original_size)
+    rows, columns = (max(1, round(length * side / longer)) for length in original_size)
     step_y, step_x = original_size[0] / rows, original_size[1] / columns
     smaller = Placement(placement.scale_x * step_x, placement.scale_y * step_y, placement.offset_x, placement.offset_y)
     return to_radiograph(grid, (rows, columns), smaller, square)
@@ -86,7 +88,7 @@ def jpeg(pixels: UInt8[np.ndarray, "height width *channels"], quality: int = 92)
 
 
 def jpeg_uri(pixels: UInt8[np.ndarray, "height width"]) -> str:
-    """A picture as the data URI of a JPEG of a page's quality."""
+    """A picture as the data URI of a JPEG of moderate quality, for a page."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(pixels, quality=82)).decode()
 
 
