@@ -1,9 +1,12 @@
-"""What every source must do. A source is tested as soon as `source_fixtures` has a module of its name."""
+"""The contract of every source in `SOURCES`. A source without a small archive in `source_fixtures` fails."""
 
+import ast
 import dataclasses
 import importlib
+import inspect
 import subprocess
 import sys
+import textwrap
 
 import polars as pl
 import pytest
@@ -15,7 +18,7 @@ from trcgl.dataset.sources import SOURCES
 from trcgl.dataset.store import open_dataset
 
 
-@pytest.fixture(scope="module", params=source_fixtures.names())
+@pytest.fixture(scope="module", params=SOURCES)
 def case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return request.param, source_fixtures.build(request.param, folder)
@@ -28,17 +31,24 @@ def table(case):
 
 
 def read(name, built):
-    module = importlib.import_module(f"trcgl.dataset.sources.{name}")
+    module = importlib.import_module(SOURCES[name])
     return module.read(built.root, built.options or module.Options())
 
 
-def test_a_source_is_on_the_command_line(case):
-    assert f"trcgl.dataset.sources.{case[0]}" in SOURCES.values()
-
-
 def test_options_are_a_frozen_dataclass_with_defaults(case):
-    options = importlib.import_module(f"trcgl.dataset.sources.{case[0]}").Options
+    options = importlib.import_module(SOURCES[case[0]]).Options
     assert dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen
+    assert options() == options()
+
+
+@pytest.mark.parametrize("module", ["trcgl.dataset.prepare", *SOURCES.values()])
+def test_every_option_has_a_help_sentence(module):
+    options = getattr(importlib.import_module(module), "PrepareOptions" if module.endswith("prepare") else "Options")
+    body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body
+    for field, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign):
+            written = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert written and after.value.value.rstrip().endswith("."), f"{module}: {field.target.id} has no help"
 
 
 def test_rows_have_the_columns_of_the_manifest_and_one_per_finding(table):
@@ -131,7 +141,7 @@ def test_the_terms_of_the_archive_are_stated(table):
 
 
 def test_import_needs_no_torch():
-    modules = ", ".join(f"trcgl.dataset.sources.{name}" for name in source_fixtures.names())
+    modules = ", ".join(SOURCES.values())
     code = f"import sys, {modules}; print('torch' in sys.modules, 'lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"]
@@ -142,13 +152,12 @@ def test_it_is_prepared_into_a_dataset_that_opens(tmp_path, case, table, manifes
     from trcgl.dataset.prepare import PrepareOptions, prepare
 
     name, built = case
-    source = next(verb for verb, module in SOURCES.items() if module.endswith(f".{name}"))
     options = PrepareOptions(size=32, manifest_only=manifest_only, workers=1)
-    report = prepare(source, built.root, tmp_path / "out", options, built.options)
+    report = prepare(name, built.root, tmp_path / "out", options, built.options)
     dataset = open_dataset(tmp_path / "out")
     unusable = {} if manifest_only else built.unusable
     assert set(dataset.manifest["image_id"]) == set(built.present) - set(unusable)
-    reasons = {one["image_id"]: one["reason"] for one in report["dropped"]}
+    reasons = {row["image_id"]: row["reason"] for row in report["dropped"]}
     assert all(part in reasons[image] for image, part in {**built.dropped, **unusable}.items())
     assert (dataset.images is None) == manifest_only
     if not manifest_only:

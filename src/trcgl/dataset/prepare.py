@@ -35,22 +35,22 @@ SETTINGS_SCHEMA = "trcgl.prepare/1"
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Settings that every source shares."""
+    """Options of every source."""
 
     size: int = 224
-    """Side of the square pictures that are stored, in pixels."""
+    """Side of the stored square images, in pixels."""
     fit: Literal["letterbox", "squash"] = "letterbox"
-    """`letterbox` keeps the proportions and fills up with black; `squash` distorts to a square, as the paper does."""
+    """Make images square by padding with black (`letterbox`) or by distorting them (`squash`, as in the paper)."""
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Shares of patients in train, val and test, where the archive has no split of its own."""
+    """Shares of patients in train, val and test, for patients without a split in the archive."""
     seed: int = 0
     """Seed for dividing patients into train, val and test."""
     manifest_only: bool = False
-    """Prepare the labels alone, where the images are absent."""
+    """Prepare the labels only, without images."""
     name: str = ""
-    """Name of the dataset in reports; the source's where empty."""
+    """Name of the dataset in reports; default: the name of the source."""
     workers: int = 0
-    """Processes that decode; 0 takes one per CPU. Changes nothing in the result."""
+    """Number of decoding processes; 0: one per CPU. The result does not depend on it."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:

@@ -1,12 +1,10 @@
-"""One module per source: `build(folder) -> Case` writes a small archive in the true layout of the real one.
+"""One module per source, named like the source: `build(folder) -> Case` writes a small archive in the real layout.
 
-A module here named like the source's module (`padchest.py`, `mimic_cxr_lt.py`) is all that it takes for every test of
-`test_sources.py` to run on that source. The archive should hold what the real one does: odd encodings, empty
-cells, repeated rows, missing and damaged files. At least nine patients, so that three splits can be filled.
+Every test of `test_sources.py` runs on every source. The archive should hold what the real one does: odd encodings,
+empty cells, repeated rows, missing and damaged files. At least nine patients, so that three splits can be filled.
 """
 
 import importlib
-import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trcgl.dataset.sources import SOURCES
+
 
 @dataclass(frozen=True)
 class Case:
     """A small archive and what must come out of it.
 
     Args:
-        root: folder of the archive; None where the source draws its images.
+        root: folder of the archive; None where the source renders its images.
         present: image_id of every row that is kept, to the findings that are present in it.
         dropped: image_id to a part of the reason, for every row that is dropped.
         unknown: image_id to the findings that are unknown in it; all others not present are absent.
         unusable: image_id of kept rows whose file is missing or damaged, to a part of the reason.
-        table: the label table below the root, and `column`, one column without which it cannot be read;
+        table: the label table below the root, and `column`, a column without which it cannot be read;
             None where there is no table.
         column: see `table`.
         boxes: number of boxes of kept rows; None where the archive has none.
@@ -54,11 +54,7 @@ def radiograph(path: Path, size: tuple[int, int] = (40, 32), *, seed: int = 0, b
     Image.fromarray((gradient * (2**bits - 1)).astype(kind)).save(path)
 
 
-def names() -> list[str]:
-    """Modules that offer a `build`, by name."""
-    return sorted(one.name for one in pkgutil.iter_modules(__path__))
-
-
-def build(name: str, folder: Path) -> Case:
-    """Build the archive of one source in an empty folder."""
-    return importlib.import_module(f"{__name__}.{name}").build(folder)
+def build(source: str, folder: Path) -> Case:
+    """Build the archive of one source of `SOURCES` in an empty folder."""
+    module = SOURCES[source].rpartition(".")[2]
+    return importlib.import_module(f"{__name__}.{module}").build(folder)

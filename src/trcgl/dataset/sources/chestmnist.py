@@ -46,10 +46,10 @@ SPACE = LabelSpace(
 
 @dataclass(frozen=True)
 class Options:
-    """Which of the npz files."""
+    """Options of the ChestMNIST source."""
 
     size: Literal[0, 28, 64, 128, 224] = 0
-    """Side of its images in pixels; 0 takes the largest that is there."""
+    """Image side in pixels, which selects the npz file; 0: the largest there is."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
@@ -57,7 +57,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
 
     Args:
         root: the folder with `chestmnist*.npz`.
-        options: which of them.
+        options: which file.
 
     Raises:
         DataError: the file is missing, damaged, or lacks an array.

@@ -44,15 +44,15 @@ MEANING = {"unknown": None, "absent": 0, "present": 1}
 
 @dataclass(frozen=True)
 class Options:
-    """What uncertain and blank cells mean, and which images are the test split."""
+    """Meaning of uncertain and blank cells, and the choice of the test split."""
 
     uncertain: Literal["unknown", "absent", "present"] = "unknown"
-    """What -1 means. Unknown labels are masked in training and in every metric."""
+    """Meaning of -1 (uncertain). Unknown labels are masked in training and in every metric."""
     blank: Literal["absent", "unknown"] = "absent"
-    """What a blank cell means; where No Finding is 1 it always means absent."""
+    """Meaning of a blank cell; where No Finding is 1 a blank always means absent."""
     test: Literal["own", "expert"] = "own"
-    """`own`: train.csv is divided into all three splits. `expert`: the images that radiologists read (test.csv, or
-    valid.csv where that is missing) are the test split, and train.csv is divided into train and val."""
+    """Test split: `own` divides train.csv into three splits; `expert` tests on the images read by radiologists
+    (test.csv, else valid.csv) and divides train.csv into train and val."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:

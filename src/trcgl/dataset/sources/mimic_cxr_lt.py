@@ -73,16 +73,16 @@ CELLS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": None}
 
 @dataclass(frozen=True)
 class Options:
-    """Which release and task, and where the tables lie."""
+    """Release and task of the challenge, and the folder of its tables."""
 
     release: Literal["auto", "2023", "2024"] = "auto"
-    """`auto`: 2024 where its tables are there, else 2023."""
+    """Release of CXR-LT; `auto`: 2024 if its tables are present, else 2023."""
     task: Literal[1, 2] = 1
-    """Of 2024. 1: 40 findings, labels from reports. 2: 26 findings; val and test were labeled by hand."""
+    """Task of CXR-LT 2024. 1: 40 findings, labels from reports. 2: 26 findings, val and test labeled by hand."""
     labels: str = ""
-    """Folder of the label tables, where it does not lie below --root."""
+    """Folder of the label tables; default: --root."""
     dicom: bool = False
-    """Read MIMIC-CXR's `.dcm` files instead of MIMIC-CXR-JPG's `.jpg`."""
+    """Read MIMIC-CXR's `.dcm` files instead of MIMIC-CXR-JPG's `.jpg` files."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
@@ -131,7 +131,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
             "A row without any of the findings counts as a negative of each, as in the challenge.",
             "The challenge's own split."
             if official
-            else "Not all tables are there, so the patients were divided anew.",
+            else "Not all tables are present, so patients were divided into new splits.",
         ),
     )
 
@@ -148,7 +148,7 @@ def _find(folder: Path, options: Options) -> tuple[str, Path]:
             return release, reading.find_file(folder, patterns[release], "label table")
         except DataError:
             continue
-    every = [one for patterns_of_release in patterns.values() for one in patterns_of_release]
+    every = [pattern for patterns_of_release in patterns.values() for pattern in patterns_of_release]
     return releases[-1], reading.find_file(folder, every, "CXR-LT training table (or name its folder by labels)")
 
 

@@ -50,10 +50,10 @@ IN_BOXES = {"Infiltrate": "Infiltration"}
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the NIH source."""
+    """Options of the NIH source."""
 
     groups: Literal["auto", "prevalence", "name"] = "auto"
-    """Head, medium and tail by prevalence or by name; `auto`: by prevalence on the whole archive, else by name."""
+    """Head, medium and tail by prevalence or by name; `auto`: by prevalence for the whole archive, else by name."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:

@@ -1,10 +1,11 @@
-"""Phantoms: chest radiographs drawn by a program, with every finding of PadChest-30 and the truth about it.
+"""Phantoms: chest radiographs rendered by a program, with any finding of PadChest-30 and its true masks.
 
     trcgl prepare phantom --out phantom --size 96
 
-Nothing is read: there is no root. The label sets are PadChest's, tempered (`trcgl.phantom.labels`). Train follows
-the long tail; val and test hold at least `positives_per_finding` positives of each finding, and `weight` in the
-manifest leads back to train's prevalence. Every image is a function of the options and its image_id.
+No files are read and no --root is needed. The label sets are PadChest's with a chosen imbalance
+(`trcgl.phantom.labels`). Train follows the long tail; val and test have at least `positives_per_finding` positives of
+each finding, and `weight` in the manifest reweights them to the prevalence of train. An image depends only on the
+options and its image_id.
 """
 
 import functools
@@ -33,22 +34,22 @@ SPACE = replace(PADCHEST30, name="phantom", raw={name: (name,) for name in PADCH
 
 @dataclass(frozen=True)
 class Options:
-    """The set of phantoms; the defaults are the benchmark."""
+    """Size, imbalance and difficulty of the phantoms; the defaults are the benchmark."""
 
     train_images: int = 4000
-    """Training phantoms, drawn from the long tail."""
+    """Number of training phantoms."""
     positives_per_finding: int = 100
-    """Fewest positives of each finding in val and in test; each split has about 20 times as many images."""
+    """Smallest number of positives of each finding in val and in test, which have about 20 times as many images."""
     imbalance: float = 100.0
-    """Most to least frequent finding in train; PadChest's own is 1054."""
+    """Ratio of the most to the least frequent finding in train; PadChest's own is 1054."""
     difficulty: float = 1.0
-    """Contrast of lesions falls as 1 / difficulty and their size as its cube root; noise grows as its square root."""
+    """Lesion contrast falls as 1 / difficulty, lesion size as its cube root; noise grows as its square root."""
     size: int = 96
-    """Side of a phantom in pixels; `prepare` scales it to its own --size, so give the same there."""
+    """Side of a rendered phantom in pixels; give the same --size, else the image is resized."""
     seed: int = 0
-    """Of everything."""
+    """Seed for labels, patients and images."""
     boxes: bool = True
-    """Derive `boxes.parquet` from the masks."""
+    """Write boxes around the masks of the findings to `boxes.parquet`."""
 
     def __post_init__(self) -> None:
         if self.train_images < 1 or self.positives_per_finding < 1:
@@ -56,75 +57,73 @@ class Options:
 
 
 def read(root: Path | None = None, options: Options | None = None) -> SourceTable:
-    """Decide who the patients are and what they have; images are drawn when `prepare` asks for them.
+    """Choose the patients and their findings; images are rendered when `prepare` asks for them.
 
     Args:
         root: not used: phantoms come from no archive.
-        options: the set of phantoms.
+        options: size, imbalance and difficulty.
 
     Raises:
         DataError: an option is out of range.
     """
     options = options or Options()
     rows = _rows(options)
-    drawn = _specs(options)
     return SourceTable(
         space=SPACE,
         rows=rows,
         dropped=pl.DataFrame(schema=reading.DROPPED_SCHEMA),
-        boxes=_boxes(drawn) if options.boxes else None,
+        boxes=_boxes(_specs(options)) if options.boxes else None,
         load=functools.partial(_load, options),
-        counts={f"phantoms drawn for {split}": int((rows["split"] == split).sum()) for split in SPLITS},
+        counts={f"phantoms for {split}": int((rows["split"] == split).sum()) for split in SPLITS},
         box_frame=(options.size, options.size),
-        license="Drawn by trcgl; no patient, no archive. Label-set frequencies are facts about PadChest's label table.",
+        license="Rendered by trcgl; no patient, no archive. Label-set frequencies are facts about PadChest's table.",
         notes=(
-            "These images are phantoms: drawn by a program, not taken of patients. Nothing here is clinical evidence.",
-            "Val and test hold many positives of rare findings; `weight` leads back to the prevalence of train.",
+            "These images are phantoms, rendered by a program, not taken of patients: they are no clinical evidence.",
+            "Val and test have many positives of rare findings; `weight` reweights them to the prevalence of train.",
         ),
     )
 
 
 def render_again(image_id: str, options: Options | None = None) -> Phantom:
-    """Draw the phantom of a manifest row again, with the masks and facts that the dataset folder does not keep.
+    """Render the phantom of a manifest row again, with the masks and facts that the dataset folder does not store.
 
     Args:
         image_id: as in the manifest.
-        options: those the dataset was prepared with, see `options_of`.
+        options: the options of the dataset, see `options_of`.
 
     Raises:
         DataError: the options give no such image.
     """
-    specs = _specs(options or Options())
-    if image_id not in specs:
-        raise DataError(f"{image_id}: no phantom of these options; take them from the dataset with `options_of`.")
-    return render(specs[image_id])
+    return render(specification(image_id, options))
 
 
 def specification(image_id: str, options: Options | None = None) -> PhantomSpec:
-    """What decides the phantom of a manifest row; change a field and `draw` it for a counterfactual.
+    """The specification of the phantom of a manifest row; change a field and `render` it for a counterfactual.
 
     Raises:
         DataError: the options give no such image.
     """
-    specs = _specs(options or Options())
-    if image_id not in specs:
-        raise DataError(f"{image_id}: no phantom of these options; take them from the dataset with `options_of`.")
-    return specs[image_id]
+    try:
+        return _specs(options or Options())[image_id]
+    except KeyError:
+        raise DataError(
+            f"{image_id}: no phantom of these options; take them from the dataset with `options_of`."
+        ) from None
 
 
 def options_of(folder: Path) -> Options:
     """The options that a dataset folder of phantoms was prepared with.
 
     Raises:
-        DataError: the folder is no dataset, or not one of phantoms.
+        DataError: the folder is no dataset, or its images are no phantoms.
     """
     settings = storage.read_json(Path(folder) / "prepare.json")
     if settings.get("source") != "phantom":
-        raise DataError(f"{folder} does not hold phantoms but {settings.get('source')!r}.")
+        raise DataError(f"{folder}: the images are no phantoms; they come from {settings.get('source')!r}.")
     try:
         return Options(**settings["source options"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{folder}/prepare.json does not hold the options of phantoms ({error}).") from error
+        raise DataError(f"{folder}/prepare.json lacks the options of phantoms ({error}).") from error
 
 
 @functools.lru_cache(maxsize=4)
@@ -144,12 +143,12 @@ def _rows(options: Options) -> pl.DataFrame:
             weight = weight / weight.mean()
         patient = patients.group_into_patients(chosen, rng)
         age, sex = patients.describe_patients(patient, members[chosen], rng)
-        name = [f"phantom-{options.seed}-{split}-p{one:05d}" for one in patient]
+        name = [f"phantom-{options.seed}-{split}-p{number:05d}" for number in patient]
         table = pl.DataFrame(
             {
                 "image_id": [f"phantom-{options.seed}-{split}-{index:05d}" for index in range(len(chosen))],
                 "patient_id": name,
-                "study_id": [f"{one}-{index:05d}" for index, one in enumerate(name)],
+                "study_id": [f"{person}-{index:05d}" for index, person in enumerate(name)],
                 "view": "frontal",
                 "split": split,
                 "label_source": "phantom",
@@ -159,13 +158,15 @@ def _rows(options: Options) -> pl.DataFrame:
             }
         )
         present = members[chosen].astype(np.int8)
-        tables.append(table.with_columns(pl.Series(one, present[:, place]) for place, one in enumerate(FINDINGS)))
+        tables.append(
+            table.with_columns(pl.Series(finding, present[:, place]) for place, finding in enumerate(FINDINGS))
+        )
     return reading.in_order(pl.concat(tables), SPACE)
 
 
 @functools.lru_cache(maxsize=4)
 def _specs(options: Options) -> dict[str, PhantomSpec]:
-    """Image_id to specification, in the order of the rows."""
+    """Specification of every image_id, in the order of the rows."""
     return {
         row["image_id"]: PhantomSpec(
             seed=options.seed,

@@ -40,37 +40,40 @@ MEANING = {"present": 1, "absent": 0, "unknown": None}
 
 @dataclass(frozen=True)
 class Options:
-    """Which column is what, and what a blank means."""
+    """Names of the columns, and the meaning of blank and uncertain cells."""
 
     table: str = ""
-    """The table, below --root; where empty, the only .csv or .parquet there."""
+    """Path of the label table below --root; default: the only .csv, .tsv or .parquet file there."""
     image_column: str = "image"
-    """File name or path below --root, or a file's name without its ending or folder."""
+    """Column with the path below --root, the file name, or the file name without its ending."""
     patient_column: str = "patient"
-    """Whose radiograph it is: patients are never divided between splits. `none`: every image is its own patient."""
+    """Column with the patient; patients are never divided between splits. `none`: every image is its own patient."""
     labels_column: str = ""
-    """One column that lists the findings of a row."""
+    """Column that lists the findings of a row."""
     delimiter: str = "|"
-    """Between the findings of `labels_column`."""
+    """Separator between the findings in `labels_column`."""
     finding_columns: tuple[str, ...] = ()
-    """One column per finding; with `labels_column`, the findings to take from it (all that occur where empty)."""
+    """Columns with one finding each; with `labels_column`: the findings to take from it (default: all that occur)."""
     normal: str = ""
-    """The finding that means "nothing found", if there is one: where it is present, blank others are absent."""
+    """Finding that means "nothing found", if any: where it is present, blank findings are absent."""
     blank: Literal["unknown", "absent"] = "unknown"
-    """What a blank cell means. Unknown labels are masked in training and in every metric."""
+    """Meaning of a blank cell. Unknown labels are masked in training and in every metric."""
     uncertain: Literal["unknown", "absent", "present"] = "unknown"
-    """What -1 means."""
+    """Meaning of -1 (uncertain)."""
     study_column: str = ""
+    """Column with the study, where several images belong to one examination."""
     view_column: str = ""
-    """PA, AP, frontal, L, lateral; anything else is `other`."""
+    """Column with the view: PA, AP, frontal, L or lateral; anything else counts as `other`."""
     split_column: str = ""
-    """train, val or test; blank rows are divided."""
+    """Column with train, val or test; blank rows are divided by --fractions."""
     label_source_column: str = ""
+    """Column with the origin of the labels, for instance `physician`; the evaluation reports each origin apart."""
     age_column: str = ""
-    """Years, or a DICOM age such as 058Y."""
+    """Column with the age in years, or as in DICOM, for instance 058Y."""
     sex_column: str = ""
+    """Column with the sex; only the first letter, F or M, is read."""
     group_rule: Literal["prevalence", "counts"] = "prevalence"
-    """Head, medium, tail by share of training images (> 10 %, 1-10 %, < 1 %) or count (> 1000, 100-1000, < 100)."""
+    """Rule of head, medium and tail: share of training images (10 %, 1 %), or their number (1,000, 100)."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
@@ -78,7 +81,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
 
     Args:
         root: the folder that holds the table and the files.
-        options: which column is what.
+        options: names of the columns.
 
     Raises:
         DataError: the table or a column is missing, a cell is not a label, a path leaves the root, or one image
@@ -127,7 +130,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         dropped=dropped,
         counts={"rows in the table": total},
         root=root,
-        license="As the owner of the table and the files says.",
+        license="As stated by the owner of the table and the files.",
         notes=(f"A blank cell means {options.blank}, an uncertain one {options.uncertain}.",),
     )
 
@@ -136,9 +139,9 @@ def _table(root: Path, options: Options) -> Path:
     if options.table:
         return reading.find_file(root, (options.table,), "label table")
     reading.find_file(root, ("*.csv", "*.csv.gz", "*.tsv", "*.parquet"), "label table")
-    found = [one for pattern in ("*.csv", "*.csv.gz", "*.tsv", "*.parquet") for one in sorted(root.glob(pattern))]
+    found = [path for pattern in ("*.csv", "*.csv.gz", "*.tsv", "*.parquet") for path in sorted(root.glob(pattern))]
     if len(found) > 1:
-        names = ", ".join(one.name for one in found)
+        names = ", ".join(path.name for path in found)
         raise DataError(f"{root}: several tables: {names}. Name one with --source.table.")
     return found[0]
 
@@ -152,7 +155,7 @@ def _check_columns(table: pl.DataFrame, options: Options, path: Path) -> None:
     columns = [options.image_column, options.labels_column, options.study_column, options.view_column]
     columns += [options.split_column, options.label_source_column, options.age_column, options.sex_column]
     columns += [] if options.labels_column else _chosen(options)
-    reading.require_columns(table, [one for one in columns if one], path)
+    reading.require_columns(table, [column for column in columns if column], path)
     if options.patient_column.lower() != "none" and options.patient_column not in table.columns:
         raise DataError(
             f"{path}: patient column {options.patient_column!r} is missing; the table has "
@@ -162,13 +165,13 @@ def _check_columns(table: pl.DataFrame, options: Options, path: Path) -> None:
 
 
 def _chosen(options: Options) -> tuple[str, ...]:
-    """The findings that are named by flags, the normal one among them."""
+    """The findings named by options, including the normal finding."""
     names = options.finding_columns
     return (*names, options.normal) if names and options.normal and options.normal not in names else names
 
 
 def _delimited(table: pl.DataFrame, options: Options) -> tuple[tuple[str, ...], pl.DataFrame]:
-    """Findings and one Int8 column each, and set_aside, from one delimited column."""
+    """Names of the findings, and set_aside with an Int8 column per finding, from a delimited column."""
     cell = pl.col(options.labels_column).str.split(options.delimiter).list.eval(pl.element().str.strip_chars())
     lists = table.select(cell=cell.list.eval(pl.element().filter(pl.element() != "")))
     occurring = lists["cell"].explode().drop_nulls().value_counts().sort(["count", "cell"], descending=[True, False])
@@ -191,7 +194,7 @@ def _delimited(table: pl.DataFrame, options: Options) -> tuple[tuple[str, ...], 
 
 
 def _columns(table: pl.DataFrame, options: Options, path: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
-    """Findings and one Int8 column each, and set_aside, from one column per finding."""
+    """Names of the findings, and set_aside with an Int8 column per finding, from a column per finding."""
     names = _chosen(options)
     meaning = {**MEANING, "blank": MEANING[options.blank], "uncertain": MEANING[options.uncertain]}
     trimmed = pl.col(*names).str.strip_chars().str.to_lowercase().replace("", None)
@@ -236,7 +239,7 @@ def _split(table: pl.DataFrame, options: Options, path: Path) -> pl.Series:
 
 
 def _files(root: Path, images: pl.Series) -> pl.Series:
-    """Path below the root for every image: as it is written, or the one file of that name or stem anywhere below."""
+    """Path below the root of every image: as written, or the only file of that name or stem anywhere below."""
     direct = [image if (root / image).is_file() else None for image in images]
     if None in direct:
         named: dict[str, list[str]] = defaultdict(list)
@@ -244,7 +247,7 @@ def _files(root: Path, images: pl.Series) -> pl.Series:
             for file in files:
                 stem, ending = os.path.splitext(file)
                 below = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")
-                # What follows the last dot of a UID is no ending: such a file has its whole name alone.
+                # What follows the last dot of a UID is no ending: such a file is found by its whole name only.
                 for name in {file, stem} if ending.lower() in FILES else {file}:
                     named[name].append(below)
         for place, image in enumerate(images):

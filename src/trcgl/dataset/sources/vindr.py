@@ -51,10 +51,10 @@ FILES = (*DICOM, ".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Options:
-    """How three readings become one."""
+    """Rule for combining the readings of an image."""
 
     agreement: Literal["majority", "any"] = "majority"
-    """A finding is present if more than half of an image's readers mark it, or if `any` does."""
+    """A finding is present if more than half of the readers of an image (`majority`) or `any` reader marks it."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
