@@ -63,6 +63,6 @@ def test_the_digest_of_other_patients_is_none_of_them(dataset):
 def test_a_half_without_rows_is_an_error(tmp_path):
     tiny = open_dataset(write_dataset(tmp_path / "tiny", train=2))
     assert half(tiny, "first").height == 2
-    with pytest.raises(DataError, match="the second half of its train patients has no rows"):
+    with pytest.raises(DataError, match="the second half of the training patients has no rows"):
         half(tiny, "second")
     assert half_of(tiny, storage.digest([])) is None

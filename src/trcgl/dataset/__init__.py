@@ -1,1 +1,1 @@
-"""Where radiographs and labels come in."""
+"""Datasets: label tables and radiographs of an archive become one folder that every later step reads."""

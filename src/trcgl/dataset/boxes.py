@@ -1,4 +1,4 @@
-"""Boxes around findings, from pixels of the archive's files to fractions of the stored square pictures."""
+"""Boxes around findings: from pixels of the archive's files to fractions of the stored square images."""
 
 from typing import Literal
 
@@ -12,18 +12,18 @@ COLUMNS = ("image_id", "finding", "x", "y", "w", "h")
 def to_fractions(
     table: SourceTable, manifest: pl.DataFrame, pixels: pl.DataFrame | None, fit: Literal["letterbox", "squash"]
 ) -> tuple[pl.DataFrame | None, pl.DataFrame]:
-    """Move the boxes of a source with their pictures.
+    """Transform the boxes of a source as their images were.
 
     Args:
         table: the source; its boxes are x, y, w, h with the origin at the top left.
         manifest: the rows that were kept.
-        pixels: original height and width, placement and side of every picture, or None without images; then boxes
-            can be moved only if the source says which frame they were drawn in.
-        fit: how pictures were made square.
+        pixels: original height and width, placement and side of every image; None without images, where boxes need
+            the `box_frame` of the source.
+        fit: how images were made square.
 
     Returns:
-        image_id, finding, x, y, w, h in fractions of the stored picture, cut at its border, or None if there are
-        none; and image_id, finding, reason of every box that was left out.
+        image_id, finding, x, y, w, h in fractions of the stored image, cut at its border, or None without boxes; and
+        image_id, finding, reason of every dropped box.
     """
     nothing = pl.DataFrame(schema={"image_id": pl.String, "finding": pl.String, "reason": pl.String})
     if table.boxes is None or (pixels is None and table.box_frame is None):
@@ -41,8 +41,7 @@ def to_fractions(
             h=pl.col("h") * pl.col("scale_y") / pl.col("side"),
         )
     else:
-        assert table.box_frame is not None
-        height, width = table.box_frame
+        height, width = table.box_frame or (1, 1)
         along_x, along_y = (width, height) if fit == "squash" else (max(height, width), max(height, width))
         boxes = _scaled(boxes, pl.lit(1 / along_x), pl.lit(1 / along_y)).with_columns(
             x=pl.col("x") + (1 - width / along_x) / 2, y=pl.col("y") + (1 - height / along_y) / 2
@@ -58,16 +57,9 @@ def to_fractions(
         .when(~((pl.col("right") > pl.col("left")) & (pl.col("bottom") > pl.col("top"))).fill_null(False))
         .then(pl.lit("it is empty or outside its image"))
     )
-    stays = boxes.filter(pl.col("reason").is_null())
-    moved = stays.select(
-        "image_id",
-        "finding",
-        x="left",
-        y="top",
-        w=pl.col("right") - pl.col("left"),
-        h=pl.col("bottom") - pl.col("top"),
-    )
-    return moved, boxes.filter(pl.col("reason").is_not_null()).select("image_id", "finding", "reason")
+    size = {"w": pl.col("right") - pl.col("left"), "h": pl.col("bottom") - pl.col("top")}
+    kept = boxes.filter(pl.col("reason").is_null()).select("image_id", "finding", x="left", y="top", **size)
+    return kept, boxes.filter(pl.col("reason").is_not_null()).select("image_id", "finding", "reason")
 
 
 def _scaled(boxes: pl.DataFrame, along_x: pl.Expr, along_y: pl.Expr) -> pl.DataFrame:

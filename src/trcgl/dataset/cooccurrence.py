@@ -1,4 +1,4 @@
-"""How often findings occur, and how often one comes with another."""
+"""Counts of findings and of pairs of findings."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,14 @@ from trcgl.dataset.manifest import label_array
 
 @dataclass(frozen=True)
 class Cooccurrence:
-    """Counts over rows; an unknown label is never counted as absent.
+    """Counts over the rows of a manifest; an unknown label is not counted as absent.
 
     Args:
-        joint: n_ij, rows with i and j present; the diagonal holds the positives.
+        joint: n_ij, rows with i and j present; the diagonal is the number of positives.
         known: rows with i present and j known.
         positives: rows with i present.
         labeled: rows with i known.
-        rows: rows in all.
+        rows: all rows.
         rows_with_any: rows with at least one finding present.
     """
 
@@ -32,33 +32,26 @@ class Cooccurrence:
     rows_with_any: int
 
     def conditional(self) -> Float[np.ndarray, "findings findings"]:
-        """P(j | i) = n_ij / n_i, row i, with n_i over the rows in which j is known; 0 where there are none."""
+        """P(j | i) = n_ij / n_i in row i, column j, with n_i over the rows in which j is known; 0 where n_i is 0."""
         return np.divide(self.joint, self.known, out=np.zeros(self.joint.shape), where=self.known > 0)
 
     def prevalence(self) -> Float[np.ndarray, " findings"]:
-        """Positives of each finding ÷ rows with at least one finding; 0 where there are none."""
+        """Positives of each finding divided by the rows with any finding; 0 without such rows."""
         return self.positives / max(self.rows_with_any, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON value; `from_dict` is the inverse."""
-        return {
-            "joint": self.joint.tolist(),
-            "known": self.known.tolist(),
-            "positives": self.positives.tolist(),
-            "labeled": self.labeled.tolist(),
-            "rows": self.rows,
-            "rows_with_any": self.rows_with_any,
-        }
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Cooccurrence":
-        """Read what `to_dict` wrote."""
+        """The inverse of `to_dict`."""
         arrays = {name: np.asarray(value[name], np.int64) for name in ("joint", "known", "positives", "labeled")}
         return cls(**arrays, rows=value["rows"], rows_with_any=value["rows_with_any"])
 
 
 def counts(manifest: pl.DataFrame, space: LabelSpace) -> Cooccurrence:
-    """Count the rows of a manifest; choose the rows (split, those that take part) before."""
+    """Count the given rows of a manifest."""
     labels = label_array(manifest, space)
     # Products of 0/1 matrices are exact in float32 up to 2^24 rows and many times faster than integer ones.
     present = (labels == 1).astype(np.float32)

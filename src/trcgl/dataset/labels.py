@@ -1,8 +1,8 @@
-"""The label space: which findings there are, in which order, in which group, and from which raw labels."""
+"""The label space: the findings in their order, their groups, and the raw labels of each."""
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from trcgl.core.errors import DataError
@@ -20,12 +20,12 @@ class LabelSpace:
     Args:
         name: for instance `padchest30`.
         findings: finding names, each once.
-        groups: finding to `head`, `medium` or `tail`; empty until `with_groups` was called for the rules
-            `prevalence` and `counts`. Stored with the dataset and never recomputed from another split.
+        groups: finding to `head`, `medium` or `tail`; empty before `with_groups` for the rules `prevalence` and
+            `counts`. Stored with the dataset, computed from train and never from another split.
         group_rule: `name` (given), `prevalence` (> 10 %, 1-10 %, < 1 %) or `counts` (> 1000, 100-1000, < 100 rows).
         normal: the finding that says "nothing found", which makes every other finding a known negative.
         normal_in_means: whether `normal` counts in mAP, mAUC and the group means.
-        raw: finding to the raw labels of the archive that mean it, matched whole.
+        raw: finding to the raw labels of the archive that mean it; whole labels are compared.
     """
 
     name: str
@@ -38,9 +38,9 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         if not self.findings:
-            raise DataError(f"label space {self.name}: it names no finding.")
+            raise DataError(f"label space {self.name}: no finding is named.")
         if len(set(self.findings)) != len(self.findings):
-            twice = sorted({one for one in self.findings if self.findings.count(one) > 1})
+            twice = sorted({finding for finding in self.findings if self.findings.count(finding) > 1})
             raise DataError(f"label space {self.name}: named twice: {', '.join(twice)}.")
         for what, names in (("groups", self.groups), ("raw labels", self.raw), ("normal", [self.normal])):
             if unknown := sorted(set(filter(None, names)) - set(self.findings)):
@@ -48,12 +48,12 @@ class LabelSpace:
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """The findings over which means are taken."""
-        return tuple(one for one in self.findings if one != self.normal or self.normal_in_means)
+        """The findings that count in means of metrics."""
+        return tuple(finding for finding in self.findings if finding != self.normal or self.normal_in_means)
 
     def in_group(self, group: str) -> tuple[str, ...]:
         """The scored findings of one group, in order."""
-        return tuple(one for one in self.scored if self.groups.get(one) == group)
+        return tuple(finding for finding in self.scored if self.groups.get(finding) == group)
 
     def index(self, finding: str) -> int:
         """Column of a finding.
@@ -69,12 +69,12 @@ class LabelSpace:
             ) from None
 
     def of_raw(self, labels: Iterable[str]) -> set[str]:
-        """The findings that a row's raw labels mean; a raw label may mean several (a child and its parent)."""
+        """The findings that raw labels mean; a raw label can mean several (a child and its parent)."""
         labels = set(labels)
         return {finding for finding, names in self.raw.items() if labels.intersection(names)}
 
     def with_groups(self, positives: Mapping[str, int], rows: int) -> "LabelSpace":
-        """Fill `groups` by the rule from positives per finding among `rows` rows with at least one finding."""
+        """The label space with `groups` by its rule, from positives per finding among `rows` rows with any finding."""
         if self.group_rule == "name":
             return self
         high, low = (0.10 * rows, 0.01 * rows) if self.group_rule == "prevalence" else (1000, 100)
@@ -82,7 +82,7 @@ class LabelSpace:
         for finding in self.findings:
             count = positives[finding]
             groups[finding] = "head" if count > high else "medium" if count >= low else "tail"
-        return LabelSpace(**{**vars(self), "groups": groups})
+        return replace(self, groups=groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON value; `from_dict` is the inverse."""
@@ -90,24 +90,19 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "LabelSpace":
-        """Read what `to_dict` wrote.
+        """The inverse of `to_dict`.
 
         Raises:
             DataError: a field is missing or unknown.
         """
         try:
-            return cls(
-                **{
-                    **value,
-                    "findings": tuple(value["findings"]),
-                    "raw": {one: tuple(names) for one, names in value["raw"].items()},
-                }
-            )
+            raw = {finding: tuple(names) for finding, names in value["raw"].items()}
+            return cls(**{**value, "findings": tuple(value["findings"]), "raw": raw})
         except (TypeError, KeyError) as error:
             raise DataError(f"the stored label space cannot be read: {error}. Prepare the dataset again.") from error
 
 
 def phrase(finding: str) -> str:
-    """A finding's name within a sentence: `Pleural_Thickening` is pleural thickening; abbreviations keep their case."""
+    """Name of a finding within a sentence: `Pleural_Thickening` is pleural thickening; abbreviations stay."""
     words = [word.lower() if _NAME.match(word) else word for word in finding.replace("_", " ").split()]
     return " ".join(_SPELLINGS.get(word, word) for word in words)

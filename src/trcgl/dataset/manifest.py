@@ -1,4 +1,4 @@
-"""The manifest: one validated row per radiograph, the table that every later stage reads."""
+"""The manifest: a validated table with a row per radiograph, which every later step reads."""
 
 from pathlib import PurePosixPath
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.String(),
-    "patient_id": pl.String(),  # text always: PadChest's have 39 digits
+    "patient_id": pl.String(),  # always text: those of PadChest have 39 digits
     "study_id": pl.String(),
     "view": pl.String(),  # frontal | lateral | other, or null
     "split": pl.String(),
@@ -23,23 +23,22 @@ SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),  # relative to the archive's root, with forward slashes
     "sha256": pl.String(),  # of the file; null where images are absent
     "row": pl.Int64(),  # row of images.npy; null where images are absent
-    "set_aside": pl.String(),  # why the row takes no part unless `with_none`; null for most
-    "weight": pl.Float64(),  # importance in metrics; 1 except where a split was drawn apart (phantoms)
+    "set_aside": pl.String(),  # reason why the row is used only `with_none`; null for most
+    "weight": pl.Float64(),  # weight in metrics; 1 except in phantoms, whose val and test have other prevalences
 }
 """Columns before the findings. Each finding is one Int8 column: 1 present, 0 absent, null unknown."""
 
 
 def validate(manifest: pl.DataFrame, space: LabelSpace, *, where: str = "manifest") -> pl.DataFrame:
-    """Check a manifest against its label space and return it with the columns in their order.
+    """Check a manifest against its label space and return it with its columns in order.
 
     Raises:
-        DataError: a column is missing, unknown or of the wrong type; an image_id occurs twice; a path is
-            absolute or climbs out of the root; a label is not 0, 1 or null; a patient is in two splits.
-            The message names the first offending row.
+        DataError: a column is missing, unknown or of the wrong type; an image_id occurs twice; a path leads outside the
+            root; a label is not 0, 1 or null; a patient is in two splits. The message names the first such row.
     """
     expected = {**SCHEMA, **{finding: pl.Int8() for finding in space.findings}}
     if missing := [name for name in expected if name not in manifest.columns]:
-        raise DataError(f"{where}: column {missing[0]!r} is missing. Make the dataset anew with `trcgl prepare`.")
+        raise DataError(f"{where}: column {missing[0]!r} is missing. Prepare the dataset again.")
     if unknown := [name for name in manifest.columns if name not in expected]:
         raise DataError(
             f"{where}: unknown column {unknown[0]!r}; the label space {space.name} has {', '.join(space.findings)}."
@@ -66,22 +65,14 @@ def validate(manifest: pl.DataFrame, space: LabelSpace, *, where: str = "manifes
 
 
 def check_path(path: str, where: str) -> None:
-    """Refuse a path that is absolute or climbs out of the archive's root.
-
-    Raises:
-        DataError: it does.
-    """
+    """Raise a DataError for a path that is absolute or leads outside the archive's root."""
     parts = PurePosixPath(path.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or (len(path) > 1 and path[1] == ":"):
         raise DataError(f"{where}: path {path!r} is absolute or leads outside the root; paths are relative to --root.")
 
 
 def check_leak(manifest: pl.DataFrame, where: str = "manifest") -> None:
-    """Refuse a manifest in which one patient is in two splits.
-
-    Raises:
-        DataError: a patient is; the message names it and how many there are.
-    """
+    """Raise a DataError that names the first patient in two splits, and the number of such patients."""
     leaked = manifest.group_by("patient_id").agg(pl.col("split").unique().sort()).filter(pl.col("split").list.len() > 1)
     if leaked.height:
         first = leaked.sort("patient_id").row(0, named=True)
@@ -98,5 +89,5 @@ def label_array(manifest: pl.DataFrame, space: LabelSpace) -> Float[np.ndarray, 
 
 
 def taking_part(manifest: pl.DataFrame, *, with_none: bool = False) -> pl.DataFrame:
-    """The rows that train and are judged: those not set aside, or all of them `with_none`."""
+    """The rows for training and evaluation: those that are not set aside, or all rows with `with_none`."""
     return manifest if with_none else manifest.filter(pl.col("set_aside").is_null())

@@ -1,4 +1,4 @@
-"""Two halves of the train patients, so that a classifier that screens and one that audits share none."""
+"""Two halves of the training patients, so that the classifiers for screening and for the audit share no patient."""
 
 from typing import Literal
 
@@ -11,32 +11,32 @@ from trcgl.dataset.split import split_patients
 from trcgl.dataset.store import Dataset
 
 Half = Literal["none", "first", "second"]
-"""As in `train.half`; `none` is the whole of train."""
+"""Values of `train.half`; `none` means all training patients."""
 HALVES: tuple[Half, ...] = ("none", "first", "second")
 
 
 def half(dataset: Dataset, which: Half, *, with_none: bool = False) -> pl.DataFrame:
     """The training rows of one half of the patients, in the order of the manifest.
 
-    Patients are dealt out rarest finding first, as `prepare` does, so that each half has about half of the positives
-    of every finding. The halves depend on the dataset alone: not on a seed, a recipe or `with_none`.
+    Patients are assigned rarest finding first, as in `prepare`, so that each half has about half of the positives of
+    every finding. The halves depend on the dataset only: not on a seed, a recipe or `with_none`.
 
     Args:
         dataset: an open dataset folder.
         which: the half; `none` for all rows.
-        with_none: also rows about which the label space says nothing.
+        with_none: include rows that were set aside.
 
     Raises:
-        DataError: there is no such row.
+        DataError: the half is empty.
     """
     rows = _rows(dataset, which, with_none)
     if not rows.height:
-        raise DataError(f"{dataset.folder}: the {which} half of its train patients has no rows. Train on all of them.")
+        raise DataError(f"{dataset.folder}: the {which} half of the training patients has no rows. Train on all.")
     return rows
 
 
 def half_of(dataset: Dataset, training_patient_digest: str) -> Half | None:
-    """Which training patients of the dataset a model saw, by the digest in its `model.json`; None: it saw others."""
+    """The half that a model was trained on, by the digest in its `model.json`; None: on other patients."""
     for which in HALVES:
         for with_none in (False, True):
             patients = _rows(dataset, which, with_none)["patient_id"].unique().to_list()
@@ -49,6 +49,6 @@ def _rows(dataset: Dataset, which: Half, with_none: bool) -> pl.DataFrame:
     if which == "none":
         return dataset.split("train", with_none=with_none)
     everyone = dataset.split("train", with_none=True)
-    # The two outer splits of a division without a val split.
+    # The halves are the train and test splits of a division without val.
     place = split_patients(everyone.drop("split"), dataset.space, fractions=(0.5, 0.0, 0.5))
     return taking_part(everyone.filter(place == {"first": "train", "second": "test"}[which]), with_none=with_none)

@@ -1,16 +1,15 @@
-"""`trcgl prepare`: an archive's label table and radiographs become a dataset folder.
+"""`trcgl prepare`: turn the label table and radiographs of an archive into a dataset folder.
 
     trcgl prepare nih --root NIH --out nih
     trcgl prepare padchest --root PADCHEST --out padchest --manifest-only
 
-The label table is read, the radiographs are decoded into parts by several processes, patients are split, and the
-folder is written, `dataset.json` last. The same command again resumes; other settings are refused.
+The label table is read, several processes decode the radiographs into parts, patients are split, and the folder is
+written, `dataset.json` last. The same command again resumes; other settings are refused.
 """
 
 import dataclasses
 import hashlib
 import importlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +24,20 @@ from trcgl.core.registry import unknown
 from trcgl.dataset import manifest as manifests
 from trcgl.dataset.boxes import to_fractions
 from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.preparation_report import describe_preparation, write_page
 from trcgl.dataset.sources import SOURCES, SourceTable
 from trcgl.dataset.split import split_patients
 from trcgl.dataset.store import SCHEMA, check_space, write_images
 from trcgl.imaging.radiograph import PIXEL_RULE
 
 SETTINGS_SCHEMA = "trcgl.prepare/1"
+_PIXELS = {
+    "kind": pl.String,
+    **dict.fromkeys(("height", "width"), pl.Int64),
+    **dict.fromkeys(("scale_x", "scale_y", "offset_x", "offset_y", "low", "high"), pl.Float64),
+    "side": pl.Int64,
+}
+"""Columns of `pixels.parquet` after image_id: how each image was read and made square."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +73,17 @@ def prepare(
 
     Args:
         source: a name in `trcgl.dataset.sources.SOURCES`.
-        root: folder of the archive; None where the source draws its images.
-        out: the dataset folder; it must be new, empty, or an interrupted one of the same settings.
-        options: settings that every source shares.
+        root: folder of the archive; None where the source renders its images.
+        out: the dataset folder: new, empty, or interrupted with the same settings.
+        options: options of every source.
         source_options: an instance of the source's `Options`.
 
     Returns:
         The content of `report.json`.
 
     Raises:
-        DataError: the archive or its table is not what it should be, or the disk is full.
-        RecipeError: the source is unknown, or `out` holds something else.
+        DataError: the archive or its label table is invalid, or the disk is full.
+        RecipeError: the source is unknown, or `out` has other content.
     """
     options, out = options or PrepareOptions(), Path(out)
     if source not in SOURCES:
@@ -85,16 +92,15 @@ def prepare(
     source_options = source_options or module.Options()
     table: SourceTable = module.read(Path(root) if root else None, source_options)
     if not table.rows.height:
-        raise DataError(f"{root}: not one of {table.dropped.height} rows can be used: {_reasons(table.dropped)}.")
+        raise DataError(f"{root}: none of {table.dropped.height} rows can be used: {_reasons(table.dropped)}.")
     for path in table.rows["path"].drop_nulls():
         manifests.check_path(path, f"{source} table")
-    # What contradicts itself in the archive's own split shows now, not after hours of decoding.
+    # A contradiction in the archive's own split must show now, not after hours of decoding.
     split_patients(table.rows, table.space, fractions=options.fractions, seed=options.seed)
     if not options.manifest_only:
         check_space(out, table.rows.height, options.size, "a smaller --size")
     settings = _settings(source, table, options, source_options)
-    ours = storage.claim(out, "prepare.json", settings, lambda stored: _differences(stored, settings))
-    if ours and (out / "dataset.json").exists():
+    if storage.claim_settings(out, "prepare.json", settings) and (out / "dataset.json").exists():
         return storage.read_json(out / "report.json")
     return _write(source, table, table.root or root, out, options)
 
@@ -116,8 +122,6 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
         if frame is not None:
             with storage.atomic(out / name) as aside:
                 frame.write_parquet(aside)
-    from trcgl.dataset.preparation_report import describe_preparation, write_page
-
     report = describe_preparation(source, table, manifest, space, dropped, boxes, lost)
     storage.write_json(out / "report.json", report)
     write_page(out / "report.html", report, manifest, space, name=options.name or source)
@@ -149,43 +153,33 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
 def _images(
     table: SourceTable, root: Path | None, out: Path, options: PrepareOptions
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Decode every row and write images.npy; return the readable rows, all dropped ones, and how each was read."""
+    """Decode all images and write images.npy; return the readable rows, the dropped rows, and `pixels.parquet`."""
     from trcgl.imaging.decode import Decoder, decode
 
-    side = options.size
     paths = tuple(table.rows["path"])
-    decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, side, options.fit)
+    decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, options.size, options.fit)
     decode(decoder, options.workers)
     records = [record for part in range(decoder.parts) for record in decoder.records(part)]
     readable = np.array(["reason" not in record for record in records])
     if not readable.any():
         _clear(out / "parts")
         raise DataError(
-            f"{decoder.root}: not one of {len(records)} images can be read, the first because: {records[0]['reason']}. "
-            "Is --root the folder of the archive? With --manifest-only the labels are prepared without images."
+            f"{decoder.root}: none of {len(records)} images can be read, the first because: {records[0]['reason']}. "
+            "Is --root the folder of the archive? --manifest-only prepares the labels without images."
         )
-    write_images(out / "images.npy", map(decoder.pictures, range(decoder.parts)), int(readable.sum()), side)
-    unreadable = table.rows.filter(~readable).select(
-        "image_id", reason=pl.Series([one["reason"] for one in records if "reason" in one], dtype=pl.String)
-    )
+    write_images(out / "images.npy", map(decoder.pictures, range(decoder.parts)), int(readable.sum()), options.size)
     rows = table.rows.filter(readable)
-    kept = [one for one in records if "reason" not in one]
-    pixels = pl.DataFrame(
-        {
-            "image_id": rows["image_id"],
-            "kind": [one["kind"] for one in kept],
-            "height": [one["size"][0] for one in kept],
-            "width": [one["size"][1] for one in kept],
-            **{
-                name: [one["placement"][place] for one in kept]
-                for place, name in enumerate(("scale_x", "scale_y", "offset_x", "offset_y"))
-            },
-            "low": [one["range"][0] for one in kept],
-            "high": [one["range"][1] for one in kept],
-            "side": pl.Series([side] * len(kept), dtype=pl.Int64),
-        }
+    unreadable = table.rows.filter(~readable).select(
+        "image_id", reason=pl.Series([record["reason"] for record in records if "reason" in record], dtype=pl.String)
     )
-    rows = rows.with_columns(sha256=pl.Series([one["sha256"] for one in kept], dtype=pl.String))
+    records = [record for record in records if "reason" not in record]
+    pixels = pl.DataFrame(
+        [(record["kind"], *record["size"], *record["placement"], *record["range"], options.size) for record in records],
+        schema=_PIXELS,
+        orient="row",
+    )
+    pixels.insert_column(0, rows["image_id"])
+    rows = rows.with_columns(sha256=pl.Series([record["sha256"] for record in records], dtype=pl.String))
     return rows, pl.concat([table.dropped, unreadable]), pixels
 
 
@@ -198,26 +192,17 @@ def _splits(manifest: pl.DataFrame) -> dict[str, dict[str, Any]]:
     return splits
 
 
-def _settings(source: str, table: SourceTable, options: PrepareOptions, source_options: Any) -> str:
+def _settings(source: str, table: SourceTable, options: PrepareOptions, source_options: Any) -> dict[str, Any]:
+    """Everything that decides the content of the folder; the number of workers does not."""
     shared = dataclasses.asdict(options)
     del shared["workers"]
-    rows = hashlib.sha256(table.rows.write_csv().encode())
-    value = {
+    return {
         "schema": SETTINGS_SCHEMA,
         "source": source,
         **shared,
         "source options": dataclasses.asdict(source_options),
-        "rows of the label table": rows.hexdigest(),
+        "rows of the label table": hashlib.sha256(table.rows.write_csv().encode()).hexdigest(),
     }
-    return json.dumps(value, indent=2, default=str) + "\n"
-
-
-def _differences(stored: str, settings: str) -> str:
-    try:
-        old, new = json.loads(stored), json.loads(settings)
-        return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
-    except (json.JSONDecodeError, AttributeError):
-        return "its prepare.json cannot be read"
 
 
 def _reasons(dropped: pl.DataFrame) -> str:
@@ -226,10 +211,9 @@ def _reasons(dropped: pl.DataFrame) -> str:
 
 
 def _clear(parts: Path) -> None:
-    """Remove the parts, and only those."""
-    if parts.is_dir():
-        for pattern in ("part-*.npz", ".part-*.part"):
-            for one in parts.glob(pattern):
-                one.unlink(missing_ok=True)
-        if not any(parts.iterdir()):
-            parts.rmdir()
+    """Remove the parts, and the folder if nothing else is in it."""
+    for pattern in ("part-*.npz", ".part-*.part"):
+        for part in parts.glob(pattern):
+            part.unlink(missing_ok=True)
+    if parts.is_dir() and not any(parts.iterdir()):
+        parts.rmdir()

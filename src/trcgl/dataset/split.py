@@ -1,7 +1,7 @@
 """Divide patients into train, val and test so that rare findings reach all three.
 
-Iterative stratification (Sechidis et al., ECML PKDD 2011) with patients as the unit: the rarest finding is dealt out
-first, each of its patients to the split that is furthest from its share of that finding.
+Iterative stratification (Sechidis et al., ECML PKDD 2011) with patients as the unit: the patients with the rarest
+finding are assigned first, each to the split that is furthest below its share of that finding.
 """
 
 import numpy as np
@@ -14,29 +14,28 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SPLITS, label_array
 
 RARE = 20
-"""Positives due in the smallest split below which a finding counts as rare: its patients with many images go to the
-largest split, so that val and test hold many patients and not many images of few. Other findings are dealt in random
-order by relative need, so that no split collects the patients with many images."""
+"""A finding with fewer expected positives in the smallest split is rare: its patients with many images go to the
+largest split, so that val and test have many patients rather than many images of few. Patients with other findings are
+assigned in random order by relative need, so that no split collects the patients with many images."""
 
-# Where a finding has fewer patients than splits, these come first: without train nothing is learned, without test
-# nothing is known.
+# Where a finding has fewer patients than splits: without train nothing is learned, without test nothing is known.
 _ORDER = (SPLITS.index("train"), SPLITS.index("test"), SPLITS.index("val"))
 
 
 def split_patients(
     rows: pl.DataFrame, space: LabelSpace, *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0
 ) -> pl.Series:
-    """The split of every row: `train`, `val` or `test`, one per patient.
+    """The split of every row, `train`, `val` or `test`; all rows of a patient are in the same split.
 
-    A row whose `split` is given keeps it, and its patient's other rows follow. The other patients are divided among
-    the splits that no row was given (among all three if none or all were), in proportion to their fractions. Every
-    finding with at least three patients gets positives in each of three splits, where a greedy search finds a way.
+    A row with a given `split` keeps it, and the other rows of the patient follow. The remaining patients are divided
+    among the splits that no row was given (all three if none or all were given), in proportion to their fractions.
+    Every finding with at least three patients gets positives in all three splits if a greedy search finds a way.
 
     Args:
-        rows: patient_id, optionally `split` (null where free), and one column per finding.
+        rows: patient_id, optionally `split` (null: to be assigned), and one column per finding.
         space: the label space.
         fractions: shares of train, val and test; they sum to 1.
-        seed: of the order in which equal patients are dealt.
+        seed: random seed of the order in which equal patients are assigned.
 
     Raises:
         DataError: fractions do not sum to 1, or one patient was given to two splits.
@@ -46,14 +45,14 @@ def split_patients(
     patients, of_row = np.unique(rows["patient_id"].to_numpy(), return_inverse=True)
     given = _given(rows, patients, of_row)
     named = set(given[given >= 0])
-    free = [one for one in range(3) if one not in named] or list(range(3))
-    share = np.array([fractions[one] if one in free else 0.0 for one in range(3)])
+    free = [split for split in range(3) if split not in named] or list(range(3))
+    share = np.array([fractions[split] if split in free else 0.0 for split in range(3)])
     positives = np.zeros((len(patients), len(space.findings)), np.int64)
     np.add.at(positives, of_row, (label_array(rows, space) == 1).astype(np.int64))
     images = np.bincount(of_row, minlength=len(patients))
     split = given.copy()
     if share.sum() and (split < 0).any():
-        # Each patient stands at a random place, so that ties fall to chance and not to the alphabet.
+        # A random order, so that ties are broken by chance and not by the alphabet.
         order = generator(seed, "split").permutation(len(patients))
         loose = split < 0
         _deal(split, positives, images, share / share.sum(), order)
@@ -70,13 +69,13 @@ def _given(rows: pl.DataFrame, patients: np.ndarray, of_row: np.ndarray) -> Int[
     for patient, name in zip(of_row, rows["split"], strict=True):
         if name is None:
             continue
-        one = SPLITS.index(name)
-        if given[patient] not in (-1, one):
+        split = SPLITS.index(name)
+        if given[patient] not in (-1, split):
             raise DataError(
                 f"patient {patients[patient]!r} is given to both {SPLITS[given[patient]]} and {name}. "
                 "Correct the archive's lists: one patient, one split."
             )
-        given[patient] = one
+        given[patient] = split
     return given
 
 
@@ -90,8 +89,8 @@ def _deal(
     """Give every patient with split -1 a split, rarest finding first; changes `split` in place."""
     loose = split < 0
     allowed = share > 0
-    wanted = np.outer(share, positives[loose].sum(0)).astype(float)  # (3, C) positives that are still due
-    due = share * images[loose].sum()  # (3,) images that are still due
+    wanted = np.outer(share, positives[loose].sum(0)).astype(float)  # (3, C) positives still missing
+    due = share * images[loose].sum()  # (3,) images still missing
     shuffled = order[loose[order]]
     scale = np.where(allowed, share, 1.0)
 
@@ -107,12 +106,12 @@ def _deal(
             queue = queue[np.argsort(-positives[queue, finding], kind="stable")]
         holders = np.bincount(split[(positives[:, finding] > 0) & loose & (split >= 0)], minlength=3)
         for place_in_queue, patient in enumerate(queue):
-            empty = [one for one in _ORDER if allowed[one] and not holders[one]]
+            empty = [target for target in _ORDER if allowed[target] and not holders[target]]
             if len(queue) - place_in_queue <= len(empty):
                 where = empty[0]
             else:
                 need = np.where(allowed, wanted[:, finding] / (1.0 if rare else scale), -np.inf)
-                where = int(max(np.flatnonzero(need >= need.max() - 1e-9), key=lambda one: due[one] / scale[one]))
+                where = int(max(np.flatnonzero(need >= need.max() - 1e-9), key=lambda place: due[place] / scale[place]))
             place(int(patient), int(where))
             holders[where] += 1
     for patient in shuffled[split[shuffled] < 0]:
@@ -125,9 +124,9 @@ def _repair(
     loose: np.ndarray,
     splits: Int[np.ndarray, " splits"],
 ) -> None:
-    """Move single patients so that every finding that can reaches every split; changes `split` in place."""
+    """Move single patients so that every finding, where possible, reaches every split; changes `split` in place."""
     has = positives > 0
-    holders = np.stack([has[split == one].sum(0) for one in range(3)])  # (3, C) patients
+    holders = np.stack([has[split == place].sum(0) for place in range(3)])  # (3, C) patients
     for finding in np.argsort(has.sum(0), kind="stable"):
         for where in splits:
             if holders[where, finding]:

@@ -1,4 +1,4 @@
-"""The dataset folder, opened: label space, manifest, and every image decoded once into a memory-mapped array."""
+"""The dataset folder: label space, manifest, and every image decoded once into a memory-mapped array."""
 
 import shutil
 from collections.abc import Iterable
@@ -21,13 +21,13 @@ SCHEMA = "trcgl.dataset/1"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset folder.
+    """An open dataset folder.
 
     Args:
-        folder: where it lies.
-        info: the content of `dataset.json`.
-        space: its label space, groups filled.
-        manifest: validated, in the order of the file.
+        folder: path of the folder.
+        info: content of `dataset.json`.
+        space: label space with its groups.
+        manifest: one row per image, validated, in the order of the file.
         images: (N, H, W) uint8, memory-mapped read-only, or None after `--manifest-only`.
         boxes: image_id, finding, x, y, w, h in fractions of the stored image, or None.
     """
@@ -44,8 +44,37 @@ class Dataset:
         """Name of the dataset, as stored."""
         return self.info["name"]
 
+    def table(self, split: str | None = None, *, with_none: bool = False) -> pl.DataFrame:
+        """The manifest as a table: one row per image, one Int8 column per finding (1 present, 0 absent, null unknown).
+
+        The pixels of the rows are `dataset.images[table["row"]]`.
+
+        Args:
+            split: `train`, `val` or `test`; None for all images.
+            with_none: include images that were set aside because no finding of the label space is known.
+
+        Raises:
+            DataError: the split is unknown or empty.
+        """
+        if split is not None:
+            return self.split(split, with_none=with_none)
+        return manifests.taking_part(self.manifest, with_none=with_none)
+
+    def to_pandas(self, split: str | None = None, *, with_none: bool = False) -> Any:
+        """`table` as a pandas DataFrame with nullable types: an unknown label is `<NA>`.
+
+        Raises:
+            DataError: pandas is not installed, or the split is unknown or empty.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise DataError("to_pandas needs pandas. Run: pip install pandas") from error
+        columns = self.table(split, with_none=with_none).to_dict(as_series=False)
+        return pandas.DataFrame(columns).convert_dtypes()
+
     def split(self, name: str, *, with_none: bool = False) -> pl.DataFrame:
-        """The rows of one split that take part.
+        """The rows of one split that take part in training and evaluation.
 
         Raises:
             DataError: the split is unknown or empty.
@@ -56,13 +85,13 @@ class Dataset:
         return rows
 
     def require_images(self) -> UInt8[np.ndarray, "rows height width"]:
-        """The images.
+        """The images, for work that cannot do without them.
 
         Raises:
             DataError: the dataset was prepared with `--manifest-only`.
         """
         if self.images is None:
-            raise DataError(f"{self.folder} holds labels only (--manifest-only). Prepare it again with the images.")
+            raise DataError(f"{self.folder} has labels only (--manifest-only). Prepare it again with the images.")
         return self.images
 
 
@@ -76,20 +105,20 @@ def open_dataset(folder: Path) -> Dataset:
         folder: a folder that `trcgl prepare` wrote.
 
     Raises:
-        DataError: a file is missing, damaged, of another schema, or not the one that `prepare` wrote.
+        DataError: a file is missing, damaged, changed since `prepare` wrote it, or of another schema.
     """
     folder = Path(folder)
     expect(folder, DATASET, SYNTHETIC)
     info = storage.read_json(folder / "dataset.json")
     if info.get("schema") != SCHEMA:
         raise DataError(f"{folder}/dataset.json: schema {info.get('schema')!r}, expected {SCHEMA!r}. Prepare it again.")
-    for name, known in info["files"].items():
+    for name, stored in info["files"].items():
         path = folder / name
         if not path.exists():
             raise DataError(f"{path} is missing. Prepare the dataset again.")
-        # The store is large: its size is checked on opening, its digest by `trcgl describe`.
-        same_size = path.stat().st_size == known["bytes"]
-        same = same_size and (name == "images.npy" or storage.sha256_file(path) == known["sha256"])
+        # images.npy is large: its size is checked here, its digest by `trcgl describe`.
+        same_size = path.stat().st_size == stored["bytes"]
+        same = same_size and (name == "images.npy" or storage.sha256_file(path) == stored["sha256"])
         if not same:
             raise DataError(f"{path} is not the file that `prepare` wrote. Prepare the dataset again.")
     space = LabelSpace.from_dict(info["label_space"])
@@ -104,13 +133,13 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]], count: int, side: int) -> None:
-    """Write `images.npy` from its parts, one after the other and whole or not at all.
+    """Write `images.npy` part by part; on failure no file is left.
 
     Args:
         path: the file.
-        parts: `count` square images in all.
-        count: of images.
-        side: of each, in pixels.
+        parts: square images, `count` in total.
+        count: number of images.
+        side: side of an image in pixels.
 
     Raises:
         DataError: the disk is full or the folder cannot be written to.
@@ -123,23 +152,23 @@ def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]
 
 
 def check_space(out: Path, count: int, side: int, advice: str) -> None:
-    """Refuse to begin what the disk cannot hold: the parts of a store and the store, side by side at the end.
+    """Refuse to start where the disk cannot hold the parts and `images.npy`, which exist side by side at the end.
 
     Args:
-        out: the folder to write, which may hold some of the parts already, in `parts/`.
-        count: of images.
-        side: of each, in pixels.
-        advice: what else to change, for the message.
+        out: the folder to write; parts that it already has, in `parts/`, count as free space.
+        count: number of images.
+        side: side of an image in pixels.
+        advice: another way out, for the message.
 
     Raises:
         DataError: there is too little space.
     """
     needed = 2 * count * side * side
-    there = next(one for one in (out, *out.absolute().parents) if one.exists())
-    free = shutil.disk_usage(there).free + sum(one.stat().st_size for one in (out / "parts").glob("part-*"))
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free + sum(part.stat().st_size for part in (out / "parts").glob("part-*"))
     if free < needed:
         raise DataError(
-            f"{out}: {count} images of {side} px need {needed / 2**30:.1f} GiB while they are made and "
+            f"{out}: {count} images of {side} px need {needed / 2**30:.1f} GiB during preparation, but "
             f"{free / 2**30:.1f} GiB are free. Free some space, choose another --out, or {advice}."
         )
 

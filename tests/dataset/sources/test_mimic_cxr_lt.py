@@ -48,11 +48,11 @@ def test_a_row_without_findings_takes_part_as_in_the_challenge(root):
     assert rows["set_aside"].null_count() == rows.height
 
 
-def test_without_all_three_tables_the_patients_are_divided_anew(root):
+def test_without_all_three_tables_the_patients_are_divided_into_new_splits(root):
     (root / "cxr-lt" / "cxr-lt-2023" / "test.csv").unlink()
     table = mimic_cxr_lt.read(root)
     assert table.rows["split"].null_count() == table.rows.height == 9
-    assert any("divided anew" in note for note in table.notes)
+    assert any("divided into new splits" in note for note in table.notes)
 
 
 @pytest.mark.parametrize(("task", "number", "positives"), [(1, 40, 18), (2, 26, 9)])

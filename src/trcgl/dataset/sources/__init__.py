@@ -1,4 +1,4 @@
-"""One file per archive: a frozen dataclass `Options` and `read(root, options) -> SourceTable`; `prepare` goes on."""
+"""Sources: a module per archive with a frozen dataclass `Options` and `read(root, options) -> SourceTable`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ SOURCES = {
     "table": "trcgl.dataset.sources.table",
     "phantom": "trcgl.dataset.sources.phantom",
 }
-"""Name on the command line to module; a module is imported only when it is asked for."""
+"""Name on the command line to module; a module is imported on first use."""
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """What a source says about its archive, before splitting and decoding.
+    """Labels and files of an archive, before patients are split and images decoded.
 
     Args:
         space: the label space; groups may be empty unless its rule is `name`.
@@ -33,14 +33,14 @@ class SourceTable:
             (null where the archive has no official split for that row) and one Int8 column per finding.
         dropped: image_id and reason of every row that was left out.
         boxes: image_id, finding, x, y, w, h in pixels of the file as distributed, or None.
-        load: draws or fetches the picture of row i of `rows` where the archive has no file per image; else None.
-            It is sent to worker processes, so it must pickle: a module-level function or `functools.partial` of one.
-        counts: figures worth reporting, for instance how many labels were repeated.
-        root: the folder that `path` is relative to, where it is not the root that was given.
-        box_frame: (height, width) of the image that the boxes were drawn on, where the files may have been
-            resized since; None if boxes are in the pixels of each file.
+        load: renders or fetches the image of row i of `rows`, for archives without a file per image; else None. It is
+            sent to worker processes, so it must pickle: a module-level function or a `functools.partial`.
+        counts: numbers for the report, for instance how many labels were repeated.
+        root: folder that `path` is relative to; None for the given root.
+        box_frame: (height, width) of the images that the boxes refer to, where files may have been resized since; None
+            if boxes are in pixels of each file.
         license: one sentence on the terms of the archive.
-        notes: what a reader of the numbers must know about these labels.
+        notes: facts about the labels that a reader of results must know.
     """
 
     space: LabelSpace

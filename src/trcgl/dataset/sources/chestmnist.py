@@ -1,8 +1,8 @@
 """ChestMNIST (MedMNIST v2, Yang et al., Scientific Data 2023): ChestX-ray14 in 28, 64, 128 or 224 px, as one npz file.
 
-14 findings, 78,468 / 11,219 / 22,433 images in MedMNIST's own train, val and test. It publishes no patient identifiers,
-so every image counts as a patient of its own: a patient of ChestX-ray14 may lie in several splits, which flatters
-scores, and intervals are narrower than they should be.
+14 findings, 78,468 / 11,219 / 22,433 images in MedMNIST's own train, val and test. It has no patient identifiers, so
+every image counts as its own patient: a patient of ChestX-ray14 may be in several splits, which makes scores too high
+and intervals too narrow.
 """
 
 import functools
@@ -38,7 +38,7 @@ FINDINGS = (
     "Pleural_Thickening",
     "Hernia",
 )
-"""In the order of the label columns; the names are NIH's."""
+"""Findings in the order of the label columns, with NIH's names."""
 SPACE = LabelSpace(
     name="chestmnist14", findings=FINDINGS, raw={name: (name.split("_")[0].lower(),) for name in FINDINGS}
 )
@@ -93,7 +93,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
 
 
 def _load(path: Path, lengths: tuple[int, ...], row: int) -> UInt8[np.ndarray, "height width"]:
-    """The picture of one row; rows run through train, val and test."""
+    """The image of a row; rows run through train, val and test."""
     for split, length in zip(SPLITS, lengths, strict=True):
         if row < length:
             return _images(path, split)[row]
@@ -120,7 +120,7 @@ def _array(path: Path, name: str) -> np.ndarray:
 
 
 def _shape(path: Path, name: str) -> tuple[int, ...]:
-    """Shape of an array, from its header alone: the images of one split can be gigabytes."""
+    """Shape of an array, read from its header only: the images of a split can be gigabytes."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
             version = np.lib.format.read_magic(stream)

@@ -1,8 +1,8 @@
 """CheXpert (Irvin et al., AAAI 2019): 223,414 radiographs of 64,540 patients, 14 observations mined from reports.
 
-The table says of each observation 1 (stated), 0 (denied), -1 (uncertain) or nothing (not mentioned). An uncertain cell
-is unknown unless the option `uncertain` says otherwise (the paper's U-Zeros and U-Ones). A blank cell is absent, as in
-the paper's own models: a report lists what there is and denies little. A row in which every cell is blank is set aside.
+An observation is 1 (stated), 0 (denied), -1 (uncertain) or blank (not mentioned). An uncertain cell is unknown unless
+the option `uncertain` is set (the paper's U-Zeros and U-Ones). A blank cell is absent, as in the paper's models: a
+report lists findings and denies few. A row in which every cell is blank is set aside.
 """
 
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read `train.csv`, and for `test="expert"` the table of the images that radiologists read.
 
     Args:
-        root: the folder with `train.csv` and `train/`, or the one above it.
-        options: what uncertain and blank cells mean.
+        root: the folder with `train.csv` and `train/`, or its parent.
+        options: meaning of uncertain and blank cells.
 
     Raises:
         DataError: a table is missing, lacks a column or has a cell that is no label.
@@ -84,14 +84,14 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         license="Stanford University Dataset Research Use Agreement: non-commercial research, no redistribution.",
         notes=(
             "Labels were mined from reports by a rule-based labeler.",
-            f"An uncertain label (-1) means {options.uncertain}, a blank one {options.blank}.",
+            f"An uncertain label (-1) means {options.uncertain}, a blank label {options.blank}.",
         ),
     )
 
 
 def _table(path: Path, options: Options) -> pl.DataFrame:
     table = reading.read_table(path, needed=("Path", *SPACE.findings))
-    # The tables of expert labels have no columns on the patient; the path tells the view in every table.
+    # The tables of expert labels have no patient columns; the path contains the view in every table.
     missing = [name for name in ("Age", "Sex") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
     table = table.with_columns(image_id=_below_archive())
@@ -119,7 +119,7 @@ def _table(path: Path, options: Options) -> pl.DataFrame:
 
 
 def _below_archive() -> pl.Expr:
-    """`CheXpert-v1.0-small/train/patient00001/…` without the archive's own name, which differs between sizes."""
+    """`CheXpert-v1.0-small/train/patient00001/…` without the name of the archive, which differs between sizes."""
     path = pl.col("Path").str.strip_chars()
     return pl.coalesce(path.str.extract(r"(?:^|/)((?:train|valid|test)/.+)$"), path)
 
@@ -134,7 +134,7 @@ def _why_dropped() -> pl.Expr:
 
 
 def _images(root: Path, path: Path, table: pl.DataFrame) -> Path:
-    """The folder that holds `train/`: beside the label table, or named like the first part of the paths."""
+    """The folder with `train/`: beside the label table, or named like the first part of the paths."""
     named = table["Path"].drop_nulls().str.split("/").list.first().head(1)
     folders = [path.parent, *(root / name for name in named if name not in ("", ".."))]
     return next((folder for folder in folders if (folder / "train").is_dir()), path.parent)

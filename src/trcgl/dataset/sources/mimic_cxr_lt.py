@@ -2,7 +2,7 @@
 
 Holste et al., Medical Image Analysis 2024; Lin et al., Medical Image Analysis 2025. The tables and the radiographs
 (MIMIC-CXR-JPG, or MIMIC-CXR's DICOM files) are separate downloads from PhysioNet; both need credentials. The archive's
-split stands where all three tables are there: train, development (our val) and test.
+split is kept if all three tables are present: train, development (used as val) and test.
 """
 
 from dataclasses import dataclass
@@ -86,11 +86,11 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the three label tables of one release.
+    """Read the three label tables of a release.
 
     Args:
-        root: the folder that holds `files/p10/…`.
-        options: which release and task.
+        root: the folder with `files/p10/…`.
+        options: release and task.
 
     Raises:
         DataError: the training table is missing, a table lacks a column, or a cell is not 0, 1 or blank.

@@ -1,8 +1,7 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017): 112,120 frontal radiographs of 30,805 patients, labels mined from reports.
 
-Boxes (`BBox_List_2017.csv`) are in pixels of the 1024 × 1024 files as distributed, also where the files were resized
-since. Where `test_list.txt` lies beside the table its rows are the test split, and the others are divided into
-train and val.
+Boxes (`BBox_List_2017.csv`) are in pixels of the original 1024 × 1024 files, even if the files were resized since. If
+`test_list.txt` lies beside the table, its images are the test split and the others are divided into train and val.
 """
 
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ GROUPS: dict[str, Group] = {
     "Fibrosis": "tail",
     "Hernia": "tail",
 }
-"""Groups by name, for selections whose prevalence is not the archive's."""
+"""Groups by name, for selections with another prevalence than the whole archive."""
 IN_BOXES = {"Infiltrate": "Infiltration"}
 
 
@@ -61,7 +60,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
 
     Args:
         root: folder with `Data_Entry_2017*.csv` and the images, in `images/`, `images_*/images/` or beside the table.
-        options: how findings are grouped.
+        options: rule of the groups.
 
     Raises:
         DataError: the table is missing, lacks a column or has an unknown label.
@@ -120,12 +119,12 @@ def _space(by_name: bool) -> LabelSpace:
 
 
 def _refuse_unknown(labels: pl.DataFrame, space: LabelSpace, path: Path) -> None:
-    """Raise a DataError on the first label (columns image_id, label) that the archive does not have."""
+    """Raise a DataError for the first label (columns image_id, label) that is not in the label space."""
     unknown = labels.filter(~pl.col("label").is_in(space.findings) & (pl.col("label") != ""))
     if unknown.height:
         image, label = unknown.row(0)
         raise DataError(
-            f"{path}: image {image!r} has the unknown label {label!r}; NIH's are {', '.join(space.findings)}. "
+            f"{path}: image {image!r} has the unknown label {label!r}; the labels are {', '.join(space.findings)}. "
             "Correct that row."
         )
 
@@ -161,7 +160,7 @@ def _boxes(root: Path, space: LabelSpace) -> pl.DataFrame | None:
     path = next((root / name for name in BOXES if (root / name).exists()), None)
     if path is None:
         return None
-    # The header reads `Image Index,Finding Label,Bbox [x,y,w,h],,,`: names by place, not by header.
+    # The header is `Image Index,Finding Label,Bbox [x,y,w,h],,,`: columns are taken by position.
     table = reading.read_table(path, has_header=False)
     if table.width < 6:
         raise DataError(f"{path}: {table.width} columns, expected image, finding, x, y, w and h.")

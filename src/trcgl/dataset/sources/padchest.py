@@ -1,8 +1,8 @@
 """PadChest (Bustos et al., Medical Image Analysis 2020): 160,861 radiographs, labels from Spanish reports.
 
-Rules, each counted in the report: a row without labels, with nothing but empty tokens, marked `exclude`, or with
-nothing but `unchanged` / `suboptimal study` (which says nothing about findings) is dropped. Spellings are compared
-without outer spaces and in lower case, and whole: "pseudonodule" is no "nodule".
+Dropped, each reason counted in the report: rows without labels, with only empty labels, marked `exclude`, or with only
+`unchanged` or `suboptimal study` (which state no finding). Labels are compared whole, in lower case and without outer
+spaces: "pseudonodule" is not "nodule".
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ SAYS_NOTHING = ("unchanged", "suboptimal study")
 
 @dataclass(frozen=True)
 class Options:
-    """PadChest needs no settings."""
+    """PadChest has no options of its own."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
@@ -47,7 +47,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
 
     Args:
         root: folder of the archive, with its label table (`.csv` or `.csv.gz`).
-        options: none are needed.
+        options: not used.
 
     Raises:
         DataError: the table is missing or lacks a column.
@@ -89,8 +89,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         root=root,
         license="PadChest Dataset Research Use Agreement (BIMCV): research only, no redistribution.",
         notes=(
-            "Labels belong to the study: a lateral inherits what only the frontal shows.",
-            "Only the rows with label_source 'physician' were labeled by hand; the others by a network.",
+            "Labels belong to the study: a lateral image has labels of findings that only the frontal image shows.",
+            "Only rows with label_source 'physician' were labeled by hand; the others by a network.",
         ),
     )
 

@@ -1,6 +1,6 @@
 """The 30 findings of PadChest (the classes of CXR-LT 2026) and the raw labels that mean them.
 
-Only leaf labels occur in the archive's table, so a parent is the union of its children. Labels are matched whole.
+The archive's table has leaf labels only, so a parent is the union of its children. Whole labels are compared.
 """
 
 from trcgl.dataset.labels import Group, LabelSpace
@@ -118,4 +118,4 @@ SPACE = LabelSpace(
     normal_in_means=True,
     raw=RAW,
 )
-"""Groups are by name, so that they do not move with a split."""
+"""Groups are fixed by name, so that they do not depend on a split."""

@@ -1,4 +1,4 @@
-"""What the sources share: finding a label table, reading it as text, and turning its columns into ours."""
+"""Functions for every source: find a label table, read it as text, and convert its columns to those of the manifest."""
 
 import gzip
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SCHEMA
 
 OLDEST = 120.0
-"""Years. A higher age is a typing error (NIH has 411) and becomes unknown."""
+"""Highest age in years; a higher age is a typing error (NIH has 411) and becomes unknown."""
 
 DROPPED_SCHEMA = {"image_id": pl.String(), "reason": pl.String()}
 
@@ -20,7 +20,7 @@ def find_file(root: Path, names: Sequence[str], what: str) -> Path:
     """The first of `names` (glob patterns) that exists in `root`.
 
     Raises:
-        DataError: none does; the message names where it was looked for.
+        DataError: no file matches; the message names the folder and the patterns.
     """
     root = Path(root)
     if not root.is_dir():
@@ -36,11 +36,11 @@ def read_table(path: Path, *, needed: Sequence[str] = (), has_header: bool = Tru
 
     Args:
         path: the table.
-        needed: columns that must be there.
+        needed: required columns.
         has_header: whether the first line names the columns.
 
     Raises:
-        DataError: the file cannot be read, or a needed column is missing; the message lists the columns there are.
+        DataError: the file cannot be read, or a required column is missing.
     """
     try:
         if path.suffix == ".parquet":
@@ -58,18 +58,14 @@ def read_table(path: Path, *, needed: Sequence[str] = (), has_header: bool = Tru
 
 
 def require_columns(table: pl.DataFrame, needed: Sequence[str], path: Path) -> None:
-    """Check that a table has the columns that are needed.
-
-    Raises:
-        DataError: one is missing; the message lists the columns there are.
-    """
+    """Raise a DataError for the first column that is missing; the message lists the columns of the table."""
     for name in needed:
         if name not in table.columns:
             raise DataError(f"{path}: column {name!r} is missing; the table has {', '.join(map(repr, table.columns))}.")
 
 
 def age_in_years(column: str) -> pl.Expr:
-    """An age as text (`58`, `58.0`, `058Y`, `18M`, `12W`, `30D`) in years; null where it is impossible."""
+    """An age as text (`58`, `58.0`, `058Y`, `18M`, `12W`, `30D`) in years; null where impossible."""
     number = pl.col(column).str.extract(r"^\s*(\d+(?:\.\d+)?)\s*[YMWDymwd]?\s*$").cast(pl.Float64, strict=False)
     unit = pl.col(column).str.extract(r"([YMWDymwd])\s*$").str.to_uppercase()
     years = number / unit.replace_strict({"M": 12.0, "W": 52.18, "D": 365.25}, default=1.0, return_dtype=pl.Float64)
@@ -83,22 +79,22 @@ def sex(column: str) -> pl.Expr:
 
 
 def view(column: str, names: Mapping[str, str]) -> pl.Expr:
-    """The archive's view names as `frontal`, `lateral` or `other`; null where the archive does not say."""
+    """View names of the archive as `frontal`, `lateral` or `other`; null where not stated."""
     return pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
 
 
 def split_off(
     rows: pl.DataFrame, reason: pl.Expr, dropped: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Separate the rows for which `reason` is a text from those for which it is null.
+    """Drop the rows that have a reason to be dropped.
 
     Args:
-        rows: with a column image_id.
-        reason: an expression that yields a text or null.
-        dropped: what was dropped before, to which these are added.
+        rows: a table with the column image_id.
+        reason: expression for the reason, null for rows to keep.
+        dropped: image_id and reason of rows that were dropped before.
 
     Returns:
-        The rows that stay, and image_id and reason of all that were dropped so far.
+        The rows to keep, and image_id and reason of all dropped rows.
     """
     rows = rows.with_columns(reason.cast(pl.String).alias("reason"))
     gone = rows.filter(pl.col("reason").is_not_null()).select(
@@ -109,7 +105,7 @@ def split_off(
 
 
 def repeated() -> pl.Expr:
-    """The reason for every row but the first of one image_id, as an expression for `split_off`."""
+    """Reason for `split_off` to drop all rows of an image_id but the first."""
     reason = "image_id occurs more than once; the first row is kept"
     return pl.when(~pl.col("image_id").is_first_distinct()).then(pl.lit(reason))
 
@@ -118,13 +114,13 @@ def marked(table: pl.DataFrame, findings: Sequence[str], meaning: Mapping[str, i
     """The finding columns of a table as Int8.
 
     Args:
-        table: image_id and one text column per finding.
-        findings: which columns.
-        meaning: cell to 1, 0 or None (unknown); a blank cell is the key `""`.
-        path: of the table, for messages.
+        table: image_id and a text column per finding.
+        findings: names of the columns.
+        meaning: cell to 1, 0 or None (unknown); `""` stands for a blank cell.
+        path: path of the table, for messages.
 
     Raises:
-        DataError: a cell is not in `meaning`; the message names its image.
+        DataError: a cell is not in `meaning`; the message names the image.
     """
     cells = table.select(pl.col(*findings).str.strip_chars().fill_null(""))
     for finding in findings:
@@ -140,13 +136,13 @@ def marked(table: pl.DataFrame, findings: Sequence[str], meaning: Mapping[str, i
 
 
 def none_of(space: LabelSpace) -> pl.Expr:
-    """`set_aside` of a row in which no finding of the label space is present or unknown."""
+    """`set_aside` of a row in which no finding of the label space is present."""
     says = pl.any_horizontal(*(pl.col(finding).eq(1).fill_null(False) for finding in space.findings))
     return pl.when(~says).then(pl.lit("none of the label space's findings")).alias("set_aside")
 
 
 def in_order(rows: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
-    """The columns of `SourceTable.rows` in order and of their types; a column that is not there becomes null."""
+    """The columns of `SourceTable.rows` in order, with their types; a missing column becomes null."""
     kinds = {name: kind for name, kind in SCHEMA.items() if name not in ("sha256", "row")}
     kinds |= {finding: pl.Int8() for finding in space.findings}
     columns = [

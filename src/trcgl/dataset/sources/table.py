@@ -1,9 +1,9 @@
-"""Any label table (CSV or Parquet) beside a folder of PNG, JPEG or DICOM files, with columns named by flags.
+"""Any label table (CSV or Parquet) with a folder of PNG, JPEG or DICOM files; options name the columns.
 
     trcgl prepare table --root HOSPITAL --out hospital --source.image-column file --source.labels-column labels
 
-Findings stand in one delimited column (`labels_column`), or in one column each (`finding_columns`) with 1 present,
-0 absent, -1 uncertain, blank not stated.
+Findings are listed in one delimited column (`labels_column`), or have a column each (`finding_columns`) with 1 present,
+0 absent, -1 uncertain and blank not stated.
 """
 
 import os
@@ -84,8 +84,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         options: names of the columns.
 
     Raises:
-        DataError: the table or a column is missing, a cell is not a label, a path leaves the root, or one image
-            has two rows that contradict each other.
+        DataError: the table or a column is missing, a cell is no label, a path leaves the root, or two rows of an image
+            contradict each other.
     """
     root, options = Path(root), options or Options()
     path = _table(root, options)
@@ -131,7 +131,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         counts={"rows in the table": total},
         root=root,
         license="As stated by the owner of the table and the files.",
-        notes=(f"A blank cell means {options.blank}, an uncertain one {options.uncertain}.",),
+        notes=(f"A blank cell means {options.blank}, an uncertain cell {options.uncertain}.",),
     )
 
 

@@ -1,13 +1,13 @@
 """VinDr-CXR (Nguyen et al., Scientific Data 2022): 15,000 radiographs, each read by three of 17 radiologists.
 
-Read are the table of the VinBigData challenge (`train.csv`, 14 findings) and PhysioNet's (`annotations/`, 22 findings
-and 6 diagnoses; its 3,000 test images carry one consensus reading). A finding is present if most of an image's readers
-mark it. An image on whose state no two readers agree is set aside.
+Reads the table of the VinBigData challenge (`train.csv`, 14 findings) or of PhysioNet (`annotations/`, 22 findings and
+6 diagnoses; its 3,000 test images have a consensus reading). A finding is present if most readers of the image mark it.
+An image is set aside if no two readers agree on anything.
 
-Boxes of one finding that overlap by an intersection over union of at least 0.5 are averaged to one; only findings
-that count as present keep boxes. They are in pixels of the DICOM files, so copies in another format get none.
+Overlapping boxes of a finding (intersection over union of at least 0.5) are averaged; only findings that count as
+present keep boxes. Boxes are in pixels of the DICOM files, so copies in another format get none.
 
-No patient identifiers were published: every image counts as a patient of its own.
+No patient identifiers were published: every image counts as its own patient.
 """
 
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ FINDINGS = (
     "Pneumothorax",
     "Pulmonary fibrosis",
 )
-"""Of the challenge, in the order of its `class_id`."""
+"""Findings of the challenge in the order of its `class_id`."""
 SPELLINGS = {"Other disease": "Other diseases"}
-"""PhysioNet's test table names one column otherwise than its train table."""
+"""A column has different names in PhysioNet's test and train tables."""
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 OVERLAP = 0.5
 DICOM = (".dicom", ".dcm")
@@ -58,14 +58,14 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the readings and join them.
+    """Read the readings of all readers and combine them.
 
     Args:
         root: the folder with `train.csv` or `annotations/`, and the images in `train/`, `test/`, `images/` or beside.
-        options: how three readings become one.
+        options: rule for combining the readings.
 
     Raises:
-        DataError: a table is missing, lacks a column, or has an unknown finding or a box that is none.
+        DataError: a table is missing, lacks a column, or has an unknown finding or an invalid box.
     """
     root, options = Path(root), options or Options()
     physionet = next((root / name for name in PHYSIONET if (root / name).is_file()), None)
@@ -92,8 +92,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
             files, default="train/" + pl.col("image_id") + ".dicom", return_dtype=pl.String
         ),
     )
-    drawn = marks.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in CORNERS))
-    boxes = _joined(drawn.join(present.select("image_id", "found"), on="image_id"))
+    marked = marks.filter(pl.all_horizontal(pl.col(name).is_not_null() for name in CORNERS))
+    boxes = _joined(marked.join(present.select("image_id", "found"), on="image_id"))
     original = all(name.endswith(DICOM) for name in files.values())
     return SourceTable(
         space=space,
@@ -102,7 +102,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         boxes=boxes if original else None,
         counts={
             "marks of all readers": marks["finding"].count(),
-            "boxes of all readers": drawn.height,
+            "boxes of all readers": marked.height,
             "boxes after joining": boxes.height,
         },
         root=root,
@@ -144,14 +144,13 @@ def _physionet(train: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
         # A reader who marks nothing at all still counts as a reader.
         silent = labels.select("image_id", "reader", finding=pl.lit(None, pl.String))
         marks = [
-            one.with_columns(pl.lit(None, pl.Float64).alias(name) for name in CORNERS)
-            for one in (silent, long.drop("value"))
+            without_box.with_columns(pl.lit(None, pl.Float64).alias(name) for name in CORNERS)
+            for without_box in (silent, long.drop("value"))
         ]
         boxes = train.with_name(f"annotations_{split}.csv")
         if boxes.is_file():
-            drawn = reading.read_table(boxes, needed=("image_id", "class_name", *CORNERS))
-            drawn = drawn.with_columns(reader=pl.col("rad_id") if split == "train" else pl.lit("consensus"))
-            marks.append(_known(_marks(drawn, boxes), findings, boxes))
+            marked = reading.read_table(boxes, needed=("image_id", "class_name", *CORNERS)).with_columns(reader=reader)
+            marks.append(_known(_marks(marked, boxes), findings, boxes))
         source = "readers" if split == "train" else "consensus"
         # Only where both are there does the archive divide its images: train is divided into train and val.
         given = pl.lit("test" if split == "test" else None, pl.String)
@@ -160,13 +159,11 @@ def _physionet(train: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
 
 
 def _marks(table: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """One row per reader and finding, with the corners of its box if it has one."""
+    """A row per reader and finding, with the corners of its box if there is a box."""
     finding = pl.col("class_name").replace(SPELLINGS).alias("finding")
-    marks = table.select(
-        "image_id", "reader", finding, *(pl.col(one).cast(pl.Float64, strict=False) for one in CORNERS)
-    )
+    marks = table.select("image_id", "reader", finding, pl.col(*CORNERS).cast(pl.Float64, strict=False))
     half = (
-        table.select(bad=pl.sum_horizontal(pl.col(one).is_not_null() for one in CORNERS).is_in([1, 2, 3]))["bad"]
+        table.select(bad=pl.sum_horizontal(pl.col(*CORNERS).is_not_null()).is_in([1, 2, 3]))["bad"]
         | marks.select(bad=(pl.col("x_max") <= pl.col("x_min")) | (pl.col("y_max") <= pl.col("y_min")))["bad"]
     )
     lost = table.select("x_min").to_series().is_not_null() & marks["x_min"].is_null()
@@ -186,7 +183,7 @@ def _known(marks: pl.DataFrame, findings: Sequence[str], path: Path) -> pl.DataF
 
 
 def _present(marks: pl.DataFrame, options: Options) -> pl.DataFrame:
-    """One row per image with `found`, the findings that count as present in it."""
+    """A row per image with `found`, the findings that count as present."""
     images = marks.group_by("image_id", maintain_order=True).agg(
         pl.col("split", "label_source").first(), readers=pl.col("reader").n_unique()
     )
@@ -197,7 +194,7 @@ def _present(marks: pl.DataFrame, options: Options) -> pl.DataFrame:
     )
     votes = votes.join(images.select("image_id", "readers"), on="image_id")
     enough = pl.col("votes") * 2 > pl.col("readers") if options.agreement == "majority" else pl.col("votes") > 0
-    # "No finding" of one reader does not stand beside a finding of another.
+    # "No finding" of a reader does not count beside a finding of another.
     counted = votes.filter(enough).group_by("image_id").agg(found=pl.col("finding"))
     counted = counted.with_columns(
         found=pl.when(pl.col("found").list.len() > 1)
@@ -227,13 +224,13 @@ def _joined(marks: pl.DataFrame) -> pl.DataFrame:
 
 
 def join_boxes(boxes: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
-    """Average boxes that mean the same: each joins the group whose mean it overlaps most, if by at least `OVERLAP`.
+    """Average overlapping boxes: each joins the group whose mean it overlaps most, if by at least `OVERLAP`.
 
     Args:
-        boxes: left, top, right, bottom of each.
+        boxes: left, top, right and bottom of each box.
 
     Returns:
-        The mean of every group, in the order in which the groups were begun.
+        The mean of every group, in the order of their first boxes.
     """
     groups: list[list[Sequence[float]]] = []
     means: list[tuple[float, ...]] = []
@@ -249,21 +246,21 @@ def join_boxes(boxes: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
     return means
 
 
-def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+def _overlap(box: Sequence[float], other: Sequence[float]) -> float:
     """Intersection over union."""
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    high = min(box[3], other[3]) - max(box[1], other[1])
     if wide <= 0 or high <= 0:
         return 0.0
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    areas = sum((right - left) * (bottom - top) for left, top, right, bottom in (box, other))
     return wide * high / (areas - wide * high)
 
 
 def _files(root: Path) -> dict[str, str]:
-    """Image to its file below the root; a DICOM file goes before a copy of it."""
+    """Image to its file below the root; a DICOM file is preferred to a copy in another format."""
     found: dict[str, str] = {}
     for folder in (root, root / "images", root / "train", root / "test"):
-        for path in sorted(folder.glob("*"), key=lambda one: FILES.index(one.suffix) if one.suffix in FILES else 99):
+        for path in sorted(folder.glob("*"), key=lambda file: FILES.index(file.suffix) if file.suffix in FILES else 99):
             if path.suffix in FILES:
                 found.setdefault(path.stem, path.relative_to(root).as_posix())
     return found
