@@ -1,14 +1,14 @@
-"""How often the 95 % interval covers the truth: simulated data sets with at least twenty positive patients.
+"""How often the 95 % interval covers the true value, on simulated data sets with at least twenty positive patients.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py
 
-Patients bring one image and some bring more; a diseased patient shows the finding on four images out of five; the
-scores of one patient's images correlate (.5). The truth is the population's: AUROC in closed form, AP at the
-population's prevalence from three million patients. `fixed` data sets have exactly so many positive patients, as a
-split made by rule may have; `free` ones have them on average, and those with fewer than twenty are drawn anew. The
-bootstrap takes the number of positive patients for chance, so it errs on the safe side where that number is fixed.
-A second table is of means over findings of the same 400 patients. Exits with 1 if any coverage lies outside 92-98 %, on
-either side, but for means with a finding of fewer than twenty positive patients: these are printed to be known.
+Every patient has one image and some have more; a diseased patient shows the finding on four images out of five; the
+scores of the images of one patient correlate (.5). The true value is that of the population: AUROC in closed form, AP
+at the prevalence of the population from three million patients. `fixed` data sets have exactly the given number of
+positive patients, as a split made by rule may have; `free` data sets have it on average, and are simulated again where
+they have fewer than twenty. The bootstrap treats the number of positive patients as random, so its intervals are
+conservative where that number is fixed. The second table is of means over findings of the same 400 patients. Exits with
+1 if any coverage is outside 92-98 %; means over a finding with fewer than twenty positive patients are only printed.
 """
 
 import argparse
@@ -21,11 +21,13 @@ from itertools import product
 import numpy as np
 from scipy.stats import norm
 
-from trcgl.evaluate.evaluation import mean_over_findings
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.average_precision import AVERAGE_PRECISION, average_precision
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import FEW, effective_patients, interval
-from trcgl.metrics.metrics import auroc, average_precision
+from trcgl.metrics.summary import mean_over_findings
 
+METRICS = (AVERAGE_PRECISION, AUROC)
 SHOWS = 0.8
 """Share of a diseased patient's images on which the finding shows."""
 CORRELATION = 0.5
@@ -33,7 +35,7 @@ MORE_IMAGES = 0.7
 """Mean number of images beyond a patient's first (Poisson)."""
 PATIENTS_OF_MEANS = 400
 MEANS = ((20, 20), (20, 20, 20, 60), (10, 30), (5, 30), (3, 30), (2, 20), (3, 20, 20, 20))
-"""Positive patients of the findings that are averaged."""
+"""Numbers of positive patients of the findings in each mean."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,15 @@ class Setting:
 
     @property
     def patients(self) -> int:
-        """Patients in a data set; some diseased ones have no positive image."""
+        """Number of patients in a data set; some diseased patients have no positive image."""
         visible = SHOWS + (1 - SHOWS) * (1 - np.exp(-MORE_IMAGES * SHOWS))
         return round(self.positive_patients / (self.prevalence * (1 if self.fixed else visible)))
 
 
-def draw(
+def simulate(
     rng: np.random.Generator, setting: Setting, patients: int, fixed: bool, owner: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...]:
-    """Labels, scores and owners of the images of so many patients, or of those whose owners are given."""
+    """Labels, scores and owners of the images of a number of patients; `owner` fixes the images of each patient."""
     diseased = rng.random(patients) < setting.prevalence
     if fixed:
         diseased = np.arange(patients) < setting.positive_patients
@@ -73,27 +75,27 @@ def draw(
 
 
 def population(setting: Setting, patients: int = 3_000_000) -> dict[str, float]:
-    """AP and AUROC of the population, whose patients are made as those of the data sets are."""
+    """AP and AUROC of the population from which the patients of the data sets come."""
     whole = replace(setting, positive_patients=round(setting.prevalence * patients))
-    truth, score, _ = draw(np.random.default_rng(7), whole, patients, setting.fixed)
+    truth, score, _ = simulate(np.random.default_rng(7), whole, patients, setting.fixed)
     return {"AP": average_precision(truth, score).value or 0.0, "AUC": setting.auroc}
 
 
 def covered(seed: int, setting: Setting, target: dict[str, float], replicates: int) -> dict[str, tuple[bool, float]]:
-    """Whether the intervals of one data set hold the truth, and how long they are."""
+    """Whether the intervals of one data set cover the true value, and their lengths."""
     rng = np.random.default_rng(seed)
     positive_patients = 0
     while positive_patients < FEW:
-        truth, score, owner = draw(rng, setting, setting.patients, setting.fixed)
+        truth, score, owner = simulate(rng, setting, setting.patients, setting.fixed)
         positive_patients = len(np.unique(owner[truth == 1]))
-    drawn = patient_bootstrap(truth[:, None], score[:, None], owner, replicates=replicates, seed=seed, workers=1)
+    arrays = truth[:, None], score[:, None], owner
+    samples = patient_bootstrap(*arrays, metrics=METRICS, replicates=replicates, seed=seed, workers=1)
     freedom = effective_patients(truth, owner) - 1
-    told = {}
-    values = {"AP": (average_precision(truth, score).value, drawn.ap), "AUC": (auroc(truth, score).value, drawn.auroc)}
-    for name, (value, samples) in values.items():
-        low, high = interval(value, samples[:, 0], freedom).ends
-        told[name] = (low <= target[name] <= high, high - low)
-    return told
+    result = {}
+    for metric in METRICS:
+        low, high = interval(metric(truth, score).value, samples[metric.name][:, 0], freedom).ends
+        result[metric.name] = (low <= target[metric.name] <= high, high - low)
+    return result
 
 
 def mean_covered(
@@ -102,16 +104,17 @@ def mean_covered(
     """The same for the mean over findings of one data set."""
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(PATIENTS_OF_MEANS), 1 + rng.poisson(MORE_IMAGES, PATIENTS_OF_MEANS))
-    findings = [draw(rng, _of_mean(size), PATIENTS_OF_MEANS, True, owner) for size in sizes]
-    truth, score = (np.stack([one[place] for one in findings], axis=1) for place in (0, 1))
-    drawn = patient_bootstrap(truth, score, owner, replicates=replicates, seed=seed, workers=1)
-    freedom = np.array([effective_patients(one, owner) - 1 for one in truth.T])
-    told = {}
-    for name, metric, samples in (("AP", average_precision, drawn.ap), ("AUC", auroc, drawn.auroc)):
-        values = np.array([metric(*one).value for one in zip(truth.T, score.T, strict=True)], np.float64)
-        low, high = mean_over_findings(values, samples, freedom)["ci"] or (0.0, 1.0)
-        told[name] = (low <= target[name] <= high, high - low)
-    return told
+    findings = [simulate(rng, _of_mean(size), PATIENTS_OF_MEANS, True, owner) for size in sizes]
+    truth, score = (np.stack([finding[place] for finding in findings], axis=1) for place in (0, 1))
+    samples = patient_bootstrap(truth, score, owner, metrics=METRICS, replicates=replicates, seed=seed, workers=1)
+    freedom = np.array([effective_patients(column, owner) - 1 for column in truth.T])
+    result = {}
+    for metric in METRICS:
+        name = metric.name
+        values = np.array([metric(*columns).value for columns in zip(truth.T, score.T, strict=True)], np.float64)
+        low, high = mean_over_findings(values, samples[name], freedom)["ci"] or (0.0, 1.0)
+        result[name] = (low <= target[name] <= high, high - low)
+    return result
 
 
 def _of_mean(size: int) -> Setting:
@@ -134,8 +137,7 @@ def main() -> int:
             setting = Setting(size, prevalence, area, fixed)
             target = population(setting)
             work = partial(covered, setting=setting, target=target, replicates=options.replicates)
-            told = list(pool.map(work, range(options.datasets), chunksize=10))
-            cells, outside = _cells(told)
+            cells, outside = _cells(list(pool.map(work, range(options.datasets), chunksize=10)))
             bad += outside
             kind = "fixed" if fixed else "free"
             print(f"| {size} {kind} | {prevalence:.0%} | {area} | {target['AP']:.3f} | {cells} |", flush=True)
@@ -151,10 +153,10 @@ def main() -> int:
     return int(bad > 0)
 
 
-def _cells(told: list[dict[str, tuple[bool, float]]]) -> tuple[str, int]:
-    """Shares covered and mean lengths of both metrics, and how many of the shares lie outside the range."""
-    shares = {name: float(np.mean([one[name][0] for one in told])) for name in ("AP", "AUC")}
-    lengths = {name: np.mean([one[name][1] for one in told]) for name in shares}
+def _cells(results: list[dict[str, tuple[bool, float]]]) -> tuple[str, int]:
+    """Coverage and mean length of both metrics, and how many of the coverages are outside the range."""
+    shares = {name: float(np.mean([result[name][0] for result in results])) for name in ("AP", "AUC")}
+    lengths = {name: np.mean([result[name][1] for result in results]) for name in shares}
     cells = " | ".join(f"{shares[name]:.1%} | {lengths[name]:.2f}" for name in shares)
     return cells, sum(not 0.92 <= share <= 0.98 for share in shares.values())
 

@@ -1,4 +1,4 @@
-"""Where the maps of trained runs lie, finding by finding, beside the nulls: a table from what `trcgl evaluate` wrote.
+"""Localization of the maps of trained runs and of the nulls, by finding: a table of the results of `trcgl evaluate`.
 
     python benchmarks/localization.py RUN [RUN ...] [--metric energy] [--largest 0.15] [--at-least 12]
 
@@ -18,21 +18,21 @@ import numpy as np
 NULL = "centered_gaussian"
 
 
-def cell(told: list[dict[str, Any]], of: str = "") -> str:
-    """A number for all runs, or that of a null beside it."""
-    if of:
-        return f"{np.mean([one['against'][of]['value'] for one in told]):.3f}"
-    above = sum(is_above(one) for one in told)
-    if len(told) > 1:
-        return f"{np.mean([one['value'] for one in told]):.3f} ▲ {above}/{len(told)}"
-    (one,) = told
-    interval = " [{:.3f}, {:.3f}]".format(*one["ci"]) if one["ci"] else ""
-    return f"{one['value']:.3f}{interval}{' ▲' if above else ''}"
+def cell(metrics: list[dict[str, Any]], null: str = "") -> str:
+    """The mean of a metric over runs, or that of a null."""
+    if null:
+        return f"{np.mean([metric['against'][null]['value'] for metric in metrics]):.3f}"
+    above = sum(is_above(metric) for metric in metrics)
+    if len(metrics) > 1:
+        return f"{np.mean([metric['value'] for metric in metrics]):.3f} ▲ {above}/{len(metrics)}"
+    (metric,) = metrics
+    interval = " [{:.3f}, {:.3f}]".format(*metric["ci"]) if metric["ci"] else ""
+    return f"{metric['value']:.3f}{interval}{' ▲' if above else ''}"
 
 
-def is_above(one: dict[str, Any]) -> bool:
+def is_above(metric: dict[str, Any]) -> bool:
     """Whether the interval of the difference from the Gaussian lies above 0."""
-    interval = one["against"][NULL]["ci"]
+    interval = metric["against"][NULL]["ci"]
     return interval is not None and interval[0] > 0
 
 
@@ -46,24 +46,24 @@ def main() -> int:
     parser.add_argument("--at-least", type=int, default=0)
     options = parser.parse_args()
     paths = [run / "evaluation" / f"{options.split}.json" for run in options.runs]
-    told = [json.loads(path.read_text(encoding="utf-8"))["localization"] for path in paths]
-    kinds, metric = told[0]["kinds"], options.metric
+    runs = [json.loads(path.read_text(encoding="utf-8"))["localization"] for path in paths]
+    kinds, metric = runs[0]["kinds"], options.metric
     names = [name.replace("_", "-").replace("grad-cam", "Grad-CAM") for name in kinds]
     nulls = ["Gaussian", *(f"{name}, shuffled" for name in names)]
-    rows = [["finding", "images", f"share in {told[0]['regions']}", *names, *nulls]]
+    rows = [["finding", "images", f"share in {runs[0]['regions']}", *names, *nulls]]
     rows.append(["---"] * len(rows[0]))
-    findings = {"mean over findings": [one["overall"] for one in told]}
-    findings |= {name: [one["findings"][name] for one in told] for name in told[0]["findings"]}
+    findings = {"mean over findings": [run["overall"] for run in runs]}
+    findings |= {name: [run["findings"][name] for run in runs] for name in runs[0]["findings"]}
     for name, each in findings.items():
-        values = [[one[kind][metric] for one in each] for kind in kinds]
+        values = [[run[kind][metric] for run in each] for kind in kinds]
         first = each[0]
         where = [str(first["images"]), f"{100 * first['area']:.1f} %"] if "area" in first else ["", ""]
-        shuffled = [cell(one, "random") for one in values]
+        shuffled = [cell(of_kind, "random") for of_kind in values]
         rows.append([name, *where, *map(cell, values), cell(values[0], NULL), *shuffled])
     print("\n".join("| " + " | ".join(row) + " |" for row in rows))
     counts = []
-    for one in told:
-        small = [finding for finding in one["findings"].values() if finding["area"] < options.largest]
+    for run in runs:
+        small = [finding for finding in run["findings"].values() if finding["area"] < options.largest]
         counts.append(sum(is_above(finding["attention"][metric]) for finding in small if "attention" in finding))
     print(f"\nattention above the Gaussian in {metric}: {' and '.join(map(str, counts))} of {len(small)} findings that")
     print(f"cover less than {options.largest:.0%} of the image (at least {options.at_least})")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from trcgl.dataset.prepare import PrepareOptions, prepare
 from trcgl.dataset.sources.phantom import Options
-from trcgl.dataset.store import open_dataset
 from trcgl.recipes import RECIPES
 from trcgl.study.arms import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
@@ -55,15 +54,15 @@ def watched(plan: Plan, out: Path) -> tuple[float, list[tuple[int, float]]]:
 
 def by_hand(plan: Plan, out: Path) -> float:
     """Seconds of the same runs in this process."""
-    from trcgl.evaluate.evaluate import fit_on_val, score_split
+    from trcgl.evaluate.evaluate import calibrate, own_split, score
+    from trcgl.model.run_folder import open_run
     from trcgl.training.train import train
 
     started = time.monotonic()
     for job in jobs_of(plan, out):
         train(job.dataset, job.recipe, job.folder, job.synthetic)
-        own = open_dataset(job.dataset)
-        fit_on_val(job.folder, own)
-        score_split(job.folder, own, "test", job.folder / "predictions" / "test.parquet")
+        run = open_run(job.folder)
+        score(run, own_split(run, "test"), calibrate(run))
     return time.monotonic() - started
 
 

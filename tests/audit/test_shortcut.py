@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from trcgl.audit.shortcut import Normals, shortcut
 from trcgl.core.errors import DataError
-from trcgl.metrics.metrics import auroc
+from trcgl.metrics.auroc import auroc
 
 FINDINGS = ("Hernia", "azygos lobe")
 CUTS = {"Hernia": 0.3, "azygos lobe": 0.9}

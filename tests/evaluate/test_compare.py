@@ -83,9 +83,9 @@ def test_a_finding_that_is_undefined_in_both_says_so(tmp_path):
 
 def test_other_images_are_refused_and_the_first_named(runs, tmp_path):
     fewer = predictions(seed=1).select(np.arange(600) != 4)
-    with pytest.raises(DataError, match=r"'image-4' was judged in .*weak but not in .*fewer"):
+    with pytest.raises(DataError, match=r"'image-4' was evaluated in .*weak but not in .*fewer"):
         compare([runs[0], finished(tmp_path / "fewer", fewer)], "test")
-    with pytest.raises(DataError, match=r"'image-4' was judged in .*weak but not in .*fewer"):
+    with pytest.raises(DataError, match=r"'image-4' was evaluated in .*weak but not in .*fewer"):
         compare([tmp_path / "fewer", runs[0]], "test")
 
 

@@ -8,10 +8,12 @@ from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.evaluate import evaluate_run, fit_on_val
+from trcgl.evaluate.evaluate import calibrate, evaluate_run
 from trcgl.evaluate.predictions import read_predictions
-from trcgl.metrics.metrics import average_precision
+from trcgl.metrics.average_precision import average_precision
+from trcgl.model import run_folder
 from trcgl.model.folder import load_model
+from trcgl.model.run_folder import open_run
 from trcgl.training.train import train
 
 
@@ -21,15 +23,15 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judged(dataset, tmp_path_factory):
+def evaluated(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "run"
     train(dataset, small_recipe(epochs=2), out)
     assert load_model(out / "model").temperature is None
     return out, evaluate_run(out)
 
 
-def test_test_is_scored_row_by_row_and_judged(dataset, judged):
-    out, result = judged
+def test_test_is_scored_row_by_row_and_evaluated(dataset, evaluated):
+    out, result = evaluated
     predictions = read_predictions(out / "predictions" / "test.parquet", SPACE)
     rows = open_dataset(dataset).split("test")
     assert predictions.image_id.to_list() == rows["image_id"].to_list()
@@ -40,8 +42,8 @@ def test_test_is_scored_row_by_row_and_judged(dataset, judged):
     assert (out / "report.html").read_text().startswith("<!")
 
 
-def test_scores_are_calibrated_logits_of_the_saved_model(dataset, judged):
-    out, _ = judged
+def test_scores_are_calibrated_logits_of_the_saved_model(dataset, evaluated):
+    out, _ = evaluated
     model, opened = load_model(out / "model"), open_dataset(dataset)
     rows = opened.split("test")["row"].to_numpy()
     predictions = read_predictions(out / "predictions" / "test.parquet", SPACE)
@@ -49,8 +51,8 @@ def test_scores_are_calibrated_logits_of_the_saved_model(dataset, judged):
     assert np.allclose(predictions.logit, model.logits(opened.images[rows]), atol=1e-5)
 
 
-def test_temperature_and_thresholds_come_from_val_alone(judged, dataset, tmp_path_factory):
-    out, _ = judged
+def test_temperature_and_thresholds_come_from_val_alone(evaluated, dataset, tmp_path_factory):
+    out, _ = evaluated
     info = storage.read_json(out / "model" / "model.json")
     assert info["temperature"] > 0 and set(info["thresholds"]) == set(SPACE.findings)
     assert (out / "predictions" / "val.parquet").exists() and (out / "evaluation" / "val.json").exists()
@@ -59,49 +61,50 @@ def test_temperature_and_thresholds_come_from_val_alone(judged, dataset, tmp_pat
     assert storage.read_json(out / "model" / "model.json") == info
 
 
-def test_val_is_judged_where_it_has_been_scored_alone(dataset, judged, tmp_path):
+def test_val_is_evaluated_where_it_was_only_scored(dataset, evaluated, tmp_path):
     train(dataset, small_recipe(epochs=2), tmp_path / "run")
-    fit_on_val(tmp_path / "run", open_dataset(dataset))
+    calibration = calibrate(open_run(tmp_path / "run"))
     assert not (tmp_path / "run" / "evaluation").exists()
-    told = evaluate_run(tmp_path / "run")
-    assert told == judged[1] and (tmp_path / "run" / "evaluation" / "val.json").exists()
+    result = evaluate_run(tmp_path / "run")
+    assert result == evaluated[1] and (tmp_path / "run" / "evaluation" / "val.json").exists()
+    assert open_run(tmp_path / "run").model.thresholds == calibration.thresholds
 
 
-def test_another_dataset_is_judged_on_the_findings_that_both_have(judged, tmp_path):
+def test_another_dataset_is_evaluated_on_the_shared_findings(evaluated, tmp_path):
     other = write_dataset(tmp_path / "other", seed=1, findings=("Hernia", "Other", "Mass"))
-    out, _ = judged
+    out, _ = evaluated
     result = evaluate_run(out, dataset=other)
     assert set(result["findings"]) == {"Mass", "Hernia"}
     assert (out / "evaluation" / "small-1-test.json").exists()
     assert (out / "predictions" / "small-1-test.parquet").exists()
 
 
-def test_the_evaluation_of_a_dataset_with_the_same_name_is_not_overwritten(judged, tmp_path):
+def test_the_evaluation_of_a_dataset_with_the_same_name_is_not_overwritten(evaluated, tmp_path):
     first, second = (write_dataset(tmp_path / one, seed=7, test=rows) for one, rows in (("a", 24), ("b", 30)))
-    evaluate_run(judged[0], dataset=first)
-    evaluate_run(judged[0], dataset=first)
-    path = judged[0] / "evaluation" / "small-7-test.json"
+    evaluate_run(evaluated[0], dataset=first)
+    evaluate_run(evaluated[0], dataset=first)
+    path = evaluated[0] / "evaluation" / "small-7-test.json"
     before = path.read_text()
     with pytest.raises(DataError, match=r"another dataset called 'small-7'.*--name"):
-        evaluate_run(judged[0], dataset=second)
+        evaluate_run(evaluated[0], dataset=second)
     assert path.read_text() == before
 
 
-def test_another_dataset_without_a_common_finding_is_refused(judged, tmp_path):
+def test_another_dataset_without_a_common_finding_is_refused(evaluated, tmp_path):
     other = write_dataset(tmp_path / "other", seed=2, findings=("A", "B", "C"))
     with pytest.raises(DataError, match="none of the model's findings"):
-        evaluate_run(judged[0], dataset=other)
+        evaluate_run(evaluated[0], dataset=other)
 
 
-def test_images_that_the_model_was_trained_on_are_refused_elsewhere(dataset, judged, tmp_path):
+def test_images_that_the_model_was_trained_on_are_refused_elsewhere(dataset, evaluated, tmp_path):
     same = write_dataset(tmp_path / "same", train=24, val=24, test=44)  # the same images, split otherwise
     with pytest.raises(DataError, match="used in training"):
-        evaluate_run(judged[0], dataset=same)
+        evaluate_run(evaluated[0], dataset=same)
 
 
-def test_a_run_that_is_not_finished_is_refused(judged, tmp_path):
+def test_a_run_that_is_not_finished_is_refused(evaluated, tmp_path):
     (tmp_path / "run").mkdir()
-    info = storage.read_json(judged[0] / "run.json")
+    info = storage.read_json(evaluated[0] / "run.json")
     storage.write_json(tmp_path / "run" / "run.json", {name: info[name] for name in info if name != "finished"})
     with pytest.raises(DataError, match="not finished"):
         evaluate_run(tmp_path / "run")
@@ -122,3 +125,16 @@ def test_a_run_moved_with_its_dataset_still_finds_it(tmp_path):
     (tmp_path / "here").rename(tmp_path / "there")
     assert evaluate_run(tmp_path / "there" / "run", split="val")["split"] == "val"
     assert pl.read_parquet(tmp_path / "there" / "run" / "predictions" / "val.parquet").height == 24
+
+
+def test_the_model_is_loaded_once_for_a_whole_evaluation(evaluated, monkeypatch):
+    loaded = []
+    original = run_folder.load_model
+    monkeypatch.setattr(run_folder, "load_model", lambda *args, **how: loaded.append(args) or original(*args, **how))
+    evaluate_run(evaluated[0])
+    assert len(loaded) == 1
+
+
+def test_the_label_space_of_the_own_dataset_is_stored_as_it_is(dataset, evaluated):
+    stored = storage.read_json(evaluated[0] / "evaluation" / "test.json")
+    assert stored["label_space"] == storage.read_json(dataset / "dataset.json")["label_space"]

@@ -8,13 +8,10 @@ import polars as pl
 import pytest
 
 from tests.evaluate.examples import SPACE, predictions
-from trcgl.core import storage
-from trcgl.core.errors import DataError
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.store import Dataset
-from trcgl.evaluate.evaluation import judge
-from trcgl.evaluate.predictions import write_predictions
-from trcgl.evaluate.report import write_report
+from trcgl.evaluate.evaluation import evaluate
+from trcgl.evaluate.report import lead, write_report
 
 VOID = {"meta", "img", "br", "path", "use", "image", "rect"}
 
@@ -39,13 +36,12 @@ class Outline(HTMLParser):
         self.words.append(data)
 
 
-def write_run(folder, scored, split="test", name=None):
-    thresholds = dict.fromkeys(SPACE.findings, 0.3)
-    storage.write_json(folder / "model" / "model.json", {"label_space": SPACE.to_dict(), "temperature": 1.25})
-    write_predictions(folder / "predictions" / f"{name or split}.parquet", scored)
-    told = judge(scored, SPACE, thresholds, split=split, replicates=120)
-    storage.write_json(folder / "evaluation" / f"{name or split}.json", told)
-    return folder
+THRESHOLDS = dict.fromkeys(SPACE.findings, 0.3)
+
+
+def report(folder, scored, dataset=None, split="test", evaluation=None, **how):
+    evaluation = evaluation or evaluate(scored, THRESHOLDS, split=split, replicates=120)
+    return write_report(folder, evaluation, scored, dataset, **how)
 
 
 def dataset_of(folder, scored, source):
@@ -60,9 +56,14 @@ def dataset_of(folder, scored, source):
 
 
 @pytest.fixture(scope="module")
+def evaluation():
+    return evaluate(predictions(), THRESHOLDS, split="test", replicates=120)
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = write_run(tmp_path_factory.mktemp("runs") / "small", predictions())
-    storage.write_json(folder / "run.json", {"command": "trcgl train tiny --out small"})
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    folder.mkdir()
     lines = [{"step": step, "train/loss": 1 / step, "gate/attention": 0.2, "gate/graph": 0.004} for step in range(1, 9)]
     lines += [{"step": 8, "val/mAP": 0.3, "val/mAP_tail": 0.1}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -70,8 +71,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(folder):
-    return write_report(folder, dataset_of(folder, predictions(), "phantom")).read_text()
+def page(folder, evaluation):
+    dataset = dataset_of(folder, predictions(), "phantom")
+    how = {"evaluation": evaluation, "command": "trcgl train tiny --out small", "temperature": 1.25}
+    return report(folder, predictions(), dataset, **how).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +91,12 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(page, outline):
     assert set(links) >= {"headline", "findings", "tail", "numbers"} and set(links) <= set(outline.ids)
 
 
-def test_every_number_of_the_headline_stands_with_its_interval_and_its_findings(page, folder):
-    told = storage.read_json(folder / "evaluation" / "test.json")
-    for one in told["overall"].values():
-        assert f"{one['value']:.3f}" in page and f"{one['ci'][0]:.3f}–{one['ci'][1]:.3f}" in page
-    assert "mean over 3 findings" in page and "600 images of 300 patients" in page
-    for finding, one in told["findings"].items():
-        assert finding in page and f"{one['AP']['value']:.3f}" in page
+def test_every_number_of_the_headline_stands_with_its_interval_and_its_findings(page, evaluation):
+    for mean in evaluation["overall"].values():
+        assert f"{mean['value']:.3f}" in page and f"{mean['ci'][0]:.3f}–{mean['ci'][1]:.3f}" in page
+    assert "mean over 3 findings" in page and "600 test rendered phantoms of 300 patients" in page
+    for name, finding in evaluation["findings"].items():
+        assert name in page and f"{finding['AP']['value']:.3f}" in page
 
 
 def test_it_shows_mistakes_by_image_and_never_by_patient(page):
@@ -119,20 +121,19 @@ def test_figures_lie_beside_the_page(folder, page):
     assert page.count('role="img"') == len(names)
 
 
-def test_a_run_without_dataset_log_or_some_positives_still_has_a_page(tmp_path):
-    one = predictions(40)
-    truth = one.truth.copy()
+def test_a_report_without_dataset_log_or_some_positives_is_still_a_page(tmp_path):
+    scored = predictions(40)
+    truth = scored.truth.copy()
     truth[:, 3] = 0
-    bare = write_run(tmp_path / "bare", dataclasses.replace(one, truth=truth))
-    page = write_report(bare).read_text()
+    page = report(tmp_path, dataclasses.replace(scored, truth=truth)).read_text()
     assert "no positive in this split" in page
+    assert "Hernia is left out, because it has no positive in this split" in page
     assert "Most confident mistakes" not in page and "Phantoms" not in page and 'id="training"' not in page
 
 
-def test_a_report_on_another_dataset_stands_beside_that_on_test(folder):
+def test_a_report_on_another_dataset_stands_beside_that_on_test(folder, page):
     scored = predictions(40, seed=3)
-    write_run(folder, scored, name="tiny-test")
-    path = write_report(folder, dataset_of(folder, scored, "nih"), "tiny-test")
+    path = report(folder, scored, dataset_of(folder, scored, "nih"), name="tiny-test")
     assert path.name == "report-tiny-test.html" and (folder / "report.html").exists()
     page = path.read_text()
     assert "trcgl evaluate small --dataset tiny" in page and "Phantoms" not in page
@@ -140,19 +141,37 @@ def test_a_report_on_another_dataset_stands_beside_that_on_test(folder):
 
 def test_names_from_a_label_table_are_escaped(tmp_path):
     space = dataclasses.replace(SPACE, findings=("a<b>", *SPACE.findings[1:]), groups={}, normal=None)
-    one = dataclasses.replace(predictions(40), space=space)
-    folder = tmp_path / "odd"
-    storage.write_json(folder / "model" / "model.json", {})
-    write_predictions(folder / "predictions" / "test.parquet", one)
-    told = judge(one, space, dict.fromkeys(space.findings, 0.3), split="test", replicates=120)
-    storage.write_json(folder / "evaluation" / "test.json", told)
-    page = write_report(folder).read_text()
+    scored = dataclasses.replace(predictions(40), space=space)
+    evaluation = evaluate(scored, dict.fromkeys(space.findings, 0.3), split="test", replicates=120)
+    page = report(tmp_path, scored, evaluation=evaluation).read_text()
     assert "a&lt;b&gt;" in page and "a<b>" not in page
 
 
-def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"test\.json"):
-        write_report(tmp_path)
-    storage.write_json(tmp_path / "evaluation" / "test.json", {"schema": "other"})
-    with pytest.raises(DataError, match="no evaluation"):
-        write_report(tmp_path)
+def test_an_evaluation_of_an_earlier_version_lacks_metrics_and_still_has_a_page(tmp_path, evaluation):
+    def earlier(value):
+        if not isinstance(value, dict):
+            return value
+        return {key: earlier(part) for key, part in value.items() if key.removeprefix("m") not in ("SENS95", "PPV")}
+
+    page = report(tmp_path, predictions(), evaluation=earlier(evaluation)).read_text()
+    assert "mECE" in page and "PPV" not in page
+
+
+def test_the_first_sentences_say_what_was_found(page, evaluation):
+    sentences = lead(evaluation)
+    assert sentences in page.replace("rendered phantoms", "radiographs")
+    value, (low, high) = evaluation["overall"]["mAUC"]["value"], evaluation["overall"]["mAUC"]["ci"]
+    assert f"mean AUROC of {value:.2f} (95 % interval {low:.2f}–{high:.2f}, 0.5 is chance)" in sentences
+    assert "It is good (the whole interval is above 0.8) for no finding, effusion" in sentences
+
+
+def test_a_finding_is_called_good_only_where_its_whole_interval_is():
+    evaluation = evaluate(predictions(signal=0.0), THRESHOLDS, split="val", replicates=120)
+    sentences = lead(evaluation)
+    assert "validation radiographs" in sentences and "good" not in sentences.split("not shown to be better")[0]
+    assert "not shown to be better than chance for" in sentences
+
+
+def test_too_few_patients_are_said_to_be_too_few():
+    evaluation = evaluate(predictions(40), THRESHOLDS, split="test", replicates=120)
+    assert "too few patients to tell for" in lead(evaluation) and "hernia" in lead(evaluation)

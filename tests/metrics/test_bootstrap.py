@@ -3,8 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trcgl.metrics import metrics
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import CHUNK, patient_bootstrap, resample_patients
+from trcgl.metrics.registry import METRICS, RANKING
+
+THRESHOLD = 0.4
+BINNED = "ECE"
+"""Replicates of this metric keep the bins of the original data, so they are not its value on the resampled rows."""
 
 
 def data(seed, *, weighted, decimals):
@@ -25,57 +31,59 @@ def resampled(truth, score, owner, weight, replicate, seed):
     return truth[rows], score[rows], None if weight is None else weight[rows]
 
 
+@pytest.mark.parametrize("metric", [metric for name, metric in METRICS.items() if name != BINNED])
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from([1, 12]))
 @settings(max_examples=15)
-def test_every_replicate_equals_the_metric_of_the_resampled_rows(seed, weighted, decimals):
+def test_every_replicate_equals_the_metric_of_the_resampled_rows(metric, seed, weighted, decimals):
     truth, score, owner, weight = data(seed, weighted=weighted, decimals=decimals)
-    drawn = patient_bootstrap(truth, score, owner, weight, replicates=6, seed=seed)
+    samples = patient_bootstrap(
+        truth, score, owner, weight, metrics=(metric,), thresholds=[THRESHOLD] * 4, replicates=6, seed=seed
+    )[metric.name]
     for replicate in range(6):
         rows = resampled(truth, score, owner, weight, replicate, seed)
         for finding in range(truth.shape[1]):
-            of_finding = (rows[0][:, finding], rows[1][:, finding], rows[2])
-            for values, metric in ((drawn.ap, metrics.average_precision), (drawn.auroc, metrics.auroc)):
-                expected = metric(*of_finding).value
-                ours = values[replicate, finding]
-                assert np.isnan(ours) if expected is None else abs(ours - expected) <= 1e-12
+            expected = metric(rows[0][:, finding], rows[1][:, finding], rows[2], THRESHOLD).value
+            ours = samples[replicate, finding]
+            assert np.isnan(ours) if expected is None else abs(ours - expected) <= 1e-12
 
 
-def test_f1_equals_that_of_the_resampled_rows_and_calibration_error_keeps_its_bins():
+@pytest.mark.parametrize("metric", METRICS.values())
+def test_resampling_every_patient_once_gives_the_value(metric):
     truth, score, owner, weight = data(1, weighted=True, decimals=3)
-    drawn = patient_bootstrap(truth, score, owner, weight, thresholds=[0.4] * 4, replicates=5)
-    for replicate in range(5):
-        rows = resampled(truth, score, owner, weight, replicate, 0)
-        expected = metrics.f1_at(0.4, rows[0][:, 0], rows[1][:, 0], rows[2]).value
-        assert drawn.f1[replicate, 0] == pytest.approx(expected, abs=1e-12)
-    once = patient_bootstrap(truth, score, np.zeros(len(owner)), weight, thresholds=[0.4] * 4, replicates=1)
-    whole = [metrics.expected_calibration_error(truth[:, one], score[:, one], weight).value for one in range(4)]
-    assert once.ece[0] == pytest.approx(whole, abs=1e-12)
+    samples = patient_bootstrap(
+        truth, score, np.zeros(len(owner)), weight, metrics=(metric,), thresholds=[THRESHOLD] * 4, replicates=1
+    )[metric.name]
+    whole = [metric(truth[:, column], score[:, column], weight, THRESHOLD).value for column in range(4)]
+    assert samples[0] == pytest.approx(np.array(whole, np.float64), abs=1e-12, nan_ok=True)
 
 
 def test_a_replicate_without_a_positive_is_undefined_not_zero():
     truth = np.array([[1.0], [0], [0], [0]])
-    drawn = patient_bootstrap(truth, np.array([[0.9], [0.1], [0.2], [0.3]]), np.arange(4), replicates=200)
+    samples = patient_bootstrap(
+        truth, np.array([[0.9], [0.1], [0.2], [0.3]]), np.arange(4), metrics=RANKING, replicates=200
+    )
     without = np.array([resample_patients(4, 0, replicate)[0] == 0 for replicate in range(200)])
     assert 0 < without.sum() < 200
-    assert (np.isnan(drawn.ap[:, 0]) == without).all()
-    assert np.isnan(drawn.auroc[without, 0]).all()
+    assert (np.isnan(samples["AP"][:, 0]) == without).all()
+    assert np.isnan(samples["AUC"][without, 0]).all()
 
 
-def test_images_of_one_patient_are_drawn_together():
+def test_images_of_one_patient_are_resampled_together():
     truth, score = np.array([[1.0], [0], [1], [0]]), np.array([[0.9], [0.1], [0.2], [0.3]])
-    drawn = patient_bootstrap(truth, score, ["a", "a", "a", "a"], replicates=20)
-    assert np.ptp(drawn.ap) == 0
+    samples = patient_bootstrap(truth, score, ["a", "a", "a", "a"], metrics=(AVERAGE_PRECISION,), replicates=20)
+    assert np.ptp(samples["AP"]) == 0
 
 
-def test_draws_depend_on_the_seed_and_the_replicate_alone():
+def test_resamples_depend_only_on_the_seed_and_the_replicate():
     truth, score, owner, _ = data(2, weighted=False, decimals=12)
-    few = patient_bootstrap(truth, score, owner, replicates=CHUNK + 3, workers=1)
-    more = patient_bootstrap(truth[:, :2], score[:, :2], owner, replicates=2 * CHUNK, workers=4)
-    np.testing.assert_array_equal(few.ap[:, :2], more.ap[: CHUNK + 3])
-    assert not np.array_equal(few.ap, patient_bootstrap(truth, score, owner, replicates=CHUNK + 3, seed=1).ap)
+    how = {"metrics": (AVERAGE_PRECISION,), "replicates": CHUNK + 3}
+    few = patient_bootstrap(truth, score, owner, **how, workers=1)["AP"]
+    more = patient_bootstrap(truth[:, :2], score[:, :2], owner, **how | {"replicates": 2 * CHUNK}, workers=4)["AP"]
+    np.testing.assert_array_equal(few[:, :2], more[: CHUNK + 3])
+    assert not np.array_equal(few, patient_bootstrap(truth, score, owner, **how, seed=1)["AP"])
 
 
-def test_draws_are_multinomial():
+def test_resamples_are_multinomial():
     counts = np.stack([resample_patients(50, 0, replicate) for replicate in range(400)])
     assert (counts.sum(1) == 50).all()
     assert counts.mean(0) == pytest.approx(1, abs=0.25)
@@ -85,8 +93,10 @@ def test_draws_are_multinomial():
 def test_weights_may_differ_between_findings():
     truth, score, owner, _ = data(2, weighted=False, decimals=2)
     own = np.random.default_rng(0).random(truth.shape)
-    drawn = patient_bootstrap(truth, score, owner, own, replicates=20)
+    samples = patient_bootstrap(truth, score, owner, own, metrics=(AUROC, AVERAGE_PRECISION), replicates=20)
     for finding in range(3):
-        one = slice(finding, finding + 1)
-        alone = patient_bootstrap(truth[:, one], score[:, one], owner, own[:, finding], replicates=20)
-        assert np.array_equal(alone.ap[:, 0], drawn.ap[:, finding], equal_nan=True)
+        column = slice(finding, finding + 1)
+        alone = patient_bootstrap(
+            truth[:, column], score[:, column], owner, own[:, finding], metrics=(AVERAGE_PRECISION,), replicates=20
+        )
+        assert np.array_equal(alone["AP"][:, 0], samples["AP"][:, finding], equal_nan=True)

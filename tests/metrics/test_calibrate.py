@@ -6,8 +6,8 @@ from scipy.special import expit
 
 from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.errors import DataError
-from trcgl.metrics.calibrate import calibrated, fit_temperature, fit_threshold, fit_thresholds
-from trcgl.metrics.metrics import f1_at
+from trcgl.metrics.calibrate import calibrated, fit_calibration, fit_temperature, fit_threshold
+from trcgl.metrics.f1 import f1
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -50,22 +50,30 @@ def test_no_threshold_has_a_better_f1(seed):
     truth, score = (rng.random(40) < 0.3).astype(np.float64), np.round(rng.random(40), 2)
     threshold = fit_threshold(truth, score)
     if truth.any():
-        best = max(f1_at(cut, truth, score).value for cut in score)
-        assert f1_at(threshold, truth, score).value == pytest.approx(best)
+        best = max(f1(truth, score, None, cut).value for cut in score)
+        assert f1(truth, score, None, threshold).value == pytest.approx(best)
 
 
 def test_the_threshold_lies_between_two_scores_and_of_equals_it_is_the_highest():
     assert fit_threshold(np.array([0.0, 1, 1]), np.array([0.2, 0.6, 0.8])) == pytest.approx(0.4)
     # Calling one or all three images gives the same F1, 1/2 at recall 1/2... the fewer calls are kept.
     truth, score = np.array([1.0, 0, 0, 1]), np.array([0.9, 0.8, 0.7, 0.1])
-    assert f1_at(0.85, truth, score).value == pytest.approx(f1_at(0.05, truth, score).value)
+    assert f1(truth, score, None, 0.85).value == pytest.approx(f1(truth, score, None, 0.05).value)
     assert fit_threshold(truth, score) == pytest.approx(0.85)
 
 
-def test_a_finding_without_a_positive_in_val_gets_one_half_and_a_reason():
+def test_a_finding_without_a_positive_in_val_has_the_threshold_one_half():
     val = predictions(40)
     truth = val.truth.copy()
     truth[:, 3] = 0
-    thresholds, why = fit_thresholds(val.score, truth, SPACE)
-    assert thresholds["Hernia"] == 0.5 and set(why) == {"Hernia"} and "no positive in val" in why["Hernia"]
+    thresholds = fit_calibration(val.logit, truth, SPACE.findings).thresholds
+    assert thresholds["Hernia"] == 0.5
     assert set(thresholds) == set(SPACE.findings) and thresholds["Nodule"] != 0.5
+
+
+def test_thresholds_are_fitted_on_calibrated_scores():
+    val = predictions(200)
+    fitted = fit_calibration(3 * val.logit, val.truth, SPACE.findings, val.weight)
+    score = calibrated(3 * val.logit, fitted.temperature)
+    assert fitted.temperature == pytest.approx(fit_temperature(3 * val.logit, val.truth, val.weight))
+    assert fitted.thresholds["Nodule"] == fit_threshold(val.truth[:, 2], score[:, 2], val.weight)

@@ -12,7 +12,7 @@ from trcgl.core import storage
 from trcgl.core.recipe import EvaluateRecipe, ModelRecipe, Recipe, to_json
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.evaluation import judge
+from trcgl.evaluate.evaluation import evaluate
 from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import save_model, update_calibration
@@ -131,4 +131,4 @@ def _evaluation(dataset):
     rows = opened.split("test")
     logit = np.random.default_rng(0).normal(size=(rows.height, len(SPACE.findings))).astype(np.float32)
     predictions = Predictions.from_manifest(rows, SPACE, logit=logit, score=calibrated(logit, TEMPERATURE))
-    return judge(predictions, SPACE, THRESHOLDS, split="test", replicates=300)
+    return evaluate(predictions, THRESHOLDS, split="test", replicates=300)

@@ -17,9 +17,9 @@ from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.dataset.prepare import PrepareOptions, prepare
 from trcgl.dataset.sources import table
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.evaluate import score_rows
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import load_model
+from trcgl.model.scoring import score_rows
 from trcgl.predict.inputs import find_files
 from trcgl.predict.options import PredictOptions
 from trcgl.predict.predict import predict

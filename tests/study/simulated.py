@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from trcgl.metrics.average_precision import AVERAGE_PRECISION, average_precision
 from trcgl.metrics.bootstrap import patient_bootstrap
-from trcgl.metrics.metrics import average_precision
 from trcgl.study.statistics import Runs
 
 FINDINGS = 3
@@ -35,5 +35,9 @@ def runs(rng, truth, hardness, *, signal=2.0, seeds=(0, 1, 2), between=0.15, own
         score = learned * truth + hardness + own * rng.normal(size=truth.shape)
         values.append(np.mean([average_precision(*one).value for one in zip(truth.T, score.T, strict=True)]))
         patients = np.arange(len(truth))
-        drawn.append(patient_bootstrap(truth, score, patients, replicates=replicates, workers=1).ap.mean(1))
+        drawn.append(
+            patient_bootstrap(truth, score, patients, metrics=(AVERAGE_PRECISION,), replicates=replicates, workers=1)[
+                "AP"
+            ].mean(1)
+        )
     return Runs(tuple(seeds), np.array(values), np.array(drawn))

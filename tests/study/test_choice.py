@@ -10,7 +10,7 @@ from trcgl.core.recipe import Recipe
 from trcgl.dataset.manifest import label_array
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
-from trcgl.metrics.metrics import average_precision
+from trcgl.metrics.average_precision import average_precision
 from trcgl.study.choice import Setting, choose, val_tail
 from trcgl.study.worker import Job
 

@@ -3,7 +3,7 @@ import pytest
 
 from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.recipe import EvaluateRecipe, Recipe
-from trcgl.evaluate.evaluation import judge
+from trcgl.evaluate.evaluation import evaluate
 from trcgl.study.worker import measure
 
 
@@ -11,7 +11,7 @@ def test_a_run_is_measured_as_evaluate_judges_it():
     scored = predictions(seed=3)
     thresholds = dict.fromkeys(SPACE.findings, 0.4)
     told, drawn = measure(scored, thresholds, Recipe(evaluate=EvaluateRecipe(replicates=150)))
-    judged = judge(scored, SPACE, thresholds, split="test", replicates=150)
+    judged = evaluate(scored, thresholds, split="test", replicates=150)
     assert told["metrics"]["mAP_overall"] == pytest.approx(judged["overall"]["mAP"]["value"])
     for name in ("mAUC", "mF1", "mECE"):
         assert told["metrics"][name] == pytest.approx(judged["overall"][name]["value"])

@@ -3,7 +3,7 @@ import pytest
 
 from tests.dataset.small_dataset import SPACE
 from trcgl.core.errors import DataError
-from trcgl.metrics.metrics import average_precision
+from trcgl.metrics.average_precision import average_precision
 from trcgl.training.validation import validation_metrics
 
 DRAW = np.random.default_rng(0)

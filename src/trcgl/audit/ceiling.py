@@ -15,11 +15,11 @@ from jaxtyping import Float, Int, UInt8
 
 from trcgl.audit.label_fidelity import REAL_AUROC, REAL_POSITIVES, REPLICATES
 from trcgl.core.progress import track
-from trcgl.evaluate.evaluation import with_interval
 from trcgl.generate.pipeline import Generator
+from trcgl.metrics.auroc import AUROC, auroc
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import difference_interval, effective_patients, interval
-from trcgl.metrics.metrics import auroc
+from trcgl.metrics.summary import with_interval
 from trcgl.model.tensors import at_size
 
 LOSS = 0.10
@@ -152,7 +152,8 @@ def ceilings(
     truth = np.asarray(truth, np.float64)
     scores = [np.asarray(one, np.float64) for one in (untouched, reconstructed)]
     samples = [
-        patient_bootstrap(truth, score, owner, weight, replicates=replicates, seed=seed).auroc for score in scores
+        patient_bootstrap(truth, score, owner, weight, metrics=(AUROC,), replicates=replicates, seed=seed)["AUC"]
+        for score in scores
     ]
     found = []
     for column, known in enumerate(truth.T):

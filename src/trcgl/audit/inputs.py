@@ -13,10 +13,10 @@ import polars as pl
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError, TrcglError
+from trcgl.dataset.overlap import refuse_overlap
 from trcgl.dataset.patient_halves import Half, half, half_of
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import generation_record, open_synthetic, read_provenance
-from trcgl.evaluate.evaluate import refuse_overlap
 from trcgl.generate.inputs import open_generator
 from trcgl.generate.pipeline import Generator
 from trcgl.model.folder import LoadedModel, best_device, load_model

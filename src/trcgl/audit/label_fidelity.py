@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
-from trcgl.evaluate.evaluation import with_interval
+from trcgl.metrics.auroc import AUROC, auroc
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
-from trcgl.metrics.metrics import auroc
+from trcgl.metrics.summary import with_interval
 
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
 """An auditor that does not reach this on real images, or on fewer, cannot judge drawn ones."""
@@ -102,9 +102,11 @@ def discrimination(
     value = auroc(truth, score, weight)
     area: dict[str, Any] = {"value": None, "ci": None, "why": value.why}
     if value.value is not None:
-        drawn = patient_bootstrap(truth[:, None], score[:, None], owner, weight, replicates=replicates, seed=seed)
+        samples = patient_bootstrap(
+            truth[:, None], score[:, None], owner, weight, metrics=(AUROC,), replicates=replicates, seed=seed
+        )["AUC"]
         freedom = effective_patients(truth, owner, weight) - 1
-        area = with_interval(value.value, interval(value.value, drawn.auroc[:, 0], freedom))
+        area = with_interval(value.value, interval(value.value, samples[:, 0], freedom))
     rates = [
         rate(score[there] >= threshold, owner[there], None if weight is None else weight[there], replicates, seed)
         for there in (truth == 1, truth == 0)

@@ -15,10 +15,10 @@ from trcgl.audit.label_fidelity import REPLICATES, rate
 from trcgl.audit.sample_plan import SWEEP, WITH, WITHOUT, first, own_guidance
 from trcgl.audit.scored_images import Material, Pairs
 from trcgl.dataset.labels import LabelSpace
-from trcgl.evaluate.evaluation import mean_over_findings, with_interval
+from trcgl.metrics.auroc import AUROC, auroc
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import difference_interval, effective_patients, freedom_of_mean
-from trcgl.metrics.metrics import auroc
+from trcgl.metrics.summary import mean_over_findings, with_interval
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def judge_way(
         truth[of_finding, column] = np.repeat([1.0, 0.0], int(of_finding.sum()) // 2)
         score[:, column] = both[:, space.index(finding)]
         called |= of_finding & (score[:, column] >= thresholds[finding])
-    samples = patient_bootstrap(truth, score, owner, replicates=REPLICATES, seed=seed).auroc
+    samples = patient_bootstrap(truth, score, owner, metrics=(AUROC,), replicates=REPLICATES, seed=seed)["AUC"]
     values = np.array([auroc(truth[:, one], score[:, one]).value for one in range(len(findings))], np.float64)
     freedom = np.array([effective_patients(one, owner) - 1 for one in truth.T])
     half = len(called) // 2

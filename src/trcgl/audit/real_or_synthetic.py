@@ -21,10 +21,10 @@ from sklearn.preprocessing import StandardScaler
 from trcgl.audit.label_fidelity import REPLICATES
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
-from trcgl.evaluate.evaluation import with_interval
+from trcgl.metrics.auroc import AUROC, auroc
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import effective_patients, interval
-from trcgl.metrics.metrics import auroc
+from trcgl.metrics.summary import with_interval
 
 FOLDS = 5
 LEAST = 20
@@ -117,6 +117,8 @@ def _told(
         score[left_out] = model.fit(both[fitted], truth[fitted]).decision_function(both[left_out])
     found = auroc(truth, score)
     assert found.value is not None
-    samples = patient_bootstrap(truth[:, None], score[:, None], owner, replicates=replicates, seed=seed).auroc[:, 0]
+    samples = patient_bootstrap(
+        truth[:, None], score[:, None], owner, metrics=(AUROC,), replicates=replicates, seed=seed
+    )["AUC"][:, 0]
     freedom = min(effective_patients(kind, owner) for kind in (truth, 1 - truth)) - 1
     return with_interval(found.value, interval(found.value, samples, freedom))

@@ -17,10 +17,10 @@ from trcgl.dataset.manifest import label_array
 from trcgl.dataset.patient_halves import half
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
-from trcgl.evaluate.evaluate import score_images
 from trcgl.generate.plan import sources
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import LoadedModel
+from trcgl.model.scoring import score_images
 
 HeldOut = Literal["both", "val", "test"]
 _CHUNK = 1024  # round-tripped images that are held at once

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trcgl.core.errors import DataError
-from trcgl.evaluate.evaluation import with_interval
+from trcgl.metrics.auroc import AUROC, auroc
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
-from trcgl.metrics.metrics import auroc
+from trcgl.metrics.summary import with_interval
 
 REPLICATES = 2000
 LEAST = 20
@@ -162,7 +162,7 @@ def _shifts(
     score = np.concatenate([one.score, held_out.score]).astype(np.float64)
     member = np.arange(len(score)) < len(one.score)
     truth = np.repeat(member[:, None].astype(np.float64), len(cuts), axis=1)
-    areas = patient_bootstrap(truth, score, owner, replicates=replicates, seed=seed).auroc
+    areas = patient_bootstrap(truth, score, owner, metrics=(AUROC,), replicates=replicates, seed=seed)["AUC"]
     rates = _rate_replicates(score >= cuts, member, owner, replicates, seed)
     freedom = [effective_patients(side.astype(np.float64), owner) - 1 for side in (member, ~member)]
 

@@ -1,7 +1,4 @@
-"""`trcgl compare`: is one run better than another on the same images? Paired patient-bootstrap differences.
-
-trcgl compare runs/linear runs/trcgl
-"""
+"""`trcgl compare`: is one run better than another on the same images? Paired patient-bootstrap differences."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,46 +10,43 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.markdown import table
 from trcgl.dataset.labels import GROUPS, LabelSpace
-from trcgl.evaluate.evaluation import mean_over_findings, with_interval
-from trcgl.evaluate.measured import RANKED, Measured, measure_findings
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import FEW, LEVEL, difference_interval
+from trcgl.metrics.registry import RANKING
+from trcgl.metrics.summary import Measured, mean_over_findings, with_interval
 
 SCHEMA = "trcgl.comparison/1"
 
 
 def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Differences of every further run to the first, overall, per group and per finding.
+    """Differences between every further run and the first, overall, per group and per finding.
 
-    Every replicate draws the same patients for all runs, so that what is hard for both cancels out.
+    Compared are the metrics that depend only on the ranking of the scores. Every replicate resamples the same patients
+    for all runs, so that images that are hard for all runs cancel out.
 
     Args:
         runs: run folders that `trcgl evaluate` has scored; the first is the reference.
-        split: which predictions to compare.
-        replicates: patient-bootstrap replicates.
-        seed: of the bootstrap.
+        split: split whose predictions are compared.
+        replicates: number of patient-bootstrap replicates.
+        seed: random seed of the bootstrap.
 
     Returns:
         The document of schema `trcgl.comparison/1`; a difference is run minus reference, with its 95 % interval.
 
     Raises:
-        DataError: fewer than two runs, a run without predictions, or runs that were judged on different findings,
-            images or labels.
+        DataError: there are fewer than two runs, a run has no predictions, or the runs were evaluated on different
+            findings, images or labels.
     """
     if len(runs) < 2:
         raise DataError("compare needs two runs or more: trcgl compare RUN RUN ...")
-    spaces = [label_space_of(one) for one in runs]
-    scored = [
-        read_predictions(Path(one) / "predictions" / f"{split}.parquet", space)
-        for one, space in zip(runs, spaces, strict=True)
-    ]
-    first, *others = scored
-    aligned = [
-        first,
-        *(_aligned(first, one, Path(runs[0]), Path(path)) for one, path in zip(others, runs[1:], strict=True)),
-    ]
-    measured = [measure_findings(one, replicates=replicates, seed=seed) for one in aligned]
-    names = _names(runs)
+    folders = [Path(run) for run in runs]
+    first, *others = (read_predictions(run / "predictions" / f"{split}.parquet", _label_space(run)) for run in folders)
+    aligned = [_aligned(first, other, folders[0], run) for other, run in zip(others, folders[1:], strict=True)]
+    reference, *measured = (
+        predictions.measure(metrics=RANKING, replicates=replicates, seed=seed) for predictions in (first, *aligned)
+    )
+    names = [run.resolve().name for run in folders]
+    names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     return {
         "schema": SCHEMA,
         "split": split,
@@ -60,117 +54,115 @@ def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000
         "patients": first.patient_id.n_unique(),
         "reference": names[0],
         "comparisons": [
-            {"run": name, **_differences(first, measured[0], one)}
-            for name, one in zip(names[1:], measured[1:], strict=True)
+            {"run": name, **_differences(first.space, reference, other)}
+            for name, other in zip(names[1:], measured, strict=True)
         ],
         "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": LEVEL, "paired": True},
     }
 
 
-def label_space_of(folder: Path) -> LabelSpace:
-    """The label space of a run, from its `model/model.json`.
-
-    Raises:
-        DataError: the folder is no run whose training ended.
-    """
-    return LabelSpace.from_dict(storage.read_json(Path(folder) / "model" / "model.json")["label_space"])
+def _label_space(run: Path) -> LabelSpace:
+    return LabelSpace.from_dict(storage.read_json(run / "model" / "model.json")["label_space"])
 
 
 def markdown(comparison: dict[str, Any]) -> str:
-    """The comparison as Markdown tables, aligned so that they read well in a terminal, too."""
+    """The comparison as Markdown tables, aligned so that they read well in a terminal, too.
+
+    Metrics that an earlier version did not compare are left out.
+    """
     parts = []
-    for one in comparison["comparisons"]:
-        rows = [("", "findings", *(f"{name} {what}" for name in ("mAP", "mAUC") for what in ("", "difference [95 %]")))]
-        for title, told in (("overall", one["overall"]), *one["groups"].items()):
-            if told["mAP"]["value"] is not None or told["mAUC"]["value"] is not None:
-                rows.append((title, str(told["mAP"]["findings"]), *_cells(told, ("mAP", "mAUC"))))
-        for finding, told in one["findings"].items():
-            n = f"n = {told['positive_patients']}" + (" (few)" if told["few"] else "")
-            rows.append((finding, n, *_cells(told, ("AP", "AUC"))))
+    for other in comparison["comparisons"]:
+        metrics = [metric.name for metric in RANKING if f"m{metric.name}" in other["overall"]]
+        means = [f"m{name}" for name in metrics]
+        rows = [("", "findings", *(f"{name} {what}" for name in means for what in ("", "difference [95 %]")))]
+        for title, group in (("overall", other["overall"]), *other["groups"].items()):
+            if any(group[name]["value"] is not None for name in means):
+                rows.append((title, str(group["mAP"]["findings"]), *_cells(group, means)))
+        for name, finding in other["findings"].items():
+            n = f"n = {finding['positive_patients']}" + (" (few)" if finding["few"] else "")
+            rows.append((name, n, *_cells(finding, metrics)))
         parts.append(
-            f"**{one['run']}** against **{comparison['reference']}**, {comparison['split']}: "
+            f"**{other['run']}** against **{comparison['reference']}**, {comparison['split']}: "
             f"{comparison['images']:,} images of {comparison['patients']:,} patients; "
-            f"an interval that leaves out 0 is marked *\n\n" + table(rows)
+            f"* the interval does not contain 0\n\n" + table(rows)
         )
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(told: dict[str, Any], names: tuple[str, str]) -> list[str]:
+def _cells(compared: dict[str, Any], names: Sequence[str]) -> list[str]:
     cells = []
     for name in names:
-        one = told[name]
-        if one["value"] is None:
-            cells += ["–", one["why"]]
+        difference = compared[name]
+        if difference["value"] is None:
+            cells += ["–", difference["why"]]
             continue
-        ends = one["ci"]
-        sure = ends and not ends[0] <= 0 <= ends[1]
-        text = f"{one['value']:+.4f}" + (f" [{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else f" ({one['why']})")
-        cells += [f"{one['reference']:.4f} → {one['run']:.4f}", text + (" *" if sure else "")]
+        ends = difference["ci"]
+        mark = " *" if ends and not ends[0] <= 0 <= ends[1] else ""
+        interval = f"[{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else f"({difference['why']})"
+        cells += [
+            f"{difference['reference']:.4f} → {difference['run']:.4f}",
+            f"{difference['value']:+.4f} {interval}{mark}",
+        ]
     return cells
 
 
-def _aligned(first: Predictions, other: Predictions, reference: Path, path: Path) -> Predictions:
+def _aligned(first: Predictions, other: Predictions, reference: Path, run: Path) -> Predictions:
+    """The predictions of another run in the order of the images of the reference."""
     if other.space.findings != first.space.findings:
         different = sorted(set(other.space.findings) ^ set(first.space.findings)) or ["their order"]
-        raise DataError(f"{path} and {reference} differ in findings: {different[0]}. Compare runs of one label space.")
-    here, there = first.image_id.to_list(), {one: row for row, one in enumerate(other.image_id)}
-    missing = [one for one in here if one not in there]
+        raise DataError(f"{run} and {reference} differ in findings: {different[0]}. Compare runs of one label space.")
+    here, there = first.image_id.to_list(), {image: row for row, image in enumerate(other.image_id)}
+    missing = [image for image in here if image not in there]
     if missing or len(there) != len(here):
-        image, has, lacks = (missing[0], reference, path) if missing else (min(set(there) - set(here)), path, reference)
+        image, has, lacks = (missing[0], reference, run) if missing else (min(set(there) - set(here)), run, reference)
         raise DataError(
-            f"image {image!r} was judged in {has} but not in {lacks}: a paired difference needs the same images. "
+            f"image {image!r} was evaluated in {has} but not in {lacks}: a paired difference needs the same images. "
             "Evaluate both runs on the same dataset and split."
         )
-    rows = np.array([there[one] for one in here], np.int64)
+    rows = np.array([there[image] for image in here], np.int64)
     same = (other.truth[rows] == first.truth) | (np.isnan(other.truth[rows]) & np.isnan(first.truth))
     if not same.all():
         row, column = np.argwhere(~same)[0]
         raise DataError(
-            f"image {here[row]!r} has another label for {first.space.findings[column]} in {path} than in {reference}. "
+            f"image {here[row]!r} has another label for {first.space.findings[column]} in {run} than in {reference}. "
             "Evaluate both runs on the same dataset."
         )
     return Predictions(**{**vars(first), "score": other.score[rows], "logit": other.logit[rows]})
 
 
-def _differences(first: Predictions, reference: Measured, other: Measured) -> dict[str, Any]:
-    space, freedom = first.space, reference.freedom
-    before, after = ({name: one.values(name) for name in RANKED} for one in (reference, other))
-    gains = {name: after[name] - before[name] for name in RANKED}
-    drawn = {name: other.replicates[name] - reference.replicates[name] for name in RANKED}
+def _differences(space: LabelSpace, reference: Measured, other: Measured) -> dict[str, Any]:
+    before, after = ({name: run.values(name) for name in run.metrics} for run in (reference, other))
+    samples = {name: other.replicates[name] - reference.replicates[name] for name in other.metrics}
 
-    def mean(name: str, of: tuple[str, ...]) -> dict[str, Any]:
-        columns = [space.index(one) for one in of]
-        told = mean_over_findings(gains[name][columns], drawn[name][:, columns], freedom[columns], difference_interval)
-        if told["value"] is not None:
-            told |= {
-                which: float(np.nanmean(of[name][columns])) for which, of in (("reference", before), ("run", after))
-            }
-        return told
+    def mean(name: str, columns: list[int]) -> dict[str, Any]:
+        gains, freedom = (after[name] - before[name])[columns], reference.freedom[name][columns]
+        difference = mean_over_findings(gains, samples[name][:, columns], freedom, difference_interval)
+        if difference["value"] is not None:
+            difference["reference"] = float(np.nanmean(before[name][columns]))
+            difference["run"] = float(np.nanmean(after[name][columns]))
+        return difference
 
-    def group(of: tuple[str, ...]) -> dict[str, Any]:
-        return {f"m{name}": mean(name, of) for name in RANKED}
+    def finding(name: str, column: int) -> dict[str, Any]:
+        value = float(after[name][column] - before[name][column])
+        if np.isnan(value):
+            return {"value": None, "ci": None, "why": "undefined: no positive or no negative in this split"}
+        freedom = float(reference.freedom[name][column])
+        difference = with_interval(value, difference_interval(value, samples[name][:, column], freedom))
+        return difference | {"reference": float(before[name][column]), "run": float(after[name][column])}
 
-    findings = {}
-    for column, finding in enumerate(space.findings):
-        positive_patients = len(np.unique(reference.owner[first.truth[:, column] == 1]))
-        told: dict[str, Any] = {"positive_patients": positive_patients, "few": positive_patients < FEW}
-        for name in RANKED:
-            value = float(gains[name][column])
-            if np.isnan(value):
-                told[name] = {"value": None, "ci": None, "why": "undefined: no positive or no negative in this split"}
-                continue
-            told[name] = with_interval(
-                value, difference_interval(value, drawn[name][:, column], float(freedom[column]))
-            )
-            told[name] |= {"reference": float(before[name][column]), "run": float(after[name][column])}
-        findings[finding] = told
+    def group(findings: tuple[str, ...]) -> dict[str, Any]:
+        columns = [space.index(name) for name in findings]
+        return {f"m{name}": mean(name, columns) for name in other.metrics}
+
     return {
         "overall": group(space.scored),
-        "groups": {one: group(space.in_group(one)) for one in GROUPS},
-        "findings": findings,
+        "groups": {name: group(space.in_group(name)) for name in GROUPS},
+        "findings": {
+            name: {
+                "positive_patients": (patients := reference.positive_patients(column)),
+                "few": patients < FEW,
+                **{metric: finding(metric, column) for metric in other.metrics},
+            }
+            for column, name in enumerate(space.findings)
+        },
     }
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    names = [Path(one).resolve().name for one in runs]
-    return names if len(set(names)) == len(names) else [str(one) for one in runs]

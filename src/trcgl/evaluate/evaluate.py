@@ -1,159 +1,145 @@
-"""`trcgl evaluate RUN`: score val and test, fit temperature and thresholds on val, judge, report."""
+"""`trcgl evaluate RUN`: score, calibrate, evaluate, report."""
 
-import os
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-
 from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.core.progress import track
-from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.overlap import refuse_overlap
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.evaluate.evaluation import judge
-from trcgl.evaluate.localization import evaluate_localization
-from trcgl.evaluate.localize import boxed_pairs, localize, phantom_masks
+from trcgl.evaluate.evaluation import evaluate
+from trcgl.evaluate.localize import locate
 from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
 from trcgl.evaluate.report import write_report
-from trcgl.metrics.calibrate import calibrated, fit_temperature, fit_thresholds
-from trcgl.model.folder import LoadedModel, best_device, load_model, update_calibration
-from trcgl.model.maps import kinds
-from trcgl.model.tensors import at_size
+from trcgl.metrics.calibrate import Calibration, calibrated, fit_calibration
+from trcgl.model.folder import update_calibration
+from trcgl.model.run_folder import Run, open_run
+from trcgl.model.scoring import score_rows
 
-BATCH = 64
-"""Images that are scored at once."""
+
+@dataclass(frozen=True)
+class Target:
+    """The split on which a run is evaluated.
+
+    Args:
+        name: name of the evaluation: `test`, `val`, or `<dataset>-<split>` for another dataset than the run's own.
+        split: name of the split.
+        dataset: dataset of the split.
+        space: findings that model and dataset share, in the order of the model.
+        digest: digest of another dataset; None for the run's own.
+    """
+
+    name: str
+    split: str
+    dataset: Dataset
+    space: LabelSpace
+    digest: str | None = None
 
 
 def evaluate_run(
     run_folder: Path, *, split: str = "test", dataset: Path | None = None, localization: bool = True
 ) -> dict[str, Any]:
-    """Judge a finished run and write its report.
+    """Evaluate a finished run; write predictions, calibration, evaluation and report into its folder.
 
-    Temperature and thresholds are fitted on val of the run's own dataset, once. With `dataset`, the model is judged on
-    another dataset (external validation): on the findings that both have, after a check that no training image and no
-    training patient is among the images.
+    Temperature and thresholds are fitted once, on val of the run's own dataset. With `dataset`, the model is evaluated
+    on another dataset (external validation), on the findings that both have, after a check that none of its images and
+    patients was used in training.
 
     Args:
         run_folder: written by `trcgl train`.
         split: `test` or `val`.
-        dataset: folder of another dataset; None judges on the run's own.
-        localization: also judge where the model looks, on images that have boxes; nothing is done where none has.
+        dataset: folder of another dataset; None evaluates on the run's own.
+        localization: also measure where the model looks, on the images that have boxes.
 
     Returns:
-        The evaluation (schema `trcgl.evaluation/1`), as written to `evaluation/`.
+        The evaluation (schema `trcgl.evaluation/1`), as written to `evaluation/<name>.json`.
 
     Raises:
-        DataError: the run is not finished, its dataset moved or changed, the split is empty or holds training
+        DataError: the run is not finished, its dataset was moved or changed, the split is empty or has training
             patients, or the datasets share no finding.
         CheckpointError: the model folder is damaged.
     """
-    run_folder = Path(run_folder)
-    own = open_own_dataset(run_folder)
-    calibrate(run_folder, own)
-    if dataset is None:
-        result = _judge(run_folder, own, split, localization)
-        write_report(run_folder, own, split)
-    else:
-        result = _judge_external(run_folder, own, open_dataset(Path(dataset)), split, localization)
-    return result
+    run = open_run(run_folder)
+    target = own_split(run, split) if dataset is None else _external(run, open_dataset(dataset), split)
+    calibration = calibrate(run)
+    if split != "val" and not (run.folder / "evaluation" / "val.json").exists():
+        val = own_split(run, "val")
+        _evaluate(run, val, score(run, val, calibration), calibration, localization=False)
+    predictions = score(run, target, calibration)
+    evaluation = _evaluate(run, target, predictions, calibration, localization)
+    write_report(
+        run.folder,
+        evaluation,
+        predictions,
+        target.dataset,
+        name=target.name,
+        command=run.info.get("command"),
+        temperature=calibration.temperature,
+    )
+    return evaluation
 
 
-def open_own_dataset(run_folder: Path) -> Dataset:
-    """The dataset that a run was trained on.
-
-    Raises:
-        DataError: it is not where it was, or no longer what it was.
-    """
-    info = storage.read_json(run_folder / "run.json")
-    if "finished" not in info:
-        raise DataError(f"{run_folder} is not finished. Run the same `trcgl train` command again; it resumes.")
-    folder = Path(os.path.normpath(run_folder.resolve() / info["dataset"]))
-    if not folder.is_dir():
-        raise DataError(
-            f"{run_folder} was trained on {folder}, which is gone. Put the dataset back, or change `dataset` in "
-            f"{run_folder}/run.json to where it lies now (relative to the run)."
-        )
-    if storage.sha256_file(folder / "dataset.json") != info["dataset_digest"]:
-        raise DataError(f"{folder} is no longer the dataset that {run_folder} was trained on. Train a new run on it.")
-    return open_dataset(folder)
-
-
-def calibrate(run_folder: Path, own: Dataset) -> None:
-    """Fit on val what is fitted there, and judge val, once."""
-    fit_on_val(run_folder, own)
-    if not (run_folder / "evaluation" / "val.json").exists():
-        _judge(run_folder, own, "val", False)
-
-
-def fit_on_val(run_folder: Path, own: Dataset) -> None:
-    """Score val, fit one temperature and the thresholds on it, and write them into the model folder, once."""
-    path = run_folder / "predictions" / "val.parquet"
-    model = load_model(run_folder / "model", device=best_device())
-    if path.exists() and model.temperature is not None:
-        return
-    rows = own.split("val", with_none=_recipe(run_folder).train.with_none)
-    logits = score_rows(model, own, rows["row"].to_numpy())
-    uncalibrated = Predictions.from_manifest(rows, own.space, logit=logits, score=calibrated(logits, 1.0))
-    temperature = fit_temperature(logits, uncalibrated.truth, uncalibrated.weight)
-    score = calibrated(logits, temperature)
-    thresholds, _ = fit_thresholds(score, uncalibrated.truth, own.space, uncalibrated.weight)
-    write_predictions(path, Predictions.from_manifest(rows, own.space, logit=logits, score=score))
-    update_calibration(run_folder / "model", thresholds, temperature)
-
-
-def score_split(run_folder: Path, dataset: Dataset, split: str, path: Path) -> Predictions:
-    """Score the rows of a split that take part and write them to `path`.
-
-    Where the dataset has other findings than the model, the predictions hold those that both have, in the model's
-    order and groups.
+def own_split(run: Run, split: str) -> Target:
+    """A split of the dataset that the run was trained on.
 
     Raises:
-        DataError: the split is empty, the images were made square otherwise than the model's, or no finding is shared.
+        DataError: the dataset was moved or has changed.
     """
-    model = load_model(run_folder / "model", device=best_device())
-    if dataset.info["fit"] != model.fit:
-        raise DataError(
-            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
-            f"Prepare it with --fit {model.fit}."
-        )
-    space = shared_space(model.space, dataset)
-    columns = [model.space.index(one) for one in space.findings]
-    rows = dataset.split(split, with_none=_recipe(run_folder).train.with_none)
-    logits = score_rows(model, dataset, rows["row"].to_numpy())[:, columns]
-    score = calibrated(logits, model.temperature or 1.0)
-    predictions = Predictions.from_manifest(rows, space, logit=logits, score=score)
+    return Target(split, split, run.dataset, run.dataset.space)
+
+
+def calibrate(run: Run) -> Calibration:
+    """Score val, fit the calibration on it and write both into the run folder; a run is calibrated once.
+
+    Raises:
+        DataError: val is empty, or a logit is not finite.
+    """
+    path, model = run.folder / "predictions" / "val.parquet", run.model
+    if path.exists() and model.temperature is not None and model.thresholds is not None:
+        return Calibration(model.temperature, model.thresholds)
+    uncalibrated = _score(run, own_split(run, "val"), temperature=1.0)
+    calibration = fit_calibration(
+        uncalibrated.logit, uncalibrated.truth, uncalibrated.space.findings, uncalibrated.weight
+    )
+    score = calibrated(uncalibrated.logit, calibration.temperature)
+    write_predictions(path, dataclasses.replace(uncalibrated, score=score))
+    update_calibration(run.folder / "model", calibration.thresholds, calibration.temperature)
+    return calibration
+
+
+def score(run: Run, target: Target, calibration: Calibration) -> Predictions:
+    """Calibrated predictions of a split, written into the run folder; those of the run's own dataset are scored once.
+
+    Raises:
+        DataError: the split is empty, or its images were made square in another way than those of the model.
+    """
+    path = run.folder / "predictions" / f"{target.name}.parquet"
+    if target.digest is None and path.exists():
+        return read_predictions(path, target.space)
+    predictions = _score(run, target, calibration.temperature)
     write_predictions(path, predictions)
     return predictions
 
 
-def score_rows(model: LoadedModel, dataset: Dataset, rows: np.ndarray) -> Float[np.ndarray, "rows findings"]:
-    """Raw logits of rows of the store, resized to the model's size as in training."""
-    return score_images(model, dataset.require_images(), rows)
+def _external(run: Run, other: Dataset, split: str) -> Target:
+    """A split of another dataset, without overlap with the training data."""
+    refuse_overlap(run.dataset, other, split)
+    name, digest = f"{other.name}-{split}", storage.sha256_file(other.folder / "dataset.json")
+    stored = run.folder / "evaluation" / f"{name}.json"
+    if stored.exists() and storage.read_json(stored).get("dataset_digest", digest) != digest:
+        raise DataError(
+            f"{stored} is of another dataset called {other.name!r}, or of {other.folder} as it was before. Give "
+            "each its own name (trcgl prepare ... --name NAME), or remove that file."
+        )
+    return Target(name, split, other, _shared_space(run.model.space, other), digest)
 
 
-def score_images(
-    model: LoadedModel, images: UInt8[np.ndarray, "store height width"], rows: np.ndarray | None = None
-) -> Float[np.ndarray, "rows findings"]:
-    """Raw logits of images, or of some of them, resized to the model's size as in training."""
-    rows = np.arange(len(images)) if rows is None else rows
-    parts = [np.empty((0, len(model.space.findings)), np.float32)]
-    for start in track(range(0, len(rows), BATCH), what="scoring"):
-        batch = torch.from_numpy(images[rows[start : start + BATCH]])
-        parts.append(model.logits(at_size(batch, model.image_size).numpy()))
-    return np.concatenate(parts)
-
-
-def shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
-    """The label space of a model, cut to the findings of a dataset.
-
-    Raises:
-        DataError: they share none.
-    """
-    findings = tuple(one for one in space.findings if one in dataset.space.findings)
+def _shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
+    """The label space of a model, reduced to the findings of a dataset."""
+    findings = tuple(finding for finding in space.findings if finding in dataset.space.findings)
     if not findings:
         raise DataError(
             f"{dataset.folder} has none of the model's findings. It has {', '.join(dataset.space.findings)}; the model "
@@ -162,110 +148,38 @@ def shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
     return LabelSpace(
         space.name,
         findings,
-        {one: space.groups[one] for one in findings if one in space.groups},
+        {finding: space.groups[finding] for finding in findings if finding in space.groups},
         "name",
         normal=space.normal if space.normal in findings else None,
         normal_in_means=space.normal_in_means,
-        raw={one: space.raw[one] for one in findings if one in space.raw},
+        raw={finding: space.raw[finding] for finding in findings if finding in space.raw},
     )
 
 
-def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
-    """Refuse to judge a model on what it was trained on.
-
-    An image is recognized by the digest of its file, a patient by its identifier where both datasets come from the
-    same archive (elsewhere the same identifier is another person).
-
-    Raises:
-        DataError: a training or val image or patient of `own` is in the split of `other`.
-    """
-    seen = own.manifest.filter(own.manifest["split"].is_in(["train", "val"]))
-    judged = other.manifest.filter(other.manifest["split"] == split)
-    names = ["sha256"] if own.info["source"] != other.info["source"] else ["sha256", "patient_id"]
-    for name in names:
-        both = judged.filter(judged[name].is_in(seen[name].drop_nulls().unique().implode()))
-        if both.height:
-            what = "image" if name == "sha256" else "patient"
-            raise DataError(
-                f"{other.folder}: the {what} of {both['image_id'][0]!r} and {both.height - 1} more rows of {split} "
-                "were used in training or selection. Judge on patients that the model has not seen."
-            )
-
-
-def _judge(run_folder: Path, own: Dataset, split: str, localization: bool) -> dict[str, Any]:
-    path = run_folder / "predictions" / f"{split}.parquet"
-    predictions = read_predictions(path, own.space) if path.exists() else score_split(run_folder, own, split, path)
-    located = _localization(run_folder, own, split, split, own.space) if localization else None
-    return _write_evaluation(run_folder, predictions, split, split, located)
-
-
-def _judge_external(run_folder: Path, own: Dataset, other: Dataset, split: str, localization: bool) -> dict[str, Any]:
-    refuse_overlap(own, other, split)
-    name, digest = f"{other.name}-{split}", storage.sha256_file(other.folder / "dataset.json")
-    _refuse_namesake(run_folder / "evaluation" / f"{name}.json", other, digest)
-    predictions = score_split(run_folder, other, split, run_folder / "predictions" / f"{name}.parquet")
-    located = _localization(run_folder, other, split, name, predictions.space) if localization else None
-    result = _write_evaluation(run_folder, predictions, split, name, located, dataset_digest=digest)
-    write_report(run_folder, other, name)
-    return result
-
-
-def _refuse_namesake(evaluation: Path, other: Dataset, digest: str) -> None:
-    """Keep the evaluation of another dataset that has the same name."""
-    if evaluation.exists() and storage.read_json(evaluation).get("dataset_digest", digest) != digest:
+def _score(run: Run, target: Target, temperature: float) -> Predictions:
+    model, dataset = run.model, target.dataset
+    if dataset.info["fit"] != model.fit:
         raise DataError(
-            f"{evaluation} is of another dataset called {other.name!r}, or of {other.folder} as it was before. Give "
-            "each its own name (trcgl prepare ... --name NAME), or remove that file."
+            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
+            f"Prepare it with --fit {model.fit}."
         )
+    rows = dataset.split(target.split, with_none=run.recipe.train.with_none)
+    columns = [model.space.index(finding) for finding in target.space.findings]
+    logit = score_rows(model, dataset, rows["row"].to_numpy())[:, columns]
+    return Predictions.from_manifest(rows, target.space, logit=logit, score=calibrated(logit, temperature))
 
 
-def _localization(
-    run_folder: Path, dataset: Dataset, split: str, name: str, space: LabelSpace
-) -> dict[str, Any] | None:
-    """Where the maps lie, or None without boxes."""
-    recipe = _recipe(run_folder)
-    pairs = boxed_pairs(dataset, dataset.split(split, with_none=recipe.train.with_none), space)
-    if pairs is None:
-        return None
-    model = load_model(run_folder / "model", device=best_device())
-    settings = recipe.evaluate
-    masks = phantom_masks(dataset, pairs)
-    table = localize(model, dataset, pairs, masks=masks, seed=settings.bootstrap_seed)
-    with storage.atomic(run_folder / "predictions" / f"{name}.localization.parquet") as aside:
-        table.write_parquet(aside)
-    return evaluate_localization(
-        table,
-        kinds(model),
-        space,
-        regions="boxes" if masks is None else "masks",
-        replicates=settings.replicates,
-        seed=settings.bootstrap_seed,
-    )
-
-
-def _write_evaluation(
-    run_folder: Path,
-    predictions: Predictions,
-    split: str,
-    name: str,
-    located: dict[str, Any] | None,
-    **more: str,
+def _evaluate(
+    run: Run, target: Target, predictions: Predictions, calibration: Calibration, localization: bool
 ) -> dict[str, Any]:
-    settings = _recipe(run_folder).evaluate
-    model = load_model(run_folder / "model")
-    thresholds = {one: (model.thresholds or {})[one] for one in predictions.space.findings}
-    result = judge(
-        predictions,
-        predictions.space,
-        thresholds,
-        split=split,
-        replicates=settings.replicates,
-        seed=settings.bootstrap_seed,
-    )
-    result |= more | ({"localization": located} if located else {})
-    storage.write_json(run_folder / "evaluation" / f"{name}.json", result)
-    return result
-
-
-def _recipe(run_folder: Path) -> Recipe:
-    return from_json((run_folder / "recipe.json").read_text(encoding="utf-8"))
+    how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
+    evaluation = evaluate(predictions, calibration.thresholds, split=target.split, **how)
+    evaluation |= {"dataset_digest": target.digest} if target.digest else {}
+    if localization:
+        located = locate(run.model, target.dataset, predictions, **how)
+        if located is not None:
+            table, evaluation["localization"] = located
+            with storage.atomic(run.folder / "predictions" / f"{target.name}.localization.parquet") as aside:
+                table.write_parquet(aside)
+    storage.write_json(run.folder / "evaluation" / f"{target.name}.json", evaluation)
+    return evaluation

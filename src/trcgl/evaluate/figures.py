@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from trcgl.core.html import GROUP_COLORS, INK, LINE, MUTED
 from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.evaluate.predictions import Predictions
-from trcgl.metrics.metrics import BINS, descending, known_rows, mass_bins
+from trcgl.metrics.calibration_error import BINS, mass_bins
+from trcgl.metrics.rows import descending, known_rows
 
 WIDTH = 10.4
 """Inches: what a page shows at its natural size."""

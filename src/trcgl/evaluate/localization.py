@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 
 from trcgl.core.randomness import generator
 from trcgl.dataset.labels import LabelSpace
-from trcgl.evaluate.evaluation import mean_over_findings
 from trcgl.metrics.bootstrap import CHUNK, resample_patients
 from trcgl.metrics.intervals import FEW, difference_interval, effective_patients
+from trcgl.metrics.summary import mean_over_findings
 from trcgl.model.upsample import to_square
 
 Regions = Literal["boxes", "masks"]

@@ -1,6 +1,7 @@
 """Measure where the maps of a model lie, on the images of a split that have boxes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,15 @@ from trcgl.evaluate.localization import (
     COLUMNS,
     METRICS,
     SIDE,
+    Regions,
     at_side,
     box_mask,
     centered_gaussian,
+    evaluate_localization,
     measure,
     measure_shuffled,
 )
+from trcgl.evaluate.predictions import Predictions
 from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import kinds, maps
 from trcgl.model.tensors import at_size
@@ -30,6 +34,36 @@ from trcgl.phantom.boxes import boxes
 from trcgl.phantom.render import render_masks
 
 BATCH = 32
+
+
+def locate(
+    model: LoadedModel, dataset: Dataset, predictions: Predictions, *, replicates: int, seed: int
+) -> tuple[pl.DataFrame, dict[str, Any]] | None:
+    """Measure the maps of a model on the images with boxes, or return None where no image has one.
+
+    Args:
+        model: all kinds of maps that it has are measured.
+        dataset: has the images.
+        predictions: of the images and findings to measure.
+        replicates: number of patient-bootstrap replicates.
+        seed: random seed of the bootstrap and of the random maps.
+
+    Returns:
+        The metrics of every image and finding with a box; and their means, the `localization` of an evaluation.
+
+    Raises:
+        DataError: the dataset holds labels only.
+    """
+    rows = dataset.manifest.filter(pl.col("image_id").is_in(predictions.image_id.implode()))
+    pairs = boxed_pairs(dataset, rows, predictions.space)
+    if pairs is None:
+        return None
+    masks = phantom_masks(dataset, pairs)
+    table = localize(model, dataset, pairs, masks=masks, seed=seed)
+    regions: Regions = "boxes" if masks is None else "masks"
+    return table, evaluate_localization(
+        table, kinds(model), predictions.space, regions=regions, replicates=replicates, seed=seed
+    )
 
 
 def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.DataFrame | None:

@@ -1,5 +1,6 @@
-"""Predictions: what a model said about each image, beside what is true; `predictions/<split>.parquet`."""
+"""Predictions: scores and labels of the images of one split, stored in `predictions/<split>.parquet`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import label_array
+from trcgl.metrics.metric import Metric
+from trcgl.metrics.registry import METRICS
+from trcgl.metrics.summary import Measured, measure
 
 COLUMNS: dict[str, pl.DataType] = {
     "image_id": pl.String(),
@@ -30,21 +34,21 @@ class Predictions:
     """Scores and labels of the images of one split.
 
     Args:
-        image_id: each once.
-        patient_id: never null: the bootstrap draws patients.
-        study_id: or null.
+        image_id: unique.
+        patient_id: never null: the bootstrap resamples patients.
+        study_id: may be null.
         view: frontal, lateral, other, or null.
-        label_source: or null.
-        age: years, or null.
+        label_source: may be null.
+        age: in years, or null.
         sex: F, M, or null.
-        weight: how much an image counts in metrics.
+        weight: weight of the image in metrics.
         score: calibrated probability.
         truth: 1 present, 0 absent, NaN unknown.
         space: label space of the columns.
-        logit: what the network said, before calibration.
+        logit: output of the network, before calibration.
 
     Raises:
-        DataError: lengths differ, an image_id occurs twice, a patient_id is null, or a score is no probability.
+        DataError: lengths differ, an image_id occurs twice, a patient_id is null, or a score is not a probability.
     """
 
     image_id: pl.Series
@@ -73,12 +77,13 @@ class Predictions:
             raise DataError(f"predictions: image {twice!r} occurs more than once. Score the split again.")
         if self.patient_id.null_count():
             image = self.image_id[self.patient_id.is_null().arg_true()[0]]
-            raise DataError(f"predictions: image {image!r} has no patient_id; intervals are drawn over patients.")
+            raise DataError(f"predictions: image {image!r} has no patient_id; intervals resample patients.")
         if not (valid := (self.score >= 0) & (self.score <= 1)).all():
             row, column = np.argwhere(~valid)[0]
             raise DataError(
                 f"predictions: image {self.image_id[int(row)]!r} has score {self.score[row, column]} for "
-                f"{self.space.findings[column]}, no probability. Look for NaN in training, and score the split again."
+                f"{self.space.findings[column]}, which is not a probability. Look for NaN in training, and "
+                "score the split again."
             )
 
     def __len__(self) -> int:
@@ -105,10 +110,30 @@ class Predictions:
         )
 
     def select(self, rows: Bool[np.ndarray, " rows"]) -> "Predictions":
-        """The rows for which `rows` is true."""
+        """The rows where `rows` is true."""
         series = {name: getattr(self, name).filter(pl.Series(rows)) for name in COLUMNS if name != "weight"}
         arrays = {name: getattr(self, name)[rows] for name in ("weight", "score", "truth", "logit")}
         return Predictions(**series, **arrays, space=self.space)
+
+    def measure(
+        self,
+        thresholds: Mapping[str, float] | None = None,
+        *,
+        metrics: Sequence[Metric] = tuple(METRICS.values()),
+        replicates: int = 2000,
+        seed: int = 0,
+    ) -> Measured:
+        """Metrics of every finding and their patient-bootstrap replicates.
+
+        Args:
+            thresholds: finding to threshold, for metrics that need one.
+            metrics: to compute.
+            replicates: number of replicates.
+            seed: random seed; the same seed resamples the same patients for every run on these images.
+        """
+        cuts = None if thresholds is None else [thresholds[finding] for finding in self.space.findings]
+        arrays = self.truth, self.score, self.patient_id.to_numpy(), self.weight
+        return measure(*arrays, cuts, metrics=metrics, replicates=replicates, seed=seed)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -131,7 +156,7 @@ def read_predictions(path: Path, space: LabelSpace) -> Predictions:
     """Read what `write_predictions` wrote; columns of other findings are left out.
 
     Raises:
-        DataError: the file is missing or damaged, a column is missing, or its values are no predictions.
+        DataError: the file is missing or damaged, a column is missing, or its values are not predictions.
     """
     if not Path(path).exists():
         raise DataError(f"{path}: no such file. Run `trcgl evaluate` on this run first.")
@@ -139,13 +164,13 @@ def read_predictions(path: Path, space: LabelSpace) -> Predictions:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error}). Run `trcgl evaluate` again.") from error
-    needed = [*COLUMNS, *(f"{kind}/{one}" for kind in ("score", "logit", "truth") for one in space.findings)]
+    needed = [*COLUMNS, *(f"{kind}/{finding}" for kind in ("score", "logit", "truth") for finding in space.findings)]
     if missing := [name for name in needed if name not in table.columns]:
         raise DataError(f"{path}: column {missing[0]!r} is missing. Run `trcgl evaluate` again.")
 
     def matrix(kind: str) -> Float[np.ndarray, "rows findings"]:
-        columns = [table[f"{kind}/{one}"].cast(pl.Float32).fill_null(float("nan")) for one in space.findings]
-        return np.stack([one.to_numpy() for one in columns], axis=1)
+        columns = [f"{kind}/{finding}" for finding in space.findings]
+        return table.select(pl.col(columns).cast(pl.Float32).fill_null(float("nan"))).to_numpy()
 
     try:
         return Predictions(

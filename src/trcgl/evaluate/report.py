@@ -1,32 +1,25 @@
-"""The report of a run: one self-contained page with every number of the evaluation and the pictures behind it."""
+"""The report of an evaluation: one self-contained page with every number and the figures."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from markupsafe import Markup
 
 from trcgl.core import html, storage
-from trcgl.core.errors import DataError
 from trcgl.dataset.cooccurrence import Cooccurrence, counts
-from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.dataset.store import Dataset
-from trcgl.evaluate.localization import METRICS
-from trcgl.evaluate.predictions import Predictions, read_predictions
+from trcgl.evaluate.localization import METRICS as LOCALIZATION_METRICS
+from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics.registry import METRICS
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-HEADLINE = (
-    ("mAP", "mAP", "average precision"),
-    ("mAUC", "mAUC", "area under the ROC curve; 0.5 is chance"),
-    ("mF1", "mF1", "at thresholds fitted on val"),
-    ("mECE", "mECE", "calibration error; 0 is perfect"),
-)
+GOOD = 0.8
+"""AUROC from which on the separation of a finding is called good."""
 SECTIONS = (
-    ("headline", "Headline"),
+    ("headline", "Means"),
     ("findings", "Every finding"),
     ("curves", "Precision and recall"),
     ("calibration", "Calibration"),
@@ -63,79 +56,148 @@ th[aria-sort=descending] button::after { content: " ▾"; } th[aria-sort=ascendi
 """
 
 
-def write_report(folder: Path, dataset: Dataset | None = None, split: str = "test") -> Path:
-    """Write `report.html` of a run, and its figures as `figures/<split>_<name>.svg`.
+def write_report(
+    folder: Path,
+    evaluation: dict[str, Any],
+    predictions: Predictions,
+    dataset: Dataset | None = None,
+    *,
+    name: str = "test",
+    command: str | None = None,
+    temperature: float | None = None,
+) -> Path:
+    """Write the report of an evaluation, and its figures as `figures/<name>_<figure>.svg`.
 
     Args:
-        folder: a run whose `split` was judged.
-        dataset: that was judged, for the pictures and the label distribution in training; None leaves out the pictures.
-        split: name of the evaluation: `test`, `val`, or `<dataset>-<split>` of external validation. A report on
-            another one than test is `report-<split>.html`, so that it does not replace that on test.
+        folder: run folder; its `metrics.jsonl` gives the training curve.
+        evaluation: document of schema `trcgl.evaluation/1`; metrics that an earlier version did not store are left out.
+        predictions: that were evaluated.
+        dataset: of the predictions, for pictures and the label distribution in training; None leaves pictures out.
+        name: name of the evaluation: `test`, `val`, or `<dataset>-<split>` for another dataset than the run's own. Only
+            that of test is `report.html`, the others are `report-<name>.html`.
+        command: that trained the run.
+        temperature: of the calibration.
 
     Returns:
-        The page.
-
-    Raises:
-        DataError: the evaluation, the predictions or the model are missing or damaged.
+        Path of the page.
     """
-    folder = Path(folder)
-    evaluation = storage.read_json(folder / "evaluation" / f"{split}.json")
-    try:
-        space = LabelSpace.from_dict(evaluation["label_space"])
-    except KeyError:
-        raise DataError(f"{folder}/evaluation/{split}.json is no evaluation. Run `trcgl evaluate` again.") from None
-    predictions = read_predictions(folder / "predictions" / f"{split}.parquet", space)
+    space = predictions.space
     log = _log(folder / "metrics.jsonl")
-    own = dataset is not None and split == evaluation["split"]
-    seen = Cooccurrence.from_dict(dataset.info["cooccurrence"]) if dataset and own else _seen(predictions)
-    figures = _figures(folder / "figures", split, evaluation, predictions, seen, log)
-    phantom = bool(dataset and dataset.info["source"] == "phantom")
+    own = dataset is not None and name == evaluation["split"]
+    seen = Cooccurrence.from_dict(dataset.info["cooccurrence"]) if dataset and own else _counted(predictions)
     mistakes, pictures = _mistakes(predictions, evaluation, dataset)
-    content = {
-        "evaluation": evaluation,
-        "names": _ordered(space, evaluation),
-        "headline": HEADLINE,
-        "figures": figures,
-        "calibration": _calibration(folder),
-        "mistakes": mistakes,
-        "pictures": pictures,
-        "located": evaluation.get("localization"),
-        "located_metrics": METRICS,
-        "counted_on": "in training" if own else f"in {evaluation['split']}",
-        "gates": _gates(log),
-        "commands": _commands(folder, evaluation["split"], None if own else dataset),
-        "notes": [*dataset.info.get("notes", ()), dataset.info.get("license", "")] if dataset else [],
-    }
-    body = _template().render(content)
-    name = dataset.name if dataset else space.name
+    phantom = bool(dataset and dataset.info["source"] == "phantom")
+    body = _template().render(
+        evaluation=evaluation,
+        names=_ordered(space, evaluation),
+        metrics=[metric for metric in METRICS.values() if f"m{metric.name}" in evaluation["overall"]],
+        means=_means_over(space, evaluation),
+        figures=_figures(folder / "figures", name, evaluation, predictions, seen, log),
+        temperature=temperature,
+        mistakes=mistakes,
+        pictures=pictures,
+        located=evaluation.get("localization"),
+        located_metrics=LOCALIZATION_METRICS,
+        counted_on="in training" if own else f"in {evaluation['split']}",
+        gates=_gates(log),
+        run=folder.resolve().name,
+        dataset=dataset.folder.resolve().name if dataset else "DATASET",
+        commands=_commands(folder, evaluation["split"], None if own else dataset, command),
+        notes=[*dataset.info.get("notes", ()), dataset.info.get("license", "")] if dataset else [],
+    )
     page = html.page(
-        f"{folder.resolve().name} on {name}, {split}",
+        f"{folder.resolve().name} on {dataset.name if dataset else space.name}, {name}",
         body,
-        subtitle=f"{evaluation['images']:,} images of {evaluation['patients']:,} patients; "
-        f"{len(space.scored)} findings in the means.",
+        lead=lead(evaluation, "rendered phantoms" if phantom else "radiographs"),
         phantom=phantom,
         sections=[(key, title) for key, title in SECTIONS if f'id="{key}"' in body],
         style=STYLE,
     )
-    path = folder / ("report.html" if split == "test" else f"report-{split}.html")
+    path = folder / ("report.html" if name == "test" else f"report-{name}.html")
     storage.write_text(path, page)
     return path
 
 
+def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
+    """What was found, in two sentences a clinician understands.
+
+    Args:
+        evaluation: document of schema `trcgl.evaluation/1`.
+        images: what the images are.
+    """
+    split = {"val": "validation"}.get(evaluation["split"], evaluation["split"])
+    area = evaluation["overall"]["mAUC"]
+    first = f"On {evaluation['images']:,} {split} {images} of {evaluation['patients']:,} patients, "
+    if area["value"] is None:
+        return f"{first}no finding can be evaluated: {area['why']}."
+    interval = "95 % interval {:.2f}–{:.2f}, ".format(*area["ci"]) if area["ci"] else ""
+    first += (
+        f"the model separates images with a finding from images without it with a mean AUROC of {area['value']:.2f} "
+        f"({interval}0.5 is chance)."
+    )
+    parts: dict[str, list[str]] = {"good": [], "chance": [], "few": []}
+    for name, finding in evaluation["findings"].items():
+        ends = finding["AUC"]["ci"]
+        if finding["few"] or not ends:
+            parts["few"].append(phrase(name))
+        elif ends[0] >= GOOD:
+            parts["good"].append(phrase(name))
+        elif ends[0] <= 0.5:
+            parts["chance"].append(phrase(name))
+    rest = len(evaluation["findings"]) - sum(map(len, parts.values()))
+    sentences = []
+    if parts["good"]:
+        sentences.append(f"it is good (the whole interval is above {GOOD}) for {_listed(parts['good'])}")
+    if rest:
+        sentences.append(f"it is better than chance, but not shown to be good, for {_findings(rest)}")
+    if parts["chance"]:
+        sentences.append(f"it is not shown to be better than chance for {_listed(parts['chance'])}")
+    if parts["few"]:
+        sentences.append(f"there are too few patients to tell for {_listed(parts['few'])}")
+    second = "; ".join(sentences)
+    return f"{first} {second[0].upper()}{second[1:]}."
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    """Names in a sentence; of a long list only its length."""
+    if len(names) > most:
+        return _findings(len(names))
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _findings(count: int) -> str:
+    return f"{count} finding{'s' if count > 1 else ''}"
+
+
+def _means_over(space: LabelSpace, evaluation: dict[str, Any]) -> str:
+    """How many findings the means are over, and why one is left out."""
+    findings = evaluation["findings"]
+    undefined = [name for name in space.scored if findings[name]["AUC"]["value"] is None]
+    sentence = f"Each value is the mean over {_findings(len(space.scored) - len(undefined))}"
+    reasons = []
+    if space.normal in space.findings and space.normal not in space.scored:
+        reasons.append(f"{space.normal} is left out, because it is the absence of findings")
+    reasons += [f"{name} is left out, because it has {findings[name]['AUC']['why']}" for name in undefined]
+    if few := evaluation["overall"]["mAUC"].get("few"):
+        reasons.append(f"{few} of them {'have' if few > 1 else 'has'} fewer than 20 positive patients †")
+    return f"{sentence}: {'; '.join(reasons)}." if reasons else f"{sentence}."
+
+
 def _figures(
     folder: Path,
-    split: str,
+    name: str,
     evaluation: dict[str, Any],
     predictions: Predictions,
     seen: Cooccurrence,
     log: list[dict[str, Any]],
 ) -> dict[str, Any]:
+    """Title of each figure to its SVG and description; None where there is nothing to plot."""
     from trcgl.dataset.figures import cooccurrence_matrix, label_distribution
     from trcgl.evaluate import figures
 
     space = predictions.space
     with html.house_style():
-        made: dict[str, tuple[Figure | None, str]] = {
+        plots = {
             "findings": (figures.intervals(evaluation, space), "Average precision and AUROC of every finding"),
             "precision_recall": (figures.precision_recall(predictions, evaluation), "Precision-recall curves"),
             "reliability": (figures.reliability(predictions, evaluation), "Reliability curves"),
@@ -143,17 +205,17 @@ def _figures(
             "cooccurrence": (cooccurrence_matrix(space, seen, ""), "Which finding comes with which"),
             "training": (figures.training_curve(log), "Training loss and mAP on val"),
         }
-    drawn: dict[str, Any] = {}
-    for name, (figure, words) in made.items():
-        drawn[name] = None
-        if figure:
-            document = html.svg_text(figure)
-            storage.write_text(folder / f"{split}_{name}.svg", document)
-            drawn[name] = {"svg": Markup(html.inline_svg(document, words)), "words": words}
-    return drawn
+    shown: dict[str, Any] = {}
+    for key, (plot, description) in plots.items():
+        shown[key] = None
+        if plot:
+            document = html.svg_text(plot)
+            storage.write_text(folder / f"{name}_{key}.svg", document)
+            shown[key] = {"svg": Markup(html.inline_svg(document, description)), "description": description}
+    return shown
 
 
-def _seen(predictions: Predictions) -> Cooccurrence:
+def _counted(predictions: Predictions) -> Cooccurrence:
     return counts(pl.DataFrame(predictions.truth, schema=list(predictions.space.findings)), predictions.space)
 
 
@@ -166,7 +228,7 @@ def _mistakes(
         return [], {}
     chosen = most_confident(predictions, evaluation)
     shown = pictures(chosen, dataset)
-    return [one for one in chosen if one.image_id in shown], shown
+    return [mistake for mistake in chosen if mistake.image_id in shown], shown
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
@@ -182,21 +244,11 @@ def _gates(log: list[dict[str, Any]]) -> dict[str, float]:
     return {key.removeprefix("gate/"): value for key, value in values[-1].items()} if values else {}
 
 
-def _calibration(folder: Path) -> str:
-    words = (
-        "Each finding in 15 bins of equal mass, each on its own scale; on the dotted line, scores mean what they say. "
-        "ECE: mean distance from that line."
-    )
-    temperature = storage.read_json(folder / "model" / "model.json").get("temperature")
-    return words + (f" Temperature fitted on val: {temperature:.3f}." if temperature else "")
-
-
-def _commands(folder: Path, split: str, other: Dataset | None) -> list[str]:
-    told = storage.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    words = ["trcgl evaluate", folder.resolve().name]
-    words += [f"--dataset {other.folder.resolve().name}"] if other else []
-    words += [f"--split {split}"] if split != "test" else []
-    return [*([told["command"]] if told.get("command") else []), " ".join(words)]
+def _commands(folder: Path, split: str, other: Dataset | None, trained: str | None) -> list[str]:
+    parts = ["trcgl evaluate", folder.resolve().name]
+    parts += [f"--dataset {other.folder.resolve().name}"] if other else []
+    parts += [f"--split {split}"] if split != "test" else []
+    return [*([trained] if trained else []), " ".join(parts)]
 
 
 def _ordered(space: LabelSpace, evaluation: dict[str, Any]) -> list[str]:

@@ -27,10 +27,10 @@ from trcgl.dataset import manifest as manifests
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
-from trcgl.evaluate.evaluate import score_images
 from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
 from trcgl.metrics.calibrate import calibrated, fit_threshold
 from trcgl.model.folder import LoadedModel
+from trcgl.model.scoring import score_images
 
 BLANK = "rejected: blank"
 SATURATED = "rejected: saturated"

@@ -1,4 +1,7 @@
-"""What is fitted on val: one temperature for all findings, and one threshold per finding."""
+"""Calibration on val: one temperature for all findings, and one threshold per finding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -6,12 +9,52 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from trcgl.core.errors import DataError
-from trcgl.dataset.labels import LabelSpace
-from trcgl.metrics.metrics import descending, known_rows
+from trcgl.metrics.rows import descending, known_rows
 
 DEFAULT_THRESHOLD = 0.5
 LOW, HIGH = 0.05, 20.0
-"""A temperature is looked for between these."""
+"""Range of the temperature."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is fitted on val.
+
+    Args:
+        temperature: T of sigmoid(logit / T).
+        thresholds: finding to the probability from which on it is called present.
+    """
+
+    temperature: float
+    thresholds: dict[str, float]
+
+
+def fit_calibration(
+    logits: Float[np.ndarray, "rows findings"],
+    truth: Float[np.ndarray, "rows findings"],
+    findings: Sequence[str],
+    weight: Float[np.ndarray, " rows"] | None = None,
+) -> Calibration:
+    """Fit the temperature, and on the probabilities that it gives the threshold with the best F1 of each finding.
+
+    A finding without a positive has the threshold 0.5.
+
+    Args:
+        logits: logits of the network on val.
+        truth: 1 present, 0 absent, NaN unknown.
+        findings: names of the columns.
+        weight: weight of each row; 1 where None.
+
+    Raises:
+        DataError: a logit of a known label is not finite.
+    """
+    temperature = fit_temperature(logits, truth, weight)
+    score = calibrated(logits, temperature)
+    thresholds = {}
+    for column, finding in enumerate(findings):
+        threshold = fit_threshold(truth[:, column], score[:, column], weight)
+        thresholds[finding] = DEFAULT_THRESHOLD if threshold is None else threshold
+    return Calibration(temperature, thresholds)
 
 
 def fit_temperature(
@@ -20,11 +63,6 @@ def fit_temperature(
     weight: Float[np.ndarray, " rows"] | None = None,
 ) -> float:
     """The temperature T that minimizes the masked negative log-likelihood of sigmoid(logit / T) (Guo et al. 2017).
-
-    Args:
-        logits: of the network, on val.
-        truth: 1 present, 0 absent, NaN unknown.
-        weight: how much each image counts; all the same where None.
 
     Returns:
         T between 0.05 and 20; 1 where no label is known.
@@ -49,7 +87,7 @@ def fit_temperature(
 
 
 def calibrated(logits: Float[np.ndarray, "rows findings"], temperature: float) -> Float[np.ndarray, "rows findings"]:
-    """Probabilities sigmoid(logit / T), in the type of the logits."""
+    """Probabilities sigmoid(logit / T), in the dtype of the logits."""
     return expit(logits / np.asarray(temperature, logits.dtype))
 
 
@@ -58,10 +96,11 @@ def fit_threshold(
     score: Float[np.ndarray, " rows"],
     weight: Float[np.ndarray, " rows"] | None = None,
 ) -> float | None:
-    """The threshold with the best F1, where a score of at least the threshold says present.
+    """The threshold with the best F1, where a score of at least the threshold calls the finding present.
 
-    It lies halfway between the lowest score that is called present and the next lower one, so that it does not hang on
-    one image; of several with the same F1 it is the highest, which calls the fewest images. None without a positive.
+    It lies halfway between the lowest score that is called and the next lower score, so that it does not depend on one
+    image. Of several thresholds with the same F1 it is the highest, which calls the fewest images. None without a
+    positive.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if not weight @ positive > 0:
@@ -72,21 +111,3 @@ def fit_threshold(
     best = int(np.argmax(2 * hits / (called + hits[-1])))
     distinct = score[order][ends]
     return float((distinct[best] + distinct[best + 1]) / 2 if best + 1 < len(distinct) else distinct[best])
-
-
-def fit_thresholds(
-    score: Float[np.ndarray, "rows findings"],
-    truth: Float[np.ndarray, "rows findings"],
-    space: LabelSpace,
-    weight: Float[np.ndarray, " rows"] | None = None,
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Thresholds of all findings with the best F1 on val.
-
-    Returns:
-        Finding to threshold, and finding to the reason why its threshold is the default 0.5.
-    """
-    found = {
-        one: fit_threshold(truth[:, column], score[:, column], weight) for column, one in enumerate(space.findings)
-    }
-    why = {one: "no positive in val: threshold 0.5" for one, value in found.items() if value is None}
-    return {one: DEFAULT_THRESHOLD if value is None else value for one, value in found.items()}, why

@@ -10,7 +10,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.evaluate.predictions import read_predictions
-from trcgl.metrics.metrics import average_precision
+from trcgl.metrics.average_precision import average_precision
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.utility-choice/1"

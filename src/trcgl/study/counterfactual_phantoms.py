@@ -112,9 +112,9 @@ class Scoring:
 
 def score_counterfactuals(tasks: Sequence[Scoring], say: Connection) -> None:
     """Score redrawn images with the models of finished runs; for a process of its own."""
-    from trcgl.evaluate.evaluate import score_images
     from trcgl.metrics.calibrate import calibrated
     from trcgl.model.folder import best_device, load_model
+    from trcgl.model.scoring import score_images
 
     os.setpgid(0, 0)  # Ctrl-C is for the study, which then asks this process to stop
     stop_when_orphaned()

@@ -25,9 +25,9 @@ from trcgl.core.errors import Diverged, Interrupted, TrcglError
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.measured import measure_findings
-from trcgl.evaluate.predictions import Predictions, read_predictions
+from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.intervals import freedom_of_mean
+from trcgl.metrics.registry import METRICS
 
 SCHEMA = "trcgl.study-run/1"
 BUSY = 75
@@ -140,22 +140,18 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
 
 
 def _finish(job: Job) -> dict[str, Any]:
-    from trcgl.evaluate.evaluate import fit_on_val, score_split
-    from trcgl.model.folder import load_model
+    from trcgl.evaluate.evaluate import calibrate, own_split, score
+    from trcgl.model.run_folder import open_run
     from trcgl.training.train import train
 
     info = train(job.dataset, job.recipe, job.folder, job.synthetic)
-    own = open_dataset(job.dataset)
-    fit_on_val(job.folder, own)
-    path = job.folder / "predictions" / "test.parquet"
-    if not path.exists():
-        score_split(job.folder, own, "test", path)
-    model = load_model(job.folder / "model")
-    predictions = read_predictions(path, own.space)
-    told, drawn = measure(predictions, model.thresholds or {}, job.recipe)
+    run = open_run(job.folder)
+    calibration = calibrate(run)
+    predictions = score(run, own_split(run, "test"), calibration)
+    told, drawn = measure(predictions, calibration.thresholds, job.recipe)
     with storage.atomic(job.replicates) as aside, open(aside, "wb") as handle:
         np.savez(handle, allow_pickle=False, **drawn)
-    gates = model.network.head.gates()
+    gates = run.model.network.head.gates()
     return {"schema": SCHEMA, "status": "finished", "best": info["best"], "cost": info["cost"], "gates": gates} | told
 
 
@@ -170,17 +166,17 @@ def measure(
         patients (replicates,).
     """
     space, settings = predictions.space, recipe.evaluate
-    measured = measure_findings(predictions, thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)
+    measured = predictions.measure(thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)
     table = {name: measured.values(name) for name in measured.metrics}
     told: dict[str, Any] = {"metrics": {}, "freedom": {}, "findings": {}}
     replicates = {}
     for group, columns in _groups(space, table["AP"]).items():
         drawn = measured.replicates["AP"][:, columns]
         told["metrics"][f"mAP_{group}"] = float(table["AP"][columns].mean()) if columns else None
-        told["freedom"][group] = freedom_of_mean(drawn, measured.freedom[columns])
+        told["freedom"][group] = freedom_of_mean(drawn, measured.freedom["AP"][columns])
         replicates[group] = drawn.mean(axis=1) if columns else np.full(len(drawn), np.nan)
     scored = [space.index(one) for one in space.scored]
-    for name in ("AUC", "F1", "ECE"):
+    for name in METRICS.keys() - {"AP"}:
         defined = table[name][scored][~np.isnan(table[name][scored])]
         told["metrics"][f"m{name}"] = float(defined.mean()) if len(defined) else None
     for column, finding in enumerate(space.findings):

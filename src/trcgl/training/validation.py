@@ -5,7 +5,8 @@ from jaxtyping import Float
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import GROUPS, LabelSpace
-from trcgl.metrics.metrics import auroc, average_precision
+from trcgl.metrics.auroc import auroc
+from trcgl.metrics.average_precision import average_precision
 
 SELECTED = "val/mAP"
 """The checkpoint with the highest of these is kept."""

@@ -13,7 +13,8 @@ from tests.study import small_study
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
-from trcgl.metrics.metrics import auroc, average_precision
+from trcgl.metrics.auroc import auroc
+from trcgl.metrics.average_precision import average_precision
 from trcgl.phantom.counterfactual import flipped, lesion
 from trcgl.phantom.render import PhantomSpec, render
 from trcgl.study.ablation import ablation

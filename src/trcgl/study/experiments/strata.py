@@ -4,7 +4,7 @@ AP depends on prevalence. The positives of every stratum are therefore weighted 
 of the finding among all images: strata differ in which images they hold, not in how rare the finding is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,11 @@ from scipy.special import logit
 
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.labels import LabelSpace
-from trcgl.metrics import metrics
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, freedom_of_mean
+from trcgl.metrics.metric import Metric
 
 FEWEST = 5
 """Fewest positives of a stratum."""
@@ -296,20 +298,19 @@ def _places(strata: Sequence[Stratum], kind: str, part: str) -> list[int]:
 def _metrics(
     strata: Sequence[Stratum], owner: Int[np.ndarray, " rows"], replicates: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    judges: dict[str, Callable[..., metrics.Metric]] = {"AP": metrics.average_precision, "AUC": metrics.auroc}
-    point = {name: np.array([_value(judge, one) for one in strata]) for name, judge in judges.items()}
+    metrics = (AVERAGE_PRECISION, AUROC)
+    point = {metric.name: np.array([_value(metric, one) for one in strata]) for metric in metrics}
     if not replicates:
-        return point, dict.fromkeys(judges, np.empty((0, len(strata))))
+        return point, dict.fromkeys(point, np.empty((0, len(strata))))
     truth, score, weight = (np.stack([getattr(one, name) for one in strata], axis=1) for name in _ARRAYS)
-    draws = patient_bootstrap(truth, score, owner, weight, replicates=replicates, seed=seed)
-    return point, {"AP": draws.ap, "AUC": draws.auroc}
+    return point, patient_bootstrap(truth, score, owner, weight, metrics=metrics, replicates=replicates, seed=seed)
 
 
 _ARRAYS = ("truth", "score", "weight")
 
 
-def _value(judge: Callable[..., metrics.Metric], one: Stratum) -> float:
-    value = judge(one.truth, one.score, one.weight).value
+def _value(metric: Metric, one: Stratum) -> float:
+    value = metric(one.truth, one.score, one.weight).value
     return np.nan if value is None else value
 
 

@@ -1,0 +1,43 @@
+"""Area under the ROC curve (AUROC)."""
+
+import numpy as np
+from jaxtyping import Float
+
+from trcgl.metrics.metric import Metric
+from trcgl.metrics.resampling import Resampled
+from trcgl.metrics.rows import Value, descending, known_rows, undefined
+
+
+def auroc(
+    truth: Float[np.ndarray, " rows"],
+    score: Float[np.ndarray, " rows"],
+    weight: Float[np.ndarray, " rows"] | None = None,
+) -> Value:
+    """Area under the ROC curve: P(a positive scores higher than a negative), where ties count one half.
+
+    Args:
+        truth: 1 present, 0 absent, NaN unknown.
+        score: higher means more likely present.
+        weight: weight of each row; 1 where None.
+
+    Raises:
+        DataError: a score is not finite, or a weight is negative.
+    """
+    positive, score, weight = known_rows(truth, score, weight)
+    if why := undefined(positive, weight, negatives=True):
+        return Value(None, why)
+    order, ends = descending(score)
+    positives = np.diff(np.cumsum(weight[order] * positive[order])[ends], prepend=0.0)
+    above = np.cumsum(weight[order] * (1 - positive[order]))[ends]
+    negatives = np.diff(above, prepend=0.0)
+    return Value(float(positives @ (above[-1] - above + negatives / 2) / (positives.sum() * above[-1])))
+
+
+def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
+    ranking = resampled.ranking
+    lower = ranking.negatives - ranking.false + ranking.tied / 2
+    pairs = ranking.hits[:, -1] * ranking.negatives[:, 0]
+    return np.einsum("bk,bk->b", ranking.positives, lower) / pairs
+
+
+AUROC = Metric("AUC", "AUROC", "area under the ROC curve; 0.5 is chance", auroc, _replicates, ranking=True)

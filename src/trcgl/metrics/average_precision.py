@@ -1,0 +1,50 @@
+"""Average precision (AP)."""
+
+import numpy as np
+from jaxtyping import Float
+
+from trcgl.metrics.metric import Metric
+from trcgl.metrics.resampling import Resampled
+from trcgl.metrics.rows import Value, descending, known_rows, undefined
+
+
+def average_precision(
+    truth: Float[np.ndarray, " rows"],
+    score: Float[np.ndarray, " rows"],
+    weight: Float[np.ndarray, " rows"] | None = None,
+) -> Value:
+    """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as in scikit-learn.
+
+    Args:
+        truth: 1 present, 0 absent, NaN unknown.
+        score: higher means more likely present.
+        weight: weight of each row; 1 where None.
+
+    Raises:
+        DataError: a score is not finite, or a weight is negative.
+    """
+    positive, score, weight = known_rows(truth, score, weight)
+    if why := undefined(positive, weight):
+        return Value(None, why)
+    order, ends = descending(score)
+    positives = np.cumsum(weight[order] * positive[order])[ends]
+    everyone = np.cumsum(weight[order])[ends]
+    # Scores whose rows have no weight add no recall; before the first weighted row there is nothing to divide by.
+    precision = np.divide(positives, everyone, out=np.zeros_like(positives), where=everyone > 0)
+    return Value(float(np.diff(positives, prepend=0.0) @ precision / positives[-1]))
+
+
+def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
+    ranking = resampled.ranking
+    called = np.maximum(ranking.hits + ranking.false, np.finfo(np.float64).tiny)  # precision 0 where nothing is called
+    return np.einsum("bk,bk->b", ranking.positives, ranking.hits / called) / ranking.hits[:, -1]
+
+
+AVERAGE_PRECISION = Metric(
+    "AP",
+    "average precision",
+    "precision averaged over all recalls; random scores reach the share of positives",
+    average_precision,
+    _replicates,
+    ranking=True,
+)

@@ -1,0 +1,76 @@
+"""Expected calibration error (ECE)."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from trcgl.metrics.intervals import error_interval
+from trcgl.metrics.metric import Metric
+from trcgl.metrics.resampling import FindingRows, Resampled
+from trcgl.metrics.rows import NO_LABEL, Value, descending, known_rows
+
+BINS = 15
+"""Number of bins, of equal mass."""
+
+
+def expected_calibration_error(
+    truth: Float[np.ndarray, " rows"],
+    score: Float[np.ndarray, " rows"],
+    weight: Float[np.ndarray, " rows"] | None = None,
+    bins: int = BINS,
+) -> Value:
+    """Σ_b (W_b / W) |mean truth − mean score| over bins of equal mass (Nguyen & O'Connor 2015).
+
+    Args:
+        truth: 1 present, 0 absent, NaN unknown.
+        score: probability that the finding is present.
+        weight: weight of each row; 1 where None.
+        bins: number of bins.
+
+    Raises:
+        DataError: a score is not finite, or a weight is negative.
+    """
+    positive, score, weight = known_rows(truth, score, weight)
+    if not weight.sum() > 0:
+        return Value(None, NO_LABEL)
+    place = mass_bins(score, weight, bins)
+    gap = np.bincount(place, weight * (positive - score), minlength=bins)
+    return Value(float(np.abs(gap).sum() / weight.sum()))
+
+
+def mass_bins(
+    score: Float[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"], bins: int = BINS
+) -> Int[np.ndarray, " rows"]:
+    """The bin of every row; bin 0 has the lowest scores. Rows of one score share the bin of their middle."""
+    order, ends = descending(-score)
+    upper = np.cumsum(weight[order])[ends]
+    middle = upper - np.diff(upper, prepend=0.0) / 2
+    of_score = np.minimum((bins * middle / upper[-1]).astype(np.int64), bins - 1)
+    place = np.empty(len(score), np.int64)
+    place[order] = np.repeat(of_score, np.diff(ends, prepend=-1))
+    return place
+
+
+def _gaps(rows: FindingRows) -> Float[np.ndarray, "sums rows"]:
+    """Weights, and in each bin of the original data the gaps between truth and score."""
+    every = np.zeros((1 + BINS, len(rows.score)))
+    every[0] = 1
+    if rows.weight.sum() > 0:
+        bins = mass_bins(rows.score, rows.weight)
+        every[1 + bins, np.arange(len(bins))] = rows.positive - rows.score
+    return every
+
+
+def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
+    total, *gaps = resampled.sums(_gaps)
+    return np.abs(gaps).sum(axis=0) / total
+
+
+CALIBRATION_ERROR = Metric(
+    "ECE",
+    "calibration error",
+    "mean distance between probability and observed share; 0 is perfect",
+    expected_calibration_error,
+    _replicates,
+    error_interval,
+    higher_is_better=False,
+)
