@@ -1,4 +1,4 @@
-"""A generator that draws in milliseconds and a classifier to screen with; their weights are random."""
+"""A generator that samples in milliseconds and a screening classifier, both with random weights."""
 
 import polars as pl
 import torch
@@ -14,7 +14,7 @@ from trcgl.model.trcgl_net import build_network
 
 
 def small_generator(space=SPACE, image_size=SIDE, tokens=24):
-    """On the findings and at the size of the small dataset; returns the generator and its recipe."""
+    """A generator for the findings and the size of the small dataset, and its recipe."""
     recipe = GeneratorRecipe(
         name="small",
         image_size=image_size,
@@ -25,12 +25,12 @@ def small_generator(space=SPACE, image_size=SIDE, tokens=24):
     generator = pipeline.build(recipe, space)
     for part in (generator.text_encoder, generator.vae, generator.unet, generator.context):
         part.eval().requires_grad_(False)
-    generator.vae.register_to_config(scaling_factor=2.0)  # so that little of what random weights draw is black or white
+    generator.vae.register_to_config(scaling_factor=2.0)  # so that few pixels are black or white
     return generator, recipe
 
 
 def write_generator(folder, dataset, *, space=SPACE, patients=None, **sizes):
-    """A generator folder that says that it was trained on the train patients of the dataset; returns the folder."""
+    """Write the folder of a generator of the dataset, of its train patients unless `patients` are given; return it."""
     generator, recipe = small_generator(space, **sizes)
     generators.save(
         generator,
@@ -42,8 +42,8 @@ def write_generator(folder, dataset, *, space=SPACE, patients=None, **sizes):
     return folder
 
 
-def write_screener(folder, dataset, *, space=SPACE, fit="letterbox", patients=None, **told):
-    """A finished run of an untrained classifier on the dataset; returns the folder."""
+def write_screener(folder, dataset, *, space=SPACE, fit="letterbox", patients=None, **about):
+    """Write a finished run of an untrained classifier on the dataset; return its folder."""
     torch.manual_seed(0)
     recipe, graph = small_recipe(), adjacency(torch.eye(len(space.findings)), 0.02)
     save_model(
@@ -56,7 +56,8 @@ def write_screener(folder, dataset, *, space=SPACE, fit="letterbox", patients=No
         training_patient_digest=storage.digest(patients or train_patients(dataset)),
         license="none",
     )
-    storage.write_json(folder / "run.json", {"dataset": str(dataset), "finished": "now", **told})
+    info = {"dataset": str(dataset), "dataset_digest": storage.sha256_file(dataset / "dataset.json"), "finished": "now"}
+    storage.write_json(folder / "run.json", info | about)
     return folder
 
 
