@@ -5,8 +5,8 @@ import torch
 
 from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
 from tests.training.losses.build import build_loss
-from trcgl.model.experts import averaged, own_findings
 from trcgl.model.folder import load_model
+from trcgl.model.heads.experts import averaged, own_findings
 from trcgl.training.classifier import Classifier
 from trcgl.training.train import train
 

@@ -1,4 +1,4 @@
-"""Any timm model as one thing: an image in, a feature map (B, D, h, w) out."""
+"""Any timm model as a backbone: an image in, a feature map (B, D, h, w) out."""
 
 import difflib
 from typing import Any
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.recipe import ModelRecipe
 
-_TRIED = {"output_stride": (8, 16, 32), "patch_size": (1, 2, 4, 8, 14, 16, 32), "drop_path_rate": (0.1,)}
+_CANDIDATES = {"output_stride": (8, 16, 32), "patch_size": (1, 2, 4, 8, 14, 16, 32), "drop_path_rate": (0.1,)}
+_UNSUPPORTED = (TypeError, AssertionError, ValueError, NotImplementedError)  # what timm raises for an option
 
 
 class Backbone(nn.Module):
-    """Adapt timm's three layouts to one.
+    """Convert the three output layouts of timm to one.
 
-    Convolutional models return (B, D, h, w); Swin-like ones (B, h, w, D); ViT-like ones (B, prefix + h w, D), whose
-    prefix tokens (class, registers) are dropped.
+    Convolutional models return (B, D, h, w), Swin-like models (B, h, w, D), and ViT-like models (B, prefix + h w, D),
+    whose prefix tokens (class, registers) are dropped.
 
     Args:
         body: timm model without pooling and classifier.
@@ -42,12 +43,16 @@ class Backbone(nn.Module):
 
 
 def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
-    """Build the backbone of a recipe, with timm's pretrained weights where asked.
+    """Build the backbone of a recipe.
+
+    Args:
+        recipe: settings of the model.
+        from_hub: start from the pretrained weights of timm's hub.
 
     Raises:
-        RecipeError: timm has no such model, it has no feature map, or it does not have an option; the message says
-            which it has.
-        CheckpointError: the hub's weights cannot be had.
+        RecipeError: timm has no such model, the model has no feature map, or it does not support an option; the
+            message lists what it supports.
+        CheckpointError: the weights cannot be loaded from the hub.
     """
     options = _options(recipe)
     try:
@@ -60,7 +65,7 @@ def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
         options["img_size"] = recipe.image_size
     try:
         body = timm.create_model(recipe.backbone, num_classes=0, global_pool="", **options)
-    except (TypeError, AssertionError, ValueError, NotImplementedError) as error:
+    except _UNSUPPORTED as error:
         raise RecipeError(_unsupported(recipe, error)) from error
     if from_hub:
         body = _from_hub(recipe, options)
@@ -68,7 +73,10 @@ def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
 
 
 def take_final_norm(backbone: Backbone) -> nn.Module:
-    """Move the norm that a timm head applies after pooling (ConvNeXt) out of the backbone; identity if it has none."""
+    """Remove the norm that a timm head applies after pooling (ConvNeXt) and return it; the identity if there is none.
+
+    The network applies it to the feature map instead, before the head.
+    """
     head = getattr(backbone.body, "head", None)
     norm = getattr(head, "norm", None)
     if not isinstance(head, nn.Module) or not isinstance(norm, nn.Module):
@@ -78,16 +86,16 @@ def take_final_norm(backbone: Backbone) -> nn.Module:
 
 
 def freeze_stages(backbone: Backbone, stages: int) -> None:
-    """Let the stem and the first `stages` stages keep their weights, and their norms the running statistics.
+    """Freeze the stem and the first `stages` stages: their weights, and the running statistics of their norms.
 
-    What a stage is, timm says: the coarse groups of a model's `group_matcher`. The classifier is none.
+    Stages are the coarse groups of timm's `group_matcher`; the classifier is not one of them.
 
     Raises:
-        RecipeError: the backbone has fewer stages, or timm does not say what they are.
+        RecipeError: the backbone has fewer stages, or timm defines none for it.
     """
     body: Any = backbone.body
     if not hasattr(body, "group_matcher"):
-        raise RecipeError("train.frozen_stages: timm names no stages in this backbone. Leave it unset.")
+        raise RecipeError("train.frozen_stages: timm defines no stages for this backbone. Leave it unset.")
     groups = list(group_parameters(body, body.group_matcher(coarse=True)).values())
     if stages > len(groups) - 1:
         raise RecipeError(f"train.frozen_stages is {stages}, but the backbone has {len(groups) - 1} stages.")
@@ -96,20 +104,18 @@ def freeze_stages(backbone: Backbone, stages: int) -> None:
         if name in frozen:
             parameter.requires_grad_(False)
     for name, module in body.named_modules():
-        held = [f"{name}.{one}" for one, _ in module.named_parameters()]
-        if held and frozen.issuperset(held):
+        parameters = [f"{name}.{parameter}" for parameter, _ in module.named_parameters()]
+        if parameters and frozen.issuperset(parameters):
             module.eval()
 
 
 def _options(recipe: ModelRecipe) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if recipe.output_stride is not None:
-        options["output_stride"] = recipe.output_stride
-    if recipe.patch_size is not None:
-        options["patch_size"] = recipe.patch_size
-    if recipe.drop_path:
-        options["drop_path_rate"] = recipe.drop_path
-    return options
+    options = {
+        "output_stride": recipe.output_stride,
+        "patch_size": recipe.patch_size,
+        "drop_path_rate": recipe.drop_path or None,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _from_hub(recipe: ModelRecipe, options: dict[str, Any]) -> nn.Module:
@@ -118,25 +124,28 @@ def _from_hub(recipe: ModelRecipe, options: dict[str, Any]) -> nn.Module:
     except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
         raise CheckpointError(
             f"timm's weights for {recipe.backbone} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}. "
-            "Check the network and that the name has weights (`timm.list_models(pretrained=True)`), and that "
-            "output_stride or patch_size do not change their shape; or download the model.safetensors elsewhere "
-            "and give its path as --model.weights, or start from --model.weights none."
+            "Offline: give --model.weights FILE (a model.safetensors downloaded elsewhere), or none. Online: check "
+            "that the name has weights (`timm.list_models(pretrained=True)`), and that output_stride or patch_size do "
+            "not change their shape."
         ) from error
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)
-    hint = f"Did you mean {', '.join(near)}?" if near else "`timm.list_models()` lists them."
+    close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)
+    hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists them."
     return f"model.backbone: timm has no model {name!r}. {hint}"
 
 
 def _unsupported(recipe: ModelRecipe, error: Exception) -> str:
-    asked = ", ".join(f"{name} {value}" for name, value in _options(recipe).items())
-    if not asked:
+    options = ", ".join(f"{name} {value}" for name, value in _options(recipe).items())
+    if not options:
         return f"model.backbone {recipe.backbone} has no feature map in timm ({error}). Choose another backbone."
-    offered = {name: [one for one in values if _builds(recipe.backbone, name, one)] for name, values in _TRIED.items()}
-    text = "; ".join(f"{name} {', '.join(map(str, values)) or 'not at all'}" for name, values in offered.items())
-    return f"model.backbone {recipe.backbone} cannot be built with {asked} ({error}). It supports: {text}."
+    supported = {
+        name: [str(value) for value in values if _builds(recipe.backbone, name, value)]
+        for name, values in _CANDIDATES.items()
+    }
+    text = "; ".join(f"{name} {', '.join(values) or 'not at all'}" for name, values in supported.items())
+    return f"model.backbone {recipe.backbone} cannot be built with {options} ({error}). It supports: {text}."
 
 
 def _builds(name: str, option: str, value: int | float) -> bool:
@@ -144,6 +153,6 @@ def _builds(name: str, option: str, value: int | float) -> bool:
     try:
         with torch.device("meta"):
             timm.create_model(name, num_classes=0, global_pool="", **options)
-    except (TypeError, AssertionError, ValueError, NotImplementedError, RuntimeError):
+    except (*_UNSUPPORTED, RuntimeError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""The label graph: findings that occur together share what they learned (TRCGL-Net, Figure 1; ML-GCN, 2019)."""
+"""The label graph: findings that co-occur share what they learn (TRCGL-Net, Figure 1; ML-GCN, CVPR 2019)."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from trcgl.core.recipe import ModelRecipe
 
 @dataclass(frozen=True)
 class Labels:
-    """What a head is told of the findings before it sees an image.
+    """What a head knows about the findings when it is built.
 
     Args:
-        adjacency: normalized label graph Â (C, C), from `build_adjacency`; a head without a graph reads its size alone.
-        vectors: one vector per finding (C, T) from a text model; None starts label embeddings at random.
+        adjacency: normalized label graph Â (C, C), from `build_adjacency`; a head without a graph reads only its size.
+        vectors: one text vector per finding (C, T); None starts label embeddings at random.
     """
 
     adjacency: Float[Tensor, "findings findings"]
@@ -31,11 +31,11 @@ class Labels:
 def build_adjacency(
     conditional: Float[Tensor, "findings findings"], recipe: ModelRecipe
 ) -> Float[Tensor, "findings findings"]:
-    """The graph that `model.graph` asks for; the identity where it is `identity`, and where it is `learned` later.
+    """The graph of `model.graph`; the identity for `identity`, and for `learned`, which the network computes itself.
 
     Args:
         conditional: P(j|i) in row i, from real training rows only; 0 where it is unknown.
-        recipe: the model's settings.
+        recipe: settings of the model.
     """
     if recipe.graph == "symmetric":
         return adjacency(conditional, recipe.graph_threshold)
@@ -47,12 +47,12 @@ def build_adjacency(
 def adjacency(conditional: Float[Tensor, "findings findings"], threshold: float) -> Float[Tensor, "findings findings"]:
     """Normalized adjacency Â = Dn^-1/2 (A + I) Dn^-1/2 (Kipf & Welling 2017, equation 2).
 
-    A is the mean of P(j|i) and P(i|j) without its diagonal; below `threshold` it is 0, above it the weight stays.
-    Every finding keeps its self-loop, so a finding that never occurs, and an empty graph, are well defined: Â = I.
+    A is the mean of P(j|i) and P(i|j) without its diagonal, and 0 below `threshold`. Every finding has a self-loop, so
+    that Â is defined for a finding that never occurs and for a graph without edges (Â = I).
 
     Args:
         conditional: P(j|i) in row i, from real training rows only; 0 where it is unknown.
-        threshold: smallest weight that counts as an edge.
+        threshold: smallest weight of an edge.
 
     Returns:
         Symmetric matrix in float32, computed in float64.
@@ -72,13 +72,13 @@ def ml_gcn_adjacency(
         A'_ij = p · A_ij / Σ_k A_ik,  A'_ii = 1 - p
         Â     = D^-1/2 A' D^-1/2,     D_ii = Σ_k A'_ik
 
-    A finding without neighbors has Â_ii = 1. The authors' code divides by the sums of columns and transposes: there
-    a finding listens to those that imply it, here, as in the paper, to those that it implies.
+    A finding without neighbors has Â_ii = 1. As in the paper, a finding takes from the findings that it implies. (The
+    authors' code divides by column sums and transposes: there it takes from the findings that imply it.)
 
     Args:
         conditional: P(j|i) in row i, from real training rows only; 0 where it is unknown.
         threshold: τ.
-        share: p, what a finding takes from its neighbors together.
+        share: p, total weight of the neighbors of a finding.
 
     Returns:
         Matrix in float32, computed in float64; not symmetric.
@@ -94,15 +94,15 @@ def _normalized(weights: Tensor) -> Tensor:
 
 
 class LearnedEdges(nn.Module):
-    """A graph that is learned in place of counted: scaled dot-product attention among the label embeddings.
+    """A learned graph: scaled dot-product attention among the label embeddings.
 
         Â = (I + softmax_j((E Q) (E K)^T / √d)) / 2
 
-    Half of every row is the self-loop that a counted graph has too, so that no finding loses itself in the others.
+    Half of every row is the self-loop, so that each finding keeps its own embedding.
 
     Args:
         embedding: width of the label embeddings E.
-        width: d, of queries and keys.
+        width: width d of queries and keys.
     """
 
     def __init__(self, embedding: int, width: int) -> None:
@@ -118,18 +118,18 @@ class LearnedEdges(nn.Module):
 
 
 class GraphConvolution(nn.Module):
-    """Pass label embeddings along the graph in two layers, as ML-GCN does; what Z is compared with is the heirs' part.
+    """Two graph convolutions over label embeddings, as in ML-GCN; subclasses compare the image with Z.
 
         Z = Â σ(Â E W1) W2               σ: leaky ReLU with slope 0.2
 
-    E starts at random with width `label_embedding`, or at the vectors of a text model with theirs; W1 leads either to
-    the hidden width `label_embedding`. Â is a buffer and therefore saved with the weights, or `LearnedEdges` where
-    `model.graph` is `learned`.
+    E starts at random with width `label_embedding`, or at the text vectors with their width; W1 maps to the hidden
+    width `label_embedding`. Â is a buffer, which is saved with the weights, or `LearnedEdges` if `model.graph` is
+    `learned`.
 
     Args:
         width: channels D of the feature map.
-        recipe: the model's settings.
-        labels: Â and, where there are some, text vectors.
+        recipe: settings of the model.
+        labels: Â and, optionally, text vectors.
     """
 
     adjacency: Tensor
@@ -146,7 +146,7 @@ class GraphConvolution(nn.Module):
             self.register_buffer("adjacency", labels.adjacency.clone())
 
     def label_features(self) -> Float[Tensor, "findings width"]:
-        """Z, what the graph makes of the label embeddings."""
+        """Z."""
         graph = self.adjacency if self.edges is None else self.edges(self.embeddings)  # (C, C)
         hidden = graph @ self.first(self.embeddings)              # (C, E)
         hidden = functional.leaky_relu(hidden, 0.2)               # (C, E)
@@ -154,11 +154,11 @@ class GraphConvolution(nn.Module):
 
 
 class LabelGraph(GraphConvolution):
-    """Compare the image with label embeddings that were passed along the graph.
+    """Logits from the cosine between the image and the label features (TRCGL-Net).
 
         l_lab = cosine(P mean_hw F', Z) · scale + bias
 
-    The scale (one number, starts at 10) and the bias (one per finding, starts at 0) are learned.
+    The scale (one number, initially 10) and the bias (one per finding, initially 0) are learned.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -168,16 +168,16 @@ class LabelGraph(GraphConvolution):
         self.bias = nn.Parameter(torch.zeros(labels.findings))
 
     def forward(self, pooled: Float[Tensor, "batch width"]) -> Float[Tensor, "batch findings"]:
-        """Logits l_lab from the reweighted global representation; a zero vector has cosine 0 with everything."""
+        """Logits l_lab from the reweighted pooled feature; the cosine of a zero vector is 0."""
         image = functional.normalize(self.project(pooled).float(), dim=-1, eps=1e-6)   # (B, D)
         label = functional.normalize(self.label_features().float(), dim=-1, eps=1e-6)  # (C, D)
         return image @ label.T * self.scale + self.bias                                # (B, C)
 
 
 class GraphClassifiers(GraphConvolution):
-    """Classifiers that the graph generates: the logits are x Z^T (ML-GCN, equation 4), without a bias.
+    """Classifiers generated by the graph: the logits are x Z^T (ML-GCN, equation 4), without a bias.
 
-    Random label embeddings start with length 1, as text vectors have, so that the first logits are small.
+    Random label embeddings are scaled to length 1, the length of text vectors, so that the first logits are small.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

@@ -1,7 +1,6 @@
-"""Findings as vectors: what a text model makes of their names, for label embeddings that start with a meaning."""
+"""Text vectors: the names of findings encoded by a text model, as initial label embeddings."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,54 +12,46 @@ from trcgl.dataset.labels import phrase
 
 
 def finding_vectors(where: str, findings: Sequence[str]) -> Float[Tensor, "findings text"]:
-    """Encode each finding's name: the mean of the last hidden states over its tokens, scaled to length 1.
+    """Encode the name of each finding: the last hidden states, averaged over tokens and scaled to length 1.
 
-    This is what sentence encoders such as all-MiniLM-L6-v2 do (Reimers & Gurevych 2019). Of a model with encoder and
-    decoder the encoder is read.
+    Sentence encoders such as all-MiniLM-L6-v2 do the same (Reimers & Gurevych 2019). Of an encoder-decoder model, the
+    encoder is used.
 
     Args:
         where: folder or hub id of a `transformers` text model with safetensors weights.
-        findings: names; `Pleural_Thickening` is read as "pleural thickening".
+        findings: names; `Pleural_Thickening` is encoded as "pleural thickening".
 
     Returns:
-        (C, T) in float32, with T the hidden width of the model.
+        (C, T) in float32; T is the hidden width of the text model.
 
     Raises:
-        RecipeError: transformers is not installed, or the model cannot be loaded or does not read text alone.
+        RecipeError: transformers is not installed, or the text model cannot be loaded.
     """
     try:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
     except ImportError as error:
         raise RecipeError("model.label_text needs transformers. Run: pip install 'trcgl-net[generate]'") from error
+    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # a warning lists the unused weights of the text model's own head
+    logging.disable_progress_bar()
     try:
-        with _quiet(), torch.inference_mode():
+        with torch.inference_mode():
             tokenizer = AutoTokenizer.from_pretrained(where)
             model = AutoModel.from_pretrained(where, use_safetensors=True, dtype=torch.float32).eval()
             if model.config.is_encoder_decoder:
                 model = model.get_encoder()
-            read = [tokenizer(phrase(one), return_tensors="pt") for one in findings]
-            means = [model(**one).last_hidden_state[0].mean(0) for one in read]
-    except Exception as error:  # loaders of a hundred architectures, the hub client and safetensors each have their own
+            tokens = [tokenizer(phrase(finding), return_tensors="pt") for finding in findings]
+            means = [model(**inputs).last_hidden_state[0].mean(0) for inputs in tokens]
+    except Exception as error:  # model classes, the hub client and safetensors each raise their own
         raise RecipeError(
             f"model.label_text {where!r} cannot be read ({(str(error) or repr(error)).strip().splitlines()[0]}). Give "
-            "the folder of a transformers text model (config.json, tokenizer files and model.safetensors), or a hub id "
-            "that exists, such as sentence-transformers/all-MiniLM-L6-v2. Without network, fetch the model elsewhere "
-            "and give its folder; or leave model.label_text out to start label embeddings at random."
+            "the folder of a transformers text model (config.json, tokenizer files and model.safetensors), or an "
+            "existing hub id such as sentence-transformers/all-MiniLM-L6-v2. Offline: download the model elsewhere and "
+            "give its folder; or leave model.label_text out to start label embeddings at random."
         ) from error
-    return functional.normalize(torch.stack(means).clone(), dim=-1)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence progress bars, and the warning that a head of the model is not used."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
     finally:
-        logging.set_verbosity(level)
-        if bar:
+        logging.set_verbosity(verbosity)
+        if progress:
             logging.enable_progress_bar()
+    return functional.normalize(torch.stack(means).clone(), dim=-1)

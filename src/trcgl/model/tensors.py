@@ -1,4 +1,4 @@
-"""Batches of stored images as tensors: resized to the network's side, scaled to [0, 1]."""
+"""Stored images as input of a network: resized, scaled to [0, 1]."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def at_size(images: UInt8[Tensor, "batch height width"], size: int) -> UInt8[Tensor, "batch size size"]:
-    """Square images at the network's size: antialiased bilinear, rounded to 8 bits; untouched if they have it."""
+    """Resize to a square of `size` pixels (antialiased bilinear, rounded to 8 bits); images of that size are kept."""
     if images.shape[1:] == (size, size):
         return images
     resized = functional.interpolate(images[:, None].float(), (size, size), mode="bilinear", antialias=True)
@@ -15,5 +15,5 @@ def at_size(images: UInt8[Tensor, "batch height width"], size: int) -> UInt8[Ten
 
 
 def to_unit(images: UInt8[Tensor, "batch height width"]) -> Float[Tensor, "batch 1 height width"]:
-    """Stored images as the network takes them: float32 in [0, 1], one channel."""
+    """Add the channel and scale to [0, 1] in float32."""
     return images[:, None].float() / 255

@@ -1,4 +1,4 @@
-"""TRCGL-Net (arXiv 2607.00975, Figure 1): a timm backbone, its norm, and a head that is the paper's part."""
+"""TRCGL-Net (arXiv 2607.00975, Figure 1): a timm backbone, its norm, and a head."""
 
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,22 @@ from trcgl.model.weights import load_local
 
 
 class TrcglNet(nn.Module):
-    """A radiograph in, one logit per finding out.
+    """From a radiograph to one logit per finding.
 
-    The gray image is repeated to the three channels that timm's weights expect and normalized with the mean and
-    standard deviation they were trained with. (A stem summed to one channel would be cheaper by 1 % and exact only
-    where the three means agree, because a padded border is 0 after normalization, not before.)
+    The gray image is normalized with the channel means and standard deviations of timm's weights, which also repeats it
+    to three channels. (A stem summed to one channel would save 1 % of the time, but is exact only if the three means
+    agree, because padding is 0 after normalization.)
 
     Args:
-        recipe: the model's settings.
+        recipe: settings of the model.
         findings: number of findings C.
         adjacency: normalized label graph Â (C, C), from `label_graph.build_adjacency`.
-        vectors: of the findings (C, T), from `label_text.finding_vectors`; None starts label embeddings at random.
-        load_weights: False leaves the backbone at random, for a caller that loads trained weights next.
+        vectors: text vectors of the findings (C, T), from `label_text.finding_vectors`; None starts label embeddings at
+            random.
+        load_weights: load the initial weights of the backbone; False if trained weights are loaded next.
 
     Raises:
-        RecipeError: the backbone, one of its options or the head does not exist, or the head's settings contradict.
+        RecipeError: the backbone, one of its options or the head does not exist, or settings contradict each other.
         CheckpointError: the initial weights cannot be loaded.
     """
 
@@ -63,8 +64,8 @@ class TrcglNet(nn.Module):
         return self.head(feature)                # (B, C), (B, C, h, w)
 
     def features(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch features rows columns"]:
-        """The feature map that the head reads."""
-        image = (image - self.mean) / self.std   # (B, 3, H, W)  one gray channel meets three means
+        """The feature map that the head receives."""
+        image = (image - self.mean) / self.std   # (B, 3, H, W)
         feature = self.backbone(image)           # (B, D, h, w)
         return self.norm(feature)                # (B, D, h, w)
 
@@ -77,17 +78,5 @@ def build_network(
     vectors: Float[Tensor, "findings text"] | None = None,
     load_weights: bool = True,
 ) -> TrcglNet:
-    """The network of a recipe with its initial weights.
-
-    Args:
-        recipe: the model's settings.
-        findings: number of findings C.
-        adjacency: normalized label graph Â (C, C).
-        vectors: of the findings (C, T); None starts label embeddings at random.
-        load_weights: False leaves the backbone at random, for a caller that loads trained weights next.
-
-    Raises:
-        RecipeError: the backbone, one of its options or the head does not exist, or the head's settings contradict.
-        CheckpointError: the initial weights cannot be loaded.
-    """
+    """Build a network; see `TrcglNet`."""
     return TrcglNet(recipe, findings, adjacency, vectors=vectors, load_weights=load_weights)

@@ -1,6 +1,6 @@
-"""Maps from the grid of a network to any number of pixels, and back to the radiograph before it was made square.
+"""Resize maps from the grid of a network to the pixels of the square image, or of the original radiograph.
 
-Bilinear, between centers of cells and of pixels; beyond the outermost centers a map stays as it is at them.
+Bilinear between the centers of cells and pixels; beyond the outermost centers the value is constant.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from trcgl.imaging.radiograph import Placement
 
 
 def to_square(maps: Num[np.ndarray, "*batch rows columns"], side: int) -> Float[np.ndarray, "*batch {side} {side}"]:
-    """Maps of the whole square picture at `side` pixels, float32.
+    """Resize maps to the square image, float32.
 
     Args:
-        maps: values of the cells of a grid over the picture.
-        side: of the picture, in pixels.
+        maps: values on a grid over the square image.
+        side: side of the image in pixels.
     """
     return to_radiograph(maps, (side, side), Placement(1.0, 1.0, 0.0, 0.0), side)
 
@@ -25,19 +25,19 @@ def to_radiograph(
     placement: Placement,
     side: int,
 ) -> Float[np.ndarray, "*batch height width"]:
-    """Maps at the full resolution of the radiograph: what lies on the padding of the square is left out.
+    """Resize maps to the full resolution of the radiograph; values on the padding of the square image are cropped.
 
-    A pixel (x, y) of the file lies at (x · scale_x + offset_x) / side of the square picture's width, and likewise y.
-    Thirty findings of a 3,000 x 3,000 radiograph take a gigabyte: give one at a time.
+    Pixel x of the file lies at (x · scale_x + offset_x) / side of the width of the square image, and likewise y.
+    Thirty findings of a 3,000 x 3,000 radiograph take a gigabyte: pass one finding at a time.
 
     Args:
-        maps: values of the cells of a grid over the square picture.
+        maps: values on a grid over the square image.
         original_size: rows and columns of the radiograph (`Radiograph.original_size`).
-        placement: from pixels of the radiograph to pixels of the square picture (`Radiograph.placement`).
-        side: of the square picture, in pixels.
+        placement: from pixels of the radiograph to pixels of the square image (`Radiograph.placement`).
+        side: side of the square image in pixels.
 
     Returns:
-        Float32, as many rows and columns as the radiograph.
+        Float32 with the rows and columns of the radiograph.
     """
     downwards = _weights(original_size[0], maps.shape[-2], placement.scale_y, placement.offset_y, side)
     across = _weights(original_size[1], maps.shape[-1], placement.scale_x, placement.offset_x, side)
@@ -45,7 +45,7 @@ def to_radiograph(
 
 
 def _weights(pixels: int, cells: int, scale: float, offset: float, side: int) -> Float[np.ndarray, "pixels cells"]:
-    """How much of each cell is in each pixel: two neighbors that sum to 1."""
+    """Interpolation weights of two neighboring cells for each pixel, which sum to 1."""
     place = ((np.arange(pixels) + 0.5) * scale + offset) / side * cells - 0.5
     place = np.clip(place, 0, cells - 1)
     before = np.minimum(place.astype(np.int64), max(cells - 2, 0))

@@ -1,4 +1,4 @@
-"""Initial weights of the backbone: timm's hub, a local safetensors file, or none; and their license."""
+"""Initial weights of the backbone from a safetensors file, and their license."""
 
 from pathlib import Path
 
@@ -11,23 +11,23 @@ from trcgl.core.recipe import ModelRecipe
 
 _PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl"}
 _CLASSIFIERS = ("classifier.", "fc.", "head.fc.", "head.l.", "head_dist.", "head.weight", "head.bias")
-_SHOWN = 5
+_LISTED = 5  # differences in a message
 
 
 def load_local(body: nn.Module, path: Path) -> None:
     """Load a safetensors file with timm's parameter names into a timm model without classifier.
 
-    The file's own classifier is left out. A stem of one gray channel is spread evenly over the model's three, which
-    all see the same radiograph.
+    The classifier of the file is ignored. A stem with one gray channel is divided evenly over the three channels of the
+    model, which all receive the same radiograph.
 
     Raises:
-        CheckpointError: the file is missing, pickled, damaged, or not of this architecture.
+        CheckpointError: the file is missing, pickled, damaged, or of another architecture.
     """
     stored = read_safetensors(path)
     own = body.state_dict()
     stored = {name: tensor for name, tensor in stored.items() if name in own or not name.startswith(_CLASSIFIERS)}
     for name, tensor in stored.items():
-        if name in own and tensor.ndim == 4 and tensor.shape[1] == 1 and _is_stem(own[name], tensor):
+        if name in own and tensor.ndim == 4 and own[name].shape == (len(tensor), 3, *tensor.shape[2:]) != tensor.shape:
             stored[name] = tensor.expand(-1, 3, -1, -1) / 3
     problems = (
         [f"{name} is missing" for name in own if name not in stored]
@@ -39,20 +39,20 @@ def load_local(body: nn.Module, path: Path) -> None:
         ]
     )
     if problems:
-        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise CheckpointError(
-            f"{path} does not fit {type(body).__name__} of --model.backbone: {'; '.join(problems[:_SHOWN])}{more}. "
+            f"{path} does not fit {type(body).__name__} of --model.backbone: {'; '.join(problems[:_LISTED])}{more}. "
             "Choose the backbone that these weights were trained with, without output_stride or patch_size options "
-            "that change shapes, and save them under timm's parameter names."
+            "that change shapes, and save the weights under timm's parameter names."
         )
     body.load_state_dict(stored)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file.
+    """Read every tensor of a safetensors file. A pickle is never opened, because it can run code.
 
     Raises:
-        CheckpointError: the file is missing, pickled or damaged. A pickle is never opened: it can run code.
+        CheckpointError: the file is missing, pickled or damaged.
     """
     path = Path(path)
     if path.suffix in _PICKLED:
@@ -73,12 +73,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def license_of(recipe: ModelRecipe) -> str:
-    """License of the initial weights as timm states it; `unknown` for a local file, `none` without initial weights."""
+    """License of the initial weights according to timm; `unknown` for a local file, `none` without initial weights."""
     if recipe.weights == "none":
         return "none"
     known = timm.get_pretrained_cfg(recipe.backbone) if recipe.weights == "hub" else None
     return (known.license if known else None) or "unknown"
-
-
-def _is_stem(own: Tensor, stored: Tensor) -> bool:
-    return own.ndim == 4 and own.shape == (stored.shape[0], 3, *stored.shape[2:])

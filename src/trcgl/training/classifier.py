@@ -16,8 +16,8 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.labels import LabelSpace
 from trcgl.model.backbone import freeze_stages
-from trcgl.model.experts import own_findings
 from trcgl.model.heads import HeadOutput
+from trcgl.model.heads.experts import own_findings
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.training.batches import SplitRows, known_labels
 from trcgl.training.losses import LOSSES

@@ -1,6 +1,7 @@
-"""Parts of the heads with transformer layers: label queries, places with their positions, and attention with its maps.
+"""Attention layers that several heads share; each also returns its attention map.
 
-Attention itself has no dropout, so that a map sums to 1 in training too.
+A *place* is one spatial position of the feature map. Attention weights have no dropout, so that maps sum to 1 during
+training as well.
 """
 
 import torch
@@ -12,11 +13,40 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import ModelRecipe
 
 
+class ClassAttention(nn.Module):
+    """Class-aware attention: one spatial map per finding (TRCGL-Net, Figure 1).
+
+        A   = softmax_hw(V F' / τ)       one map per finding, which sums to 1
+        f_c = Σ_hw A_c F'
+
+    Args:
+        width: channels D of the feature map.
+        findings: number of findings C.
+        temperature: τ; smaller is sharper.
+    """
+
+    def __init__(self, width: int, findings: int, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, findings, bias=False)  # V; a bias would cancel in the softmax
+        nn.init.normal_(self.query.weight, std=0.01)  # nearly uniform maps at the start
+        self.temperature = temperature
+
+    def forward(
+        self, feature: Float[Tensor, "batch width height breadth"]
+    ) -> tuple[Float[Tensor, "batch findings width"], Float[Tensor, "batch findings height breadth"]]:
+        """Feature f_c and attention map A_c of each finding."""
+        flat = feature.flatten(2)                                             # (B, D, hw)
+        scores = torch.einsum("cd,bdn->bcn", self.query.weight, flat)         # (B, C, hw)
+        maps = torch.softmax(scores.float() / self.temperature, dim=-1)       # (B, C, hw), sums to 1
+        per_finding = torch.bmm(maps.to(flat.dtype), flat.transpose(1, 2))    # (B, C, D)
+        return per_finding, maps.unflatten(-1, feature.shape[-2:])
+
+
 def transformer_width(recipe: ModelRecipe) -> int:
     """Width of queries and places, `model.label_embedding`.
 
     Raises:
-        RecipeError: it cannot be divided among the attention heads and the four parts of a position.
+        RecipeError: it is not divisible by 4 (parts of a position embedding) and by `model.attention_heads`.
     """
     width, heads = recipe.label_embedding, recipe.attention_heads
     if width % heads or width % 4:
@@ -31,11 +61,11 @@ class LabelQueries(nn.Module):
     """One learnable query per finding, or per group of findings.
 
         Q = E         E (Q, width) starts at random
-        Q = E W       E (Q, T) starts at the vectors of a text model, scaled to variance 1 as random ones have
+        Q = E W       E (Q, T) starts at text vectors, scaled to variance 1 like random embeddings
 
     Args:
         queries: number of queries Q.
-        recipe: the model's settings; E keeps its start where `learn_embeddings` is off.
+        recipe: settings of the model; with `learn_embeddings` off, E is not trained.
         vectors: text vectors (Q, T) of length 1.
     """
 
@@ -47,16 +77,16 @@ class LabelQueries(nn.Module):
         self.adapt = nn.Identity() if vectors is None else nn.Linear(start.shape[1], width, bias=False)
 
     def forward(self, feature: Float[Tensor, "batch channels height breadth"]) -> Float[Tensor, "batch queries width"]:
-        """The same queries for every image of a feature map."""
+        """The same queries for every image of the batch."""
         return self.adapt(self.embeddings).expand(feature.shape[0], -1, -1)
 
 
 class Places(nn.Module):
-    """The feature map as a sequence of places: P = W F + b, with sine and cosine positions beside it.
+    """The feature map as a sequence of places, P = W F + b, and their sine-cosine position embeddings.
 
     Args:
         channels: D of the feature map.
-        width: of a place.
+        width: width of a place.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -66,7 +96,7 @@ class Places(nn.Module):
     def forward(
         self, feature: Float[Tensor, "batch channels height breadth"]
     ) -> tuple[Float[Tensor, "batch places width"], Float[Tensor, "places width"]]:
-        """Places without positions, row by row; and their positions."""
+        """Places without positions, row by row, and the position embeddings."""
         places = self.embed(feature.flatten(2).transpose(1, 2))  # (B, hw, E)
         height, breadth = feature.shape[-2:]
         positions = build_sincos2d_pos_embed(
@@ -76,7 +106,7 @@ class Places(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Queries among themselves, the first sub-layer of a transformer decoder layer (Vaswani et al. 2017).
+    """Self-attention of the queries, the first sub-layer of a transformer decoder layer (Vaswani et al. 2017).
 
     Q' = norm(Q + attention(Q, Q, Q))
     """
@@ -94,7 +124,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Queries read places, the other two sub-layers of a transformer decoder layer (Vaswani et al. 2017).
+    """Cross-attention and feed-forward, the other sub-layers of a transformer decoder layer (Vaswani et al. 2017).
 
     Q'  = norm(Q + attention(Q, K, V))
     Q'' = norm(Q' + W2 relu(W1 Q'))           hidden layer four times as wide
@@ -114,14 +144,14 @@ class CrossAttention(nn.Module):
         keys: Float[Tensor, "batch places width"],
         values: Float[Tensor, "batch places width"],
     ) -> tuple[Float[Tensor, "batch queries width"], Float[Tensor, "batch queries places"]]:
-        """Q'', and the attention of each query over the places, its mean over heads."""
+        """Q'', and the attention of each query to the places, averaged over heads."""
         read, attention = self.attend(queries, keys, values)   # (B, Q, E), (B, Q, hw)
         queries = self.norm_read(queries + self.dropout(read))
         return self.norm_fed(queries + self.feed(queries)), attention.float()
 
 
 class Block(nn.Module):
-    """A block of a vision transformer (Dosovitskiy et al. 2021) that also says where each token looked.
+    """A block of a vision transformer (Dosovitskiy et al. 2021) that also returns its attention.
 
     X'  = X + attention(norm X)
     X'' = X' + W2 gelu(W1 norm X')            hidden layer four times as wide
@@ -138,7 +168,7 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens width"]
     ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch tokens tokens"]]:
-        """X'', and the attention of each token over all, its mean over heads."""
+        """X'', and the attention of each token to all tokens, averaged over heads."""
         normed = self.norm_attend(tokens)
         mixed, attention = self.attend(normed, normed, normed)  # (B, T, E), (B, T, T)
         tokens = tokens + self.dropout(mixed)

@@ -1,4 +1,4 @@
-"""A co-occurrence graph beside the image's own classifier, in the manner of CheXGCN."""
+"""A linear classifier plus the scores of a label graph, in the manner of CheXGCN."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,15 +9,14 @@ from trcgl.model.label_graph import GraphClassifiers, Labels
 
 
 class ChexGcnHead(Head):
-    """In the manner of CheXGCN (Chen et al., IEEE JBHI 2020): scores of a label graph recalibrate the image's logits.
+    """In the manner of CheXGCN (Chen et al., IEEE JBHI 2020): label-graph scores are added to the image's logits.
 
         g = mean_hw F
         l = W g + b + g Z^T,   Z = Â σ(Â E W1) W2
 
-    The original has an image feature embedding and a label co-occurrence module, a graph convolution over word vectors
-    of the findings, whose scores "adaptively recalibrate" the outputs. Here recalibration is a sum, the graph is the
-    one that `model.graph` names, label embeddings are learned unless `model.label_text` names a text model, and the
-    backbone is any.
+    Differences from the original, whose graph over word vectors of the findings "adaptively recalibrates" the outputs
+    of an image feature embedding: recalibration is a sum, the graph is the one of `model.graph`, and label embeddings
+    are learned unless `model.label_text` names a text model.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

@@ -1,4 +1,4 @@
-"""Class tokens beside the places, in the manner of CLARiTy."""
+"""Class tokens in a small vision transformer, in the manner of CLARiTy."""
 
 import torch
 from jaxtyping import Float
@@ -11,18 +11,18 @@ from trcgl.model.label_graph import Labels
 
 
 class ClarityHead(Head):
-    """In the manner of CLARiTy (Statheros et al., arXiv 2512.16700): one class token per finding among the places.
+    """In the manner of CLARiTy (Statheros et al., arXiv 2512.16700): one class token per finding.
 
         X   = blocks([class tokens; W F + b + positions])
         l_c = w_c · norm(X_c) + b_c
         A_c = attention of class token c to the places, mean over blocks and heads, scaled to sum 1
 
     The original is a whole vision transformer; here `model.attention_blocks` blocks of width `model.label_embedding`
-    stand on the map of any backbone. Its background suppression (SegmentCAM), its teacher, its self-supervised start
-    and the loss that keeps class tokens orthogonal are left out.
+    follow any backbone. Background suppression (SegmentCAM), the teacher, the self-supervised initial weights and the
+    loss that keeps class tokens orthogonal are left out.
 
     Raises:
-        RecipeError: the width cannot be divided among the heads.
+        RecipeError: the width is not divisible by the number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -35,17 +35,17 @@ class ClarityHead(Head):
         self.classifier = linear_classifier(inner, labels.findings)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
-        """Logits and the attention map of each finding's class token."""
+        """Logits and the attention maps of the class tokens."""
         places, positions = self.places(feature)                            # (B, hw, E), (hw, E)
         classes = self.tokens(feature)                                      # (B, C, E)
         findings = classes.shape[1]
         tokens = torch.cat([classes, places + positions], dim=1)            # (B, C + hw, E)
-        looks = []
+        attentions = []
         for block in self.blocks:
             tokens, attention = block(tokens)                               # (B, C + hw, E), (B, C + hw, C + hw)
-            looks.append(attention[:, :findings, findings:])
+            attentions.append(attention[:, :findings, findings:])
         logits = own_logits(self.norm(tokens[:, :findings]), self.classifier)  # (B, C)
-        maps = torch.stack(looks).mean(0)                                   # (B, C, hw)
-        maps = maps + torch.finfo(maps.dtype).tiny  # even where a token looked at no place at all
+        maps = torch.stack(attentions).mean(0)                              # (B, C, hw)
+        maps = maps + torch.finfo(maps.dtype).tiny  # no division by 0 for a token that attends to no place
         maps = maps / maps.sum(-1, keepdim=True)                            # (B, C, hw)
         return HeadOutput(logits, maps.unflatten(-1, feature.shape[-2:]))   # (B, C), (B, C, h, w)

@@ -1,4 +1,4 @@
-"""Class-specific residual attention."""
+"""CSRA: class-specific residual attention."""
 
 import math
 
@@ -19,7 +19,7 @@ TEMPERATURES: dict[int, tuple[float, ...]] = {
     6: (1.0, 2.0, 3.0, 4.0, 5.0, math.inf),
     8: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, math.inf),
 }
-"""Number of heads to the temperature T of each, as published; infinity, written 99 there, is max pooling."""
+"""Number of heads to the published temperature T of each head; infinity (99 in the paper) is max pooling."""
 
 
 class CsraHead(Head):
@@ -29,12 +29,12 @@ class CsraHead(Head):
         A_j  = softmax_j(T s_j)
         l    = Σ_heads (mean_j s_j + λ Σ_j A_j s_j)
 
-    Each of `model.attention_heads` heads has classifiers m and a temperature T of its own; λ is
-    `model.attention_gate`. The map of a finding is the mean of its A over heads. As in the paper there is no bias.
-    The authors' code also scales every m to length 1, which the paper does not mention; here m is free.
+    Each of `model.attention_heads` heads has its own classifiers m and temperature T; λ is `model.attention_gate`. The
+    map of a finding is the mean of its A over heads. As in the paper, there is no bias. The authors' code also scales
+    every m to length 1, which the paper does not mention; here m is not scaled.
 
     Raises:
-        RecipeError: the paper gives no temperatures for this number of heads.
+        RecipeError: the paper has no temperatures for this number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -51,7 +51,7 @@ class CsraHead(Head):
         self.attention_gate = nn.Parameter(torch.tensor(recipe.attention_gate), requires_grad=recipe.learn_gates)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
-        """Logits and one attention map per finding."""
+        """Logits and attention maps, averaged over heads."""
         places = self.dropout(feature.flatten(2).transpose(1, 2))              # (B, hw, D)
         logits, maps = [], []
         for classifier, temperature in zip(self.classifiers, self.temperatures, strict=True):

@@ -1,4 +1,4 @@
-"""What every other head is measured against."""
+"""Global average pooling and a linear layer: the baseline of all heads."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,7 +9,10 @@ from trcgl.model.label_graph import Labels
 
 
 class LinearHead(Head):
-    """Global average pooling and a linear layer: W mean_hw F + b. What timm does by default."""
+    """Global average pooling and a linear layer, timm's default head.
+
+    l = W mean_hw F + b
+    """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
         super().__init__(width, recipe, labels)

@@ -1,4 +1,4 @@
-"""ML-Decoder."""
+"""ML-Decoder: queries of findings, or of groups of findings, read the feature map once."""
 
 import torch
 from jaxtyping import Float
@@ -11,20 +11,20 @@ from trcgl.model.label_graph import Labels
 
 
 class MlDecoderHead(Head):
-    """ML-Decoder (Ridnik et al., WACV 2023): queries read the places once, without self-attention.
+    """ML-Decoder (Ridnik et al., WACV 2023): one cross-attention layer without self-attention.
 
         P   = relu(W F + b)                          places
         R   = cross-attention and feed-forward of the queries over P
         l_c = w_c · R_k(c) + b_c                     k(c) = c // g, the group fully-connected layer
 
-    With Q = `model.queries` below C, g = ceil(C / Q) findings in a row share a query, and so its map; a query that no
-    finding would read is left out. Without it every finding has its own. A group's text vector is the mean of its
-    findings'. The published queries stay at their random start (`model.learn_embeddings` off), its width is 768, its
-    feed-forward layer 2,048 and it has 8 heads; here these are `model.label_embedding`, four times that and
-    `model.attention_heads`.
+    With Q = `model.queries` below C, g = ceil(C / Q) consecutive findings share a query and its map; a query without
+    findings is left out. Unset, every finding has its own. The text vector of a group is the mean over its findings.
+    In the paper, queries keep their random initial values (`model.learn_embeddings` off), the width is 768, the
+    feed-forward layer 2,048 and there are 8 heads; here the width is `model.label_embedding`, the feed-forward layer
+    four times as wide, and the number of heads `model.attention_heads`.
 
     Raises:
-        RecipeError: the width cannot be divided among the heads.
+        RecipeError: the width is not divisible by the number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -33,13 +33,13 @@ class MlDecoderHead(Head):
         size = -(-findings // min(recipe.queries or findings, findings))
         self.group_of = [finding // size for finding in range(findings)]
         self.embed = nn.Linear(width, inner)
-        self.queries = LabelQueries(self.group_of[-1] + 1, recipe, self._of_groups(labels.vectors))
+        self.queries = LabelQueries(self.group_of[-1] + 1, recipe, self._group_vectors(labels.vectors))
         self.norm = nn.LayerNorm(inner)
         self.read = CrossAttention(inner, recipe.attention_heads, recipe.dropout)
         self.classifier = linear_classifier(inner, findings)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
-        """Logits and one attention map per finding, the same for findings of a group."""
+        """Logits and attention maps, which are equal for the findings of a group."""
         places = self.embed(feature.flatten(2).transpose(1, 2)).relu()     # (B, hw, E)
         queries = self.norm(self.queries(feature))                         # (B, Q, E)
         read, maps = self.read(queries, places, places)                    # (B, Q, E), (B, Q, hw)
@@ -47,8 +47,8 @@ class MlDecoderHead(Head):
         maps = maps[:, self.group_of].unflatten(-1, feature.shape[-2:])    # (B, C, h, w)
         return HeadOutput(logits, maps)
 
-    def _of_groups(self, vectors: Float[Tensor, "findings text"] | None) -> Float[Tensor, "queries text"] | None:
+    def _group_vectors(self, vectors: Float[Tensor, "findings text"] | None) -> Float[Tensor, "queries text"] | None:
         if vectors is None:
             return None
         groups = torch.tensor(self.group_of)
-        return torch.stack([vectors[groups == one].mean(0) for one in range(self.group_of[-1] + 1)])
+        return torch.stack([vectors[groups == group].mean(0) for group in groups.unique()])

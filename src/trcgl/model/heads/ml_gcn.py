@@ -1,4 +1,4 @@
-"""ML-GCN."""
+"""ML-GCN: classifiers that a label graph generates."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ class MlGcnHead(Head):
         x = max_hw F
         l = x Z^T,   Z = Â σ(Â E W1) W2
 
-    As published where `model.graph` is `ml_gcn`, `model.graph_threshold` 0.4, and label embeddings are vectors of text
-    (`model.label_text`) that stay as they are (`model.learn_embeddings` off). The published hidden layer is 1,024 wide
-    for D = 2,048; here it is `model.label_embedding`.
+    As published with `model.graph` `ml_gcn`, `model.graph_threshold` 0.4, and label embeddings from a text model
+    (`model.label_text`) that are not trained (`model.learn_embeddings` off). The published hidden layer is 1,024 wide
+    for D = 2,048; here its width is `model.label_embedding`.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

@@ -1,4 +1,4 @@
-"""Query2Label."""
+"""Query2Label: a transformer decoder with one query per finding."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,12 +16,12 @@ class Query2LabelHead(Head):
         Q_i = feed-forward, cross-attention(·, P + positions, P) and self-attention of Q_i-1
         l_c = w_c · Q_L,c + b_c
 
-    Self-attention lets findings know of each other, without a graph. Layers L are `model.attention_blocks` (2 there),
-    heads `model.attention_heads` (4 there) and the width `model.label_embedding` (D there). The original's one encoder
-    layer over the places is left out.
+    Self-attention lets findings interact without a graph. The number of layers L is `model.attention_blocks` (2 in the
+    paper), of heads `model.attention_heads` (4), and the width `model.label_embedding` (D). The encoder layer over the
+    places is left out.
 
     Raises:
-        RecipeError: the width cannot be divided among the heads.
+        RecipeError: the width is not divisible by the number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -34,7 +34,7 @@ class Query2LabelHead(Head):
         self.classifier = linear_classifier(inner, labels.findings)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
-        """Logits and the attention map of each finding in the last layer."""
+        """Logits and the attention maps of the last layer."""
         places, positions = self.places(feature)                     # (B, hw, E), (hw, E)
         queries = self.queries(feature)                              # (B, C, E)
         for among, read in zip(self.among, self.read, strict=True):
