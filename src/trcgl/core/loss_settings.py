@@ -14,7 +14,12 @@ from trcgl.core.registry import installed
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Settings of a loss; this class itself has none. A loss with settings derives a dataclass with defaults."""
+    """Settings of a loss; this class has none. A loss with settings derives a dataclass with defaults.
+
+    @dataclass(frozen=True)
+    class TopKSettings(LossSettings):
+        k: int = 5
+    """
 
     def require(self, field: str, holds: bool, wanted: str) -> None:
         """Refuse a value out of range; called from `__post_init__`.

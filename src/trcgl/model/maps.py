@@ -91,7 +91,7 @@ def check_kind(model: LoadedModel, kind: Kind) -> None:
         return
     name = model.info["recipe"]["model"]["head"]
     if _attention_gate(model) is None:
-        raise RecipeError(f"the head {name} has no attention maps. Use grad_cam, which every head supports.")
+        raise RecipeError(f"the head {name} has no attention maps. Ask for grad_cam, which every head supports.")
     raise RecipeError(f"the attention of this {name} head is switched off, so its maps explain nothing. Use grad_cam.")
 
 

@@ -16,7 +16,11 @@ PerFinding = Num[Tensor, " findings"]
 
 
 class Loss(nn.Module, ABC):
-    """Elementwise loss, built as `LOSSES[name](settings, positives, rows)`.
+    """Base class of losses: elementwise, built as `LOSSES[name](settings, positives, rows)`.
+
+        class HardLabels(Loss):
+            def forward(self, logits, target):                   # (B, C), (B, C) -> (B, C)
+                return binary_cross_entropy_with_logits(logits.float(), target.round(), reduction="none")
 
     A loss computes in float32 whatever the precision of the logits, and is finite for a finding without positives.
 
@@ -33,7 +37,6 @@ class Loss(nn.Module, ABC):
     """Fraction of the run's optimizer steps that are done. It is set from the step number before every step, so that a
     loss that changes during the run stores nothing and resumes exactly."""
 
-    @abstractmethod
     def __init__(self, settings: LossSettings, positives: PerFinding, rows: PerFinding | int) -> None:
         super().__init__()
 
