@@ -1,4 +1,4 @@
-"""The guided tour: it runs, it tells what it did, and its commands are the real ones."""
+"""The guided tour runs, its page is complete, and its printed commands do the same."""
 
 import json
 import re
@@ -7,6 +7,7 @@ import shlex
 import polars as pl
 import pytest
 
+from tests.pages import assert_fits
 from trcgl.cli import main as cli
 from trcgl.demo import DemoSize, demo
 from trcgl.demo.page import answer_of
@@ -19,7 +20,7 @@ SIZE = DemoSize(
     epochs=1,
     generator_steps=2,
     context_steps=1,
-    drawn=3,
+    synthetic=3,
     targets=TARGETS,
     auditor_images=40,
 )
@@ -38,14 +39,18 @@ def page(toured):
 
 
 def test_the_demo_ends_with_one_page_on_phantoms(toured, page):
-    folder, told = toured
-    assert told["report"] == str(folder / "report.html")
+    folder, result = toured
+    assert result["report"] == str(folder / "report.html")
     assert "Phantoms, not patients" in page
     assert "Research use only" in page
-    assert told["answer"] in page
+    assert result["answer"] in page
     for target in TARGETS:
         assert f"real images with {target} above" in page
     assert page.count('src="data:image/png') == len(TARGETS)
+
+
+def test_the_page_fits_a_phone(toured):
+    assert_fits(toured[0] / "report.html")
 
 
 def test_every_link_of_the_page_leads_somewhere(toured, page):
@@ -55,30 +60,30 @@ def test_every_link_of_the_page_leads_somewhere(toured, page):
         assert (toured[0] / link).exists(), link
 
 
-def test_the_demo_tells_what_it_did_and_that_phantoms_are_no_evidence(toured):
-    _, told = toured
-    assert told["schema"] == "trcgl.demo/2"
-    for name in ("real", "drawn"):
-        assert {"mAP", "mAUC", "head", "medium", "tail"} == set(told["test"][name])
-    assert told["audit"].keys() == set(TARGETS)
-    assert "Nothing here is clinical evidence" in told["tour"]
-    assert told["answer"] in told["tour"]
-    assert all(command in told["tour"] for command in told["commands"])
-    json.dumps(told, allow_nan=False)
+def test_the_summary_holds_the_results_and_says_that_phantoms_are_no_evidence(toured):
+    _, result = toured
+    assert result["schema"] == "trcgl.demo/3"
+    for name in ("real", "synthetic"):
+        assert {"mAP", "mAUC", "head", "medium", "tail"} == set(result["test"][name])
+    assert result["audit"].keys() == set(TARGETS)
+    assert "Nothing here is clinical evidence" in result["tour"]
+    assert result["answer"] in result["tour"]
+    assert all(command in result["tour"] for command in result["commands"])
+    json.dumps(result, allow_nan=False)
 
 
 def test_the_difference_is_that_of_the_two_runs(toured):
-    told = toured[1]
-    before, after = (told["test"][name]["tail"]["value"] for name in ("real", "drawn"))
-    assert told["tail"]["value"] == pytest.approx(after - before)
+    result = toured[1]
+    before, after = (result["test"][name]["tail"]["value"] for name in ("real", "synthetic"))
+    assert result["tail"]["value"] == pytest.approx(after - before)
 
 
-def test_the_run_with_drawn_images_had_as_many_steps_and_all_that_were_kept(toured):
-    folder, told = toured
-    real, both = (json.loads((folder / name / "run.json").read_text()) for name in ("real", "with-drawn"))
+def test_the_run_with_synthetic_images_took_as_many_steps_and_all_kept_images(toured):
+    folder, result = toured
+    real, both = (json.loads((folder / name / "run.json").read_text()) for name in ("real", "with-synthetic"))
     assert both["steps"] == real["steps"]
-    assert both["synthetic"]["rows"] == told["drawn"]["kept"]
-    assert told["drawn"]["generated"] == 2 * 3 * len(TARGETS)
+    assert both["synthetic"]["rows"] == result["synthetic"]["kept"]
+    assert result["synthetic"]["generated"] == 2 * 3 * len(TARGETS)
 
 
 def test_screener_and_auditor_share_no_patient(toured):
@@ -95,19 +100,19 @@ def test_the_demo_scores_files_as_a_user_would(toured):
     assert len(lines) == 1 + len(list((folder / "scans").glob("*.png")))
 
 
-def test_its_commands_do_what_it_did_and_go_on_where_it_stopped(toured, capsys):
-    """Other settings would be refused by the folders that are there, so every command is the same one again."""
-    folder, told = toured
+def test_the_printed_commands_do_the_same_and_resume(toured, capsys):
+    """Each folder refuses other settings, so a command that is accepted has the same settings."""
+    folder, result = toured
     written = [
         *(
             folder / run / name
-            for run in ("real", "with-drawn", "auditor")
+            for run in ("real", "with-synthetic", "auditor")
             for name in ("run.json", "model/model.json")
         ),
-        *(folder / name for name in ("generator/generator.json", "drawn/dataset.json", "audit/audit.json")),
+        *(folder / name for name in ("generator/generator.json", "synthetic/dataset.json", "audit/audit.json")),
     ]
     before = [path.read_bytes() for path in written]
-    for command in told["commands"]:
+    for command in result["commands"]:
         assert cli.main(shlex.split(command.split(" > ")[0])[1:]) == 0, command
     assert capsys.readouterr().out.endswith((folder / "scores.csv").read_text(encoding="utf-8"))
     assert [path.read_bytes() for path in written] == before
@@ -118,22 +123,28 @@ def difference(value, low, high):
 
 
 def test_the_answer_claims_a_difference_only_where_the_interval_leaves_out_zero():
-    assert answer_of(difference(0.03, 0.01, 0.05), 2000).startswith("With drawn images, tail mAP rose")
-    assert answer_of(difference(-0.03, -0.05, -0.01), 2000).startswith("With drawn images, tail mAP fell")
+    assert answer_of(difference(0.03, 0.01, 0.05), 2000).startswith("With synthetic images, tail mAP rose")
+    assert answer_of(difference(-0.03, -0.05, -0.01), 2000).startswith("With synthetic images, tail mAP fell")
     for value, low, high in ((0.03, -0.01, 0.07), (-0.03, -0.07, 0.01), (0.0, 0.0, 0.0)):
-        assert answer_of(difference(value, low, high), 2000).startswith("No difference could be shown")
+        assert answer_of(difference(value, low, high), 2000).startswith("No difference shown")
 
 
-def test_where_none_could_be_shown_the_answer_says_what_would_have_been():
+def test_without_a_difference_the_answer_gives_the_detectable_difference():
     """2.8 standard errors; an interval reaches 1.96 of them to each side."""
-    assert answer_of(difference(0.01, 0.01 - 0.0392, 0.01 + 0.0392), 2000).endswith("is about 0.056.")
+    assert answer_of(difference(0.01, 0.01 - 0.0392, 0.01 + 0.0392), 2000).endswith(
+        "a difference of about 0.056 with 80 % power."
+    )
 
 
-def test_without_an_interval_nothing_is_said():
-    told = {"value": None, "ci": None, "why": "undefined for every finding"}
-    assert answer_of(told, 2000) == "Whether drawn images helped cannot be said: undefined for every finding."
+def test_without_an_interval_the_answer_gives_the_reason():
+    result = {"value": None, "ci": None, "why": "undefined for every finding"}
+    assert (
+        answer_of(result, 2000) == "This demo cannot say whether synthetic images helped: undefined for every finding."
+    )
 
 
-def test_where_most_replicates_lack_a_positive_nothing_is_said():
-    told = difference(-0.03, -0.05, -0.01) | {"dropped": 1862}
-    assert answer_of(told, 2000).startswith("Whether drawn images helped cannot be said: 1,862 of 2,000 draws")
+def test_the_answer_names_replicates_without_a_positive():
+    result = difference(-0.03, -0.05, -0.01) | {"dropped": 1862}
+    assert answer_of(result, 2000).startswith(
+        "This demo cannot say whether synthetic images helped: 1,862 of 2,000 resamples"
+    )

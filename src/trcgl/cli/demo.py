@@ -6,19 +6,19 @@ from trcgl.cli.verb import Done, Verb, plain
 
 
 def demo(*, out: Path = Path("trcgl-demo")) -> Done:
-    """Everything on drawn phantoms, on a laptop CPU, in minutes.
+    """Show every stage on rendered phantoms, on a laptop CPU, in minutes.
 
     Args:
-        out: Folder for everything that the demo makes.
+        out: Folder for everything that the demo writes.
     """
     from trcgl import demo as stage
 
-    told = stage.demo(out)
-    return Done(told, told["tour"])
+    result = stage.demo(out)
+    return Done(result, result["tour"])
 
 
 VERB = Verb(
-    "Everything below on drawn phantoms, on a laptop CPU, in minutes.",
+    "Show every stage on rendered phantoms, on a laptop CPU, in minutes.",
     "trcgl demo --out trcgl-demo",
     plain(demo),
 )

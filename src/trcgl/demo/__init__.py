@@ -1,4 +1,4 @@
-"""`trcgl demo`: the guided tour, on drawn phantoms, on a laptop CPU, in minutes."""
+"""`trcgl demo`: the guided tour on rendered phantoms, on a laptop CPU, in minutes."""
 
 from trcgl.demo.tour import DemoSize, demo
 

@@ -1,4 +1,4 @@
-"""The page of the tour: the tail in numbers, drawn images beside real ones, the audit, and what they were good for."""
+"""The page of the tour: did synthetic images help, the tail in numbers, real and synthetic images, the audit."""
 
 import io
 from pathlib import Path
@@ -13,81 +13,91 @@ from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import KEPT, read_provenance
 
 SHOWN = 6
-"""Pairs of images of each tail finding."""
+"""Pairs of images per tail finding."""
 DETECTABLE = 2.8
-"""Standard errors that a two-sided test at 5 % finds with a power of 80 %."""
+"""A two-sided test at 5 % detects this many standard errors with 80 % power."""
 SECTIONS = (
     ("answer", "Did it help?"),
     ("tail", "The tail"),
-    ("images", "Real beside drawn"),
+    ("images", "Real and synthetic images"),
     ("audit", "The audit"),
-    ("more", "Everything else"),
-    ("again", "The same by hand"),
+    ("more", "All pages"),
+    ("again", "The commands"),
 )
 _NORMAL_95 = 1.96
 STYLE = """
-.answer { font-size: 1.12rem; max-width: none; }
-caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
-tbody th { font-weight: 500; white-space: nowrap; } .ci, .why { color: var(--muted); white-space: nowrap; }
+tbody th { font-weight: 500; } .ci, .why { color: var(--muted); } .ci { white-space: nowrap; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: .9rem; }
 .pairs figure { margin: 0; } .pairs img { image-rendering: pixelated; background: #000; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
 .swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
 .swatch.tail { background: var(--tail); }
-@media (max-width: 40rem) { .pairs { grid-template-columns: 1fr; } }
+@media (max-width: 40rem) {
+  .pairs { grid-template-columns: 1fr; }
+  .stacked thead { display: none; } .stacked tr, .stacked th, .stacked td { display: block; border: 0; }
+  .stacked tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .stacked th, .stacked td { padding: .1rem .4rem; }
+}
 """
 
 
 def write_page(
     out: Path,
-    told: dict[str, Any],
+    result: dict[str, Any],
     described: dict[str, Any],
-    drawn: dict[str, Any],
+    synthesized: dict[str, Any],
     audited: dict[str, Any],
     compared: dict[str, Any],
 ) -> str:
     """Write `report.html`.
 
     Args:
-        out: the folder of the tour.
-        told: what the tour returns.
-        described: what `trcgl describe` returned for the phantoms.
-        drawn: what `trcgl synthesize` returned.
-        audited: what `trcgl audit` returned.
-        compared: what `trcgl compare` returned for the run without and the run with drawn images.
+        out: Folder of the tour.
+        result: Result of the tour.
+        described: Result of `trcgl describe` for the phantoms.
+        synthesized: Result of `trcgl synthesize`.
+        audited: Result of `trcgl audit`.
+        compared: Result of `trcgl compare` for the run without and the run with synthetic images.
 
     Returns:
-        The answer in a sentence.
+        The answer as text.
     """
-    real, synthetic = open_dataset(out / "phantom"), open_dataset(out / "drawn")
+    real, synthetic = open_dataset(out / "phantom"), open_dataset(out / "synthetic")
     tail = real.space.in_group("tail")
-    by_target = {one["target"]: one for one in drawn["targets"]}
-    counts = told["drawn"]
+    by_target = {target["target"]: target for target in synthesized["targets"]}
+    counts = result["synthetic"]
     comparison = compared["comparisons"][0]
     answer = answer_of(comparison["groups"]["tail"]["mAP"], compared["bootstrap"]["replicates"])
     body = (
         html.environment("trcgl.demo")
         .get_template("page.html.j2")
         .render(
-            answer=answer,
             compared=compared,
             means=[("all findings", "", comparison["overall"])]
             + [(group, group, comparison["groups"][group]) for group in GROUPS if real.space.in_group(group)],
             findings={finding: comparison["findings"][finding] for finding in tail},
-            tail=[{"finding": one, **_counts(real, one), **by_target[one]} for one in tail if one in by_target],
+            tail=[
+                {"finding": finding, **_counts(real, finding), **by_target[finding]}
+                for finding in tail
+                if finding in by_target
+            ],
             described=described,
-            drawn=drawn,
-            pictures=[{"finding": one, **_pairs(real, synthetic, one)} for one in tail if one in by_target],
+            synthesized=synthesized,
+            pictures=[
+                {"finding": finding, **_pairs(real, synthetic, finding)} for finding in tail if finding in by_target
+            ],
             audited=audited,
-            commands=told["commands"],
+            commands=result["commands"],
             signed=lambda value: f"{value:+.3f}",
         )
     )
     page = html.page(
-        "From a long tail to an answer",
+        "Do synthetic images of rare findings help?",
         body,
-        subtitle=f"{told['images']:,} phantoms; {counts['kept']:,} of {counts['generated']:,} synthetic images kept; "
-        f"judged on {compared['images']:,} test images of {compared['patients']:,} patients.",
+        lead=answer,
+        subtitle=f"{result['images']:,} phantoms; screening kept {counts['kept']:,} of "
+        f"{counts['generated']:,} synthetic images; evaluated on {compared['images']:,} test images of "
+        f"{compared['patients']:,} patients.",
         phantom=True,
         sections=SECTIONS,
         style=STYLE,
@@ -97,28 +107,28 @@ def write_page(
 
 
 def answer_of(difference: dict[str, Any], replicates: int) -> str:
-    """Whether drawn images changed tail mAP, as far as the interval of the difference can tell.
+    """Whether synthetic images changed tail mAP, judged by the interval of the difference.
 
     Args:
-        difference: run with drawn images minus run without, as `trcgl compare` tells it.
-        replicates: of the bootstrap.
+        difference: Run with synthetic images minus run without, as in the result of `trcgl compare`.
+        replicates: Number of bootstrap replicates.
     """
     value, ends = difference["value"], difference["ci"]
     if value is None or not ends:
-        return f"Whether drawn images helped cannot be said: {difference['why']}."
+        return f"This demo cannot say whether synthetic images helped: {difference['why']}."
     if (dropped := difference["dropped"]) > replicates / 2:
-        why = f"{dropped:,} of {replicates:,} draws of test patients leave a tail finding without a positive"
-        return f"Whether drawn images helped cannot be said: {why}."
+        why = f"{dropped:,} of {replicates:,} resamples of test patients have no positive of a tail finding"
+        return f"This demo cannot say whether synthetic images helped: {why}."
     before, after = difference["reference"], difference["run"]
-    found = f"tail mAP {before:.3f} → {after:.3f}, {value:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    found = f"from {before:.3f} to {after:.3f}, a difference of {value:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
     if ends[0] > 0:
-        return f"With drawn images, tail mAP rose: {found}. One run of each kind: another seed may find otherwise."
+        return f"With synthetic images, tail mAP rose {found}. Each kind was trained once; another seed may differ."
     if ends[1] < 0:
-        return f"With drawn images, tail mAP fell: {found}. One run of each kind: another seed may find otherwise."
+        return f"With synthetic images, tail mAP fell {found}. Each kind was trained once; another seed may differ."
     smallest = DETECTABLE * (ends[1] - ends[0]) / 2 / _NORMAL_95
     return (
-        f"No difference could be shown: {found}. The smallest difference that {difference['findings']} findings on so "
-        f"many patients would show is about {smallest:.3f}."
+        f"No difference shown: with synthetic images, tail mAP went {found}. A comparison of this size detects a "
+        f"difference of about {smallest:.3f} with 80 % power."
     )
 
 
@@ -128,7 +138,7 @@ def _counts(real: Dataset, finding: str) -> dict[str, int]:
 
 
 def _pairs(real: Dataset, synthetic: Dataset, finding: str) -> dict[str, Any]:
-    """Above real images, below drawn ones of the same label sets: the first ones, not the best ones."""
+    """Real images above, synthetic images of the same label sets below; the first images, not the best."""
     provenance = read_provenance(synthetic.folder).filter(pl.col("target") == finding)
     kept = provenance.filter(pl.col("verdict") == KEPT)
     chosen = (kept if kept.height else provenance).head(SHOWN)
@@ -136,13 +146,13 @@ def _pairs(real: Dataset, synthetic: Dataset, finding: str) -> dict[str, Any]:
         name: chosen.select(image_id=column)
         .join(data.manifest.select("image_id", "row"), on="image_id", how="left", maintain_order="left")["row"]
         .to_numpy()
-        for name, data, column in (("real", real, "source_image_id"), ("drawn", synthetic, "image_id"))
+        for name, data, column in (("real", real, "source_image_id"), ("synthetic", synthetic, "image_id"))
     }
-    above, below = real.require_images()[rows["real"]], synthetic.require_images()[rows["drawn"]]
+    above, below = real.require_images()[rows["real"]], synthetic.require_images()[rows["synthetic"]]
     return {
         "src": html.png_uri(_png(np.concatenate([np.concatenate(list(above), 1), np.concatenate(list(below), 1)]))),
         "kept": kept.height,
-        "drawn": provenance.height,
+        "generated": provenance.height,
         "shown": chosen.height,
         "width": f"{chosen.height / SHOWN:.1%}",
     }

@@ -1,4 +1,4 @@
-"""The steps of the tour: each is what the printed commands do, so that a reader can go on from any of them."""
+"""The steps of the tour. Each step does exactly what its printed commands do."""
 
 import os
 import shlex
@@ -19,53 +19,53 @@ if TYPE_CHECKING:
     from trcgl.core.generator_recipe import GeneratorRecipe
     from trcgl.core.recipe import Recipe
 
-SCHEMA = "trcgl.demo/2"
+SCHEMA = "trcgl.demo/3"
 SCANS = 6
 STEPS = 9
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much is drawn and learned; the defaults take minutes on two cores."""
+    """Size of the tour; the defaults take minutes on two cores."""
 
     train_images: int = 1600
-    """Training phantoms."""
+    """Number of training phantoms."""
     positives_per_finding: int = 25
-    """Fewest in val and in test."""
+    """Smallest number of positives of a finding in val and in test."""
     pixels: int = 64
-    """Side of every image."""
+    """Side of every image, in pixels."""
     epochs: int = 5
-    """Of each classifier."""
+    """Training epochs of each classifier."""
     generator_steps: int = 360
     """Optimizer steps of the generator's network."""
     context_steps: int = 40
     """Optimizer steps of its context tokens."""
-    drawn: int = 24
-    """Images for each tail finding; as many normal and head images beside them."""
+    synthetic: int = 24
+    """Synthetic images per tail finding; as many normal and head images are generated."""
     targets: tuple[str, ...] = ()
-    """What is drawn; the tail where empty."""
+    """Findings to generate; the tail if empty."""
     auditor_images: int = 1200
-    """Training phantoms of the classifier that audits; they hold more of the tail, so that it knows it well."""
+    """Number of training phantoms of the auditor, with more of the tail, so that it recognizes tail findings."""
 
 
-FOLDERS = ("phantom", "real", "generator", "drawn", "others", "auditor", "audit", "with-drawn", "scans")
-"""What the tour makes, in `--out`."""
+FOLDERS = ("phantom", "real", "generator", "synthetic", "others", "auditor", "audit", "with-synthetic", "scans")
+"""Folders that the tour writes in `--out`."""
 
 
 def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
-    """From phantoms to the answer whether drawn images helped, and a page that tells it.
+    """Run every stage on phantoms and write a page that says whether synthetic images helped.
 
     Args:
-        out: a folder for everything; the same call again goes on where it stopped.
-        size: how much is drawn and learned.
+        out: Folder for everything; the same call again resumes.
+        size: Size of the tour.
 
     Returns:
-        The commands, the page, test means of both runs and their difference, the audit's verdicts, seconds, and the
-        `tour` in words.
+        The commands, the page, test means of both runs and their difference, the verdicts of the audit, seconds, and
+        the summary as text (`tour`).
 
     Raises:
-        DataError: the folder cannot be written to.
-        RecipeError: the folder holds something else.
+        DataError: The folder cannot be written to.
+        RecipeError: The folder holds something else.
     """
     from trcgl.audit.audit import AuditOptions, audit
     from trcgl.dataset.describe import describe
@@ -83,66 +83,64 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     size, started, out = size or DemoSize(), time.monotonic(), Path(out)
     at = {name: out / name for name in FOLDERS}
     classifier, generator = _classifier(size), _generator(size)
-    telling = _Telling(_commands(out, at, size))
+    steps = _Steps(_commands(out, at, size))
     prepared = PrepareOptions(size=size.pixels)
     plain = phantom.Options(positives_per_finding=size.positives_per_finding, size=size.pixels, boxes=False)
 
-    telling.next("draw radiographs whose findings are known, and look at the long tail")
+    steps.begin("render phantoms whose findings are known, and describe their long tail")
     phantoms = prepare("phantom", None, at["phantom"], prepared, replace(plain, train_images=size.train_images))
     described = describe(at["phantom"])
 
-    telling.next("train a classifier on them; the best epoch is chosen on val")
+    steps.begin("train a classifier; the best epoch is selected on val")
     train(at["phantom"], classifier, at["real"])
 
-    telling.next("train a diffusion model that draws a radiograph of any finding it is asked for")
+    steps.begin("train a diffusion model that generates a radiograph of any given finding")
     train_generator(at["phantom"], generator, at["generator"])
 
-    telling.next("draw the tail; the classifier screens what is drawn")
-    how = SynthesizeOptions(targets=size.targets, each=size.drawn, precision="bf16", devices=1)
-    drawn = synthesize(at["generator"], at["phantom"], at["real"], at["drawn"], how)
+    steps.begin("generate images of the tail findings; the classifier screens them")
+    settings = SynthesizeOptions(targets=size.targets, each=size.synthetic, precision="bf16", devices=1)
+    synthesized = synthesize(at["generator"], at["phantom"], at["real"], at["synthetic"], settings)
 
-    telling.next("train another classifier, on phantoms of other patients, to audit with")
+    steps.begin("train an auditor: another classifier, on phantoms of other patients")
     others = replace(plain, train_images=size.auditor_images, imbalance=4.0, seed=1)
     prepare("phantom", None, at["others"], prepared, others)
     train(at["others"], classifier, at["auditor"])
     evaluate_run(at["auditor"], split="val")
 
-    telling.next("ask whether a drawn image shows what it was asked for, and whether it is a copy")
-    few = AuditOptions(each=size.drawn, sweep_each=0, handwritten_each=0)
-    audited = audit(at["drawn"], at["phantom"], at["auditor"], at["generator"], at["audit"], few)
+    steps.begin("audit: do synthetic images show their finding, and are they memorized copies?")
+    few = AuditOptions(each=size.synthetic, sweep_each=0, handwritten_each=0)
+    audited = audit(at["synthetic"], at["phantom"], at["auditor"], at["generator"], at["audit"], few)
 
-    telling.next("train on real and drawn images together, for as many steps")
-    train(at["phantom"], classifier, at["with-drawn"], at["drawn"])
+    steps.begin("train on real and synthetic images together, for the same number of steps")
+    train(at["phantom"], classifier, at["with-synthetic"], at["synthetic"])
 
-    telling.next("judge both on test, with intervals over patients, and compare them")
-    judged = {
-        name: evaluate_run(run_folder) for name, run_folder in (("real", at["real"]), ("drawn", at["with-drawn"]))
-    }
-    compared = compare([at["real"], at["with-drawn"]])
+    steps.begin("evaluate both on test, with intervals over patients, and compare them")
+    evaluations = {"real": evaluate_run(at["real"]), "synthetic": evaluate_run(at["with-synthetic"])}
+    compared = compare([at["real"], at["with-synthetic"]])
 
-    telling.next("score a folder of files")
-    _draw_scans(at["scans"], at["phantom"])
+    steps.begin("score a folder of image files")
+    _write_scans(at["scans"], at["phantom"])
     table = out / "scores.csv"
     storage.write_text(table, as_text(predict(at["real"], [at["scans"]]), "csv"))
 
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "schema": SCHEMA,
-        "commands": telling.commands,
+        "commands": steps.commands,
         "report": str(out / "report.html"),
         "images": phantoms["counts"]["images"],
-        "drawn": drawn["counts"],
+        "synthetic": synthesized["counts"],
         "test": {
-            name: {one: judgment["overall"][one] for one in ("mAP", "mAUC")}
-            | {group: means["mAP"] for group, means in judgment["groups"].items()}
-            for name, judgment in judged.items()
+            name: {metric: evaluation["overall"][metric] for metric in ("mAP", "mAUC")}
+            | {group: means["mAP"] for group, means in evaluation["groups"].items()}
+            for name, evaluation in evaluations.items()
         },
         "tail": compared["comparisons"][0]["groups"]["tail"]["mAP"],
-        "audit": {finding: one["verdict"]["word"] for finding, one in audited["findings"].items()},
-        "phantom": "These images are drawn, not taken of patients. Nothing here is clinical evidence.",
+        "audit": {finding: entry["verdict"]["word"] for finding, entry in audited["findings"].items()},
+        "phantom": "These images are rendered, not taken of patients. Nothing here is clinical evidence.",
     }
-    told["answer"] = write_page(out, told, described, drawn, audited, compared)
-    told["seconds"] = round(time.monotonic() - started, 1)
-    return told | {"tour": _tour(told, table)}
+    result["answer"] = write_page(out, result, described, synthesized, audited, compared)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    return result | {"tour": _tour(result, table)}
 
 
 def _classifier(size: DemoSize) -> "Recipe":
@@ -161,8 +159,8 @@ def _generator(size: DemoSize) -> "GeneratorRecipe":
 
 
 def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]:
-    """What to type, step by step."""
-    phantom, real, generator, drawn, others, auditor, audit, with_synthetic, scans = (
+    """The commands of each step."""
+    phantom, real, generator, synthetic, others, auditor, audit, with_synthetic, scans = (
         shlex.quote(str(at[name])) for name in FOLDERS
     )
     phantoms = (
@@ -183,8 +181,8 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
             f"--fit.context-steps {size.context_steps} --fit.grid-every 0 --fit.devices 1"
         ],
         [
-            f"trcgl synthesize {generator} --dataset {phantom} --screener {real} --out {drawn} "
-            f"--each {size.drawn} --precision bf16 --devices 1{targets}"
+            f"trcgl synthesize {generator} --dataset {phantom} --screener {real} --out {synthetic} "
+            f"--each {size.synthetic} --precision bf16 --devices 1{targets}"
         ],
         [
             f"trcgl prepare phantom --out {others} {phantoms} --source.train-images {size.auditor_images} "
@@ -193,10 +191,10 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
             f"trcgl evaluate {auditor} --split val",
         ],
         [
-            f"trcgl audit {drawn} --dataset {phantom} --auditor {auditor} --generator {generator} "
-            f"--out {audit} --each {size.drawn} --sweep-each 0 --handwritten-each 0"
+            f"trcgl audit {synthetic} --dataset {phantom} --auditor {auditor} --generator {generator} "
+            f"--out {audit} --each {size.synthetic} --sweep-each 0 --handwritten-each 0"
         ],
-        [f"trcgl train {phantom} --recipe phantom --out {with_synthetic} --synthetic {drawn} {settings}"],
+        [f"trcgl train {phantom} --recipe phantom --out {with_synthetic} --synthetic {synthetic} {settings}"],
         [
             f"trcgl evaluate {real}",
             f"trcgl evaluate {with_synthetic}",
@@ -206,22 +204,22 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
     ]
 
 
-class _Telling:
-    """Says on stderr which step begins, and which commands do the same."""
+class _Steps:
+    """Prints on stderr which step begins, and its commands."""
 
     def __init__(self, steps: list[list[str]]) -> None:
         assert len(steps) == STEPS
         self.commands = [command for step in steps for command in step]
         self._steps = enumerate(steps, 1)
 
-    def next(self, what: str) -> None:
+    def begin(self, title: str) -> None:
         number, commands = next(self._steps)
-        lines = [f"\n[{number}/{STEPS}] {what}", *(f"    $ {command}" for command in commands)]
+        lines = [f"\n[{number}/{STEPS}] {title}", *(f"    $ {command}" for command in commands)]
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _draw_scans(folder: Path, data: Path) -> None:
-    """A few radiographs of the test split as PNG files, as a user would have them."""
+def _write_scans(folder: Path, data: Path) -> None:
+    """Write a few radiographs of the test split as PNG files."""
     from PIL import Image
 
     from trcgl.dataset.sources.phantom import options_of, render_again
@@ -237,33 +235,32 @@ def _draw_scans(folder: Path, data: Path) -> None:
         raise DataError(f"{folder}: cannot be written to ({error.strerror or error}). Choose another --out.") from error
 
 
-def _tour(told: dict[str, Any], table: Path) -> str:
+def _tour(result: dict[str, Any], table: Path) -> str:
     scores = pl.read_csv(table)
     findings = [name.removeprefix("score/") for name in scores.columns if name.startswith("score/")]
-    best = [max(findings, key=lambda one: row[f"score/{one}"]) for row in scores.iter_rows(named=True)]
+    first = scores.row(0, named=True)
+    likeliest = max(findings, key=lambda finding: first[f"score/{finding}"])
+    counts, real, synthetic = result["synthetic"], result["test"]["real"], result["test"]["synthetic"]
     names = {"mAP": "mAP", "mAUC": "mAUC", "head": "head mAP", "medium": "medium mAP", "tail": "tail mAP"}
-    verdicts = ", ".join(f"{finding}: {word}" for finding, word in told["audit"].items())
+    verdicts = ", ".join(f"{finding}: {word}" for finding, word in result["audit"].items())
     lines = [
         "",
-        f"Done in {told['seconds']:.0f} s: {told['images']:,} phantoms, and {told['drawn']['kept']:,} of "
-        f"{told['drawn']['generated']:,} images that a diffusion model drew and a classifier kept.",
+        f"Done in {result['seconds']:.0f} s: {result['images']:,} phantoms; screening kept {counts['kept']:,} of "
+        f"{counts['generated']:,} synthetic images.",
         "",
-        f"On the test split (95 % interval over patients){'':<6}{'real alone':<26}real and drawn",
-        *(
-            f"  {title:<12}{'':<40}{_figure(told['test']['real'][name]):<26}{_figure(told['test']['drawn'][name])}"
-            for name, title in names.items()
-        ),
+        f"On the test split (95 % interval over patients){'':<6}{'real alone':<26}real and synthetic",
+        *(f"  {title:<12}{'':<40}{_figure(real[name]):<26}{_figure(synthetic[name])}" for name, title in names.items()),
         "",
-        told["answer"],
+        result["answer"],
         f"The audit: {verdicts}.",
         "",
-        f"  {told['report']:<32} all of it: open it in a browser",
-        f"  {os.fspath(table):<32} scores of {scores.height} files; the likeliest finding of the first: {best[0]}",
+        f"  {result['report']:<32} the report: open it in a browser",
+        f"  {os.fspath(table):<32} scores of {scores.height} files; highest score of the first file: {likeliest}",
         "",
         "The same by hand:",
-        *(f"  {command}" for command in told["commands"]),
+        *(f"  {command}" for command in result["commands"]),
         "",
-        f"{told['phantom']} {RESEARCH_USE}",
+        f"{result['phantom']} {RESEARCH_USE}",
         "Your own radiographs: trcgl prepare table --help",
     ]
     return "\n".join(lines)
