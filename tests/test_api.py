@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 import trcgl
@@ -121,6 +122,14 @@ def test_a_run_is_trained_and_its_model_loaded(dataset, tmp_path):
     assert info["best"]["epoch"] == 1
     model = trcgl.load_model(tmp_path / "run")
     assert set(model.predict(dataset.images[0]).scores) == set(SPACE.findings)
+    gray = Image.fromarray(dataset.images[0])
+    gray.save(tmp_path / "gray.png")
+    color = Image.merge("RGB", [gray] * 3)
+    several = model.predict([dataset.images[0], dataset.images[1], tmp_path / "gray.png", gray, color])
+    assert several[0].scores == pytest.approx(model.predict(str(tmp_path / "gray.png")).scores)
+    assert all(prediction.scores == pytest.approx(several[0].scores) for prediction in several[2:])
+    assert several[1].scores != several[0].scores
+    assert model.predict([]) == []
 
 
 def test_a_loss_is_the_mean_over_known_labels(dataset):

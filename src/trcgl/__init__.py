@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trcgl.api import create_loss, create_model, create_recipe, prepare, train
     from trcgl.core.loss_settings import LossSettings
     from trcgl.dataset.store import open_dataset
+    from trcgl.evaluate.evaluate import evaluate_run
     from trcgl.model.heads import Head, HeadOutput, register_head
     from trcgl.model.load import load_model
     from trcgl.training.losses import Loss, register_loss
@@ -32,6 +33,7 @@ __all__ = [
     "create_loss",
     "create_model",
     "create_recipe",
+    "evaluate_run",
     "load_model",
     "metrics",
     "open_dataset",
@@ -45,6 +47,7 @@ _MODULES = {
     "trcgl.api": ("create_loss", "create_model", "create_recipe", "prepare", "train"),
     "trcgl.core.loss_settings": ("LossSettings",),
     "trcgl.dataset.store": ("open_dataset",),
+    "trcgl.evaluate.evaluate": ("evaluate_run",),
     "trcgl.model.heads": ("Head", "HeadOutput", "register_head"),
     "trcgl.model.load": ("load_model",),
     "trcgl.training.losses": ("Loss", "register_loss"),

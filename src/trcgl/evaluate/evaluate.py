@@ -44,6 +44,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a finished run; write predictions, calibration, evaluation and report into its folder.
 
+        trcgl.evaluate_run("run")["overall"]["mAUC"]     # {"value": 0.736, "ci": [0.711, 0.760], ...}
+
     Temperature and thresholds are fitted once, on val of the run's own dataset. With `dataset`, the model is evaluated
     on another dataset (external validation), on the findings that both have, after a check that none of its images and
     patients was used in training.

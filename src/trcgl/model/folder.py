@@ -5,11 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Num, UInt8
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,6 +29,10 @@ from trcgl.model.weights import read_safetensors
 SCHEMA = "trcgl.model/1"
 _FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
 _NETWORK, _ADJACENCY, _VECTORS = "network.", "adjacency", "vectors"
+
+
+Picture = str | Path | Image.Image | Num[np.ndarray, "rows columns"]
+"""A radiograph of any size: a file, a PIL image, or its gray values."""
 
 
 @dataclass(frozen=True)
@@ -129,27 +134,50 @@ class LoadedModel:
         """The same as `score`."""
         return self.score(images, batch_size=batch_size)
 
-    def predict(self, image: str | Path | Num[np.ndarray, "rows columns"]) -> Prediction:
-        """Score one radiograph of any size.
+    @overload
+    def predict(self, images: Picture) -> Prediction: ...
+    @overload
+    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+    def predict(self, images: Picture | list[Any] | tuple[Any, ...]) -> Prediction | list[Prediction]:
+        """Score one radiograph of any size, or several.
 
-        The radiograph is read in the shape of the training dataset and then resized, as `trcgl evaluate` does.
+            model.predict("scan.dcm").scores                     # finding to probability, highest first
+            model.predict([array, "scan.png", Image.open("scan.jpg")])
+
+        Each radiograph is read in the shape of the training dataset and then resized, as `trcgl evaluate` does.
 
         Args:
-            image: a file (PNG, JPEG, DICOM); or its gray values, bright bone on dark air, by the pixel rule.
+            images: a file (PNG, JPEG, DICOM), the gray values (H, W) of a radiograph with bright bone on dark air, or a
+                PIL image; or a list of these.
+
+        Returns:
+            A `Prediction`, or a list of them in the order of the list.
 
         Raises:
-            UnreadableImage: the file is missing, damaged or no radiograph.
+            UnreadableImage: a file is missing, damaged or no radiograph.
         """
+        if not isinstance(images, list | tuple):
+            return self.predict([images])[0]
+        if not images:
+            return []
+        scores = self.score(self.resized(np.stack([self._pixels(image) for image in images])))
+        return [self._prediction(dict(zip(self.space.findings, row, strict=True))) for row in scores.tolist()]
+
+    def _pixels(self, image: Picture) -> UInt8[np.ndarray, "side side"]:
         size, fit = self.shape
-        if isinstance(image, (str, Path)):
-            pixels = read_radiograph(Path(image), size=size, fit=fit).pixels
-        else:
-            pixels, _ = fit_square(to_uint8(image)[0], size, fit)
-        scores = dict(zip(self.space.findings, self.score(self.resized(pixels[None]))[0].tolist(), strict=True))
+        if isinstance(image, str | Path):
+            return read_radiograph(Path(image), size=size, fit=fit).pixels
+        if isinstance(image, Image.Image):
+            gray = image.mode in ("L", "I", "F") or image.mode.startswith("I;16")
+            image = np.asarray(image if gray else image.convert("L"))
+        return fit_square(to_uint8(image)[0], size, fit)[0]
+
+    def _prediction(self, scores: dict[str, float]) -> Prediction:
         ranked = dict(sorted(scores.items(), key=lambda pair: -pair[1]))
-        if self.thresholds is None:
+        thresholds = self.thresholds
+        if thresholds is None:
             return Prediction(ranked, None)
-        return Prediction(ranked, tuple(one for one, score in ranked.items() if score >= self.thresholds[one]))
+        return Prediction(ranked, tuple(finding for finding, score in ranked.items() if score >= thresholds[finding]))
 
 
 def save_model(
