@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from trcgl.audit.structure import STRUCTURES, structure_checks
+from trcgl.audit.checks.structure import STRUCTURES, structure_checks
 from trcgl.audit.structure_fakes import Fakes, fakes
 from trcgl.dataset.sources.phantom import Options, read, specification
 from trcgl.phantom.render import PhantomSpec, render

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from trcgl.audit.checks.fidelity import compare_with_real
 from trcgl.audit.features import feature_space
-from trcgl.audit.fidelity import compare_with_real
 from trcgl.core.generator_recipe import ContextRecipe, GeneratorRecipe
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import open_dataset

@@ -13,7 +13,7 @@ from tests.audit.small_audit import write_small
 from tests.dataset.small_dataset import small_recipe, write_dataset
 from tests.generate.small_generator import write_generator
 from trcgl.audit.audit import AuditOptions, audit
-from trcgl.audit.label_fidelity import FAIL, PASS
+from trcgl.audit.checks.label_fidelity import FAIL, PASS
 from trcgl.cli.main import main
 from trcgl.core.errors import RecipeError
 from trcgl.core.storage import read_json
@@ -68,7 +68,7 @@ def test_no_verdict_without_its_reason_its_numbers_and_its_null(told):
         assert label["drawn"]["positives"] == label["drawn"]["negatives"] == 12
         assert label["deranged"]["auroc"]["value"] is not None
         assert label["real"]["positives"] == one["counts"]["held_out"]
-        assert one["fidelity"]["thumbnail"]["kid"]["n_drawn"] == 12
+        assert one["fidelity"]["thumbnail"]["kid"]["n_synthetic"] == 12
         assert {"auroc", "null"} <= one["real_or_drawn"]["thumbnail"].keys()
         assert one["counts"]["screened"] == 6
 
@@ -196,7 +196,7 @@ def planted(learned, out, with_it, without, seed=0):
     )
     settings = out / "settings.json"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StopIteration):
-        patch.setattr("trcgl.audit.audit.draw_sheets", lambda *_, **__: next(iter(())))
+        patch.setattr("trcgl.audit.audit.sample_sheets", lambda *_, **__: next(iter(())))
         audit(learned / "drawn", learned / "small", learned / "auditor", out=out, options=options)
     assert settings.exists()
     dataset, draw = open_dataset(learned / "small"), np.random.default_rng(seed)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from trcgl.audit.checks.label_fidelity import FAIL, PASS
 from trcgl.audit.evidence import conclusion
-from trcgl.audit.label_fidelity import FAIL, PASS
 
 
 def told(word, drawn):

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from trcgl.audit import evidence
-from trcgl.audit.ceiling import ceilings
-from trcgl.audit.diversity import Sample
+from trcgl.audit.checks.ceiling import ceilings
+from trcgl.audit.checks.diversity import Sample
+from trcgl.audit.checks.guidance import guidance_sweep, handwritten
 from trcgl.audit.features import FeatureSpace, feature_space
 from trcgl.audit.inputs import Inputs, open_inputs
 from trcgl.audit.kit import ratings_of, write_reader_kit
-from trcgl.audit.prompt_comparison import guidance_sweep, handwritten
 from trcgl.audit.report import write_report
 from trcgl.audit.sample_plan import (
     Sheet,

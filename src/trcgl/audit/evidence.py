@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from trcgl.audit.ceiling import Ceiling
-from trcgl.audit.diversity import Sample, diversity
+from trcgl.audit.checks.ceiling import Ceiling
+from trcgl.audit.checks.diversity import Sample, diversity
+from trcgl.audit.checks.fidelity import KERNELS, compare_with_real, overall
+from trcgl.audit.checks.label_fidelity import EASY, PASS, deranged, discrimination, of_synthetic, rate, verdict
+from trcgl.audit.checks.memorization import memorization
+from trcgl.audit.checks.real_or_synthetic import real_or_drawn
+from trcgl.audit.checks.shortcut import Normals, shortcut
+from trcgl.audit.checks.structure import STRUCTURES, structure_checks
 from trcgl.audit.features import FeatureSpace
-from trcgl.audit.fidelity import KERNELS, compare_with_real, overall
-from trcgl.audit.label_fidelity import EASY, PASS, deranged, discrimination, of_synthetic, rate, verdict
-from trcgl.audit.memorization import memorization
-from trcgl.audit.real_or_synthetic import real_or_drawn
 from trcgl.audit.sample_plan import NORMALS, WITH, WITHOUT
 from trcgl.audit.scored_images import Material, Real
-from trcgl.audit.shortcut import Normals, shortcut
-from trcgl.audit.structure import STRUCTURES, structure_checks
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
 

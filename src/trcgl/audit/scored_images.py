@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, UInt8
 
-from trcgl.audit.ceiling import PixelError, pixel_error, round_trip
+from trcgl.audit.checks.ceiling import PixelError, pixel_error, round_trip
 from trcgl.audit.inputs import Inputs
 from trcgl.audit.sample_plan import WITH, WITHOUT, Sheet, Store
 from trcgl.core.errors import DataError

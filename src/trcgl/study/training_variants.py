@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt8
 
-from trcgl.audit.label_fidelity import foreign
+from trcgl.audit.checks.label_fidelity import foreign
 from trcgl.core import storage
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.store import Dataset, write_images
@@ -106,7 +106,7 @@ def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -
         out: the folder to write, unless it is there already.
         generator: whose autoencoder.
     """
-    from trcgl.audit.ceiling import round_trip as encode_and_decode
+    from trcgl.audit.checks.ceiling import round_trip as encode_and_decode
     from trcgl.model.folder import best_device
 
     if (out / "dataset.json").exists():

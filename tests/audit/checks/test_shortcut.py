@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from trcgl.audit.shortcut import Normals, shortcut
+from trcgl.audit.checks.shortcut import Normals, shortcut
 from trcgl.core.errors import DataError
 from trcgl.metrics.auroc import auroc
 

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from tests.audit.planting import phantoms
-from trcgl.audit.diversity import BETAS, Diversity, Sample, diversity, levels, ms_ssim, vendi
+from trcgl.audit.checks.diversity import BETAS, Diversity, Sample, diversity, levels, ms_ssim, vendi
 from trcgl.core.errors import DataError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.audit.planting import KINDS, deal, phantoms, radiographs
-from trcgl.audit.memorization import (
+from trcgl.audit.checks.memorization import (
     LEAST,
     LEVEL,
     Nearness,

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from trcgl.audit.structure import STRUCTURES, Condition, structure_checks
+from trcgl.audit.checks.structure import STRUCTURES, Condition, structure_checks
 from trcgl.audit.structure_fakes import fakes
 from trcgl.core.errors import DataError
 from trcgl.dataset.sources.padchest_findings import SPACE

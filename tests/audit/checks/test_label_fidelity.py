@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trcgl.audit.label_fidelity import (
+from trcgl.audit.checks.label_fidelity import (
     EASY,
     FAIL,
     PASS,

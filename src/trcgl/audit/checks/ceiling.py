@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from trcgl.audit.label_fidelity import REAL_AUROC, REAL_POSITIVES, REPLICATES
+from trcgl.audit.checks.label_fidelity import REAL_AUROC, REAL_POSITIVES, REPLICATES
 from trcgl.core.progress import track
 from trcgl.generate.pipeline import Generator
 from trcgl.metrics.auroc import AUROC, auroc

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trcgl.audit.prompt_comparison import difference, judge_way
+from trcgl.audit.checks.guidance import difference, judge_way
 from trcgl.audit.scored_images import Pairs
 from trcgl.dataset.labels import LabelSpace
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from trcgl.audit.label_fidelity import REPLICATES, rate
+from trcgl.audit.checks.label_fidelity import REPLICATES, rate
 from trcgl.audit.sample_plan import SWEEP, WITH, WITHOUT, first, own_guidance
 from trcgl.audit.scored_images import Material, Pairs
 from trcgl.dataset.labels import LabelSpace

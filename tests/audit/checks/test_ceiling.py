@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.generate.small_generator import small_generator
-from trcgl.audit.ceiling import ceilings, pixel_error, round_trip
+from trcgl.audit.checks.ceiling import ceilings, pixel_error, round_trip
 from trcgl.core.generator_recipe import AutoencoderRecipe
 from trcgl.generate.autoencoder import build_autoencoder
 

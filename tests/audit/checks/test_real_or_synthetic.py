@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trcgl.audit.real_or_synthetic import real_or_drawn
+from trcgl.audit.checks.real_or_synthetic import real_or_drawn
 
 
 def told(shift, *, drawn=80, held_out=80, train=80, each=2, seed=0):

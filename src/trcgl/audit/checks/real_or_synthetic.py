@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from trcgl.audit.label_fidelity import REPLICATES
+from trcgl.audit.checks.label_fidelity import REPLICATES
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 from trcgl.metrics.auroc import AUROC, auroc

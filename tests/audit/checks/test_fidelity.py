@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.audit.clusters import images_of, several
-from trcgl.audit.fidelity import FIGURES, KERNELS, compare_with_real, overall
+from trcgl.audit.checks.fidelity import FIGURES, KERNELS, compare_with_real, overall
 from trcgl.audit.kernels import frechet, kid, median_bandwidth, neighborhood, rbf_mmd
 from trcgl.core.errors import DataError, RecipeError
 
