@@ -26,6 +26,7 @@ from diffusers import StableDiffusionPipeline
 
 from trcgl.audit.checks.fidelity import compare_with_real
 from trcgl.audit.features import feature_space
+from trcgl.audit.patients import PatientImages, Sides
 from trcgl.core.generator_recipe import ContextRecipe, GeneratorRecipe
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import open_dataset
@@ -104,12 +105,11 @@ def distances(
     real = space(store[chosen["row"].to_numpy()])
     found = {
         name: compare_with_real(
-            space(np.concatenate(parts)),
-            held_out,
-            real,
-            held_out_patients=val["patient_id"].to_list(),
-            train_patients=chosen["patient_id"].to_list(),
-            drawn_sources=[str(place) for place in range(images)],
+            Sides(
+                PatientImages.of(space(np.concatenate(parts)), [str(place) for place in range(images)]),
+                PatientImages.of(held_out, val["patient_id"].to_list()),
+                PatientImages.of(real, chosen["patient_id"].to_list()),
+            ),
             kernel="kid",
             seed=0,
         )

@@ -27,8 +27,8 @@ def write_small(folder):
     generator = write_generator(folder / "generator", dataset)
     screener = write_classifier(folder / "screener", dataset, "first")
     auditor = write_classifier(folder / "auditor", dataset, "second")
-    synthesize(generator, dataset, screener, folder / "drawn", OPTIONS)
-    return Small(folder / "drawn", dataset, auditor, generator, screener)
+    synthesize(generator, dataset, screener, folder / "synthetic", OPTIONS)
+    return Small(folder / "synthetic", dataset, auditor, generator, screener)
 
 
 def write_classifier(folder, dataset, which):
@@ -36,8 +36,8 @@ def write_classifier(folder, dataset, which):
     patients = half(open_dataset(dataset), which)["patient_id"].unique().to_list()
     write_screener(folder, dataset, patients=patients)
     info = read_json(dataset / "dataset.json")
-    told = {"dataset": f"../{dataset.name}", "dataset_digest": sha256_file(dataset / "dataset.json")}
-    write_json(folder / "run.json", {**read_json(folder / "run.json"), **told})
+    recorded = {"dataset": f"../{dataset.name}", "dataset_digest": sha256_file(dataset / "dataset.json")}
+    write_json(folder / "run.json", {**read_json(folder / "run.json"), **recorded})
     model = read_json(folder / "model" / "model.json")
     write_json(
         folder / "model" / "model.json",

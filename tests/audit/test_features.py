@@ -184,7 +184,7 @@ def test_a_missing_package_is_named_with_the_spaces_that_need_none(monkeypatch, 
 def test_weights_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
         feature_space(f"timm:test_convnext@{tmp_path / 'gone.safetensors'}")
-    with pytest.raises(CheckpointError, match=r"model\.json"):
+    with pytest.raises(CheckpointError, match=r"no run\.json"):
         feature_space(f"run:{tmp_path}")
     with pytest.raises(RecipeError, match="Did you mean resnet18"):
         feature_space("timm:resnet_18@x.safetensors")

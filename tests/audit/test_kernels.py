@@ -136,22 +136,22 @@ def test_a_feature_that_never_varies_does_not_upset_the_frechet_distance():
 
 def test_precision_and_recall_are_those_of_torch_fidelity(tiles):
     fidelity = pytest.importorskip("torch_fidelity.metric_prc", reason="torch-fidelity is not installed")
-    real, drawn = features(150), features(120, shift=0.4, seed=1)
-    ours = neighborhood(real, drawn, 3)
+    real, synthetic = features(150), features(120, shift=0.4, seed=1)
+    ours = neighborhood(real, synthetic, 3)
     peer = fidelity.calculate_precision_recall_part(
-        torch.from_numpy(drawn).double(), torch.from_numpy(real).double(), neighborhood=3, batch_size=50
+        torch.from_numpy(synthetic).double(), torch.from_numpy(real).double(), neighborhood=3, batch_size=50
     )
     assert (ours.precision, ours.recall) == pytest.approx(peer, abs=TOLERANCE)
     assert 0.1 < ours.precision < 0.95 and 0.1 < ours.recall < 0.95
 
 
 def test_density_and_coverage_follow_the_paper(tiles):
-    real, drawn, k = features(90), features(70, scale=0.9, seed=1), 5
-    cross = np.linalg.norm(real[:, None].astype(float) - drawn[None], axis=2)
+    real, synthetic, k = features(90), features(70, scale=0.9, seed=1), 5
+    cross = np.linalg.norm(real[:, None].astype(float) - synthetic[None], axis=2)
     own = np.sort(np.linalg.norm(real[:, None].astype(float) - real[None], axis=2), axis=1)[:, k]
     within = cross <= own[:, None]
-    found = neighborhood(real, drawn, k)
-    assert found.density == pytest.approx(within.sum() / (k * len(drawn)))
+    found = neighborhood(real, synthetic, k)
+    assert found.density == pytest.approx(within.sum() / (k * len(synthetic)))
     assert found.coverage == pytest.approx(within.any(1).mean())
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audit.clusters import images_of
-from trcgl.audit.patients import PatientImages, apart
+from trcgl.audit.patients import PatientImages, Sides, check_separation
 from trcgl.core.errors import DataError
 
 COUNTS = st.lists(st.integers(1, 6), min_size=2, max_size=12)
@@ -55,5 +55,5 @@ def test_only_a_larger_set_is_sampled():
 
 def test_a_shared_patient_is_refused_without_a_name():
     with pytest.raises(DataError, match="2 held-out patients") as error:
-        apart(patients_of([1, 2, 3]), patients_of([5, 5]))
+        check_separation(Sides(patients_of([5, 5]), patients_of([1, 2, 3]), patients_of([0])))
     assert "p0" not in str(error.value)

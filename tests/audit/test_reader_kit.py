@@ -1,4 +1,4 @@
-"""A kit tells nothing about which image is drawn; ratings come back with every mistake named by its row."""
+"""A kit does not give away which image is synthetic; every mistake in ratings is named by its row."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ from trcgl.audit.reader_kit import COLUMNS, NONE, read_ratings, write_kit
 from trcgl.core.errors import DataError
 
 FINDINGS = ("Hernia", "azygos lobe")
-KINDS = ["real", "drawn"] * 6
+KINDS = ["real", "synthetic"] * 6
 SHOWN = ["Hernia", "azygos lobe", None] * 4
 
 
@@ -62,8 +62,8 @@ def test_the_page_shows_every_image_once_in_random_order(kit):
     assert [(one["kind"], one["finding"]) for one in key["cases"]] == [(KINDS[row], SHOWN[row]) for row in rows]
 
 
-def test_the_page_is_the_same_whichever_images_are_drawn(tmp_path):
-    other = ["drawn", "real"] * 6
+def test_the_page_is_the_same_whichever_images_are_synthetic(tmp_path):
+    other = ["synthetic", "real"] * 6
     for name, kinds, shown in (("one", KINDS, SHOWN), ("other", other, [None] * 12)):
         write_kit(tmp_path / name, tmp_path / f"{name}-key", pictures(), kinds, shown, FINDINGS, seed=3)
     for file in ("index.html", "kit.json"):
@@ -105,24 +105,24 @@ def test_findings_are_shown_as_text(tmp_path):
 
 
 def test_a_reader_who_is_always_right(kit):
-    told = read_ratings(kit / "kit", kit / "key", rated(kit, truly))
-    assert told["images"] == {"all": 12, "real": 6, "drawn": 6}
-    assert told["accuracy"]["value"] == 1 and told["accuracy"]["n"] == 12
-    assert told["accuracy"]["ci"] == pytest.approx([0.7575, 1], abs=1e-3)  # Wilson: 12 / (12 + 1.96²)
-    assert told["by_confidence"]["4"]["n"] == 12 and told["by_confidence"]["1"]["value"] is None
-    assert told["finding_agreement"]["drawn"] == told["finding_agreement"]["real"]
-    assert told["finding_agreement"]["real"]["value"] == 1 and told["finding_agreement"]["real"]["n"] == 4
-    json.dumps(told, allow_nan=False)
+    result = read_ratings(kit / "kit", kit / "key", rated(kit, truly))
+    assert result["images"] == {"all": 12, "real": 6, "synthetic": 6}
+    assert result["accuracy"]["value"] == 1 and result["accuracy"]["n"] == 12
+    assert result["accuracy"]["ci"] == pytest.approx([0.7575, 1], abs=1e-3)  # Wilson: 12 / (12 + 1.96²)
+    assert result["by_confidence"]["4"]["n"] == 12 and result["by_confidence"]["1"]["value"] is None
+    assert result["finding_agreement"]["synthetic"] == result["finding_agreement"]["real"]
+    assert result["finding_agreement"]["real"]["value"] == 1 and result["finding_agreement"]["real"]["n"] == 4
+    json.dumps(result, allow_nan=False)
 
 
 def test_a_reader_who_calls_everything_real(kit):
     path = rated(kit, lambda one: ["real", "1", "Hernia", "blurred, I think" if one["row"] == 5 else ""])
-    told = read_ratings(kit / "kit", kit / "key" / "key.json", path)
-    assert told["called"] == {"real": {"real": 6, "drawn": 0}, "drawn": {"real": 6, "drawn": 0}}
-    assert told["accuracy"]["value"] == 0.5
-    assert [told["accuracy"]["by_kind"][kind]["value"] for kind in ("real", "drawn")] == [1, 0]
-    assert told["finding_agreement"]["drawn"]["value"] == 0.5
-    assert list(told["remarks"].values()) == ["blurred, I think"]
+    result = read_ratings(kit / "kit", kit / "key" / "key.json", path)
+    assert result["called"] == {"real": {"real": 6, "synthetic": 0}, "synthetic": {"real": 6, "synthetic": 0}}
+    assert result["accuracy"]["value"] == 0.5
+    assert [result["accuracy"]["by_kind"][kind]["value"] for kind in ("real", "synthetic")] == [1, 0]
+    assert result["finding_agreement"]["synthetic"]["value"] == 0.5
+    assert list(result["remarks"].values()) == ["blurred, I think"]
 
 
 def test_ratings_that_a_spreadsheet_saved_again_are_read(kit):
@@ -132,12 +132,22 @@ def test_ratings_that_a_spreadsheet_saved_again_are_read(kit):
     assert read_ratings(kit / "kit", kit / "key", path)["accuracy"]["value"] == 1
 
 
+def test_kits_and_ratings_of_0_1_0_are_read(kit):
+    path = rated(kit, truly)
+    path.write_text(path.read_text().replace("synthetic", "drawn"))
+    key = kit / "key" / "key.json"
+    key.write_text(key.read_text().replace("synthetic", "drawn"))
+    assert "real_or_drawn" in path.read_text() and '"drawn"' in key.read_text()
+    result = read_ratings(kit / "kit", kit / "key", path)
+    assert result["accuracy"]["value"] == 1 and result["images"]["synthetic"] == 6
+
+
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
         ("confidence", "6", r"row 4: confidence is '6'; it must be one of 1, 2, 3, 4, 5"),
         ("confidence", "", r"row 4: case-0003 has no confidence"),
-        ("real_or_drawn", "fake", r"row 4: real_or_drawn is 'fake'"),
+        ("real_or_synthetic", "fake", r"row 4: real_or_synthetic is 'fake'"),
         ("finding", "Mass", r"row 4: finding is 'Mass'"),
         ("case", "case-9999", r"row 4: the kit has no case 'case-9999'"),
         ("case", "case-0001", r"row 4: case-0001 is rated twice"),
@@ -158,7 +168,7 @@ def test_missing_rows_columns_and_files_are_named(kit):
     with pytest.raises(DataError, match="2 of 12 cases have no row, the first is case-0005"):
         read_ratings(kit / "kit", kit / "key", saved(path, rows[:4] + rows[6:]))
     path.write_text("kit,case\nx,y\n")
-    with pytest.raises(DataError, match="no column 'real_or_drawn'"):
+    with pytest.raises(DataError, match="no column 'real_or_synthetic'"):
         read_ratings(kit / "kit", kit / "key", path)
     for content in (b"", b"\xff\xfe\x00"):
         path.write_bytes(content)
@@ -186,8 +196,8 @@ def test_the_key_never_lies_in_the_kit(tmp_path, key):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kinds": ["real"] * 12}, "no image is drawn"),
-        ({"kinds": ["real", "drawn"]}, "12 images, 2 kinds"),
+        ({"kinds": ["real"] * 12}, "no image is synthetic"),
+        ({"kinds": ["real", "synthetic"]}, "12 images, 2 kinds"),
         ({"shown": ["Mass"] * 12}, "'Mass' is shown but not among"),
         ({"findings": ("Hernia", "Hernia", "azygos lobe")}, "differ from each other"),
     ],
@@ -204,7 +214,7 @@ FILL = """
 const keys = (one, list) => { for (const key of list)
   one.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true })); };
 cases.forEach((one, place) => {
-  keys(one, [place % 2 ? "d" : "r", String(1 + place % 5)]);
+  keys(one, [place % 2 ? "s" : "r", String(1 + place % 5)]);
   choose(one, "finding", place % 3 ? "Hernia" : "none of these");
   form.elements[one.dataset.case + "-remark"].value = place ? "" : 'a "quoted", remark';
 });
@@ -229,7 +239,7 @@ def test_what_a_reader_types_comes_back_through_the_csv(kit):
     progress, text = re.search(r'<pre id="saved">(.*?)</pre>', done.stdout, re.DOTALL)[1].split("|", 1)
     assert progress == "12 of 12 rated"
     (kit / "ratings.csv").write_text(text, encoding="utf-8")
-    told = read_ratings(kit / "kit", kit / "key", kit / "ratings.csv")
-    assert told["images"]["all"] == 12 and told["remarks"] == {"case-0001": 'a "quoted", remark'}
-    assert told["by_confidence"]["1"]["n"] == 3
-    assert sum(told["called"][kind]["drawn"] for kind in ("real", "drawn")) == 6
+    result = read_ratings(kit / "kit", kit / "key", kit / "ratings.csv")
+    assert result["images"]["all"] == 12 and result["remarks"] == {"case-0001": 'a "quoted", remark'}
+    assert result["by_confidence"]["1"]["n"] == 3
+    assert sum(result["called"][kind]["synthetic"] for kind in ("real", "synthetic")) == 6

@@ -1,32 +1,40 @@
-"""Figures and numbers of the page."""
+"""Numbers and the lead of the page."""
 
 import pytest
 
 from trcgl.audit import report
 
 
-def way(scale, auroc, vendi):
-    value = {"value": auroc, "ci": [auroc - 0.05, auroc + 0.01]}
-    diversity = {one: {"vendi": {"drawn": {"value": vendi}}} for one in "AB"}
-    rates = dict.fromkeys(("hit_rate", "false_positive_rate"), value)
-    return {"guidance": scale, "own": scale == 3, "auroc": value, **rates, "diversity": diversity}
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (0.000123456, "0.000123"), (-0.0815, "-0.0815"), (4.5, "4.50"), (1234.5, "1234"), (0.224, "0.224")],
+)
+def test_a_distance_is_shown_with_three_digits_and_no_exponent(value, shown):
+    assert report._small(value) == shown
 
 
-def test_the_sweep_is_a_figure_with_every_scale_and_words_for_who_cannot_see_it():
-    figure = report._guidance([way(1, 0.7, 9.0), way(3, 0.9, 7.0), way(7.5, 0.95, 4.0)])
-    assert 'role="img"' in figure
-    for scale in ("1", "3", "7.5"):
-        assert f">{scale}</text>" in figure
-
-
-def test_a_sweep_whose_diversity_is_not_known_has_no_figure():
-    assert report._guidance([way(1, 0.7, None)]) is None
-    assert report._guidance([]) is None
+def entry(word, flagged=False):
+    return {"verdict": {"word": word}, "memorization": {"flagged": flagged}}
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
-    [(0.0, "0"), (0.000123456, "0.000123"), (-0.0815, "-0.0815"), (4.5, "4.50"), (1234.5, "1234"), (0.224, "0.224")],
+    ("entries", "lead"),
+    [
+        (
+            {"A": entry("pass"), "B": entry("fail"), "C": entry("not assessable")},
+            "An independent classifier recognizes A in the synthetic images as well as in real ones; B: fail; it "
+            "cannot assess C. No sign that they repeat training images was found.",
+        ),
+        (
+            {"A": entry("fail", True), "B": entry("fail", None)},
+            "An independent classifier recognizes none of 2 audited findings in the synthetic images as well as in "
+            "real ones; A and B: fail. Synthetic images of A repeat training images.",
+        ),
+        (
+            {"A": entry("not assessable", None)},
+            "A cannot be assessed. Whether images repeat training images could not be tested for A: too few images.",
+        ),
+    ],
 )
-def test_a_distance_is_shown_with_three_digits_and_no_exponent(value, words):
-    assert report._small(value) == words
+def test_the_lead_says_what_was_found_in_two_sentences(entries, lead):
+    assert report.lead({"findings": entries, "overall": {"memorization": {"flagged": False}}}) == lead

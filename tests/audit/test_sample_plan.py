@@ -1,4 +1,4 @@
-"""An audit continues the plan of the synthetic folder, draws its counterparts, and draws nothing twice."""
+"""An audit continues the plan of the synthetic folder, generates its counterparts, and generates no image twice."""
 
 import dataclasses
 
@@ -9,7 +9,6 @@ import torch
 
 from tests.audit.small_audit import OPTIONS, write_small
 from tests.dataset.small_dataset import SIDE, SPACE
-from trcgl.audit import sample_plan as drawing_plan
 from trcgl.audit.sample_plan import (
     NORMALS,
     SWEEP,
@@ -21,28 +20,24 @@ from trcgl.audit.sample_plan import (
     sample_sheets,
     sampled_alike,
     side_sheets,
+    size_of,
     without,
 )
 from trcgl.core.errors import Interrupted
 from trcgl.core.storage import read_json
 from trcgl.dataset.store import open_dataset
-from trcgl.generate import sampling_run as drawing
+from trcgl.dataset.synthetic_rows import read_provenance
+from trcgl.generate import sampling_run
 from trcgl.generate.folder import load
+from trcgl.generate.sampling_run import SamplingSettings
 
-HOW = {
-    "side": SIDE,
-    "steps": OPTIONS.steps,
-    "guided_to": OPTIONS.guided_to,
-    "solver": "dpm++2m",
-    "batch_size": 8,
-    "precision": "32-true",
-    "device": torch.device("cpu"),
-}
+SETTINGS = SamplingSettings(SIDE, OPTIONS.steps, OPTIONS.guided_to, "dpm++2m", 8)
+NETWORK = {"precision": "32-true", "device": torch.device("cpu")}
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(drawing, "IMAGES_PER_PART", 4)
+    monkeypatch.setattr(sampling_run, "IMAGES_PER_PART", 4)
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +46,15 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Seeds of the images that were drawn, in order."""
-    seeds, draw = [], drawing.sample
+def generated(monkeypatch):
+    """Seeds of the generated images, in order."""
+    seeds, sample = [], sampling_run.sample
 
     def counted(generator, condition, empty, wanted, **how):
         seeds.extend(wanted)
-        return draw(generator, condition, empty, wanted, **how)
+        return sample(generator, condition, empty, wanted, **how)
 
-    monkeypatch.setattr(drawing, "sample", counted)
+    monkeypatch.setattr(sampling_run, "sample", counted)
     return seeds
 
 
@@ -69,16 +64,16 @@ def sheets_of(small, each=9, guidance=OPTIONS.guidance, **guidance_for):
 
 
 def store_of(small, folder, **changed):
-    provenance = pl.read_parquet(small.synthetic / "provenance.parquet")
-    told = {
+    provenance = read_provenance(small.synthetic)
+    settings = {
         "generator": read_json(small.generator / "generator.json")["digest"],
         "steps": OPTIONS.steps,
         "solver": OPTIONS.solver,
-        "drawn_in": OPTIONS.precision,
+        "generated_in": OPTIONS.precision,
         "precision": OPTIONS.precision,
     }
     images = np.load(small.synthetic / "images.npy")
-    return Store(folder, sampled_alike(provenance, **{**told, **changed}), images, True)
+    return Store(folder, sampled_alike(provenance, **{**settings, **changed}), images, True)
 
 
 def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
@@ -97,8 +92,6 @@ def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
 
 
 def test_where_nothing_is_left_and_there_is_no_normal_label_the_radiograph_is_plain(small):
-    import dataclasses
-
     plain = dataclasses.replace(SPACE, normal=None, normal_in_means=True)
     rows = sheets_of(small)[0].rows
     alone = rows.filter(pl.col("findings").list.len() == 1)
@@ -131,10 +124,10 @@ def test_a_finding_with_a_scale_of_its_own_keeps_it_with_and_without(small):
     assert len(swept) == 2 * len(SWEEP)  # none of the scales is that of all
 
 
-def test_images_of_the_synthetic_folder_are_taken_over_pixel_for_pixel(small, tmp_path, drawn):
+def test_images_of_the_synthetic_folder_are_taken_over_pixel_for_pixel(small, tmp_path, generated):
     sheet, store = sheets_of(small)[0], store_of(small, tmp_path / "sheets")
-    sample_sheets(load(small.generator), [sheet], store, **HOW)
-    assert len(drawn) == 2 * (9 - 6)
+    sample_sheets(load(small.generator), [sheet], store, SETTINGS, **NETWORK)
+    assert len(generated) == 2 * (9 - 6)
     images, there = store.read(sheet), pl.read_parquet(small.synthetic / "provenance.parquet")
     rows = dict(zip(there["image_id"], range(there.height), strict=True))
     taken = [(place, rows[name]) for place, name in enumerate(sheet.rows["image_id"]) if name in rows]
@@ -143,19 +136,19 @@ def test_images_of_the_synthetic_folder_are_taken_over_pixel_for_pixel(small, tm
         assert np.array_equal(images[place], store.images[row])
 
 
-def test_what_is_taken_over_is_what_would_have_been_drawn(small, tmp_path):
+def test_what_is_taken_over_is_what_would_have_been_generated(small, tmp_path):
     sheet = sheets_of(small)[0]
     taken, alone = store_of(small, tmp_path / "taken"), store_of(small, tmp_path / "alone", generator="x")
-    assert alone.drawn.height == 0
+    assert alone.reusable.height == 0
     for store in (taken, alone):
-        sample_sheets(load(small.generator), [sheet], store, **HOW)
+        sample_sheets(load(small.generator), [sheet], store, SETTINGS, **NETWORK)
     difference = np.abs(taken.read(sheet).astype(int) - alone.read(sheet))
     assert difference.max() <= 1  # the rounding of another batch
 
 
 @pytest.mark.parametrize("changed", [{"generator": "x"}, {"steps": 3}, {"solver": "ddim"}, {"precision": "bf16"}])
-def test_images_that_were_drawn_otherwise_are_not_taken_over(small, tmp_path, changed):
-    assert store_of(small, tmp_path, **changed).drawn.height == 0
+def test_images_that_were_generated_otherwise_are_not_taken_over(small, tmp_path, changed):
+    assert store_of(small, tmp_path, **changed).reusable.height == 0
 
 
 def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, tmp_path):
@@ -164,45 +157,47 @@ def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, 
     assert (store.taken_over(sheets_of(small, guidance=OPTIONS.guidance + 1)[0]) == -1).all()
     assert (store.taken_over(sheets_of(small, Hernia=9.0)[0]) >= 0).sum() == 6
     assert (store.taken_over(dataclasses.replace(with_it, context=False)) == -1).all()
-    plain = dataclasses.replace(store, context=False)  # a folder that was drawn without tokens
+    plain = dataclasses.replace(store, context=False)  # a folder that was generated without tokens
     assert (plain.taken_over(dataclasses.replace(with_it, context=False)) >= 0).sum() == 12
 
 
-def test_a_finding_that_keeps_the_balance_is_drawn_as_often_as_the_others(small):
+def test_a_finding_that_keeps_the_balance_is_generated_as_often_as_the_others(small):
     dataset = open_dataset(small.dataset)
     head = dataset.space.in_group("head")[0]
     rows = main_sheets(dataset, ("Hernia", head), 5, OPTIONS.seed, OPTIONS.guidance, {}, True)[0].rows
     assert rows["target"].value_counts().sort("target").rows() == sorted([("Hernia", 5), (head, 5)])
 
 
-def test_a_finished_sheet_is_not_drawn_again_and_an_interrupted_one_continues(small, tmp_path, drawn, monkeypatch):
+def test_a_finished_sheet_is_not_generated_again_and_an_interrupted_one_continues(
+    small, tmp_path, generated, monkeypatch
+):
     sheets, store = sheets_of(small), store_of(small, tmp_path / "sheets")
-    sample_sheets(load(small.generator), sheets[:1], store, **HOW)
-    before = len(drawn)
+    sample_sheets(load(small.generator), sheets[:1], store, SETTINGS, **NETWORK)
+    before = len(generated)
 
-    counted = drawing.sample
+    counted = sampling_run.sample
 
     def stops(generator, condition, empty, wanted, **how):
-        if len(drawn) >= before + 8:
+        if len(generated) >= before + 8:
             raise Interrupted(2, "stop")
         return counted(generator, condition, empty, wanted, **how)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(drawing, "sample", stops)
-        sample_sheets(load(small.generator), sheets, store, **HOW)
+        patch.setattr(sampling_run, "sample", stops)
+        sample_sheets(load(small.generator), sheets, store, SETTINGS, **NETWORK)
     assert not store.path(sheets[1]).exists()
-    sample_sheets(load(small.generator), sheets, store, **HOW)
-    assert len(drawn) == before + 18 + 3  # the counterparts, and what the synthetic folder lacks of the normal ones
+    sample_sheets(load(small.generator), sheets, store, SETTINGS, **NETWORK)
+    assert len(generated) == before + 18 + 3  # the counterparts, and what the synthetic folder lacks of the normal ones
     assert sorted(path.name for path in store.folder.iterdir()) == ["normals.npy", "with.npy", "without.npy"]
-    sample_sheets(load(small.generator), sheets, store, **HOW)
-    assert len(drawn) == before + 21
+    sample_sheets(load(small.generator), sheets, store, SETTINGS, **NETWORK)
+    assert len(generated) == before + 21
 
 
 def test_the_handwritten_prompt_leaves_the_tokens_out_and_puts_them_back(small, tmp_path):
     generator, store = load(small.generator), store_of(small, tmp_path / "sheets", generator="x")
     with_it = sheets_of(small)[0]
     sheets = side_sheets(with_it.rows, SPACE, sweep_each=0, handwritten_each=9, learned=True)
-    sample_sheets(generator, [with_it, *sheets], store, **HOW)
+    sample_sheets(generator, [with_it, *sheets], store, SETTINGS, **NETWORK)
     assert generator.context.enabled
     assert np.abs(store.read(with_it).astype(int) - store.read(sheets[0])).mean() > 0
-    assert drawing_plan.size_of(sheets) == 36
+    assert size_of(sheets) == 36

@@ -1,28 +1,24 @@
-"""`trcgl audit SYNTHETIC --dataset DATASET --auditor RUN`: is what was drawn faithful, novel and diverse?
+"""`trcgl audit SYNTHETIC --dataset DATASET --auditor RUN`: are synthetic images faithful, novel and diverse?
 
-Draws what the synthetic folder lacks, runs every check beside its null, and writes `audit.json` and `audit.html`. The
-same command again resumes: no image is drawn twice.
+The audit generates the images that the synthetic folder lacks, runs every check beside its null, and writes
+`audit.json` and `audit.html`. The same command again resumes: no image is generated twice.
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
-from trcgl.audit import evidence
-from trcgl.audit.checks.ceiling import ceilings
-from trcgl.audit.checks.diversity import Sample
-from trcgl.audit.checks.guidance import guidance_sweep, handwritten
-from trcgl.audit.features import FeatureSpace, feature_space
+from trcgl.audit.check import Evidence, conclude, status
+from trcgl.audit.checks import CHECKS
+from trcgl.audit.features import FeatureSpace, feature_space, features_of_model
 from trcgl.audit.inputs import Inputs, open_inputs
-from trcgl.audit.kit import ratings_of, write_reader_kit
+from trcgl.audit.options import AuditOptions
+from trcgl.audit.reader_kit import read_ratings, write_reader_kit
 from trcgl.audit.report import write_report
 from trcgl.audit.sample_plan import (
+    WITH,
     Sheet,
     Store,
     check_prompts,
@@ -32,55 +28,17 @@ from trcgl.audit.sample_plan import (
     side_sheets,
     size_of,
 )
-from trcgl.audit.scored_images import HeldOut, Material, gather, held_out_rows
+from trcgl.audit.scored_images import ScoredImages, held_out_rows, score_all
+from trcgl.audit.stored import SCHEMA, read_audit
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.dataset.store import check_space
 from trcgl.generate.plan import balancing
+from trcgl.generate.sampling_run import SamplingSettings
 from trcgl.model.folder import best_device
 
-SCHEMA = "trcgl.audit/1"
 SETTINGS_SCHEMA = "trcgl.audit.settings/1"
-
-
-@dataclass(frozen=True)
-class AuditOptions:
-    """What to look at, and how closely."""
-
-    findings: tuple[str, ...] = ()
-    """Findings to audit; those that the synthetic folder was drawn for where none is named."""
-    each: int = 200
-    """Images of each finding with it, and as many without; fewer than 200 give an indication at most."""
-    sweep_each: int = 40
-    """Images of each finding at each guidance scale; 0 leaves the sweep out."""
-    handwritten_each: int = 100
-    """Images of each finding without the learned tokens; 0 leaves the comparison out."""
-    held_out: HeldOut = "both"
-    """Splits whose real images are the reference."""
-    features: tuple[str, ...] = ("run:AUDITOR", "random")
-    """Feature spaces; `run:AUDITOR` is that of the auditor."""
-    precision: Literal["32-true", "bf16"] | None = None
-    """Of the network that draws; that of the synthetic folder where none is given."""
-    batch_size: int = 64
-    """Images that are drawn at once. Changes nothing in the result but its rounding."""
-    seed: int = 0
-    """Of resampling; images are drawn with the seed of the synthetic folder."""
-
-    def __post_init__(self) -> None:
-        for name, holds, wanted in (
-            ("each", self.each >= 2, "at least 2"),
-            ("sweep_each", self.sweep_each == 0 or 2 <= self.sweep_each <= self.each, "0, or between 2 and --each"),
-            (
-                "handwritten_each",
-                self.handwritten_each == 0 or 2 <= self.handwritten_each <= self.each,
-                "0, or between 2 and --each",
-            ),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("features", len(self.features) >= 1, "at least one feature space, better two"),
-        ):
-            if not holds:
-                raise RecipeError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be {wanted}.")
 
 
 def audit(
@@ -92,92 +50,91 @@ def audit(
     options: AuditOptions | None = None,
     ratings: Path | None = None,
 ) -> dict[str, Any]:
-    """Audit a synthetic folder; the same call again resumes, and reads ratings into a finished audit.
+    """Audit a synthetic folder; the same call again resumes, or adds ratings to a finished audit.
 
     Args:
         synthetic_folder: written by `trcgl synthesize`.
-        dataset_folder: the real dataset that it was drawn for.
-        auditor_run: a run trained on real patients that the screening classifier did not see.
-        generator_folder: None takes that of which the synthetic folder tells.
-        out: the audit folder; `audit` within the synthetic folder where None.
-        options: every setting.
-        ratings: of the reader kit, filled in by radiologists (CSV).
+        dataset_folder: the real dataset that it was generated for.
+        auditor_run: a run trained on real images of patients that the screening classifier was not trained on.
+        generator_folder: the generator; None for the path recorded in the synthetic folder.
+        out: the audit folder; None for `audit` in the synthetic folder.
+        options: all options.
+        ratings: CSV file with a radiologist's ratings of the reader kit.
 
     Returns:
-        The content of `audit.json`, schema `trcgl.audit/1`.
+        The content of `audit.json`, schema `trcgl.audit/2`.
 
     Raises:
         DataError: the folders do not belong together, or the disk is full.
         CheckpointError: generator or auditor are missing or damaged.
-        RecipeError: a setting makes no sense, or `out` holds something else.
+        RecipeError: an option is invalid, or `out` contains something else.
     """
     options = options or AuditOptions()
-    out = Path(out) if out is not None else Path(synthetic_folder) / "audit"
+    out = Path(synthetic_folder) / "audit" if out is None else Path(out)
+    done = out / "audit.json"
     inputs = open_inputs(Path(synthetic_folder), Path(dataset_folder), Path(auditor_run), generator_folder)
-    findings = _audited(inputs, options)
-    how = inputs.about["options"]
-    options = dataclasses.replace(options, precision=options.precision or how["precision"])
-    sheets = _sheets(inputs, findings, options)
-    store, done = _store(inputs, out, options), out / "audit.json"
+    options = dataclasses.replace(
+        options,
+        findings=_findings(inputs, options.findings),
+        precision=options.precision or inputs.options["precision"],
+    )
+    sheets, store = _sheets(inputs, options), _store(inputs, out, options)
     device = torch.device(best_device())
     inputs.generator.to(device)
-    # All that can be refused is refused before the folder is taken, so that the corrected command may take it.
-    spaces = {}
-    if not done.exists():
+    spaces: dict[str, FeatureSpace] = {}
+    if not done.exists():  # everything that can be refused is refused before the folder is claimed
         if ratings is not None:
-            raise RecipeError(f"{out} is not finished, so nobody can have rated its kit. Run without --ratings first.")
+            raise RecipeError(f"{out} is not finished, so its kit cannot have been rated. Run without --ratings first.")
         check_prompts(inputs.generator, sheets)
         held_out_rows(inputs.dataset, options.held_out)
-        spaces = {
-            name: feature_space(f"run:{auditor_run}" if name == "run:AUDITOR" else name, device.type)
-            for name in options.features
-        }
-        if missing := [one for one in sheets if not store.path(one).exists()]:
-            side = inputs.dataset.require_images().shape[1]
-            check_space(out, size_of(missing), side, "give a smaller --each")
-    settings = _settings(options, inputs, findings)
-    storage.claim(out, "settings.json", settings, lambda stored: _differences(stored, settings))
+        for name in options.features:
+            own = name == "run:AUDITOR"
+            spaces[name] = features_of_model(name, inputs.auditor) if own else feature_space(name, device.type)
+        if missing := [sheet for sheet in sheets if not store.path(sheet).exists()]:
+            check_space(out, size_of(missing), inputs.side, "give a smaller --each")
+    storage.claim_settings(out, "settings.json", _settings(options, inputs))
     if done.exists() and ratings is None:
-        return storage.read_json(done)
+        return read_audit(done)
 
-    read = ratings_of(out, Path(ratings)) if ratings is not None else None
+    rated = None if ratings is None else read_ratings(out / "reader_kit", out / "reader_key", Path(ratings))
     if not done.exists():
-        sample_sheets(
-            inputs.generator,
-            sheets,
-            store,
-            side=inputs.dataset.require_images().shape[1],
-            steps=how["steps"],
-            guided_to=how["guided_to"],
-            solver=how["solver"],
-            batch_size=options.batch_size,
-            precision=options.precision or "32-true",
-            device=device,
-        )
-    material = gather(inputs, findings, sheets, store, options.held_out, options.batch_size)
-    told = storage.read_json(done) if done.exists() else _judge(material, options, spaces, out)
-    if read is not None:
-        told["readers"] = [*(one for one in told["readers"] if one["ratings"] != read["ratings"]), read]
-    write_report(out, told, material)
-    storage.write_json(done, told)
-    return told
+        how = inputs.options
+        settings = SamplingSettings(inputs.side, how["steps"], how["guided_to"], how["solver"], options.batch_size)
+        precision = options.precision or "32-true"
+        sample_sheets(inputs.generator, sheets, store, settings, precision=precision, device=device)
+    images = score_all(inputs, options.findings, sheets, store, options.held_out, options.batch_size)
+    if done.exists():
+        result = read_audit(done)
+    else:
+        evidence = Evidence(images, options)
+        evidence.compute_features(spaces)
+        result = _run_checks(evidence) | {"reader_kit": write_reader_kit(out, images, options.seed)}
+    if rated is not None:
+        result["readers"] = [*(reader for reader in result["readers"] if reader["ratings"] != rated["ratings"]), rated]
+    write_report(out, result, images)
+    storage.write_json(done, result)
+    return result
 
 
-def _audited(inputs: Inputs, options: AuditOptions) -> tuple[str, ...]:
+def _findings(inputs: Inputs, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The findings to audit: the given ones, or the targets of the synthetic folder that do not only balance it."""
     space = inputs.dataset.space
     targets = inputs.provenance["target"].unique(maintain_order=True).to_list()
-    found = options.findings or tuple(one for one in targets if one not in balancing(space))
-    if unknown := [one for one in found if one not in space.findings]:
+    findings = asked or tuple(target for target in targets if target not in balancing(space))
+    if unknown := [finding for finding in findings if finding not in space.findings]:
         raise RecipeError(f"--findings {unknown[0]!r}: the dataset has {', '.join(space.findings)}.")
-    if not found:
-        raise RecipeError(f"{inputs.synthetic.folder} holds what keeps the balance alone. Name --findings to audit.")
-    return tuple(dict.fromkeys(found))
+    if not findings:
+        raise RecipeError(
+            f"{inputs.synthetic.folder} contains only the balancing images (normal and head findings). Name the "
+            "findings to audit with --findings."
+        )
+    return tuple(dict.fromkeys(findings))
 
 
-def _sheets(inputs: Inputs, findings: tuple[str, ...], options: AuditOptions) -> list[Sheet]:
-    how, learned = inputs.about["options"], inputs.generator.context.enabled
-    scales = how["guidance"], how.get("guidance_for", {})
-    main = main_sheets(inputs.dataset, findings, options.each, how["seed"], *scales, learned)
+def _sheets(inputs: Inputs, options: AuditOptions) -> list[Sheet]:
+    how, learned = inputs.options, inputs.generator.context.enabled
+    scales = how["guidance"], how["guidance_for"]
+    main = main_sheets(inputs.dataset, options.findings, options.each, how["seed"], *scales, learned)
     return main + side_sheets(
         main[0].rows,
         inputs.dataset.space,
@@ -188,54 +145,32 @@ def _sheets(inputs: Inputs, findings: tuple[str, ...], options: AuditOptions) ->
 
 
 def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
-    how = inputs.about["options"]
-    alike = sampled_alike(
+    reusable = sampled_alike(
         inputs.provenance,
         generator=inputs.generator.info["digest"],
-        steps=how["steps"],
-        solver=how["solver"],
-        drawn_in=how["precision"],
+        steps=inputs.options["steps"],
+        solver=inputs.options["solver"],
+        generated_in=inputs.options["precision"],
         precision=str(options.precision),
     )
-    images, learned = inputs.synthetic.require_images(), inputs.generator.context.enabled
-    return Store(out / "sheets", alike, images, learned)
+    return Store(out / "sheets", reusable, inputs.synthetic.require_images(), inputs.generator.context.enabled)
 
 
-def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, FeatureSpace], out: Path) -> dict[str, Any]:
-    """Every check, as `audit.json` holds it."""
-    inputs, seed = material.inputs, options.seed
-    described = {name: evidence.describe(material, space, seed) for name, space in spaces.items()}
-    first = options.features[0]
-
-    def varied(finding: str, images: np.ndarray, patients: list[str]) -> dict[str, Any]:
-        drawn = Sample(images, spaces[first](images), patients)
-        return evidence.varied(material, finding, drawn, described[first], seed, pairs=300, replicates=50)
-
-    real = material.held_out
-    ceiling = dict(
-        zip(
-            material.space.findings,
-            ceilings(
-                real.truth,
-                material.held_out_score,
-                material.returned_score,
-                real.patients,
-                real.weight,
-                seed=seed,
-            ),
-            strict=True,
-        )
-    )
-    how = inputs.about["options"]
+def _run_checks(evidence: Evidence) -> dict[str, Any]:
+    """Run every check of the registry; the result is the content of `audit.json` without the reader kit."""
+    images, options, inputs = evidence.images, evidence.options, evidence.images.inputs
+    for check in CHECKS:
+        if check.of_all:
+            evidence.overall[check.key] = check.of_all(evidence)
+    sampling = ("guidance", "guidance_for", "guided_to", "steps", "solver", "seed")
     return {
         "schema": SCHEMA,
         "synthetic": inputs.synthetic.name,
         "dataset": inputs.dataset.name,
-        "phantom": inputs.dataset.info["source"] == "phantom",
-        "options": {**dataclasses.asdict(options), "findings": list(material.findings)},
-        "drawing": {name: how[name] for name in ("guidance", "guided_to", "steps", "solver", "seed")}
-        | {"guidance_for": how.get("guidance_for", {})}
-        | {"images": {name: len(one) for name, one in material.images.items()}},
+        "phantom": images.phantom,
+        "options": {**dataclasses.asdict(options), "findings": list(images.findings)},
+        "sampling": {name: inputs.options[name] for name in sampling}
+        | {"images": {name: len(sheet.images) for name, sheet in images.sheets.items()}},
         "auditor": {
             "weights_sha256": inputs.auditor.info["weights_sha256"],
             "separation": inputs.separation,
@@ -243,40 +178,54 @@ def _judge(material: Material, options: AuditOptions, spaces: Mapping[str, Featu
             "half": inputs.auditor_half,
         },
         "generator": {"digest": inputs.generator.info["digest"], "image_size": inputs.generator.image_size},
-        "autoencoder": {
-            "kind": type(inputs.generator.vae).__name__,
-            "gray_levels": material.error.to_dict(),
-            "findings": {name: one.to_dict() for name, one in ceiling.items()},
-        },
         "held_out": {
             "splits": options.held_out,
-            "images": real.rows.height,
-            "patients": len(set(real.patients)),
+            "images": images.held_out.rows.height,
+            "patients": len(set(images.held_out.patients())),
         },
-        "findings": {
-            finding: evidence.judge_finding(material, finding, ceiling[finding], described, seed)
-            for finding in material.findings
-        },
-        "overall": evidence.judge_all(material, described, seed),
-        "shortcut": evidence.probe(material, seed),
-        "handwritten": handwritten(material, options.handwritten_each, seed),
-        "guidance": guidance_sweep(
-            material,
-            options.sweep_each,
-            varied,
-            seed,
-        ),
-        "reader_kit": write_reader_kit(out, material, seed),
+        "findings": {finding: _run_on_finding(evidence, finding) for finding in images.findings},
+        "overall": evidence.overall,
         "readers": [],
         "environment": storage.environment(),
         "research_use": RESEARCH_USE,
     }
 
 
-def _settings(options: AuditOptions, inputs: Inputs, findings: tuple[str, ...]) -> str:
-    shared = {**dataclasses.asdict(options), "findings": list(findings)}
+def _run_on_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
+    counts = _counts(evidence.images, finding)
+    word, why = status(counts["held_out"], counts["synthetic"])
+    results: dict[str, Any] = {"counts": counts}
+    results |= {check.key: check.of_finding(evidence, finding) for check in CHECKS if check.of_finding}
+    return {
+        "group": evidence.images.space.groups.get(finding),
+        "status": word,
+        "status_why": why,
+        "verdict": dataclasses.asdict(conclude(results, CHECKS)),
+        **results,
+    }
+
+
+def _counts(images: ScoredImages, finding: str) -> dict[str, int]:
+    sheet = images.sheets[WITH]
+    rows = sheet.rows_of(finding)
+    train, held_out = (images.positives(side, finding) for side in (images.train, images.held_out))
+    return {
+        "synthetic": len(rows),
+        "source_patients": len(set(sheet.patients(rows))),
+        "screened": sum(images.screening[row] is not None for row in rows),
+        "kept": len(images.kept(rows)),
+        "held_out": len(held_out),
+        "held_out_patients": len(set(images.held_out.patients(held_out))),
+        "train": len(train),
+        "train_patients": len(set(images.train.patients(train))),
+    }
+
+
+def _settings(options: AuditOptions, inputs: Inputs) -> dict[str, Any]:
+    """Everything that decides the result."""
+    shared = dataclasses.asdict(options)
     del shared["batch_size"]
-    value = {
+    return {
         "schema": SETTINGS_SCHEMA,
         **shared,
         "synthetic": storage.sha256_file(inputs.synthetic.folder / "dataset.json"),
@@ -284,12 +233,3 @@ def _settings(options: AuditOptions, inputs: Inputs, findings: tuple[str, ...]) 
         "auditor": inputs.auditor.info["weights_sha256"],
         "generator": inputs.generator.info["digest"],
     }
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _differences(stored: str, settings: str) -> str:
-    try:
-        old, new = json.loads(stored), json.loads(settings)
-        return "; ".join(f"{name}: {old.get(name)} → {new[name]}" for name in new if old.get(name) != new[name])
-    except (json.JSONDecodeError, AttributeError):
-        return "its settings.json cannot be read"

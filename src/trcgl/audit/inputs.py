@@ -1,7 +1,8 @@
-"""Synthetic folder, dataset, auditor and generator belong together, or nothing is audited.
+"""Open the folders of an audit and refuse those that do not belong together.
 
-The auditor must not have learned from held-out patients, nor from a patient of the classifier that screened: what
-passed a screener flatters every classifier that learned from the same images. What cannot be checked is said.
+The auditor must not have been trained on held-out patients, nor on a patient of the classifier that screened the
+images: an image that passed a screener is favored by every classifier trained on the same patients. What cannot be
+checked is reported.
 """
 
 import os
@@ -22,29 +23,31 @@ from trcgl.generate.pipeline import Generator
 from trcgl.model.folder import LoadedModel, best_device, load_model
 
 _HALVES = (
-    "Train both classifiers on halves of the train patients: `trcgl train ... --train.half first` for the one that "
-    "screens, `--train.half second` for the one that audits; or audit with a run on another dataset."
+    "Train both classifiers on halves of the train patients: `trcgl train ... --train.half first` for the screener, "
+    "`--train.half second` for the auditor; or audit with a run on another dataset."
 )
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is audited, and by whom.
+    """The open folders of an audit.
 
     Args:
         synthetic: the synthetic folder.
-        provenance: of its images, in their order.
-        dataset: the real one.
-        auditor: an independent classifier, calibrated.
-        generator: that drew the images.
-        separation: what is known about the patients that the auditor learned from, in sentences.
-        unchecked: what could not be checked.
-        auditor_half: of the dataset's train patients, that the auditor learned from; None where it learned from
+        provenance: provenance of its images, in their order.
+        options: options of `trcgl synthesize` that the folder was generated with.
+        dataset: the real dataset.
+        auditor: the independent classifier, calibrated.
+        generator: the generator of the synthetic folder.
+        separation: sentences on which patients the auditor was trained on.
+        unchecked: sentences on what could not be checked.
+        auditor_half: half of the dataset's train patients that the auditor was trained on; None if it was trained on
             another dataset.
     """
 
     synthetic: Dataset
     provenance: pl.DataFrame
+    options: dict[str, Any]
     dataset: Dataset
     auditor: LoadedModel
     generator: Generator
@@ -53,163 +56,161 @@ class Inputs:
     auditor_half: Half | None
 
     @property
-    def about(self) -> dict[str, Any]:
-        """How the synthetic folder was made."""
-        return generation_record(self.synthetic)
+    def screened(self) -> bool:
+        """Whether a classifier screened the synthetic images."""
+        return self.synthetic.info["synthetic"]["screener"] is not None
+
+    @property
+    def side(self) -> int:
+        """Side of the stored images in pixels."""
+        return self.dataset.require_images().shape[1]
 
 
 def open_inputs(
     synthetic_folder: Path, dataset_folder: Path, auditor_run: Path, generator_folder: Path | None
 ) -> Inputs:
-    """Open everything and check that it belongs together.
+    """Open every folder of an audit.
 
     Args:
         synthetic_folder: written by `trcgl synthesize`.
-        dataset_folder: the real dataset it was drawn for.
+        dataset_folder: the real dataset that it was generated for.
         auditor_run: a finished run, calibrated by `trcgl evaluate`.
-        generator_folder: the generator; None takes that of which the synthetic folder tells.
+        generator_folder: the generator; None for the path recorded in the synthetic folder.
 
     Raises:
-        DataError: something does not belong to the rest; the message says what to do.
+        DataError: a folder does not belong to the others; the message says what to do.
         CheckpointError: generator or auditor are missing or damaged.
     """
-    dataset = open_dataset(Path(dataset_folder))
+    dataset = open_dataset(dataset_folder)
     dataset.require_images()
-    synthetic = open_synthetic(Path(synthetic_folder), dataset).dataset
-    provenance = read_provenance(synthetic.folder)
-    provenance = (
-        synthetic.manifest.sort("row").select("image_id").join(provenance, on="image_id", maintain_order="left")
-    )
+    synthetic = open_synthetic(synthetic_folder, dataset).dataset
     generator = generator_of(synthetic, dataset, generator_folder)
-    auditor, separation, unchecked = open_auditor(Path(auditor_run), dataset, synthetic)
-    same = storage.read_json(Path(auditor_run) / "run.json")["dataset_digest"] == _digest(dataset)
-    own = half_of(dataset, auditor.info["training_patient_digest"]) if same else None
-    return Inputs(synthetic, provenance, dataset, auditor, generator, separation, unchecked, own)
+    auditor, separation, unchecked, own_half = _open_auditor(auditor_run, dataset, synthetic)
+    return Inputs(
+        synthetic=synthetic,
+        provenance=synthetic.manifest.sort("row")
+        .select("image_id")
+        .join(read_provenance(synthetic.folder), on="image_id", maintain_order="left"),
+        options=generation_record(synthetic)["options"],
+        dataset=dataset,
+        auditor=auditor,
+        generator=generator,
+        separation=separation,
+        unchecked=unchecked,
+        auditor_half=own_half,
+    )
 
 
 def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None) -> Generator:
-    """Load the generator that drew a synthetic folder, so that it draws as it did.
+    """Load the generator of a synthetic folder with the context tokens that it used.
 
     Args:
-        synthetic: drawn for the dataset.
-        dataset: the real one.
-        given: the generator; None takes that of which the synthetic folder tells.
+        synthetic: the synthetic folder.
+        dataset: the real dataset.
+        given: the generator folder; None for the path recorded in the synthetic folder.
 
     Raises:
-        DataError: it is not where it was, or another one drew the images.
+        DataError: the generator is not at the recorded path, or another one generated the images.
         CheckpointError: it is missing or damaged.
     """
+    about = synthetic.info["synthetic"]
     generator = open_generator(_generator_folder(synthetic, given), dataset)
-    if generator.info["digest"] != synthetic.info["synthetic"]["generator"]:
+    if generator.info["digest"] != about["generator"]:
         raise DataError(
-            f"{synthetic.folder} was drawn by another generator ({synthetic.info['synthetic']['generator'][:12]}) than "
-            f"this one ({generator.info['digest'][:12]}). Name the one that drew it with --generator."
+            f"{synthetic.folder} was generated by another generator ({about['generator'][:12]}) than this one "
+            f"({generator.info['digest'][:12]}). Name the generator of that folder with --generator."
         )
     generator.context.restrict(generation_record(synthetic)["options"].get("prompt", "learned"))
     return generator
 
 
-def open_auditor(where: Path, dataset: Dataset, synthetic: Dataset) -> tuple[LoadedModel, list[str], list[str]]:
-    """Load an independent classifier.
-
-    Args:
-        where: its run folder.
-        dataset: the real one, whose val and test patients it must not have learned from.
-        synthetic: drawn and screened for it.
-
-    Returns:
-        The model; what is known about the patients it learned from; and what could not be checked.
-
-    Raises:
-        DataError: it is not finished or not calibrated, learned from drawn images or from patients that it must not
-            know, or its findings or images are made otherwise.
-        CheckpointError: its model folder is missing or damaged.
-    """
-    info = storage.read_json(where / "run.json")
+def _open_auditor(
+    folder: Path, dataset: Dataset, synthetic: Dataset
+) -> tuple[LoadedModel, list[str], list[str], Half | None]:
+    """The auditor, what is known about its training patients, what could not be checked, and its half."""
+    info = storage.read_json(folder / "run.json")
     if "finished" not in info:
-        raise DataError(f"{where} is not finished. Run the same `trcgl train` command again; it resumes.")
+        raise DataError(f"{folder} is not finished. Run the same `trcgl train` command again; it resumes.")
     if info.get("synthetic"):
         raise DataError(
-            f"{where} was trained with drawn images, so it knows how a generator draws a finding. Audit with a run "
-            "that was trained on real images alone."
+            f"{folder} was trained with synthetic images, so it knows how a generator shows a finding. Audit with a "
+            "run that was trained on real images alone."
         )
-    model = load_model(where / "model", device=best_device())
+    model = load_model(folder / "model", device=best_device())
     if model.space.findings != dataset.space.findings or model.space.normal != dataset.space.normal:
         raise DataError(
-            f"{where} recognizes {', '.join(model.space.findings)}; {dataset.folder} has "
+            f"{folder} recognizes {', '.join(model.space.findings)}; {dataset.folder} has "
             f"{', '.join(dataset.space.findings)}. They must be the same, in the same order."
         )
     if model.fit != dataset.info["fit"]:
         raise DataError(
-            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the images of {where} with {model.fit}. "
+            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the images of {folder} with {model.fit}. "
             "Audit with a run whose images were made square in the same way."
         )
     if model.thresholds is None or model.temperature is None:
-        raise DataError(f"{where} has no thresholds yet. Run `trcgl evaluate {where} --split val` first.")
-    if info["dataset_digest"] == _digest(dataset):
-        separation, unchecked = _on_the_same(where, model, dataset, synthetic)
-    else:
-        separation, unchecked = _on_another(where, info, model, dataset)
-    return model, separation, unchecked
-
-
-def _on_the_same(where: Path, model: LoadedModel, dataset: Dataset, synthetic: Dataset) -> tuple[list[str], list[str]]:
+        raise DataError(f"{folder} has no thresholds yet. Run `trcgl evaluate {folder} --split val` first.")
+    if info["dataset_digest"] != _digest(dataset):
+        return model, *_on_another_dataset(folder, info, model, dataset), None
     own = half_of(dataset, model.info["training_patient_digest"])
     if own is None:
         raise DataError(
-            f"{where} was not trained on train patients of {dataset.folder}, or not on these: it may have learned from "
+            f"{folder} was not trained on the train patients of {dataset.folder} as they are now: it may have seen "
             "held-out patients. Train an auditor on this dataset."
         )
-    seen = "all train patients" if own == "none" else f"the {own} half of the train patients"
+    return model, *_on_the_same_dataset(folder, own, dataset, synthetic), own
+
+
+def _on_the_same_dataset(folder: Path, own: Half, dataset: Dataset, synthetic: Dataset) -> tuple[list[str], list[str]]:
+    patients = "all train patients" if own == "none" else f"the {own} half of the train patients"
     separation = [
-        f"The auditor learned from {seen} of the dataset; its epoch, temperature and thresholds were chosen on val."
+        f"The auditor learned from {patients} of the dataset; its epoch, temperature and thresholds were chosen on val."
     ]
     about = synthetic.info["synthetic"]
     if about["screener"] is None:
         return [*separation, "No classifier screened the images."], []
-    folder = synthetic.folder / about.get("screener_folder", "")
+    screener_folder = synthetic.folder / about.get("screener_folder", "")
     try:
-        screener = load_model(Path(os.path.normpath(folder.resolve())) / "model")
-    except TrcglError:  # moved, damaged or removed: then it is said instead
+        screener = load_model(Path(os.path.normpath(screener_folder.resolve())) / "model")
+    except TrcglError:  # moved, damaged or removed: reported below
         screener = None
     if screener is None or screener.info["weights_sha256"] != about["screener"]:
         return separation, [
-            "The run that screened the images is not where it was: whether it shares patients with the auditor could "
-            "not be checked."
+            "The run that screened the images is not at its recorded path: whether it shares patients with the auditor "
+            "could not be checked."
         ]
     other = half_of(dataset, screener.info["training_patient_digest"])
     if own == other or "none" in (own, other):
         raise DataError(
-            f"{where} was trained on patients that the classifier learned from which screened {synthetic.folder}: it "
-            f"would favor what that one let through. {_HALVES}"
+            f"{folder} was trained on patients of the classifier which screened {synthetic.folder}: it would favor the "
+            f"images that this one kept. {_HALVES}"
         )
     return [*separation, f"The classifier that screened learned from the {other} half: they share no patient."], []
 
 
-def _on_another(where: Path, info: dict[str, Any], model: LoadedModel, dataset: Dataset) -> tuple[list[str], list[str]]:
-    folder = Path(os.path.normpath(where.resolve() / info["dataset"]))
+def _on_another_dataset(
+    folder: Path, info: dict[str, Any], model: LoadedModel, dataset: Dataset
+) -> tuple[list[str], list[str]]:
     try:
-        own = open_dataset(folder)
-        same = _digest(own) == info["dataset_digest"]
+        own = open_dataset(Path(os.path.normpath(folder.resolve() / info["dataset"])))
     except DataError:
-        same = False
-    if not same:
+        own = None
+    if own is None or _digest(own) != info["dataset_digest"]:
         return ["The auditor was trained on another dataset."], [
-            "The dataset of the auditor is not where it was, or is another now: whether it shares patients with this "
-            "dataset could not be checked."
+            "The dataset of the auditor is not at its recorded path, or has changed: whether it shares patients with "
+            "this dataset could not be checked."
         ]
     which = half_of(own, model.info["training_patient_digest"])
     if which is None:
-        raise DataError(f"{where} was not trained on the train patients of its dataset, {folder}. Train it again.")
+        raise DataError(f"{folder} was not trained on the train patients of its dataset, {own.folder}. Train it again.")
     for split in dataset.manifest["split"].unique().sort():
         refuse_overlap(own, dataset, split)
     patients = half(own, which)["patient_id"].n_unique()
-    told = f"The auditor learned from {patients:,} patients of another dataset, {own.name}"
+    learned = f"The auditor learned from {patients:,} patients of another dataset, {own.name}"
     if own.info["source"] == dataset.info["source"]:
-        return [f"{told}; none of its patients or images is in this one."], []
-    return [f"{told}; none of its images is in this one."], [
-        f"{own.name} and {dataset.name} come from different archives, whose patient identifiers mean nothing to each "
-        "other: the same person may be in both."
+        return [f"{learned}; none of its patients or images is in this one."], []
+    return [f"{learned}; none of its images is in this one."], [
+        f"{own.name} and {dataset.name} come from different archives, whose patient identifiers are unrelated: the "
+        "same person may be in both."
     ]
 
 
@@ -219,12 +220,12 @@ def _digest(dataset: Dataset) -> str:
 
 def _generator_folder(synthetic: Dataset, given: Path | None) -> Path:
     if given is not None:
-        return Path(given)
-    told = synthetic.info["synthetic"].get("generator_folder")
-    folder = Path(os.path.normpath(synthetic.folder.resolve() / told)) if told else None
+        return given
+    recorded = synthetic.info["synthetic"].get("generator_folder")
+    folder = Path(os.path.normpath(synthetic.folder.resolve() / recorded)) if recorded else None
     if folder is None or not folder.is_dir():
         raise DataError(
-            f"the generator of {synthetic.folder} is not {f'at {folder} any more' if told else 'recorded there'}. "
+            f"the generator of {synthetic.folder} is not {f'at {folder} any more' if recorded else 'recorded there'}. "
             "Name it: --generator GENERATOR."
         )
     return folder

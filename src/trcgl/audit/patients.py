@@ -1,7 +1,8 @@
-"""Features of images together with whose they are, so that patients can be drawn whole."""
+"""Feature vectors together with their patients, so that sampling takes whole patients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,9 +15,9 @@ class PatientImages:
     """Feature vectors and their patients.
 
     Args:
-        features: one row an image.
-        owner: number of each image's patient, from 0 without a gap.
-        names: of the patients.
+        features: one row per image.
+        owner: index into `names` of each image's patient.
+        names: patient identifiers, sorted.
     """
 
     features: Float[np.ndarray, "images features"]
@@ -27,55 +28,74 @@ class PatientImages:
     def of(
         cls, features: Float[np.ndarray, "images features"], patients: Sequence[str] | np.ndarray
     ) -> "PatientImages":
-        """Number the patients.
+        """Index the patients of some images.
 
         Raises:
-            DataError: there is not one patient an image.
+            DataError: the numbers of images and patients differ.
         """
         if len(features) != len(patients):
-            raise DataError(f"{len(features)} images, but {len(patients)} patients. Give one patient an image.")
+            raise DataError(f"{len(features)} images, but {len(patients)} patients. Give one patient per image.")
         names, owner = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
         return cls(features, owner, names)
 
-    def choose(self, images: int, draw: np.random.Generator) -> Int[np.ndarray, " patients"]:
-        """Numbers of random patients who have so many images together, or somewhat fewer: patients are taken whole."""
+    @property
+    def patients(self) -> np.ndarray:
+        """Patient identifier of each image."""
+        return self.names[self.owner]
+
+    def choose(self, images: int, rng: np.random.Generator) -> Int[np.ndarray, " patients"]:
+        """Indices of random whole patients who together have at most `images` images."""
         counts = np.bincount(self.owner, minlength=len(self.names))
         chosen, left = [], images
-        for patient in draw.permutation(len(counts)):
+        for patient in rng.permutation(len(counts)):
             if counts[patient] <= left:
                 chosen.append(patient)
                 left -= counts[patient]
         return np.array(sorted(chosen), dtype=np.int64)
 
-    def sample(self, images: int, draw: np.random.Generator) -> "tuple[PatientImages, PatientImages]":
-        """Exactly so many images, of whole patients but for the last one; and the images of the patients left over."""
-        rank = draw.permutation(len(self.names))[self.owner]
+    def sample(self, images: int, rng: np.random.Generator) -> "tuple[PatientImages, PatientImages]":
+        """Exactly `images` images of whole patients, except for the last one; and the images of all other patients."""
+        rank = rng.permutation(len(self.names))[self.owner]
         rows = np.argsort(rank, kind="stable")
         left_over = rank > rank[rows[images - 1]] if images else np.ones(len(rank), bool)
         return self._rows(rows[:images]), self._rows(np.flatnonzero(left_over))
 
-    def at_most(self, images: int, draw: np.random.Generator) -> "PatientImages":
-        """These, or a sample where there are more."""
-        return self if len(self.features) <= images else self.sample(images, draw)[0]
+    def at_most(self, images: int, rng: np.random.Generator) -> "PatientImages":
+        """All images, or a sample if there are more than `images`."""
+        return self if len(self.features) <= images else self.sample(images, rng)[0]
 
     def together(self, other: "PatientImages") -> "PatientImages":
         """The images of both."""
-        names = np.concatenate([self.names[self.owner], other.names[other.owner]])
-        return PatientImages.of(np.concatenate([self.features, other.features]), names)
+        patients = np.concatenate([self.patients, other.patients])
+        return PatientImages.of(np.concatenate([self.features, other.features]), patients)
 
     def _rows(self, rows: Int[np.ndarray, " rows"]) -> "PatientImages":
-        return PatientImages.of(self.features[rows], self.names[self.owner[rows]])
+        return PatientImages.of(self.features[rows], self.patients[rows])
 
 
-def apart(held_out: PatientImages, *others: PatientImages) -> None:
-    """Refuse a held-out patient among the others.
+class Sides(NamedTuple):
+    """The three sets that a check compares: synthetic against held-out, and as the null train against held-out.
+
+    Args:
+        synthetic: synthetic images and their source patients.
+        held_out: real images of patients who took no part in training.
+        train: real training images.
+    """
+
+    synthetic: PatientImages
+    held_out: PatientImages
+    train: PatientImages
+
+
+def check_separation(sides: Sides) -> None:
+    """Refuse held-out patients who are also training or source patients.
 
     Raises:
-        DataError: there is one; the message does not name it.
+        DataError: there is one; the message does not name the patient.
     """
-    for other in others:
-        if shared := len(np.intersect1d(held_out.names, other.names)):
+    for other in (sides.synthetic, sides.train):
+        if shared := len(np.intersect1d(sides.held_out.names, other.names)):
             raise DataError(
-                f"{shared} held-out patients were also trained on or drawn from: distances to them prove nothing. "
-                "Take held-out images of other patients."
+                f"{shared} held-out patients are also training or source patients, so distances to their images prove "
+                "nothing. Give held-out images of other patients."
             )

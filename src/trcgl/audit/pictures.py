@@ -1,4 +1,4 @@
-"""The images that an audit shows: real beside drawn, with beside without, rejects, nearest training images."""
+"""The images on the page: real beside synthetic, with beside without, rejected images, nearest training images."""
 
 import io
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from trcgl.audit.sample_plan import WITH, WITHOUT
-from trcgl.audit.scored_images import Material, Real
+from trcgl.audit.scored_images import ScoredImages
 from trcgl.core import html
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.synthetic_rows import KEPT
@@ -18,69 +18,66 @@ from trcgl.generate.plan import label_set
 from trcgl.generate.prompts import prompt
 
 SHOWN = 10
-"""Images that are shown beside real ones; half as many of the other kinds."""
-_WIDE, _LARGEST = 192, 256  # on the page, in pixels: small images are enlarged to about the first, large ones reduced
-_EXACT = 128  # up to this side images are PNG files, larger ones JPEG
+"""Synthetic images shown beside real ones; half as many of the other kinds."""
+_WIDE, _LARGEST = 192, 256  # width on the page in pixels: small images are enlarged to the first, large ones reduced
+_EXACT = 128  # images up to this side are PNG files, larger ones JPEG
 
 
-def pictures(material: Material, finding: str, memorized: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def pictures(images: ScoredImages, finding: str, memorized: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Everything that the page shows of one finding.
 
     Args:
-        material: of the audit.
-        finding: audited.
-        memorized: what the memorization check found; its pairs are shown.
-        seed: of what is shown.
+        images: images of the audit.
+        finding: audited finding.
+        memorized: result of the memorization check; its pairs are shown.
+        seed: seed of the choice.
     """
-    rows = material.drawn(finding)
-    images, plan = material.images[WITH], material.sheets[WITH].rows
-    shown = _spread(rows, SHOWN, seed)
+    sheet, counterparts = images.sheets[WITH], images.sheets[WITHOUT].rows_of(finding)
+    rows, column = sheet.rows_of(finding), images.space.index(finding)
+    shown = np.sort(randomness(seed, "shown").permutation(rows)[:SHOWN])
     few = shown[: SHOWN // 2]
-    copies = {one["drawn"] for one in memorized["copies"]}
-    column = material.space.index(finding)
+    copies = {copy["synthetic"] for copy in memorized["copies"]}
+    rejected = [row for row in rows.tolist() if images.screening[row] not in (None, KEPT)]
 
-    def drawn(row: int, sheet: str = WITH) -> dict[str, Any]:
-        words = material.sheets[sheet].rows["prompt"][row]
+    def synthetic(row: int, name: str = WITH) -> dict[str, Any]:
+        text = images.sheets[name].rows["prompt"][row]
         return {
-            **picture(material.images[sheet][row], f"Drawn: {words}"),
-            "prompt": words,
-            "score": float(material.scores[sheet][row, column]),
+            **picture(images.sheets[name].images[row], f"Synthetic: {text}"),
+            "prompt": text,
+            "score": float(images.sheets[name].scores[row, column]),
         }
 
-    rejected = [row for row in rows.tolist() if material.verdict[row] not in (None, KEPT)]
     return {
         "side_by_side": [
-            {"real": one, "drawn": drawn(row)}
-            for row, one in zip(shown.tolist(), _alike(material, finding, plan[shown.tolist()], seed), strict=True)
+            {"real": real, "synthetic": synthetic(row)}
+            for row, real in zip(shown.tolist(), _alike(images, finding, sheet.rows[shown.tolist()], seed), strict=True)
         ],
         "with_and_without": [
-            {"with": drawn(row), "without": drawn(other, WITHOUT)}
-            for row, other in zip(
-                few.tolist(), material.drawn(finding, WITHOUT)[np.searchsorted(rows, few)].tolist(), strict=True
-            )
+            {"with": synthetic(row), "without": synthetic(other, WITHOUT)}
+            for row, other in zip(few.tolist(), counterparts[np.searchsorted(rows, few)].tolist(), strict=True)
         ],
         "rejected": [
-            {**drawn(row), "why": str(material.verdict[row]).removeprefix("rejected: ")}
+            {**synthetic(row), "why": str(images.screening[row]).removeprefix("rejected: ")}
             for row in rejected[: SHOWN // 2]
         ],
         "rejects": len(rejected),
         "neighbors": [
             {
-                "drawn": picture(images[rows[one["drawn"]]], "Drawn", small=True),
+                "synthetic": picture(sheet.images[rows[pair["synthetic"]]], "Synthetic", small=True),
                 "train": picture(
-                    material.store[material.train.store[one["train"]]], "Nearest training image", small=True
+                    images.pixels(images.train, np.array([pair["train"]]))[0], "Nearest training image", small=True
                 ),
-                "similarity": one["similarity"],
-                "change": one["change"],
-                "copy": one["drawn"] in copies,
+                "similarity": pair["similarity"],
+                "change": pair["change"],
+                "copy": pair["synthetic"] in copies,
             }
-            for one in memorized["pairs"]
+            for pair in memorized["pairs"]
         ],
     }
 
 
-def picture(image: UInt8[np.ndarray, "side side"], words: str, small: bool = False) -> dict[str, Any]:
-    """An image as a data URI, how wide it is shown, and what is read aloud instead."""
+def picture(image: UInt8[np.ndarray, "side side"], description: str, small: bool = False) -> dict[str, Any]:
+    """An image as a data URI, its width on the page, and its description for screen readers."""
     side = len(image)
     wide = _WIDE // 2 if small else _WIDE
     width = side * max(1, round(wide / side)) if side <= wide else min(side, _LARGEST // 2 if small else _LARGEST)
@@ -94,27 +91,23 @@ def picture(image: UInt8[np.ndarray, "side side"], words: str, small: bool = Fal
     else:
         shown.save(stream, format="JPEG", quality=90)
         uri = html.png_uri(stream.getvalue()).replace("image/png", "image/jpeg", 1)
-    return {"src": uri, "width": width, "alt": words}
+    return {"src": uri, "width": width, "alt": description}
 
 
-def _alike(material: Material, finding: str, plan: pl.DataFrame, seed: int) -> list[dict[str, Any] | None]:
-    """For each drawn image a real held-out one of the same label set, or another with the finding; each once."""
-    real: Real = material.held_out
-    there = randomness(seed, "shown", finding).permutation(material.positives(real, finding)).tolist()
-    sets = {row: label_set(real.rows.row(row, named=True), material.space) for row in there}
+def _alike(images: ScoredImages, finding: str, plan: pl.DataFrame, seed: int) -> list[dict[str, Any] | None]:
+    """For each synthetic image a held-out image of the same label set, or another with the finding; each once."""
+    real, normal = images.held_out, images.space.normal
+    left = randomness(seed, "shown", finding).permutation(images.positives(real, finding)).tolist()
+    sets = {row: label_set(real.rows.row(row, named=True), images.space) for row in left}
     found: list[dict[str, Any] | None] = []
     for asked in plan["findings"].to_list():
-        row = next((one for one in there if set(sets[one]) == set(asked)), None)
-        row = row if row is not None else next(iter(there), None)
+        row = next((row for row in left if set(sets[row]) == set(asked)), next(iter(left), None))
         if row is None:
             found.append(None)
             continue
-        there.remove(row)
-        words, same = prompt(sets[row], material.space.normal).text, set(sets[row]) == set(asked)
-        found.append({**picture(material.store[real.store[row]], f"Real: {words}"), "prompt": words, "same": same})
+        left.remove(row)
+        text, same = prompt(sets[row], normal).text, set(sets[row]) == set(asked)
+        found.append(
+            {**picture(images.pixels(real, np.array([row]))[0], f"Real: {text}"), "prompt": text, "same": same}
+        )
     return found
-
-
-def _spread(rows: Int[np.ndarray, " rows"], count: int, seed: int) -> Int[np.ndarray, " chosen"]:
-    """Some rows, in their order, chosen by the seed and not by how they look."""
-    return np.sort(randomness(seed, "shown").permutation(rows)[:count])

@@ -2,15 +2,15 @@
 const form = document.getElementById("ratings");
 const kit = form.dataset.kit;
 const cases = [...form.querySelectorAll(".case")];
-const COLUMNS = ["kit", "case", "real_or_drawn", "confidence", "finding", "remark"];
+const COLUMNS = ["kit", "case", "real_or_synthetic", "confidence", "finding", "remark"];
 
-function rating(one) {
-  const name = one.dataset.case;
+function rating(element) {
+  const name = element.dataset.case;
   const field = (what) => form.elements[name + "-" + what].value.trim();
   return [kit, name, field("origin"), field("confidence"), field("finding"), field("remark")];
 }
 
-const rated = (one) => rating(one).slice(2, 5).every(Boolean);
+const rated = (element) => rating(element).slice(2, 5).every(Boolean);
 
 function csv() {
   const quoted = (text) => '"' + text.replace(/"/g, '""').replace(/[\r\n]+/g, " ") + '"';
@@ -19,7 +19,7 @@ function csv() {
 
 function show() {
   const done = cases.filter(rated).length;
-  for (const one of cases) one.classList.toggle("rated", rated(one));
+  for (const element of cases) element.classList.toggle("rated", rated(element));
   document.getElementById("progress").textContent = done + " of " + cases.length + " rated";
 }
 
@@ -39,35 +39,35 @@ function restore() {
   }
 }
 
-function choose(one, what, value) {
-  form.elements[one.dataset.case + "-" + what].value = value;
+function choose(element, what, value) {
+  form.elements[element.dataset.case + "-" + what].value = value;
   form.dispatchEvent(new Event("input"));
 }
 
-function go(one) {
-  if (!one) return;
-  one.scrollIntoView({ block: "center" });
-  one.focus({ preventScroll: true });
+function go(element) {
+  if (!element) return;
+  element.scrollIntoView({ block: "center" });
+  element.focus({ preventScroll: true });
 }
 
 form.addEventListener("input", () => { show(); keep(); });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("keydown", (event) => {
-  const one = event.target.closest(".case");
+  const element = event.target.closest(".case");
   const typing = event.target.matches("select, input[type=text]");
-  if (!one || typing || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (!element || typing || event.ctrlKey || event.altKey || event.metaKey) return;
   const key = event.key.toLowerCase();
-  if (key === "r") choose(one, "origin", "real");
-  else if (key === "d") choose(one, "origin", "drawn");
-  else if ("12345".includes(key)) choose(one, "confidence", key);
-  else if (key === "n") go(cases[cases.indexOf(one) + 1]);
-  else if (key === "p") go(cases[cases.indexOf(one) - 1]);
+  if (key === "r") choose(element, "origin", "real");
+  else if (key === "s") choose(element, "origin", "synthetic");
+  else if ("12345".includes(key)) choose(element, "confidence", key);
+  else if (key === "n") go(cases[cases.indexOf(element) + 1]);
+  else if (key === "p") go(cases[cases.indexOf(element) - 1]);
   else return;
   event.preventDefault();
 });
 
 document.getElementById("save").addEventListener("click", () => {
-  const open = cases.find((one) => !rated(one));
+  const open = cases.find((element) => !rated(element));
   if (open && !confirm("Some cases are not rated yet. Save all the same?")) { go(open); return; }
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));

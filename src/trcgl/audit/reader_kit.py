@@ -1,8 +1,8 @@
-"""A blinded page of real and drawn images to hand to radiologists, and what their ratings say.
+"""The reader kit: a blinded page of real and synthetic images for radiologists, and the evaluation of their ratings.
 
-`write_kit` writes `KIT/index.html`, one file that works offline, and `KIT/kit.json`, and in a folder of its own the key
-that tells which image is what. The kit is shipped unfilled; give away the kit, keep the key. A reader saves a CSV from
-the page; `read_ratings` takes it back. Real images on the page are those of patients: share it as such.
+`write_kit` writes `KIT/index.html`, one file that works offline, and `KIT/kit.json`; the key that says which image is
+synthetic goes into a folder of its own. Hand out the kit, keep the key. A reader saves a CSV file from the page;
+`read_ratings` reads it. The kit contains real images of patients: share it accordingly.
 """
 
 import csv
@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,6 +19,8 @@ from markupsafe import Markup
 from PIL import Image
 from scipy.stats import binomtest
 
+from trcgl.audit.sample_plan import NORMALS, WITH
+from trcgl.audit.scored_images import ScoredImages
 from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
@@ -26,33 +28,23 @@ from trcgl.metrics.intervals import LEVEL
 
 SCHEMA = "trcgl.reader-kit/1"
 KEY_SCHEMA = "trcgl.reader-key/1"
-ORIGINS = ("real", "drawn")
+KIT, KEY = "reader_kit", "reader_key"
+ORIGINS = ("real", "synthetic")
 CONFIDENCES = ("1", "2", "3", "4", "5")
 NONE = "none of these"
-COLUMNS = ("kit", "case", "real_or_drawn", "confidence", "finding", "remark")
+COLUMNS = ("kit", "case", "real_or_synthetic", "confidence", "finding", "remark")
+EACH = 8
+"""Real and synthetic images per finding, and normal images of either kind."""
+_RENAMED = {"real_or_drawn": "real_or_synthetic", "drawn": "synthetic"}  # names in kits and ratings of 0.1.0
 
-_SHOWN = 512  # pixels on the page
-_STYLE = """
-.halves { display: flex; flex-wrap: wrap; gap: 1.2rem; }
-.case img { width: min(32rem, 100%); height: auto; background: #000; border-radius: 6px; }
-.case { min-width: 0; } .case:focus { outline: 2px solid var(--link); outline-offset: 2px; }
-.case .name { display: block; font-weight: 600; margin-top: .7rem; }
-.case label:not(.name) { display: inline-block; margin-right: .9rem; padding: .25rem 0; }
-.case select, .case input[type=text] { font: inherit; color: inherit; background: var(--page); width: 100%;
-  max-width: 22rem; padding: .3rem .4rem; border: 1px solid var(--plain); border-radius: 6px; }
-.case.rated { border-color: var(--medium); } .case.rated legend::after { content: " – rated"; color: var(--medium); }
-legend { font-weight: 600; padding: 0 .4rem; }
-.bar { position: sticky; top: 0; z-index: 1; display: flex; align-items: center; gap: 1rem; padding: .6rem 1rem; }
-button { font: inherit; padding: .35rem .8rem; border: 1px solid var(--link); border-radius: 6px; cursor: pointer;
-  color: var(--link); background: var(--card); }
-"""
+_SHOWN = 512  # side of an image on the page in pixels
 
 
 def write_kit(
     folder: Path,
     key_folder: Path,
     images: UInt8[np.ndarray, "images height width"],
-    kinds: Sequence[Literal["real", "drawn"]],
+    kinds: Sequence[str],
     shown: Sequence[str | None],
     findings: Sequence[str],
     *,
@@ -62,20 +54,20 @@ def write_kit(
     """Write a kit and its key.
 
     Args:
-        folder: of the kit.
-        key_folder: of `key.json`; not in the kit's folder, nor around it.
-        images: all of one size, so that size does not tell what is drawn.
-        kinds: of each image.
-        shown: the finding that each image is labeled or prompted with; None if none of the list, or not known.
-        findings: that a reader chooses from.
-        seed: of the order; not written into the kit.
-        phantom: the real images are phantoms.
+        folder: folder of the kit.
+        key_folder: folder of `key.json`, outside the kit.
+        images: images of one size, so that size does not give away which are synthetic.
+        kinds: `real` or `synthetic` for each image.
+        shown: finding that each image is labeled or prompted with; None if not among `findings`, or unknown.
+        findings: findings that a reader chooses from.
+        seed: seed of the order; not written into the kit.
+        phantom: whether the real images are rendered phantoms.
 
     Returns:
-        The kit's number, which the page, the key and every CSV carry.
+        The kit's number, which the page, the key and every CSV file contain.
 
     Raises:
-        DataError: the lists do not fit together, only one kind is there, or the key would lie with the kit.
+        DataError: the lists do not fit together, only one kind is there, or the key folder is inside the kit.
     """
     folder, key_folder = Path(folder), Path(key_folder)
     _check(folder, key_folder, len(images), kinds, shown, findings)
@@ -92,9 +84,11 @@ def write_kit(
         findings=[*findings, NONE],
         shown=_SHOWN,
         phantom=phantom,
-        script=Markup(resources.files("trcgl.audit").joinpath("reader_kit.js").read_text(encoding="utf-8")),
+        script=Markup(_resource("reader_kit.js")),
     )
-    page = html.page("Real or drawn?", body, subtitle=f"Kit {number}", style=_STYLE, phantom=phantom)
+    page = html.page(
+        "Real or synthetic?", body, subtitle=f"Kit {number}", style=_resource("reader_kit.css"), phantom=phantom
+    )
     truth = [
         {"case": name, "row": int(row), "kind": kinds[row], "finding": shown[row]}
         for name, row in zip(names, order, strict=True)
@@ -109,54 +103,97 @@ def write_kit(
     return number
 
 
+def write_reader_kit(out: Path, images: ScoredImages, seed: int) -> dict[str, Any]:
+    """Write the kit of an audit: equally many real held-out and synthetic images of every audited finding, and normals.
+
+    Args:
+        out: the audit folder; the key is written beside the kit.
+        images: images of the audit.
+        seed: seed of the choice and the order.
+
+    Returns:
+        Number and folders of the kit.
+    """
+    groups: list[tuple[str, np.ndarray, str, np.ndarray]] = [
+        (finding, images.positives(images.held_out, finding), WITH, images.sheets[WITH].rows_of(finding))
+        for finding in images.findings
+    ]
+    if NORMALS in images.sheets:
+        rows = np.arange(images.sheets[NORMALS].rows.height)
+        groups.append((NONE, images.normals(images.held_out), NORMALS, rows))
+    pixels: list[np.ndarray] = []
+    kinds: list[str] = []
+    shown: list[str] = []
+    taken = np.empty(0, np.int64)
+    for finding, real, sheet, synthetic in groups:
+        real = np.setdiff1d(real, taken)  # an image shown for two findings would be recognized as real
+        count = min(EACH, len(real), len(synthetic))
+        rng = generator(seed, "reader kit", finding)
+        chosen = np.sort(rng.permutation(real)[:count])
+        taken = np.concatenate([taken, chosen])
+        pixels += list(images.pixels(images.held_out, chosen))
+        pixels += list(images.sheets[sheet].images[np.sort(rng.permutation(synthetic)[:count])])
+        kinds += [origin for origin in ORIGINS for _ in range(count)]
+        shown += [finding] * 2 * count
+    if not pixels:
+        return {"kit": None, "why": "no held-out image has an audited finding"}
+    stacked, phantom = np.stack(pixels), images.phantom
+    number = write_kit(out / KIT, out / KEY, stacked, kinds, shown, images.findings, seed=seed, phantom=phantom)
+    return {"kit": number, "images": len(pixels), "folder": KIT, "key": KEY}
+
+
 def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
-    """What one reader's ratings say.
+    """Evaluate the ratings of one reader, also of a kit that 0.1.0 wrote.
 
     Args:
         kit: folder of the kit.
-        key: `key.json`, or its folder.
-        csv_path: as the page saved it; a spreadsheet may have saved it again.
+        key: `key.json` or its folder.
+        csv_path: the CSV file that the page saved; a spreadsheet may have saved it again.
 
     Returns:
-        Counts; the share of images that were told real from drawn rightly, in all and of each kind, with Wilson
-        intervals over images; the same at each confidence; and how often the reader chose the finding that the image is
+        Counts; the share of images correctly called real or synthetic, over all images, of each kind and at each
+        confidence, with Wilson intervals over images; and how often the reader chose the finding that the image is
         labeled or prompted with, of each kind.
 
     Raises:
-        DataError: the files do not belong together, or a row is missing, doubled or out of range.
+        DataError: the files do not belong together, or a row is missing, repeated or out of range.
     """
     described = storage.read_json(Path(kit) / "kit.json")
     key = Path(key) / "key.json" if Path(key).is_dir() else Path(key)
-    told = storage.read_json(key)
-    if described.get("schema") != SCHEMA or told.get("schema") != KEY_SCHEMA:
+    truth = storage.read_json(key)
+    if described.get("schema") != SCHEMA or truth.get("schema") != KEY_SCHEMA:
         raise DataError(f"{kit} and {key}: not a reader kit and its key. Give the folders that the audit wrote.")
-    if told["kit"] != described["kit"]:
-        raise DataError(f"{key} is the key of kit {told['kit']}, {kit} is kit {described['kit']}.")
+    if truth["kit"] != described["kit"]:
+        raise DataError(f"{key} is the key of kit {truth['kit']}, {kit} is kit {described['kit']}.")
     ratings = _ratings(Path(csv_path), described)
-    cases = [one | ratings[one["case"]] for one in told["cases"]]
+    cases = [
+        {**case, "kind": _RENAMED.get(case["kind"], case["kind"]), **ratings[case["case"]]} for case in truth["cases"]
+    ]
 
-    def right(of: list[dict[str, Any]]) -> dict[str, Any]:
-        return _share(sum(one["kind"] == one["real_or_drawn"] for one in of), len(of))
+    def correct(some: list[dict[str, Any]]) -> dict[str, Any]:
+        return _share(sum(case["kind"] == case["real_or_synthetic"] for case in some), len(some))
 
-    def agrees(of: list[dict[str, Any]]) -> dict[str, Any]:
-        known = [one for one in of if one["finding"] is not None]
-        return _share(sum(one["finding"] == one["chosen"] for one in known), len(known))
+    def agreement(some: list[dict[str, Any]]) -> dict[str, Any]:
+        known = [case for case in some if case["finding"] is not None]
+        return _share(sum(case["finding"] == case["chosen"] for case in known), len(known))
 
-    kinds = {kind: [one for one in cases if one["kind"] == kind] for kind in ORIGINS}
+    kinds = {kind: [case for case in cases if case["kind"] == kind] for kind in ORIGINS}
     return {
         "schema": "trcgl.reader-ratings/1",
         "kit": described["kit"],
         "ratings": storage.sha256_file(Path(csv_path)),
-        "phantom": told["phantom"],
-        "images": {"all": len(cases)} | {kind: len(of) for kind, of in kinds.items()},
+        "phantom": truth["phantom"],
+        "images": {"all": len(cases)} | {kind: len(some) for kind, some in kinds.items()},
         "called": {
-            kind: {name: sum(one["real_or_drawn"] == name for one in of) for name in ORIGINS}
-            for kind, of in kinds.items()
+            kind: {name: sum(case["real_or_synthetic"] == name for case in some) for name in ORIGINS}
+            for kind, some in kinds.items()
         },
-        "accuracy": right(cases) | {"by_kind": {kind: right(of) for kind, of in kinds.items()}},
-        "by_confidence": {level: right([one for one in cases if one["confidence"] == level]) for level in CONFIDENCES},
-        "finding_agreement": {kind: agrees(of) for kind, of in kinds.items()},
-        "remarks": {one["case"]: one["remark"] for one in cases if one["remark"]},
+        "accuracy": correct(cases) | {"by_kind": {kind: correct(some) for kind, some in kinds.items()}},
+        "by_confidence": {
+            level: correct([case for case in cases if case["confidence"] == level]) for level in CONFIDENCES
+        },
+        "finding_agreement": {kind: agreement(some) for kind, some in kinds.items()},
+        "remarks": {case["case"]: case["remark"] for case in cases if case["remark"]},
     }
 
 
@@ -170,17 +207,21 @@ def _check(
 ) -> None:
     if not count == len(kinds) == len(shown):
         raise DataError(f"reader kit: {count} images, {len(kinds)} kinds, {len(shown)} findings shown; give one each.")
-    if missing := [one for one in ORIGINS if one not in set(kinds)]:
-        raise DataError(f"reader kit: no image is {missing[0]}; a blinded comparison needs real and drawn ones.")
+    if missing := [origin for origin in ORIGINS if origin not in set(kinds)]:
+        raise DataError(f"reader kit: no image is {missing[0]}; a blinded comparison needs real and synthetic ones.")
     if unknown := set(kinds) - set(ORIGINS):
-        raise DataError(f"reader kit: an image is {unknown.pop()!r}; say real or drawn.")
+        raise DataError(f"reader kit: an image is {unknown.pop()!r}; give real or synthetic.")
     if len(set(findings)) < len(findings) or NONE in findings:
         raise DataError(f"reader kit: findings must differ from each other and from {NONE!r}.")
-    if unlisted := {one for one in shown if one is not None} - {*findings, NONE}:
+    if unlisted := {finding for finding in shown if finding is not None} - {*findings, NONE}:
         raise DataError(f"reader kit: {unlisted.pop()!r} is shown but not among the findings to choose from.")
     inside, around = key_folder.resolve(), folder.resolve()
     if inside == around or around in inside.parents:
-        raise DataError(f"{key_folder} lies in the kit {folder}: whoever gets the kit would get the key.")
+        raise DataError(f"{key_folder} is inside the kit {folder}: whoever gets the kit would get the key.")
+
+
+def _resource(name: str) -> str:
+    return resources.files("trcgl.audit").joinpath(name).read_text(encoding="utf-8")
 
 
 def _png(image: np.ndarray) -> bytes:
@@ -202,7 +243,7 @@ def _ratings(path: Path, kit: dict[str, Any]) -> dict[str, dict[str, str]]:
         if case in found:
             raise DataError(f"{where}: {case} is rated twice. Keep one of the rows.")
         for column, allowed in (
-            ("real_or_drawn", ORIGINS),
+            ("real_or_synthetic", ORIGINS),
             ("confidence", CONFIDENCES),
             ("finding", kit["findings"]),
         ):
@@ -211,18 +252,18 @@ def _ratings(path: Path, kit: dict[str, Any]) -> dict[str, dict[str, str]]:
             if row[column] not in allowed:
                 raise DataError(f"{where}: {column} is {row[column]!r}; it must be one of {', '.join(allowed)}.")
         found[case] = {
-            "real_or_drawn": row["real_or_drawn"],
+            "real_or_synthetic": row["real_or_synthetic"],
             "confidence": row["confidence"],
             "chosen": row["finding"],
             "remark": row["remark"],
         }
-    if missing := [one for one in kit["cases"] if one not in found]:
+    if missing := [case for case in kit["cases"] if case not in found]:
         raise DataError(f"{path}: {len(missing)} of {len(known)} cases have no row, the first is {missing[0]}.")
     return found
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Number in the file and content of every row, also where a spreadsheet changed separator or encoding mark."""
+    """Line number and cells of every row, also if a spreadsheet changed the separator or the byte-order mark."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -233,11 +274,13 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     separator = max(",;\t", key=header.count)
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        if missing := [one for one in COLUMNS if one not in (reader.fieldnames or [])]:
+        reader.fieldnames = [_RENAMED.get(name, name) for name in reader.fieldnames or []]
+        if missing := [column for column in COLUMNS if column not in reader.fieldnames]:
             raise DataError(f"{path}: no column {missing[0]!r}. Expected {', '.join(COLUMNS)}, as the page saves them.")
         rows = []
         for row in reader:
-            cells = {one: (row[one] or "").strip() for one in COLUMNS}
+            cells = {column: (row[column] or "").strip() for column in COLUMNS}
+            cells["real_or_synthetic"] = _RENAMED.get(cells["real_or_synthetic"], cells["real_or_synthetic"])
             if any(cells.values()):
                 rows.append((reader.line_num, cells))
         return rows

@@ -1,7 +1,7 @@
-"""What an audit draws, and the drawing of it: sheets of images, each finished sheet kept, none drawn twice.
+"""The images that an audit generates: sheets, which are generated once and kept.
 
-Each audited finding has images *with* it, which are the plan of the synthetic folder continued, and as many of the
-same label sets and seeds *without* it. What the synthetic folder holds already is taken over pixel for pixel.
+Each audited finding has images *with* it, which continue the plan of the synthetic folder, and as many of the same
+label sets and seeds *without* it. Images that the synthetic folder already holds are taken over pixel for pixel.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ from trcgl.generate.sampling_run import (
     read_images,
     sample_parts,
 )
-from trcgl.generate.solver import Solver
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
 SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)
@@ -36,13 +35,13 @@ SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)
 
 @dataclass(frozen=True)
 class Sheet:
-    """Images that are drawn in one way.
+    """Images that are generated with the same settings.
 
     Args:
-        name: of its files.
+        name: name of its files.
         rows: a plan; columns of `trcgl.generate.plan.SCHEMA` and `guidance`. `target` is the audited finding also where
             the prompt leaves it out.
-        context: with the learned context tokens.
+        context: use the learned context tokens.
     """
 
     name: str
@@ -52,23 +51,23 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Store:
-    """Where the sheets lie, and the images of the synthetic folder that need not be drawn again.
+    """Folder of the sheets, and the images of the synthetic folder that need not be generated again.
 
     Args:
-        folder: of the sheets.
-        drawn: of the synthetic folder: image_id, seed, prompt, guidance and row of `images`; empty where it was drawn
-            otherwise.
-        images: of the synthetic folder.
-        context: it was drawn with learned context tokens.
+        folder: folder of the sheets.
+        reusable: images of the synthetic folder that the audit would generate alike: image_id, seed, prompt, guidance
+            and row of `images`.
+        images: images of the synthetic folder.
+        context: whether it was generated with learned context tokens.
     """
 
     folder: Path
-    drawn: pl.DataFrame
+    reusable: pl.DataFrame
     images: UInt8[np.ndarray, "rows side side"]
     context: bool
 
     def path(self, sheet: Sheet) -> Path:
-        """The images of a sheet."""
+        """File of a sheet."""
         return self.folder / f"{sheet.name}.npy"
 
     def read(self, sheet: Sheet) -> UInt8[np.ndarray, "rows side side"]:
@@ -76,11 +75,11 @@ class Store:
         return np.load(self.path(sheet), mmap_mode="r", allow_pickle=False)
 
     def taken_over(self, sheet: Sheet) -> np.ndarray:
-        """For each row of a sheet its place in the synthetic folder; -1 for those that must be drawn."""
+        """For each row of a sheet its place in the synthetic folder; -1 if it must be generated."""
         if sheet.context != self.context:
             return np.full(sheet.rows.height, -1)
         same = ["image_id", "seed", "prompt", "guidance"]
-        there = sheet.rows.join(self.drawn, on=same, how="left", maintain_order="left")
+        there = sheet.rows.join(self.reusable, on=same, how="left", maintain_order="left")
         return there["row"].fill_null(-1).to_numpy()
 
 
@@ -93,22 +92,22 @@ def main_sheets(
     guidance_for: Mapping[str, float],
     learned: bool,
 ) -> list[Sheet]:
-    """Every finding with and without, and normal radiographs for the shortcut probe.
+    """Images with and without every finding, and normal radiographs for the shortcut check.
 
     Args:
-        dataset: the real one.
-        findings: audited.
-        each: images of each.
-        seed: of the plan of the synthetic folder.
-        guidance: its scale.
-        guidance_for: targets that it drew with another one.
+        dataset: the real dataset.
+        findings: audited findings.
+        each: images per finding.
+        seed: seed of the plan of the synthetic folder.
+        guidance: guidance scale of the synthetic folder.
+        guidance_for: findings with a guidance scale of their own.
         learned: whether the generator uses context tokens.
     """
 
     def planned(targets: Sequence[str]) -> pl.DataFrame:
-        # A finding that also keeps the balance is planned more often than asked for.
+        # A plan holds more images of findings that also balance it.
         rows = first(plan(dataset, targets, each=each, seed=seed), each).filter(pl.col("target").is_in(list(targets)))
-        return guided(rows, guidance, {one: scale for one, scale in guidance_for.items() if one in targets})
+        return guided(rows, guidance, {name: scale for name, scale in guidance_for.items() if name in targets})
 
     with_it = planned(findings)
     sheets = [Sheet(WITH, with_it, learned), Sheet(WITHOUT, without(with_it, dataset.space), learned)]
@@ -126,13 +125,13 @@ def side_sheets(
     handwritten_each: int,
     learned: bool,
 ) -> list[Sheet]:
-    """The first images of each finding again: without context tokens, and at other guidance scales.
+    """The first images of each finding again, without context tokens and at other guidance scales.
 
     Args:
-        with_it: rows of the sheet `with`; the sweep leaves out the scale that all of them have.
-        space: of the dataset.
-        sweep_each: images of each finding at each scale; 0 for none.
-        handwritten_each: images of each finding without context tokens; 0 for none.
+        with_it: rows of the sheet `with`; the sweep skips the scale that all of them have.
+        space: label space of the dataset.
+        sweep_each: images per finding at each scale; 0 for none.
+        handwritten_each: images per finding without context tokens; 0 for none.
         learned: whether the generator uses context tokens.
     """
     sheets = []
@@ -153,65 +152,57 @@ def side_sheets(
 
 
 def own_guidance(rows: pl.DataFrame) -> float | None:
-    """The scale that all rows have; None where they differ."""
+    """The guidance scale of all rows; None if they differ."""
     scales = rows["guidance"].unique().to_list()
     return scales[0] if len(scales) == 1 else None
 
 
 def first(rows: pl.DataFrame, each: int) -> pl.DataFrame:
-    """The first rows of each target, in their order."""
+    """The first `each` rows of each target."""
     return rows.filter(pl.int_range(pl.len()).over("target") < each)
 
 
 def without(with_it: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
-    """The same label sets and seeds, the target left out; where nothing is left, normal, or a plain radiograph."""
+    """The same label sets and seeds without the target; if nothing is left, a normal or plain radiograph."""
     rows = []
     for row in with_it.iter_rows(named=True):
-        left = [one for one in row["findings"] if one != row["target"]]
+        left = [finding for finding in row["findings"] if finding != row["target"]]
         if not left and space.normal and space.normal != row["target"]:
             left = [space.normal]
-        words = prompt_of(left, space, row["seed"]).text
-        rows.append({**row, "image_id": f"{row['image_id']}-without", "findings": left, "prompt": words})
+        prompt = prompt_of(left, space, row["seed"]).text
+        rows.append({**row, "image_id": f"{row['image_id']}-without", "findings": left, "prompt": prompt})
     return pl.DataFrame(rows, schema=with_it.schema)
 
 
 def check_prompts(generator: Generator, sheets: Sequence[Sheet]) -> None:
-    """Every label set fits into the text encoder, known before the first image is drawn.
+    """Refuse label sets that do not fit into the text encoder before the first image is generated.
 
     Raises:
-        DataError: one does not.
+        DataError: a label set is too long.
     """
     for sheet in sheets:
-        for one in prompts_of(generator, sheet.rows.unique("findings", maintain_order=True)):
-            generator.ids(one)
+        for prompt in prompts_of(generator, sheet.rows.unique("findings", maintain_order=True)):
+            generator.ids(prompt)
 
 
 def sample_sheets(
     generator: Generator,
     sheets: Sequence[Sheet],
     store: Store,
+    settings: SamplingSettings,
     *,
-    side: int,
-    steps: int,
-    guided_to: float,
-    solver: Solver,
-    batch_size: int,
     precision: Literal["32-true", "bf16"],
     device: torch.device,
 ) -> None:
-    """Draw what is missing; an interrupted call continues in the part where it stopped.
+    """Generate the sheets that are missing; an interrupted call continues in the part where it stopped.
 
     Args:
-        generator: to draw with.
-        sheets: all of the audit.
-        store: where they lie.
-        side: of the stored images, in pixels.
-        steps: denoising steps.
-        guided_to: log-SNR up to which guidance steers.
-        solver: DPM-Solver++ or DDIM.
-        batch_size: images that are drawn at once.
-        precision: of the network.
-        device: to draw on.
+        generator: the generator.
+        sheets: all sheets of the audit.
+        store: the store that receives them.
+        settings: solver, steps and size of the images.
+        precision: precision of the network.
+        device: device of the network.
 
     Raises:
         DataError: the disk is full.
@@ -220,7 +211,7 @@ def sample_sheets(
     if not todo:
         return
     store.folder.mkdir(parents=True, exist_ok=True)
-    for unfinished in store.folder.rglob(".*.part"):  # of a killed process
+    for unfinished in store.folder.rglob(".*.part"):  # left by a killed process
         unfinished.unlink()
     prepare_network(generator, device, precision, False)
     enabled = generator.context.enabled
@@ -229,27 +220,28 @@ def sample_sheets(
 
     def work() -> Iterator[int]:
         for sheet in todo:
-            how = SamplingSettings(side, steps, guided_to, solver, batch_size)
             generator.context.enabled = enabled and sheet.context
-            yield from _draw(generator, sheet, places[sheet.name], store, how)
+            yield from _sample(generator, sheet, places[sheet.name], store, settings)
 
     try:
-        for _ in track(work(), missing, "drawing radiographs", unit="images"):
+        for _ in track(work(), missing, "generating radiographs", unit="images"):
             pass
     finally:
         generator.context.enabled = enabled
 
 
-def _draw(generator: Generator, sheet: Sheet, place: np.ndarray, store: Store, how: SamplingSettings) -> Iterator[int]:
+def _sample(
+    generator: Generator, sheet: Sheet, place: np.ndarray, store: Store, settings: SamplingSettings
+) -> Iterator[int]:
     rows = sheet.rows.filter(pl.Series(place < 0, dtype=pl.Boolean))
     parts = image_parts(store.folder / f"{sheet.name}-parts", rows.height)
     if rows.height:
-        yield from sample_parts(generator, rows, parts, parts.missing(), how)
-    drawn = list(read_images(parts))
-    images = np.empty((sheet.rows.height, how.side, how.side), np.uint8)
-    images[place < 0] = np.concatenate(drawn) if drawn else images[:0]
+        yield from sample_parts(generator, rows, parts, parts.missing(), settings)
+    images = np.empty((sheet.rows.height, settings.side, settings.side), np.uint8)
+    if rows.height:
+        images[place < 0] = np.concatenate(list(read_images(parts)))
     images[place >= 0] = store.images[place[place >= 0]]
-    write_images(store.path(sheet), [images], len(images), how.side)
+    write_images(store.path(sheet), [images], len(images), settings.side)
     parts.clear()
 
 
@@ -259,29 +251,29 @@ def sampled_alike(
     generator: str,
     steps: int,
     solver: str,
-    drawn_in: str,
+    generated_in: str,
     precision: str,
 ) -> pl.DataFrame:
-    """Rows of a synthetic folder that this audit would draw the same, at the same guidance.
+    """Rows of a synthetic folder that this audit would generate alike, at the same guidance.
 
     Args:
-        provenance: of the synthetic folder, in the order of its images.
-        generator: digest of the audited one.
-        steps: of the audit.
-        solver: of the audit.
-        drawn_in: precision of the synthetic folder.
-        precision: of the audit.
+        provenance: provenance of the synthetic folder, in the order of its images.
+        generator: digest of the generator.
+        steps: denoising steps of the audit.
+        solver: solver of the audit.
+        generated_in: precision of the synthetic folder.
+        precision: precision of the audit.
     """
     alike = (
         (pl.col("generator") == generator)
         & (pl.col("steps") == steps)
         & (pl.col("solver") == solver)
-        & pl.lit(drawn_in == precision)
+        & pl.lit(generated_in == precision)
     )
     same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))
     return provenance.with_row_index("row").filter(alike).select(same)
 
 
 def size_of(sheets: Sequence[Sheet]) -> int:
-    """Images in all."""
+    """Number of images of some sheets."""
     return sum(sheet.rows.height for sheet in sheets)

@@ -1,15 +1,15 @@
-"""What an audit looks at, gathered once: drawn sheets, real images, and what the auditor says of each."""
+"""The images of an audit, synthetic and real, with the auditor's calibrated scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int, UInt8
 
-from trcgl.audit.checks.ceiling import PixelError, pixel_error, round_trip
 from trcgl.audit.inputs import Inputs
+from trcgl.audit.options import HeldOut
+from trcgl.audit.round_trip import PixelError, pixel_error, round_trip
 from trcgl.audit.sample_plan import WITH, WITHOUT, Sheet, Store
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
@@ -22,18 +22,17 @@ from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import LoadedModel
 from trcgl.model.scoring import score_images
 
-HeldOut = Literal["both", "val", "test"]
-_CHUNK = 1024  # round-tripped images that are held at once
+_CHUNK = 1024  # decoded images held in memory at once
 
 
 @dataclass(frozen=True)
-class Real:
-    """Real images.
+class RealImages:
+    """Rows of the real dataset.
 
     Args:
-        rows: of the manifest.
+        rows: manifest rows.
         truth: 1 present, 0 absent, NaN unknown.
-        weight: how much each image counts.
+        weight: weight of each image.
     """
 
     rows: pl.DataFrame
@@ -41,179 +40,199 @@ class Real:
     weight: Float[np.ndarray, " rows"]
 
     @classmethod
-    def of(cls, rows: pl.DataFrame, space: LabelSpace) -> "Real":
-        """The rows of a manifest."""
+    def of(cls, rows: pl.DataFrame, space: LabelSpace) -> "RealImages":
+        """Images of manifest rows."""
         return cls(rows, label_array(rows, space).astype(np.float64), rows["weight"].to_numpy().astype(np.float64))
 
     @property
-    def patients(self) -> list[str]:
-        """Whose image each row is."""
-        return self.rows["patient_id"].to_list()
-
-    @property
     def store(self) -> Int[np.ndarray, " rows"]:
-        """Places of the images in the dataset's store."""
+        """Rows of the images in the dataset's image store."""
         return self.rows["row"].to_numpy()
+
+    def patients(self, rows: Int[np.ndarray, " chosen"] | None = None) -> list[str]:
+        """Patient of each image, or of some."""
+        patients = self.rows["patient_id"]
+        return (patients if rows is None else patients.gather(rows)).to_list()
 
 
 @dataclass(frozen=True)
-class Material:
-    """Everything that the checks of an audit read.
+class ScoredSheet:
+    """Synthetic images of one sheet.
 
     Args:
-        inputs: what is audited, and by whom.
-        findings: audited.
-        sheets: by name.
-        images: of each sheet, in the order of its rows.
-        scores: of the auditor for each sheet, calibrated.
+        rows: plan of the images.
+        images: in the order of the rows.
+        scores: calibrated scores of the auditor.
+    """
+
+    rows: pl.DataFrame
+    images: UInt8[np.ndarray, "rows side side"]
+    scores: Float[np.ndarray, "rows findings"]
+
+    def rows_of(self, finding: str) -> Int[np.ndarray, " rows"]:
+        """Rows generated for a finding."""
+        return np.flatnonzero((self.rows["target"] == finding).to_numpy())
+
+    def patients(self, rows: Int[np.ndarray, " chosen"] | None = None) -> list[str]:
+        """Source patient of each image, or of some: the patient whose label set it was generated with."""
+        patients = self.rows["patient_id"]
+        return (patients if rows is None else patients.gather(rows)).to_list()
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """Scores of images of the same label sets and seeds with and without the target finding.
+
+    Args:
+        with_target: scores of the images with the target.
+        without_target: scores of their counterparts.
+        rows: plan of the images with the target.
+    """
+
+    with_target: Float[np.ndarray, "pairs findings"]
+    without_target: Float[np.ndarray, "pairs findings"]
+    rows: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """All images of an audit.
+
+    Args:
+        inputs: the open folders.
+        findings: audited findings.
+        sheets: synthetic images by sheet name.
         train: real training images.
-        unseen: those of patients that the auditor did not learn from. Beside held-out images they are the null: in the
-            auditor's own features, images that it learned from are not like others.
-        held_out: real images of patients that the generator has not seen.
-        held_out_score: of the auditor, calibrated.
-        returned_score: the same after encode and decode by the generator's autoencoder.
-        error: what encode and decode change.
-        verdict: of screening for each row of the sheet `with`; None where the image is not one that was screened.
+        unseen: training images of patients that the auditor was not trained on. They are the null in comparisons with
+            held-out images: in the auditor's features, its own training images are unlike others.
+        held_out: real images of patients that the generator was not trained on.
+        held_out_score: scores of `held_out`.
+        decoded_score: scores of `held_out` after encoding and decoding by the generator's autoencoder.
+        error: how much encoding and decoding changes pixels.
+        screening: screening verdict of each row of the sheet `with`; None if the image was not screened.
     """
 
     inputs: Inputs
     findings: tuple[str, ...]
-    sheets: dict[str, Sheet]
-    images: dict[str, UInt8[np.ndarray, "_ side side"]]
-    scores: dict[str, Float[np.ndarray, "_ findings"]]
-    train: Real
-    unseen: Real
-    held_out: Real
+    sheets: dict[str, ScoredSheet]
+    train: RealImages
+    unseen: RealImages
+    held_out: RealImages
     held_out_score: Float[np.ndarray, "held_out findings"]
-    returned_score: Float[np.ndarray, "held_out findings"]
+    decoded_score: Float[np.ndarray, "held_out findings"]
     error: PixelError
-    verdict: list[str | None]
+    screening: list[str | None]
 
     @property
     def space(self) -> LabelSpace:
-        """Of the dataset."""
+        """Label space of the dataset."""
         return self.inputs.dataset.space
 
     @property
-    def store(self) -> UInt8[np.ndarray, "rows side side"]:
-        """Real images, memory-mapped."""
-        return self.inputs.dataset.require_images()
+    def thresholds(self) -> dict[str, float]:
+        """Thresholds of the auditor, fitted on val."""
+        return self.inputs.auditor.thresholds or {}
 
-    def score(
-        self, images: UInt8[np.ndarray, "store side side"], rows: Int[np.ndarray, " rows"] | None = None
-    ) -> Float[np.ndarray, "rows findings"]:
-        """What the auditor says of images, calibrated."""
-        return _score(self.inputs.auditor, images, rows)
+    @property
+    def phantom(self) -> bool:
+        """Whether the real images are rendered phantoms."""
+        return bool(self.inputs.dataset.info["source"] == "phantom")
 
-    def drawn(self, finding: str, sheet: str = WITH) -> Int[np.ndarray, " rows"]:
-        """Rows of a sheet that were drawn for a finding."""
-        return np.flatnonzero((self.sheets[sheet].rows["target"] == finding).to_numpy())
+    def pixels(self, side: RealImages, rows: Int[np.ndarray, " rows"]) -> UInt8[np.ndarray, "rows side side"]:
+        """Pixels of some real images."""
+        return np.asarray(self.inputs.dataset.require_images()[side.store[rows]])
 
-    def sources(self, rows: Int[np.ndarray, " rows"], sheet: str = WITH) -> list[str]:
-        """The patients whose label sets rows of a sheet use."""
-        return self.sheets[sheet].rows["patient_id"].gather(rows).to_list()
+    def score(self, side: RealImages, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows findings"]:
+        """Calibrated scores of some real images."""
+        return _score(self.inputs.auditor, self.inputs.dataset.require_images(), side.store[rows])
 
-    def positives(self, real: Real, finding: str) -> Int[np.ndarray, " rows"]:
+    def positives(self, side: RealImages, finding: str) -> Int[np.ndarray, " rows"]:
         """Rows of real images that have a finding."""
-        return np.flatnonzero(real.truth[:, self.space.index(finding)] == 1)
+        return np.flatnonzero(side.truth[:, self.space.index(finding)] == 1)
 
-    def normals(self, real: Real) -> Int[np.ndarray, " rows"]:
-        """Rows of real images on which nothing was found."""
+    def normals(self, side: RealImages) -> Int[np.ndarray, " rows"]:
+        """Rows of real images without any finding."""
         normal = self.space.normal
         if normal is None:
             return np.empty(0, np.int64)
-        indexed = real.rows.with_row_index("place")
+        indexed = side.rows.with_row_index("place")
         return sources(indexed, self.space, normal)["place"].to_numpy().astype(np.int64)
 
     def kept(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " kept"]:
-        """Those rows of the sheet `with` that were screened and kept."""
-        return rows[[self.verdict[row] == KEPT for row in rows]]
+        """Those rows of the sheet `with` that passed screening."""
+        return rows[[self.screening[row] == KEPT for row in rows]]
 
-    def pairs(self, with_sheet: str = WITH, without_sheet: str = WITHOUT) -> "Pairs":
-        """Scores of images with and without their target, row by row."""
-        return Pairs(self.scores[with_sheet], self.scores[without_sheet], self.sheets[with_sheet].rows)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Images of the same label sets and seeds, with and without the target.
-
-    Args:
-        with_it: scores of the former.
-        without: of the latter.
-        rows: plan of the former.
-    """
-
-    with_it: Float[np.ndarray, "pairs findings"]
-    without: Float[np.ndarray, "pairs findings"]
-    rows: pl.DataFrame
+    def pairs(self, with_sheet: str = WITH, without_sheet: str = WITHOUT) -> PairedScores:
+        """Scores with and without the target, row by row."""
+        sheet = self.sheets[with_sheet]
+        return PairedScores(sheet.scores, self.sheets[without_sheet].scores, sheet.rows)
 
 
 def held_out_rows(dataset: Dataset, held_out: HeldOut) -> pl.DataFrame:
-    """Real rows that are the reference.
+    """Manifest rows of the reference images.
 
     Raises:
         DataError: a split is empty.
     """
     splits = ("val", "test") if held_out == "both" else (held_out,)
-    return pl.concat([dataset.split(one) for one in splits])
+    return pl.concat([dataset.split(split) for split in splits])
 
 
-def gather(
+def score_all(
     inputs: Inputs,
     findings: Sequence[str],
     sheets: Sequence[Sheet],
     store: Store,
     held_out: HeldOut,
     batch_size: int,
-) -> Material:
-    """Read the sheets, and let the auditor score everything.
+) -> ScoredImages:
+    """Read the finished sheets and score all images with the auditor.
 
     Args:
-        inputs: what is audited, and by whom.
-        findings: audited.
-        sheets: all finished.
-        store: where they lie.
-        held_out: splits whose images are the reference.
-        batch_size: of the round trip.
+        inputs: the open folders.
+        findings: audited findings.
+        sheets: all sheets of the audit.
+        store: the store that holds them.
+        held_out: splits of the reference images.
+        batch_size: images encoded and decoded at once.
 
     Raises:
-        DataError: a held-out split is empty.
+        DataError: a held-out split is empty, or the auditor gives a score that is not finite.
     """
     dataset, auditor = inputs.dataset, inputs.auditor
-    real = Real.of(held_out_rows(dataset, held_out), dataset.space)
-    images = {one.name: store.read(one) for one in sheets}
-    scores = {name: _score(auditor, one) for name, one in images.items()}
-    seen = _score(auditor, dataset.require_images(), real.store)
-    returned, error = [], PixelError(0, 0, 0.0)
+    images = dataset.require_images()
+    real = RealImages.of(held_out_rows(dataset, held_out), dataset.space)
+    scored = {}
+    for sheet in sheets:
+        pixels = store.read(sheet)
+        scored[sheet.name] = ScoredSheet(sheet.rows, pixels, _score(auditor, pixels))
+    real_score = _score(auditor, images, real.store)
+    decoded_scores, error = [], PixelError(0, 0, 0.0)
     for start in range(0, real.rows.height, _CHUNK):
         rows = real.store[start : start + _CHUNK]
-        back = round_trip(inputs.generator, dataset.require_images(), rows, batch_size)
-        error = error.with_more(pixel_error(dataset.require_images(), rows, back))
-        returned.append(_score(auditor, back))
-    if not all(np.isfinite(one).all() for one in (*scores.values(), seen)):
-        raise DataError("the auditor gives a score that is not a number. Train another one.")
+        decoded = round_trip(inputs.generator, images, rows, batch_size)
+        error = error.with_more(pixel_error(images, rows, decoded))
+        decoded_scores.append(_score(auditor, decoded))
+    if not all(np.isfinite(scores).all() for scores in (*(sheet.scores for sheet in scored.values()), real_score)):
+        raise DataError("the auditor gives a score that is not a number. Train another auditor.")
     train = unseen = dataset.split("train")
     if inputs.auditor_half:
         learned = half(dataset, inputs.auditor_half)["patient_id"].implode()
         unseen = train.filter(~pl.col("patient_id").is_in(learned))
-    with_it = next(one for one in sheets if one.name == WITH)
-    screened = inputs.about["screener"] is not None  # else every row is kept, and nobody has looked
-    told = inputs.provenance["verdict"].to_list() if screened else [None] * inputs.provenance.height
-    verdict = [told[place] if place >= 0 else None for place in store.taken_over(with_it).tolist()]
-    return Material(
-        inputs,
-        tuple(findings),
-        {one.name: one for one in sheets},
-        images,
-        scores,
-        Real.of(train, dataset.space),
-        Real.of(unseen, dataset.space),
-        real,
-        seen,
-        np.concatenate(returned),
-        error,
-        verdict,
+    taken_over = store.taken_over(next(sheet for sheet in sheets if sheet.name == WITH)).tolist()
+    # Without a screener every image is recorded as kept although none was screened.
+    verdicts = inputs.provenance["verdict"].to_list()
+    return ScoredImages(
+        inputs=inputs,
+        findings=tuple(findings),
+        sheets=scored,
+        train=RealImages.of(train, dataset.space),
+        unseen=RealImages.of(unseen, dataset.space),
+        held_out=real,
+        held_out_score=real_score,
+        decoded_score=np.concatenate(decoded_scores),
+        error=error,
+        screening=[verdicts[place] if inputs.screened and place >= 0 else None for place in taken_over],
     )
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb
 
+_WHAT = "Check whether synthetic radiographs show their findings, and whether they copy training images."
+
 
 def audit(arguments: list[str]) -> Chosen:
     """The command of `trcgl audit`."""
@@ -26,29 +28,28 @@ def audit(arguments: list[str]) -> Chosen:
         ratings: Path | None = None,
         options: shared = default,
     ) -> Done:
-        told = stage.audit(synthetic, dataset, auditor, generator, out, options, ratings)
-        rows = [(name, one["verdict"], one["status"]) for name, one in told["findings"].items()]
-        width = max(len(name) for name, _, _ in rows)
-        lines = [f"{name.ljust(width)}  {one['word']} ({status}): {one['why']}" for name, one, status in rows]
-        lines += [f"{' ' * width}  {caution}" for _, one, _ in rows for caution in one["cautions"]]
+        result = stage.audit(synthetic, dataset, auditor, generator, out, options, ratings)
+        width = max(map(len, result["findings"]))
+        lines = []
+        for finding, entry in result["findings"].items():
+            verdict = entry["verdict"]
+            lines.append(f"{finding.ljust(width)}  {verdict['word']} ({entry['status']}): {verdict['why']}")
+            lines += [f"{' ' * width}  {caution}" for caution in verdict["cautions"]]
         folder = synthetic / "audit" if out is None else out
-        return Done(told, "\n".join([*lines, f"page: {folder / 'audit.html'}", f"reader kit: {folder / 'reader_kit'}"]))
+        lines += [f"page: {folder / 'audit.html'}", f"reader kit: {folder / 'reader_kit'}"]
+        return Done(result, "\n".join(lines))
 
-    command.__doc__ = """Ask whether drawn radiographs show what they claim, and whether they are copies.
+    command.__doc__ = f"""{_WHAT}
 
     Args:
         synthetic: A synthetic folder.
-        dataset: The real dataset that it was drawn for.
-        auditor: A run trained on real patients that the screening classifier did not see.
-        generator: The generator that drew it; where it was when it drew, by default.
-        out: The audit folder to write; `audit` within the synthetic folder by default.
-        ratings: Ratings of the reader kit (CSV), to be read into a finished audit.
+        dataset: The real dataset that the synthetic folder was generated for.
+        auditor: A run trained on real images of patients that the screening classifier was not trained on.
+        generator: Generator folder; default: the path recorded in the synthetic folder.
+        out: Audit folder to write; default: `audit` in the synthetic folder.
+        ratings: CSV file with a radiologist's ratings of the reader kit, to add to a finished audit.
     """
     return command, arguments, None
 
 
-VERB = Verb(
-    "Ask whether drawn radiographs show what they claim, and whether they are copies.",
-    "trcgl audit synthetic --dataset phantom --auditor auditor",
-    audit,
-)
+VERB = Verb(_WHAT, "trcgl audit synthetic --dataset phantom --auditor auditor", audit)

@@ -106,7 +106,7 @@ def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -
         out: the folder to write, unless it is there already.
         generator: whose autoencoder.
     """
-    from trcgl.audit.checks.ceiling import round_trip as encode_and_decode
+    from trcgl.audit.round_trip import round_trip as encode_and_decode
     from trcgl.model.folder import best_device
 
     if (out / "dataset.json").exists():

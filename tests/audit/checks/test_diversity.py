@@ -1,5 +1,6 @@
-"""Diversity is measured alike for drawn and real images, and a generator that repeats itself is seen."""
+"""Diversity is measured alike for synthetic and real images, and a generator that repeats itself is seen."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -27,7 +28,7 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def told(images):
+def result(images):
     parts = np.split(images, 3)
     return diversity(*map(sample, parts), pairs=300, replicates=60)
 
@@ -66,48 +67,50 @@ def test_at_full_size_ms_ssim_is_the_published_one(images):
     assert ms_ssim(pair[:2], pair[2:], levels(256)) == pytest.approx(expected.numpy(), abs=1e-3)
 
 
-def test_real_against_real_shows_no_difference(told):
-    for one in (told.ms_ssim, told.vendi):
+def test_real_against_real_shows_no_difference(result):
+    for one in (result.ms_ssim, result.vendi):
         for difference in (one.difference, one.null):
             assert difference.ci[0] < difference.value < difference.ci[1]
             assert difference.ci[0] - 0.5 * abs(difference.value) < 0 < difference.ci[1] + 0.5 * abs(difference.value)
-        assert one.difference.value == pytest.approx(one.drawn.value - one.held_out.value)
+        assert one.difference.value == pytest.approx(one.synthetic.value - one.held_out.value)
         assert one.null.value == pytest.approx(one.train.value - one.held_out.value)
 
 
-def test_n_and_levels_stand_beside_the_values(told):
-    assert told.subset == 30 and told.betas == levels(64)
-    assert told.images == told.patients == {"drawn": 60, "held_out": 60, "train": 60}
-    assert told.ms_ssim.n == {"drawn": 300, "held_out": 300, "train": 300} and told.vendi.n["drawn"] == 30
-    assert 1 < told.vendi.drawn.value < 30 and 0 < told.ms_ssim.drawn.value < 1
-    json.dumps(told.to_dict(), allow_nan=False)
+def test_n_and_levels_stand_beside_the_values(result):
+    assert result.subset == 30 and result.betas == levels(64)
+    assert result.images == result.patients == {"synthetic": 60, "held_out": 60, "train": 60}
+    assert result.ms_ssim.n == {"synthetic": 300, "held_out": 300, "train": 300} and result.vendi.n["synthetic"] == 30
+    assert 1 < result.vendi.synthetic.value < 30 and 0 < result.ms_ssim.synthetic.value < 1
+    json.dumps(dataclasses.asdict(result), allow_nan=False)
 
 
 def test_a_generator_that_repeats_itself_is_less_diverse(images):
     few = images[np.arange(60) % 6]
-    told = diversity(sample(few, noise=0.1), sample(images[60:120]), sample(images[120:]), pairs=300, replicates=60)
-    assert told.ms_ssim.difference.ci[0] > 0 > told.vendi.difference.ci[1]
+    result = diversity(sample(few, noise=0.1), sample(images[60:120]), sample(images[120:]), pairs=300, replicates=60)
+    assert result.ms_ssim.difference.ci[0] > 0 > result.vendi.difference.ci[1]
 
 
 def test_subsets_take_one_image_of_each_patient_and_the_smallest_sample_decides(images):
     names = [f"p{row // 2}" for row in range(60)]  # 30 patients with two images each
-    told = diversity(sample(images[:60], names), sample(images[60:120]), sample(images[120:]), pairs=100, replicates=20)
-    assert told.subset == 15 and told.patients["drawn"] == 30
+    result = diversity(
+        sample(images[:60], names), sample(images[60:120]), sample(images[120:]), pairs=100, replicates=20
+    )
+    assert result.subset == 15 and result.patients["synthetic"] == 30
 
 
 def test_too_few_patients_have_no_value_and_say_why(images):
-    told = diversity(sample(images[:60]), sample(images[60:75]), sample(images[75:135]), pairs=50, replicates=20)
-    assert isinstance(told, Diversity)
-    assert told.vendi.drawn.value is None and "10 are needed" in told.vendi.drawn.why
-    assert told.ms_ssim.held_out.value is None and "only 15 patients" in told.ms_ssim.held_out.why
-    assert told.ms_ssim.difference.value is None and told.ms_ssim.drawn.value is not None
-    json.dumps(told.to_dict(), allow_nan=False)
+    result = diversity(sample(images[:60]), sample(images[60:75]), sample(images[75:135]), pairs=50, replicates=20)
+    assert isinstance(result, Diversity)
+    assert result.vendi.synthetic.value is None and "10 are needed" in result.vendi.synthetic.why
+    assert result.ms_ssim.held_out.value is None and "only 15 patients" in result.ms_ssim.held_out.why
+    assert result.ms_ssim.difference.value is None and result.ms_ssim.synthetic.value is not None
+    json.dumps(dataclasses.asdict(result), allow_nan=False)
 
 
 def test_images_smaller_than_the_kernel_have_no_ms_ssim(images):
-    told = diversity(*(sample(part[:, :10, :10]) for part in np.split(images, 3)), pairs=50, replicates=20)
-    assert told.betas == () and "smaller than the kernel" in told.ms_ssim.drawn.why
-    assert told.vendi.drawn.value is not None
+    result = diversity(*(sample(part[:, :10, :10]) for part in np.split(images, 3)), pairs=50, replicates=20)
+    assert result.betas == () and "smaller than the kernel" in result.ms_ssim.synthetic.why
+    assert result.vendi.synthetic.value is not None
 
 
 def test_what_does_not_fit_together_is_refused(images):
@@ -133,7 +136,7 @@ def test_intervals_of_the_null_cover_zero_as_often_as_they_say():
         pixels = (128 + 40 * smooth.numpy()).clip(0, 255).astype(np.uint8).reshape(3, 80, 16, 16)
         names = [f"p{row}" for row in range(80)]
         samples = [Sample(one, two, names) for one, two in zip(pixels, features, strict=True)]
-        told = diversity(*samples, seed=repetition, pairs=400, replicates=100)
-        covered += [one.null.ci[0] <= 0 <= one.null.ci[1] for one in (told.ms_ssim, told.vendi)]
+        result = diversity(*samples, seed=repetition, pairs=400, replicates=100)
+        covered += [one.null.ci[0] <= 0 <= one.null.ci[1] for one in (result.ms_ssim, result.vendi)]
     print(f"of 200 intervals {covered[0]:.0f} (MS-SSIM) and {covered[1]:.0f} (Vendi) cover 0")
     assert (covered >= 184).all()

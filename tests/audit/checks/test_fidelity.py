@@ -1,5 +1,6 @@
 """The test holds its level on equal distributions, clustered or not, and finds a shift; too little is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from tests.audit.clusters import images_of, several
 from trcgl.audit.checks.fidelity import FIGURES, KERNELS, compare_with_real, overall
 from trcgl.audit.kernels import frechet, kid, median_bandwidth, neighborhood, rbf_mmd
+from trcgl.audit.patients import PatientImages, Sides
 from trcgl.core.errors import DataError, RecipeError
 
 DESIGNS = {
@@ -16,19 +18,19 @@ DESIGNS = {
     "few sources, many patients": lambda seed: ((np.full(15, 6), 0.0), (np.ones(90, int), 0.0)),
     "alike on both sides": lambda seed: ((several(30, 3, seed), 0.3), (several(25, 1.5, seed + 1), 0.8)),
 }
-"""Images of each patient and how alike they are: of the drawn images by source, and of the real ones."""
+"""Images of each patient and how alike they are: of the synthetic images by source, and of the real ones."""
 
 
-def compare(drawn, real, *, train=None, kernel="kid", seed=0, **options):
+def compare(synthetic, real, *, train=None, kernel="kid", seed=0, **options):
     train = train or images_of(np.ones(60, int), side="t", seed=999)
-    names = {"drawn_sources": drawn[1], "held_out_patients": real[1], "train_patients": train[1]}
-    return compare_with_real(drawn[0], real[0], train[0], **names, kernel=kernel, seed=seed, **options)
+    sides = Sides(*(PatientImages.of(*images) for images in (synthetic, real, train)))
+    return compare_with_real(sides, kernel=kernel, seed=seed, **options)
 
 
-def all_of(drawn, real, *, train=None, **options):
+def all_of(synthetic, real, *, train=None, **options):
     train = train or images_of(np.ones(120, int), side="t", seed=999)
-    names = {"drawn_sources": drawn[1], "held_out_patients": real[1], "train_patients": train[1]}
-    return overall(drawn[0], real[0], train[0], **names, seed=0, **options)
+    sides = Sides(*(PatientImages.of(*images) for images in (synthetic, real, train)))
+    return overall(sides, seed=0, **options)
 
 
 def rejections(design, kernel, simulations, shift=0.0, level=0.05):
@@ -36,9 +38,9 @@ def rejections(design, kernel, simulations, shift=0.0, level=0.05):
     found = 0
     for seed in range(simulations):
         (counts, alike), (real_counts, real_alike) = DESIGNS[design](10 * seed)
-        drawn = images_of(counts, alike=alike, shift=shift, side="s", seed=2 * seed)
+        synthetic = images_of(counts, alike=alike, shift=shift, side="s", seed=2 * seed)
         real = images_of(real_counts, alike=real_alike, side="h", seed=2 * seed + 1)
-        found += compare(drawn, real, kernel=kernel, seed=seed, permutations=99, repetitions=1).p < level
+        found += compare(synthetic, real, kernel=kernel, seed=seed, permutations=99, repetitions=1).p < level
     return found
 
 
@@ -71,9 +73,9 @@ def covered(simulations, shift):
         truth = kid(images_of(large, shift=shift, seed=1)[0], images_of(large, seed=2)[0])
     inside = 0
     for seed in range(simulations):
-        drawn = images_of(np.full(40, 3), shift=shift, side="s", seed=10 + 2 * seed)
+        synthetic = images_of(np.full(40, 3), shift=shift, side="s", seed=10 + 2 * seed)
         real = images_of(several(50, 1.5, seed), alike=0.7, side="h", seed=11 + 2 * seed)
-        low, high = compare(drawn, real, seed=seed, permutations=1, repetitions=1).ci
+        low, high = compare(synthetic, real, seed=seed, permutations=1, repetitions=1).ci
         inside += low <= truth <= high
     return inside
 
@@ -93,10 +95,10 @@ def test_several_images_of_a_patient_are_no_distance():
     """The ordinary estimate takes the likeness of a patient's images for a distance; this one does not."""
     ordinary, ours = [], []
     for seed in range(60):
-        drawn = images_of(np.ones(60, int), side="s", seed=2 * seed)
+        synthetic = images_of(np.ones(60, int), side="s", seed=2 * seed)
         real = images_of(np.full(20, 5), alike=0.8, side="h", seed=2 * seed + 1)
-        ordinary.append(kid(drawn[0], real[0]))
-        ours.append(compare(drawn, real, permutations=1, repetitions=1).value)
+        ordinary.append(kid(synthetic[0], real[0]))
+        ours.append(compare(synthetic, real, permutations=1, repetitions=1).value)
     error = np.std(ours) / 60**0.5
     assert abs(np.mean(ours)) < 3 * error
     assert np.mean(ordinary) > 5 * error
@@ -104,23 +106,23 @@ def test_several_images_of_a_patient_are_no_distance():
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_with_one_image_a_patient_the_value_is_the_ordinary_one(kernel):
-    drawn = images_of(np.ones(30, int), shift=0.3, side="s")
+    synthetic = images_of(np.ones(30, int), shift=0.3, side="s")
     real = images_of(np.ones(45, int), side="h", seed=1)
     train = images_of(np.ones(25, int), side="t", seed=2)
-    found = compare(drawn, real, train=train, kernel=kernel)
+    found = compare(synthetic, real, train=train, kernel=kernel)
     if kernel == "kid":
-        assert found.value == pytest.approx(kid(drawn[0], real[0])) and found.bandwidth is None
+        assert found.value == pytest.approx(kid(synthetic[0], real[0])) and found.bandwidth is None
     else:
         bandwidth = median_bandwidth(np.concatenate([real[0], train[0]]))
         assert found.bandwidth == bandwidth, "of real images only"
-        assert found.value == pytest.approx(rbf_mmd(drawn[0], real[0], bandwidth))
+        assert found.value == pytest.approx(rbf_mmd(synthetic[0], real[0], bandwidth))
 
 
 def test_the_null_is_real_against_real_at_the_same_number_of_images():
-    drawn = images_of(np.ones(30, int), shift=0.8, side="s")
+    synthetic = images_of(np.ones(30, int), shift=0.8, side="s")
     real = images_of(np.ones(50, int), side="h", seed=1)
     train = images_of(np.ones(200, int), side="t", seed=2)
-    found = compare(drawn, real, train=train)
+    found = compare(synthetic, real, train=train)
     assert (found.n_synthetic, found.n_real, found.n_null) == (30, 50, 30)
     assert found.null_ci[0] < found.null < found.null_ci[1] < found.ci[0] < found.value
     assert found.p == 1 / 1000
@@ -137,82 +139,82 @@ def test_the_null_is_wider_with_fewer_images():
 
 
 def test_a_difference_between_the_splits_shows_in_the_null():
-    drawn, real = images_of(np.ones(60, int), shift=0.8, side="s"), images_of(np.ones(60, int), side="h", seed=1)
-    found = compare(drawn, real, train=images_of(np.ones(90, int), shift=0.8, side="t", seed=2))
+    synthetic, real = images_of(np.ones(60, int), shift=0.8, side="s"), images_of(np.ones(60, int), side="h", seed=1)
+    found = compare(synthetic, real, train=images_of(np.ones(90, int), shift=0.8, side="t", seed=2))
     assert found.null > found.null_ci[1]
 
 
 def test_the_same_seed_gives_the_same_answer():
-    drawn, real = images_of(np.full(20, 3), side="s"), images_of(np.full(20, 2), side="h", seed=1)
-    assert compare(drawn, real, seed=3) == compare(drawn, real, seed=3)
-    assert compare(drawn, real, seed=3).p != compare(drawn, real, seed=4).p
+    synthetic, real = images_of(np.full(20, 3), side="s"), images_of(np.full(20, 2), side="h", seed=1)
+    assert compare(synthetic, real, seed=3) == compare(synthetic, real, seed=3)
+    assert compare(synthetic, real, seed=3).p != compare(synthetic, real, seed=4).p
 
 
 def test_the_order_of_the_images_does_not_matter():
     features, sources = images_of(np.full(20, 3), shift=0.2, side="s")
     real = images_of(np.full(20, 2), side="h", seed=1)
     order = np.random.default_rng(0).permutation(60)
-    mixed = compare((features[order], [sources[one] for one in order]), real)
+    mixed = compare((features[order], [sources[row] for row in order]), real)
     found = compare((features, sources), real)
     assert mixed.value == pytest.approx(found.value, rel=1e-9) and mixed.p == found.p
 
 
 def test_large_sets_are_sampled_and_say_so():
-    drawn, real = images_of(np.full(100, 2), side="s"), images_of(np.ones(150, int), side="h", seed=1)
-    found = compare(drawn, real, most=80)
-    assert (found.n_synthetic, found.n_real, found.patients["drawn"]) == (80, 80, 40)
+    synthetic, real = images_of(np.full(100, 2), side="s"), images_of(np.ones(150, int), side="h", seed=1)
+    found = compare(synthetic, real, most=80)
+    assert (found.n_synthetic, found.n_real, found.patients["synthetic"]) == (80, 80, 40)
 
 
 @pytest.mark.parametrize(("sources", "patients"), [(9, 50), (50, 9), (0, 50)])
 def test_too_few_patients_are_refused_with_the_number(sources, patients):
-    drawn = images_of(np.full(sources, 20), side="s")
-    found = compare(drawn, images_of(np.full(patients, 3), side="h", seed=1))
+    synthetic = images_of(np.full(sources, 20), side="s")
+    found = compare(synthetic, images_of(np.full(patients, 3), side="h", seed=1))
     assert found.value is found.ci is found.p is found.null is None
     assert f"images of {min(sources, patients)} patients" in found.why
-    assert found.n_synthetic == 20 * sources and found.patients["drawn"] == sources
+    assert found.n_synthetic == 20 * sources and found.patients["synthetic"] == sources
 
 
 def test_too_few_training_patients_leave_the_value_without_a_null():
-    drawn, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
+    synthetic, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
     for counts in (np.ones(4, int), np.ones(0, int), np.full(12, 20)):
-        found = compare(drawn, real, train=images_of(counts, side="t"))
+        found = compare(synthetic, real, train=images_of(counts, side="t"))
         assert found.value is not None and found.why is None
         assert found.null is found.null_ci is None
         assert "patients" in found.null_why
 
 
 def test_a_held_out_patient_who_was_trained_on_is_an_error():
-    drawn, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
+    synthetic, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
     with pytest.raises(DataError, match="30 held-out patients"):
-        compare(drawn, real, train=images_of(np.ones(30, int), side="h"))
+        compare(synthetic, real, train=images_of(np.ones(30, int), side="h"))
     with pytest.raises(DataError, match="30 held-out patients"):
         all_of(images_of(np.ones(30, int), side="h"), real)
 
 
 def test_bad_input_is_refused():
-    drawn, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
+    synthetic, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
     with pytest.raises(RecipeError, match="kid and rbf"):
-        compare(drawn, real, kernel="cubic")
+        compare(synthetic, real, kernel="cubic")
     with pytest.raises(DataError, match="30 images, but 29 patients"):
-        compare((drawn[0], drawn[1][1:]), real)
-    drawn[0][5] = np.inf
+        compare((synthetic[0], synthetic[1][1:]), real)
+    synthetic[0][5] = np.inf
     with pytest.raises(DataError, match="not finite"):
-        compare(drawn, real)
+        compare(synthetic, real)
 
 
 def test_everything_is_plain_json():
-    drawn, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
-    for found in (compare(drawn, real, kernel="rbf"), compare(drawn, real), all_of(drawn, real)):
-        again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    synthetic, real = images_of(np.ones(30, int), side="s"), images_of(np.ones(30, int), side="h", seed=1)
+    for found in (compare(synthetic, real, kernel="rbf"), compare(synthetic, real), all_of(synthetic, real)):
+        again = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
         assert again["n_real"] == 30
 
 
 def test_overall_figures_are_those_of_the_functions():
-    drawn, real = images_of(np.ones(80, int), shift=0.3, side="s"), images_of(np.ones(90, int), side="h", seed=1)
-    found = all_of(drawn, real)
-    near = neighborhood(real[0], drawn[0])
+    synthetic, real = images_of(np.ones(80, int), shift=0.3, side="s"), images_of(np.ones(90, int), side="h", seed=1)
+    found = all_of(synthetic, real)
+    near = neighborhood(real[0], synthetic[0])
     assert found.n == 80 and found.n_real == 90 and found.features == 16
-    assert found.figures["FD"].value == pytest.approx(frechet(real[0], drawn[0]).value)
+    assert found.figures["FD"].value == pytest.approx(frechet(real[0], synthetic[0]).value)
     for name in FIGURES[1:]:
         assert found.figures[name].value == pytest.approx(getattr(near, name))
 
@@ -230,17 +232,17 @@ def test_overall_figures_of_real_like_images_lie_with_the_null_and_of_others_out
     assert apart.figures["FD"].value > 2 * alike.figures["FD"].value
 
 
-def test_more_drawn_than_training_images_are_compared_at_the_smaller_number():
-    drawn, real = images_of(np.ones(150, int), side="s"), images_of(np.ones(90, int), side="h", seed=1)
-    found = all_of(drawn, real, train=images_of(np.ones(60, int), side="t", seed=2))
+def test_more_synthetic_than_training_images_are_compared_at_the_smaller_number():
+    synthetic, real = images_of(np.ones(150, int), side="s"), images_of(np.ones(90, int), side="h", seed=1)
+    found = all_of(synthetic, real, train=images_of(np.ones(60, int), side="t", seed=2))
     assert found.n == 60
     fewer = all_of(images_of(np.ones(60, int), side="s"), real, train=images_of(np.ones(60, int), side="t", seed=2))
     assert found.figures["FD"].value == pytest.approx(fewer.figures["FD"].value, rel=0.5)
 
 
 def test_overall_leaves_out_only_what_the_numbers_do_not_allow():
-    drawn, real = images_of(np.ones(15, int), side="s"), images_of(np.ones(90, int), side="h", seed=1)
-    found = all_of(drawn, real)
+    synthetic, real = images_of(np.ones(15, int), side="s"), images_of(np.ones(90, int), side="h", seed=1)
+    found = all_of(synthetic, real)
     assert found.figures["FD"].value is None and "fewer than the 16 features" in found.figures["FD"].why
     assert found.figures["precision"].value is not None
     nothing = all_of(images_of(np.ones(5, int), side="s"), real)

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trcgl.audit.checks.label_fidelity import (
-    EASY,
-    FAIL,
-    PASS,
-    UNJUDGED,
-    Discrimination,
-    deranged,
-    discrimination,
-    of_synthetic,
-    rate,
-    verdict,
-)
+from trcgl.audit.check import FAIL, NOT_ASSESSABLE, PASS, TOO_EASY
+from trcgl.audit.checks.label_fidelity import Discrimination, deranged, discrimination, of_synthetic, verdict
+from trcgl.audit.intervals import rate
 
 HOW = {"replicates": 400, "seed": 0}
 
@@ -72,7 +63,7 @@ def test_one_source_patient_gives_no_interval_and_no_verdict():
     found = measured(1.5, each=150)
     assert found.auroc["ci"] is None
     told = verdict(found, REAL)
-    assert told.word == UNJUDGED
+    assert told.word == NOT_ASSESSABLE
     assert "fewer than two positive patients" in told.why
 
 
@@ -109,7 +100,7 @@ def test_a_rate_is_covered_by_its_interval_as_often_as_it_says():
             FAIL,
             "false-positive rate 16.0%, more than 5 points above the real 10.0%",
         ),
-        (made(0.96, 0.94, 0.98, 0.90, 0.00), EASY, "AUROC 0.960 is more than 0.10 above the real 0.850"),
+        (made(0.96, 0.94, 0.98, 0.90, 0.00), TOO_EASY, "AUROC 0.960 is more than 0.10 above the real 0.850"),
         (made(0.96, 0.94, 0.98, 0.00, 0.00), FAIL, "hit rate 0.0%"),
     ],
 )
@@ -133,7 +124,7 @@ def test_every_rule_that_fails_is_named():
 )
 def test_an_auditor_that_does_not_know_a_finding_judges_nothing(real, why):
     told = verdict(made(0.99, 0.98, 1.0, 1.0, 0.0), real)
-    assert told.word == UNJUDGED
+    assert told.word == NOT_ASSESSABLE
     assert why in told.why
 
 

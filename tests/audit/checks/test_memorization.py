@@ -19,9 +19,9 @@ from trcgl.audit.registration import best_matches
 from trcgl.core.errors import DataError
 
 
-def audit(images, patients, drawn, train, held_out, **more):
+def audit(images, patients, synthetic, train, held_out, **more):
     return memorization(
-        drawn,
+        synthetic,
         images[train],
         images[held_out],
         train_patients=patients[train].tolist(),
@@ -39,31 +39,31 @@ def pool():
 
 @pytest.fixture(scope="module")
 def planted(pool):
-    """Ten of eighty drawn images are copies, two of each kind."""
+    """Ten of eighty synthetic images are copies, two of each kind."""
     images, patients, train, held_out, rest = pool
     rng = np.random.default_rng(1)
     originals = rng.choice(len(train), 10, replace=False)
-    drawn = images[rest].copy()
+    synthetic = images[rest].copy()
     for row, original in enumerate(originals):
-        drawn[5 * row] = list(KINDS.values())[row % 5](images[train][original], rng)
-    sources = [f"source {row % 30}" for row in range(len(drawn))]
-    return audit(images, patients, drawn, train, held_out, drawn_sources=sources, seed=4), originals
+        synthetic[5 * row] = list(KINDS.values())[row % 5](images[train][original], rng)
+    sources = [f"source {row % 30}" for row in range(len(synthetic))]
+    return audit(images, patients, synthetic, train, held_out, source_patients=sources, seed=4), originals
 
 
 def test_planted_copies_flag_the_set_and_are_listed_by_row(planted):
-    told, originals = planted
-    assert told.flagged and told.p < LEVEL
-    rows = {one.drawn: one for one in told.copies}
+    result, originals = planted
+    assert result.flagged and result.p < LEVEL
+    rows = {one.synthetic: one for one in result.copies}
     assert [row for row in rows if row % 5 == 0 and row < 50] == list(range(0, 50, 5))
     assert len(rows) <= 11
     assert [rows[5 * row].train for row in range(10)] == originals.tolist()
-    assert min(one.similarity for one in told.copies) > told.limit
+    assert min(one.similarity for one in result.copies) > result.limit
 
 
 def test_what_was_done_to_a_copy_is_said(planted):
-    told, _ = planted
-    change = {one.drawn: one.change for one in told.copies}
-    assert change[0] == change[25] == "as it is"
+    result, _ = planted
+    change = {one.synthetic: one.change for one in result.copies}
+    assert change[0] == change[25] == "unchanged"
     assert change[5] == change[30] == "mirrored"
     assert "cropped by" in change[10] and "mirrored" not in change[10]
     assert "brighter" in change[15] or "darker" in change[15]
@@ -71,34 +71,34 @@ def test_what_was_done_to_a_copy_is_said(planted):
 
 
 def test_the_nearest_pairs_are_shown_the_nearest_first(planted):
-    told, _ = planted
-    similarity = [one.similarity for one in told.pairs]
-    assert len(told.pairs) == 20 and similarity == sorted(similarity, reverse=True)
-    assert {one.drawn for one in told.copies} <= {one.drawn for one in told.pairs}
+    result, _ = planted
+    similarity = [one.similarity for one in result.pairs]
+    assert len(result.pairs) == 20 and similarity == sorted(similarity, reverse=True)
+    assert {one.synthetic for one in result.copies} <= {one.synthetic for one in result.pairs}
 
 
 def test_counts_stand_beside_the_answer_and_are_plain_json(planted, pool):
-    told, _ = planted
+    result, _ = planted
     _, patients, train, _, _ = pool
-    assert told.n["drawn"] == {"images": 80, "patients": 30}
-    assert told.n["train"] == {"images": len(train), "patients": len(set(patients[train]))}
-    assert told.n["compared"]["patients"] == told.n["held_out"]["patients"] < told.n["train"]["patients"]
-    asked = told.n["asked"]
-    assert asked == {"held_out": told.n["held_out"]["patients"], "train": told.n["train"]["patients"]}
-    for one in (told.closer, told.much_closer):
-        assert sum(one.drawn) == 80 and sum(one.held_out) == asked["held_out"] and sum(one.train) == asked["train"]
-    assert told.much_closer.drawn[0] >= 10 and told.much_closer.shares["held_out"] <= 0.01
-    stored = json.loads(json.dumps(told.to_dict(), allow_nan=False))
-    assert stored["much_closer"]["shares"]["drawn"] == told.much_closer.drawn[0] / 80
-    assert stored["copies"][0].keys() == {"drawn", "train", "similarity", "change"}
+    assert result.n["synthetic"] == {"images": 80, "patients": 30}
+    assert result.n["train"] == {"images": len(train), "patients": len(set(patients[train]))}
+    assert result.n["compared"]["patients"] == result.n["held_out"]["patients"] < result.n["train"]["patients"]
+    asked = result.n["asked"]
+    assert asked == {"held_out": result.n["held_out"]["patients"], "train": result.n["train"]["patients"]}
+    for one in (result.closer, result.much_closer):
+        assert sum(one.synthetic) == 80 and sum(one.held_out) == asked["held_out"] and sum(one.train) == asked["train"]
+    assert result.much_closer.synthetic[0] >= 10 and result.much_closer.shares["held_out"] <= 0.01
+    stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert stored["much_closer"]["shares"]["synthetic"] == result.much_closer.synthetic[0] / 80
+    assert stored["copies"][0].keys() == {"synthetic", "train", "similarity", "change"}
 
 
 def test_images_of_other_patients_are_neither_flagged_nor_listed(pool):
     images, patients, train, held_out, rest = pool
-    told = audit(images, patients, images[rest[:50]], train[:80], held_out[:70])
-    assert told.flagged is False and told.p > LEVEL
-    assert len(told.copies) <= 1 and len(told.pairs) == 20
-    assert 0 < told.detectable <= 0.2
+    result = audit(images, patients, images[rest[:50]], train[:80], held_out[:70])
+    assert result.flagged is False and result.p > LEVEL
+    assert len(result.copies) <= 1 and len(result.pairs) == 20
+    assert 0 < result.detectable <= 0.2
 
 
 def test_the_same_seed_gives_the_same_answer(pool):
@@ -113,17 +113,17 @@ def test_real_images_are_not_compared_with_their_own_patient(pool):
     images, _, train, held_out, rest = pool
     twice = np.concatenate([np.repeat(train[:30], 2), np.repeat(held_out[:30], 2)])
     names = np.array([f"patient {one}" for one in twice])
-    told = audit(images[twice], names, images[rest[:25]], np.arange(60), np.arange(60, 120))
-    assert told.held_out_copies == 0 and told.limit < 0.99
-    assert told.n["asked"] == {"held_out": 30, "train": 30}
+    result = audit(images[twice], names, images[rest[:25]], np.arange(60), np.arange(60, 120))
+    assert result.held_out_copies == 0 and result.limit < 0.99
+    assert result.n["asked"] == {"held_out": 30, "train": 30}
 
 
 def test_too_few_patients_are_not_tested_but_the_nearest_pairs_are_shown(pool):
     images, patients, train, held_out, _ = pool
-    told = audit(images, patients, images[train[:20]], train[:50], held_out[: LEAST - 5])
-    assert told.flagged is None and told.p is None and "in held-out" in told.why
-    assert told.limit is None and not told.copies and told.pairs[0].similarity > 0.999
-    json.dumps(told.to_dict(), allow_nan=False)
+    result = audit(images, patients, images[train[:20]], train[:50], held_out[: LEAST - 5])
+    assert result.flagged is None and result.p is None and "in held-out" in result.why
+    assert result.limit is None and not result.copies and result.pairs[0].similarity > 0.999
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_too_few_patients_are_not_tested_but_the_nearest_pairs_are_shown(pool):
 def test_what_does_not_fit_together_is_refused(pool, change, words):
     images = pool[0]
     given = {
-        "drawn": images[:30],
+        "synthetic": images[:30],
         "train": images[30:60],
         "held_out": images[60:90],
         "train_patients": [f"t{row}" for row in range(30)],
@@ -156,17 +156,17 @@ def nearness(rng, count, lean=0.0):
 
 def test_a_set_that_leans_to_train_as_a_whole_is_flagged_without_a_single_copy():
     rng = np.random.default_rng(0)
-    near = {"drawn": nearness(rng, 200, lean=0.08), "held_out": nearness(rng, 200), "train": nearness(rng, 200)}
+    near = {"synthetic": nearness(rng, 200, lean=0.08), "held_out": nearness(rng, 200), "train": nearness(rng, 200)}
     closer, _, p = closeness(near)
-    assert p < LEVEL and closer.shares["drawn"] > 0.6
-    assert not listed(near["drawn"], limit_of_copies(near["held_out"])).sum() > 1
+    assert p < LEVEL and closer.shares["synthetic"] > 0.6
+    assert not listed(near["synthetic"], limit_of_copies(near["held_out"])).sum() > 1
 
 
 def test_a_set_that_is_like_a_train_set_of_another_kind_is_not_flagged():
     # Drawn and training images lean to train alike: train differs from held-out, nothing is copied.
     rng = np.random.default_rng(0)
     near = {
-        "drawn": nearness(rng, 200, lean=0.3),
+        "synthetic": nearness(rng, 200, lean=0.3),
         "held_out": nearness(rng, 200),
         "train": nearness(rng, 200, lean=0.3),
     }
@@ -185,7 +185,7 @@ def test_a_patient_in_both_sets_under_two_names_hides_no_copy():
 def test_without_copies_one_set_in_a_hundred_is_flagged_at_most():
     rng = np.random.default_rng(0)
     p = [
-        closeness({name: nearness(rng, n) for name, n in (("drawn", 200), ("held_out", 80), ("train", 150))})[2]
+        closeness({name: nearness(rng, n) for name, n in (("synthetic", 200), ("held_out", 80), ("train", 150))})[2]
         for _ in range(400)
     ]
     assert np.mean(np.array(p) < LEVEL) <= 0.015
@@ -208,22 +208,22 @@ def test_a_tenth_of_copies_is_flagged_and_found(source, kind):
     images, patients = source
     rng = np.random.default_rng(len(kind))
     train, held_out, rest = deal(patients, (0.45, 0.25, 0.3), rng)
-    drawn = images[rng.choice(rest, 200, replace=False)]
+    synthetic = images[rng.choice(rest, 200, replace=False)]
     rows, originals = rng.choice(200, 20, replace=False), rng.choice(len(train), 20, replace=False)
-    drawn[rows] = [KINDS[kind](images[train[one]], rng) for one in originals]
-    told = audit(images, patients, drawn, train, held_out)
-    found = {(one.drawn, one.train) for one in told.copies}
+    synthetic[rows] = [KINDS[kind](images[train[one]], rng) for one in originals]
+    result = audit(images, patients, synthetic, train, held_out)
+    found = {(one.synthetic, one.train) for one in result.copies}
     right = found & set(zip(rows.tolist(), originals.tolist(), strict=True))
-    print(f"{kind}: p {told.p:.1e}, {len(right)} of 20 found, {len(found - right)} of 180 others listed")
-    assert told.flagged
+    print(f"{kind}: p {result.p:.1e}, {len(right)} of 20 found, {len(found - right)} of 180 others listed")
+    assert result.flagged
     assert len(right) >= 19
     assert len(found - right) <= 2
 
 
 @pytest.mark.slow
 def test_independent_images_are_flagged_in_at_most_a_tenth_of_repetitions(source):
-    # Patients are dealt into blocks once, and blocks to train, held-out and drawn in every repetition: the nearest of
-    # a set is the nearest of its blocks.
+    # Patients are dealt into blocks once, and blocks to train, held-out and synthetic in every repetition: the nearest
+    # of a set is the nearest of its blocks.
     images, patients = source
     blocks = deal(patients, np.full(10, 0.1), np.random.default_rng(3))
     number = np.unique(patients, return_inverse=True)[1]
@@ -235,17 +235,19 @@ def test_independent_images_are_flagged_in_at_most_a_tenth_of_repetitions(source
         rows = {
             "train": rng.permutation(np.concatenate([blocks[one] for one in order[:5]])),
             "held_out": rng.permutation(np.concatenate([blocks[one] for one in order[5:8]])),
-            "drawn": rng.permutation(np.concatenate([blocks[one] for one in order[8:]]))[:200],
+            "synthetic": rng.permutation(np.concatenate([blocks[one] for one in order[8:]]))[:200],
         }
         near = {}
         for name, chosen in rows.items():
-            if name != "drawn":
+            if name != "synthetic":
                 chosen = chosen[np.unique(number[chosen], return_index=True)[1]]
             parts = (order[:5], order[5:8], order[:3], order[5:8])
             near[name] = Nearness(*(similarity[chosen][:, part].max(1) for part in parts))
         flagged += closeness(near)[2] < LEVEL
-        wrong.append(int(listed(near["drawn"], limit_of_copies(near["held_out"])).sum()))
-    print(f"{flagged} of 100 flagged; {sum(wrong)} of {100 * len(rows['drawn'])} listed, at most {max(wrong)} at once")
+        wrong.append(int(listed(near["synthetic"], limit_of_copies(near["held_out"])).sum()))
+    print(
+        f"{flagged} of 100 flagged; {sum(wrong)} of {100 * len(rows['synthetic'])} listed, at most {max(wrong)} at once"
+    )
     assert flagged <= 10
     assert np.mean(wrong) <= 1.5
 
@@ -257,7 +259,7 @@ def test_another_image_of_a_training_patient_is_no_copy(source):
     several = first[count > 1][:100]
     held_out = np.flatnonzero(np.isin(patients, names[count == 1][:250]))
     train = np.setdiff1d(np.arange(len(images)), np.append(held_out, several))
-    told = audit(images, patients, images[several], train, held_out)
-    print(f"{len(told.copies)} of {len(several)} other images of training patients listed, p {told.p:.2f}")
+    result = audit(images, patients, images[several], train, held_out)
+    print(f"{len(result.copies)} of {len(several)} other images of training patients listed, p {result.p:.2f}")
     assert len(several) >= 80 and np.isin(patients[several], patients[train]).all()
-    assert len(told.copies) <= 1 and not told.flagged
+    assert len(result.copies) <= 1 and not result.flagged

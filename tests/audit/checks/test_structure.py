@@ -39,11 +39,11 @@ def test_a_check_holds_on_most_phantoms_with_the_finding(finding):
 
 @pytest.mark.parametrize("finding", STRUCTURES)
 def test_a_check_fails_on_most_phantoms_without_the_finding_and_says_why(finding):
-    told = structure_checks(
+    result = structure_checks(
         np.stack([render(spec(image, "cardiomegaly", "Nodule")).pixels for image in IMAGES]), finding
     )
-    assert told.holds.sum() <= 1
-    assert [one is None for one in told.why] == told.holds.tolist()
+    assert result.holds.sum() <= 1
+    assert [one is None for one in result.why] == result.holds.tolist()
 
 
 @pytest.mark.parametrize("finding", [one for one in STRUCTURES if one != "hyperinflated lung"])
@@ -57,8 +57,8 @@ def test_a_blurred_line_is_no_line(finding):
 
 
 def test_a_pneumothorax_with_a_level_is_not_taken_for_one_without_a_line():
-    told = structure_checks(drawn("Pneumothorax")[0].true[None], "Hydropneumothorax")
-    assert not told.holds[0]
+    result = structure_checks(drawn("Pneumothorax")[0].true[None], "Hydropneumothorax")
+    assert not result.holds[0]
 
 
 def test_the_verdict_on_an_image_does_not_depend_on_the_others():
@@ -68,9 +68,9 @@ def test_the_verdict_on_an_image_does_not_depend_on_the_others():
 
 
 def test_what_is_told_is_plain_json():
-    told = structure_checks(drawn("pneumoperitoneo")[0].true[None], "pneumoperitoneo").to_dict()
-    assert json.loads(json.dumps(told)) == told
-    assert set(told["measured"]) == {"line", "dark", "uneven", "wobble"}
+    result = structure_checks(drawn("pneumoperitoneo")[0].true[None], "pneumoperitoneo").to_dict()
+    assert json.loads(json.dumps(result)) == result
+    assert set(result["measured"]) == {"line", "dark", "uneven", "wobble"}
 
 
 def test_an_empty_image_has_no_structure_and_is_no_error():

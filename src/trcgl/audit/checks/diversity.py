@@ -1,9 +1,9 @@
-"""Are drawn images of a finding as unlike each other as real ones? MS-SSIM within the class, and the Vendi score.
+"""Diversity: do synthetic images of a finding vary as much as real ones? MS-SSIM within the class, and Vendi score.
 
 MS-SSIM (Wang et al. 2003) of random pairs of images of different patients: lower is more diverse. The Vendi score
-(Friedman & Dieng 2023) of n images is exp(−Σ λ log λ) for the eigenvalues λ of K / n, with K the cosines of their
+(Friedman & Dieng 2023) of n images is exp(−Σ λ log λ) over the eigenvalues λ of K / n, with K the cosines of their
 features: the effective number of different images, 1 to n. It grows with n, so it is the mean over subsets of the same
-size m everywhere, drawn and real: m patients, one image of each.
+size m for every sample: m patients, one image of each.
 
 Intervals come from random halves of the patients, without replacement: repeated rows would look like a lack of
 diversity. The standard deviation over halves is the standard error of the whole (delete-half jackknife, Shao & Wu
@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.stats import t
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+from trcgl.audit.check import Check, Evidence
+from trcgl.audit.sample_plan import WITH
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 from trcgl.metrics.intervals import LEVEL
@@ -28,11 +30,11 @@ from trcgl.metrics.intervals import LEVEL
 PAIRS = 1000
 REPLICATES = 200
 LEAST = 10
-"""Fewer patients in a subset have no diversity that is worth a number."""
+"""Fewest patients in a subset."""
 MOST = 200
-"""More images in a subset do not change what is found."""
+"""Most images in a subset; more do not change the result."""
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Weights of the five levels of MS-SSIM; small images have fewer, whose weights are scaled to sum to 1."""
+"""Weights of the five levels of MS-SSIM; the fewer levels of small images are scaled to sum to 1."""
 
 _KERNEL = 11
 _BATCH = 64
@@ -43,9 +45,9 @@ class Sample:
     """Images of one finding.
 
     Args:
-        images: gray, all of one size.
-        features: of each image.
-        patients: of each image; of a drawn image the patient whose label set it was made of.
+        images: gray images of one size.
+        features: features of each image.
+        patients: patient of each image; source patient of a synthetic image.
 
     Raises:
         DataError: the lengths differ, or a feature is not finite.
@@ -58,7 +60,7 @@ class Sample:
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.features) == len(self.patients):
             lengths = f"{len(self.images)} images, {len(self.features)} rows of features, {len(self.patients)} patients"
-            raise DataError(f"diversity: {lengths}; give as many of each.")
+            raise DataError(f"diversity: {lengths}; give equally many.")
         if not (finite := np.isfinite(self.features).all(1)).all():
             raise DataError(f"diversity: image {np.flatnonzero(~finite)[0]} has a feature that is not finite.")
 
@@ -74,18 +76,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure of drawn and of real images.
+    """One measure of synthetic and real images.
 
     Args:
-        drawn: its value.
-        held_out: of real held-out images.
-        train: of real training images.
-        difference: drawn less held-out.
-        null: train less held-out.
+        synthetic: value of the synthetic images.
+        held_out: value of the real held-out images.
+        train: value of the real training images.
+        difference: synthetic minus held-out.
+        null: train minus held-out.
         n: images or pairs behind each of the three values.
     """
 
-    drawn: Estimate
+    synthetic: Estimate
     held_out: Estimate
     train: Estimate
     difference: Estimate
@@ -95,15 +97,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How diverse drawn images are beside real ones.
+    """Diversity of synthetic images beside that of real ones.
 
     Args:
         ms_ssim: mean over pairs, at most 1; lower is more diverse.
         vendi: effective number among `subset` images; higher is more diverse.
-        subset: images of different patients in a subset, m.
+        subset: size m of a subset of images of different patients.
         betas: weights of the levels of MS-SSIM at this image size.
-        images: of each sample.
-        patients: of each sample.
+        images: number of images of each sample.
+        patients: number of patients of each sample.
     """
 
     ms_ssim: Comparison
@@ -113,13 +115,9 @@ class Diversity:
     images: dict[str, int]
     patients: dict[str, int]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON value."""
-        return dataclasses.asdict(self)
-
 
 def diversity(
-    drawn: Sample,
+    synthetic: Sample,
     held_out: Sample,
     train: Sample,
     *,
@@ -127,48 +125,49 @@ def diversity(
     pairs: int = PAIRS,
     replicates: int = REPLICATES,
 ) -> Diversity:
-    """Compare the diversity of drawn images with that of real images of the same finding.
+    """Compare the diversity of synthetic images with that of real images of the same finding.
 
     Args:
-        drawn: images drawn for the finding.
+        synthetic: synthetic images of the finding.
         held_out: real images of other patients.
-        train: real images that the generator learned from, for the null.
-        seed: of pairs and halves.
-        pairs: of images that MS-SSIM is the mean over.
+        train: real training images, for the null.
+        seed: seed of pairs and halves.
+        pairs: pairs of images in the mean of MS-SSIM.
         replicates: random halves.
 
     Raises:
         DataError: images of the samples differ in size.
     """
-    samples = {"drawn": drawn, "held_out": held_out, "train": train}
-    if len({one.images.shape[1:] for one in samples.values()}) > 1:
-        sizes = ", ".join(f"{name} {one.images.shape[1:]}" for name, one in samples.items())
+    samples = {"synthetic": synthetic, "held_out": held_out, "train": train}
+    if len({sample.images.shape[1:] for sample in samples.values()}) > 1:
+        sizes = ", ".join(f"{name} {sample.images.shape[1:]}" for name, sample in samples.items())
         raise DataError(f"diversity: images differ in size: {sizes}. Resize them to one size first.")
-    owner = {name: np.unique(np.asarray(one.patients), return_inverse=True)[1] for name, one in samples.items()}
-    patients = {name: int(one.max(initial=-1)) + 1 for name, one in owner.items()}
+    owners = {name: np.unique(np.asarray(sample.patients), return_inverse=True)[1] for name, sample in samples.items()}
+    patients = {name: int(owner.max(initial=-1)) + 1 for name, owner in owners.items()}
     subset = min(MOST, min(patients.values()) // 2)
-    betas = levels(min(drawn.images.shape[1:]))
+    betas = levels(min(synthetic.images.shape[1:]))
 
     similar, distinct, counts = {}, {}, {}
-    for name, one in samples.items():
-        similar[name], counts[name] = _pair_similarity(one, owner[name], betas, pairs, replicates, seed, name)
-        distinct[name] = _distinct(one, owner[name], subset, replicates, seed, name)
+    for name, sample in samples.items():
+        purpose = "drawn" if name == "synthetic" else name  # the seeds of 0.1.0
+        similar[name], counts[name] = _pair_similarity(sample, owners[name], betas, pairs, replicates, seed, purpose)
+        distinct[name] = _distinct(sample, owners[name], subset, replicates, seed, purpose)
     return Diversity(
         _compare(similar, patients, counts),
         _compare(distinct, patients, dict.fromkeys(samples, subset)),
         subset,
         betas,
-        {name: len(one.images) for name, one in samples.items()},
+        {name: len(sample.images) for name, sample in samples.items()},
         patients,
     )
 
 
 def levels(side: int) -> tuple[float, ...]:
-    """The weights of as many levels as an image of this side has room for, scaled to sum to 1."""
+    """Weights of the levels that an image of this side has room for, scaled to sum to 1."""
     # The image is halved before every further level; torchmetrics asks for more room where there are four.
-    room = [one for one in range(1, len(BETAS) + 1) if side // max(2 ** (one - 1), (one - 1) ** 2) >= _KERNEL]
-    count = max(room, default=0)
-    return tuple(one / sum(BETAS[:count]) for one in BETAS[:count])
+    room = [level for level in range(len(BETAS)) if side // max(2**level, level**2) >= _KERNEL]
+    betas = BETAS[: max(room, default=-1) + 1]
+    return tuple(beta / sum(betas) for beta in betas)
 
 
 def vendi(features: Float[np.ndarray, "images features"]) -> float:
@@ -183,13 +182,14 @@ def vendi(features: Float[np.ndarray, "images features"]) -> float:
 
 
 def ms_ssim(
-    one: UInt8[np.ndarray, "pairs side side"], other: UInt8[np.ndarray, "pairs side side"], betas: tuple[float, ...]
+    images: UInt8[np.ndarray, "pairs side side"], others: UInt8[np.ndarray, "pairs side side"], betas: tuple[float, ...]
 ) -> Float[np.ndarray, " pairs"]:
     """Multi-scale structural similarity of pairs of images."""
     found = []
-    for start in range(0, len(one), _BATCH):
+    for start in range(0, len(images), _BATCH):
         first, second = (
-            torch.from_numpy(of[start : start + _BATCH].astype(np.float32))[:, None] / 255 for of in (one, other)
+            torch.from_numpy(side[start : start + _BATCH].astype(np.float32))[:, None] / 255
+            for side in (images, others)
         )
         found.append(
             multiscale_structural_similarity_index_measure(first, second, data_range=1.0, betas=betas, reduction="none")
@@ -198,7 +198,7 @@ def ms_ssim(
 
 
 Measured = tuple[float, float] | str
-"""Value and standard error, or why there is none."""
+"""Value and standard error, or the reason why there is none."""
 
 
 def _pair_similarity(
@@ -224,17 +224,17 @@ def _pair_similarity(
     return (float(value.mean()), float(error)), len(first)
 
 
-def _pairs(owner: Int[np.ndarray, " images"], count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(owner: Int[np.ndarray, " images"], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Different pairs of images of different patients: all of them, or a random choice."""
     first, second = np.triu_indices(len(owner), 1)
     apart = np.flatnonzero(owner[first] != owner[second])
-    chosen = draw.permutation(apart)[:count]
+    chosen = rng.permutation(apart)[:count]
     return first[chosen], second[chosen]
 
 
-def _half(patients: int, draw: np.random.Generator) -> Bool[np.ndarray, " patients"]:
+def _half(patients: int, rng: np.random.Generator) -> Bool[np.ndarray, " patients"]:
     inside = np.zeros(patients, bool)
-    inside[draw.choice(patients, patients // 2, replace=False)] = True
+    inside[rng.choice(patients, patients // 2, replace=False)] = True
     return inside
 
 
@@ -245,31 +245,82 @@ def _distinct(sample: Sample, owner: np.ndarray, subset: int, replicates: int, s
         return f"subsets of {subset} patients: {LEAST} are needed"
     values = np.empty(replicates)
     for replicate in range(replicates):
-        draw = generator(seed, "subsets", name, replicate)
-        rows = draw.permutation(len(owner))
+        rng = generator(seed, "subsets", name, replicate)
+        rows = rng.permutation(len(owner))
         rows = rows[np.unique(owner[rows], return_index=True)[1]]  # a random image of each patient
-        values[replicate] = vendi(sample.features[draw.choice(rows, subset, replace=False)])
+        values[replicate] = vendi(sample.features[rng.choice(rows, subset, replace=False)])
     # Delete-d jackknife with d = patients - subset; a half has the factor 1.
     return float(values.mean()), float(values.std(ddof=1) * np.sqrt(subset / (patients - subset)))
 
 
 def _compare(measured: dict[str, Measured], patients: dict[str, int], n: dict[str, int]) -> Comparison:
     def alone(name: str) -> Estimate:
-        one = measured[name]
-        return Estimate(None, None, one) if isinstance(one, str) else _estimate(*one, patients[name])
+        value = measured[name]
+        return Estimate(None, None, value) if isinstance(value, str) else _estimate(*value, patients[name])
 
-    def against(name: str) -> Estimate:
-        one, other = measured[name], measured["held_out"]
-        if isinstance(one, str):
-            return Estimate(None, None, f"{name}: {one}")
-        if isinstance(other, str):
-            return Estimate(None, None, f"held_out: {other}")
+    def minus_held_out(name: str) -> Estimate:
+        value, reference = measured[name], measured["held_out"]
+        if isinstance(value, str):
+            return Estimate(None, None, f"{name}: {value}")
+        if isinstance(reference, str):
+            return Estimate(None, None, f"held_out: {reference}")
         fewest = min(patients[name], patients["held_out"])
-        return _estimate(one[0] - other[0], float(np.hypot(one[1], other[1])), fewest)
+        return _estimate(value[0] - reference[0], float(np.hypot(value[1], reference[1])), fewest)
 
-    return Comparison(alone("drawn"), alone("held_out"), alone("train"), against("drawn"), against("train"), n)
+    return Comparison(
+        alone("synthetic"),
+        alone("held_out"),
+        alone("train"),
+        difference=minus_held_out("synthetic"),
+        null=minus_held_out("train"),
+        n=n,
+    )
 
 
 def _estimate(value: float, error: float, patients: int) -> Estimate:
     reach = float(t.isf((1 - LEVEL) / 2, patients - 1)) * error
     return Estimate(value, (value - reach, value + reach))
+
+
+def compare(
+    evidence: Evidence,
+    finding: str,
+    images: UInt8[np.ndarray, "images side side"],
+    features: Float[np.ndarray, "images features"],
+    patients: Sequence[str],
+    **sampling: Any,
+) -> dict[str, Any]:
+    """Diversity of some synthetic images of a finding beside the real images of the finding, as a JSON value.
+
+    Args:
+        evidence: the images of the audit.
+        finding: the finding.
+        images: synthetic images.
+        features: their features in the first feature space.
+        patients: their source patients.
+        sampling: `pairs` and `replicates`.
+    """
+    space, real = evidence.first_space, []
+    for side, features_of in (
+        (evidence.images.held_out, space.of_held_out),
+        (evidence.images.unseen, space.of_train),
+    ):
+        rows = evidence.compared(side, finding)
+        real.append(Sample(evidence.images.pixels(side, rows), features_of(rows), side.patients(rows)))
+    return dataclasses.asdict(diversity(Sample(images, features, patients), *real, seed=evidence.seed, **sampling))
+
+
+def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
+    """Diversity of all synthetic images of a finding."""
+    sheet = evidence.images.sheets[WITH]
+    rows = sheet.rows_of(finding)
+    features = evidence.first_space.synthetic[rows]
+    return compare(evidence, finding, sheet.images[rows], features, sheet.patients(rows))
+
+
+CHECK = Check(
+    key="diversity",
+    title="Diversity",
+    null="real held-out images of the finding",
+    of_finding=of_finding,
+)

@@ -1,7 +1,7 @@
-"""How far drawn images are from held-out real ones, beside how far real training images are at the same numbers.
+"""Fidelity: the distance of synthetic images from held-out real images, and of real training images as the null.
 
-`compare_with_real` is for the images of one finding: an unbiased kernel distance with interval and p-value, patients
-the unit. `overall` is for all images: Fréchet distance, precision, recall, density and coverage.
+`compare_with_real` is for the images of one finding: an unbiased kernel distance with interval and p-value over
+patients. `overall` is for all images: Fréchet distance, precision, recall, density and coverage.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trcgl.audit.check import Check, Evidence
 from trcgl.audit.kernels import (
     NEIGHBORS,
     Figure,
@@ -26,8 +27,9 @@ from trcgl.audit.kernels import (
     polynomial,
     reach,
 )
-from trcgl.audit.patients import PatientImages, apart
+from trcgl.audit.patients import PatientImages, Sides, check_separation
 from trcgl.audit.permutation import LEVEL, TwoGroups
+from trcgl.audit.sample_plan import WITH
 from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
 
@@ -36,27 +38,27 @@ FEWEST = 10
 """With fewer patients on a side neither the permutation test nor the jackknife holds its level."""
 FIGURES = ("FD", "precision", "recall", "density", "coverage")
 _ROUNDING = 1e-12  # the same division summed in another order
-_DIVISIONS = 20  # random divisions for each draw of training patients
+_DIVISIONS = 20  # random divisions per sample of training patients
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Kernel distance between drawn and held-out real images.
+    """Kernel distance between synthetic and held-out real images.
 
     Args:
         kernel: `kid` or `rbf`.
-        n_synthetic: images compared.
+        n_synthetic: synthetic images compared.
         n_real: held-out real images compared.
-        n_null: training images in each comparison of the null: as many as drawn ones, or all there are.
-        patients: how many on each side; of the drawn images, source patients.
-        value: squared distance, drawn against held-out real; unbiased, so it may be negative.
-        ci: its 95 % interval, by a jackknife over patients.
-        p: how often the two are as far apart when patients change sides at random.
+        n_null: training images in each comparison of the null: as many as synthetic ones, or all.
+        patients: number of patients per side; source patients of the synthetic images.
+        value: squared distance, synthetic against held-out real; unbiased, so it may be negative.
+        ci: 95 % interval of `value` by a jackknife over patients.
+        p: share of random exchanges of patients between the two sides that are as far apart.
         null: the same distance of real training images from held-out real images.
-        null_ci: where 95 % of random divisions of these real patients into groups of these numbers lie.
-        bandwidth: of `rbf`: the median distance of two real images.
-        why: why there is no value.
-        null_why: why there is no null.
+        null_ci: 95 % range over random divisions of these real patients into groups of these sizes.
+        bandwidth: bandwidth of `rbf`: the median distance of two real images.
+        why: reason why there is no value.
+        null_why: reason why there is no null.
     """
 
     kernel: str
@@ -73,20 +75,16 @@ class Fidelity:
     why: str | None = None
     null_why: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True)
 class Beside:
-    """A figure of drawn images beside the same of real training images, both against held-out real ones.
+    """A figure of synthetic images beside that of real training images, both against held-out real images.
 
     Args:
-        value: of drawn images; the mean where several draws of them were compared.
-        null: of as many real training images; the mean over draws of them.
-        null_range: lowest and highest of these draws and of as many random divisions of the real patients.
-        why: why there is none.
+        value: figure of synthetic images; the mean if several samples of them were compared.
+        null: figure of as many real training images; the mean over samples.
+        null_range: lowest and highest over these samples and as many random divisions of the real patients.
+        why: reason why there is none.
     """
 
     value: float | None
@@ -97,15 +95,15 @@ class Beside:
 
 @dataclass(frozen=True)
 class Overall:
-    """Fréchet distance (`FD`), precision, recall, density and coverage of all drawn images.
+    """Fréchet distance (`FD`), precision, recall, density and coverage of all synthetic images.
 
     Args:
-        figures: by name.
-        n: drawn images, or training images, in each comparison: these figures depend on it, so it is the same.
+        figures: figures by name.
+        n: synthetic, or training, images in each comparison; equal because the figures depend on it.
         n_real: held-out real images.
         features: dimension of the feature space.
         neighbors: k of the neighborhoods.
-        patients: how many on each side; of the drawn images, source patients.
+        patients: number of patients per side; source patients of the synthetic images.
     """
 
     figures: dict[str, Beside]
@@ -115,63 +113,43 @@ class Overall:
     neighbors: int
     patients: dict[str, int]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return dataclasses.asdict(self)
-
 
 def compare_with_real(
-    drawn: Float[np.ndarray, "drawn features"],
-    held_out: Float[np.ndarray, "held features"],
-    train: Float[np.ndarray, "train features"],
-    *,
-    drawn_sources: Sequence[str] | np.ndarray,
-    held_out_patients: Sequence[str] | np.ndarray,
-    train_patients: Sequence[str] | np.ndarray,
-    kernel: str,
-    seed: int,
-    permutations: int = 999,
-    repetitions: int = 50,
-    most: int = 1000,
+    sides: Sides, *, kernel: str, seed: int, permutations: int = 999, repetitions: int = 50, most: int = 1000
 ) -> Fidelity:
-    """Distance of drawn from held-out real images of a finding, tested by permuting patients, and its null.
+    """Distance of synthetic from held-out real images, tested by permuting patients, and its null.
 
     Args:
-        drawn: features of drawn images.
-        held_out: features of real images of patients that took no part in training.
-        train: features of real training images.
-        drawn_sources: source patient of each drawn image; images of one source stay together.
-        held_out_patients: patient of each held-out image.
-        train_patients: patient of each training image.
-        kernel: `kid`, or `rbf`.
-        seed: of all draws.
-        permutations: of the test; the smallest p-value is 1 / (permutations + 1).
-        repetitions: draws of training patients for the null.
-        most: images a side; of a larger one, randomly drawn patients take part.
+        sides: features of the images of one finding; images of one patient stay together.
+        kernel: `kid` or `rbf`.
+        seed: seed of all sampling.
+        permutations: permutations of the test; the smallest p-value is 1 / (permutations + 1).
+        repetitions: samples of training patients for the null.
+        most: largest number of images per side; of a larger side, random patients take part.
 
     Raises:
-        RecipeError: there is no such kernel.
-        DataError: a feature is not finite, or a patient is held out and also trained on or drawn from.
+        RecipeError: the kernel is unknown.
+        DataError: a feature is not finite, or a held-out patient is also a training or source patient.
     """
     if kernel not in KERNELS:
         raise RecipeError(f"no kernel {kernel!r}; there are {' and '.join(KERNELS)}.")
-    ours, real, other = _sides(drawn, drawn_sources, held_out, held_out_patients, train, train_patients, most, seed)
-    why = _too_few(ours, real)
+    synthetic, real, train = sides = _limited(sides, most, seed)
+    why = _too_few(synthetic, real)
     result = Fidelity(
         kernel=kernel,
-        n_synthetic=len(ours.features),
+        n_synthetic=len(synthetic.features),
         n_real=len(real.features),
-        n_null=min(len(ours.features), len(other.features)),
-        patients=_patients(ours, real, other),
+        n_null=min(len(synthetic.features), len(train.features)),
+        patients=_patients(sides),
         why=why,
-        null_why=why or _too_few(other, real),
+        null_why=why or _too_few(train, real),
     )
     if why:
         return result
-    check(np.concatenate([ours.features, real.features, other.features]))
-    bandwidth = median_bandwidth(np.concatenate([real.features, other.features])) if kernel == "rbf" else None
-    mean = _mean_kernel((real, ours, other), gaussian(bandwidth) if bandwidth is not None else polynomial)
-    reals, first_of_train = np.arange(len(real.names)), len(real.names) + len(ours.names)
+    check(np.concatenate([side.features for side in sides]))
+    bandwidth = median_bandwidth(np.concatenate([real.features, train.features])) if kernel == "rbf" else None
+    mean = _mean_kernel((real, synthetic, train), gaussian(bandwidth) if bandwidth is not None else polynomial)
+    reals, first_of_train = np.arange(len(real.names)), len(real.names) + len(synthetic.names)
     groups = _against(mean, reals, np.arange(len(real.names), first_of_train))
     value = groups.value()
     permuted = groups.permuted(permutations, generator(seed, "fidelity", "permutation"))
@@ -186,105 +164,73 @@ def compare_with_real(
         return result
     nulls, divided = [], []
     for repetition in range(repetitions):
-        draw = generator(seed, "fidelity", "null", repetition)
-        chosen = other.choose(result.n_null, draw)
+        rng = generator(seed, "fidelity", "null", repetition)
+        chosen = train.choose(result.n_null, rng)
         if len(chosen) < FEWEST:
             few = f"{result.n_null} training images are of only {len(chosen)} patients, fewer than {FEWEST}"
             return dataclasses.replace(result, null_why=few)
         groups = _against(mean, reals, first_of_train + chosen)
         nulls.append(groups.value())
-        divided.append(groups.permuted(_DIVISIONS, draw))
+        divided.append(groups.permuted(_DIVISIONS, rng))
     low, high = np.quantile(np.concatenate(divided), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return dataclasses.replace(result, null=float(np.mean(nulls)), null_ci=(float(low), float(high)))
 
 
-def overall(
-    drawn: Float[np.ndarray, "drawn features"],
-    held_out: Float[np.ndarray, "held features"],
-    train: Float[np.ndarray, "train features"],
-    *,
-    drawn_sources: Sequence[str] | np.ndarray,
-    held_out_patients: Sequence[str] | np.ndarray,
-    train_patients: Sequence[str] | np.ndarray,
-    seed: int,
-    k: int = NEIGHBORS,
-    repetitions: int = 5,
-    most: int = 5000,
-) -> Overall:
-    """Fréchet distance, precision, recall, density and coverage of all drawn images, and their nulls at the same n.
+def overall(sides: Sides, *, seed: int, k: int = NEIGHBORS, repetitions: int = 5, most: int = 5000) -> Overall:
+    """Fréchet distance, precision, recall, density and coverage of all synthetic images, and their nulls at equal n.
 
     Args:
-        drawn: features of drawn images.
-        held_out: features of real images of patients that took no part in training.
-        train: features of real training images.
-        drawn_sources: source patient of each drawn image.
-        held_out_patients: patient of each held-out image.
-        train_patients: patient of each training image.
-        seed: of all draws.
+        sides: features of the images of all findings.
+        seed: seed of all sampling.
         k: neighbors that make an image's neighborhood.
-        repetitions: draws of patients for the null, and for the value where there are more drawn than training images.
-        most: images a side; of a larger one, randomly drawn patients take part.
+        repetitions: samples of patients for the null, and for the value if there are more synthetic than training
+            images.
+        most: largest number of images per side; of a larger side, random patients take part.
 
     Raises:
-        DataError: a feature is not finite, or a patient is held out and also trained on or drawn from.
+        DataError: a feature is not finite, or a held-out patient is also a training or source patient.
     """
-    ours, real, other = _sides(drawn, drawn_sources, held_out, held_out_patients, train, train_patients, most, seed)
-    n = min(len(ours.features), len(other.features))
-    why = _too_few(ours, real) or _too_few(other, real)
+    synthetic, real, train = sides = _limited(sides, most, seed)
+    n = min(len(synthetic.features), len(train.features))
+    why = _too_few(synthetic, real) or _too_few(train, real)
     if not why and (fewest := min(n, len(real.features))) < 2 * k:
         why = f"{fewest} images: neighborhoods of {k} take at least {2 * k}"
     values, nulls, divided = [], [], []
     real_reach = None if why else reach(real.features, k)
     for repetition in range(0 if real_reach is None else repetitions):
-        draw = generator(seed, "overall", repetition)
-        if not repetition or n < len(ours.features):
-            values.append(_figures(real.features, real_reach, ours.sample(n, draw)[0].features, k))
-        chosen, _ = other.sample(n, draw)
+        rng = generator(seed, "overall", repetition)
+        if not repetition or n < len(synthetic.features):
+            values.append(_figures(real.features, real_reach, synthetic.sample(n, rng)[0].features, k))
+        chosen, _ = train.sample(n, rng)
         nulls.append(_figures(real.features, real_reach, chosen.features, k))
-        part, rest = real.together(chosen).sample(n, draw)
+        part, rest = real.together(chosen).sample(n, rng)
         divided.append(_figures(rest.features, None, part.features, k))
     return Overall(
         figures={name: _beside(name, values, nulls, divided, why) for name in FIGURES},
         n=n,
         n_real=len(real.features),
-        features=drawn.shape[1],
+        features=synthetic.features.shape[1],
         neighbors=k,
-        patients=_patients(ours, real, other),
+        patients=_patients(sides),
     )
 
 
-def _sides(
-    drawn: np.ndarray,
-    drawn_sources: Sequence[str] | np.ndarray,
-    held_out: np.ndarray,
-    held_out_patients: Sequence[str] | np.ndarray,
-    train: np.ndarray,
-    train_patients: Sequence[str] | np.ndarray,
-    most: int,
-    seed: int,
-) -> tuple[PatientImages, PatientImages, PatientImages]:
-    """Drawn, held-out and training images, none more than `most`."""
-    sides = [
-        PatientImages.of(drawn, drawn_sources),
-        PatientImages.of(held_out, held_out_patients),
-        PatientImages.of(train, train_patients),
-    ]
-    apart(sides[1], sides[0], sides[2])
-    ours, real, other = (side.at_most(most, generator(seed, "side", place)) for place, side in enumerate(sides))
-    return ours, real, other
+def _limited(sides: Sides, most: int, seed: int) -> Sides:
+    check_separation(sides)
+    return Sides(*(side.at_most(most, generator(seed, "side", place)) for place, side in enumerate(sides)))
 
 
-def _too_few(one: PatientImages, other: PatientImages) -> str | None:
-    fewest = min(len(one.names), len(other.names))
+def _too_few(side: PatientImages, other: PatientImages) -> str | None:
+    fewest = min(len(side.names), len(other.names))
     return f"images of {fewest} patients on a side; it takes {FEWEST}" if fewest < FEWEST else None
 
 
-def _patients(ours: PatientImages, real: PatientImages, other: PatientImages) -> dict[str, int]:
-    return {"drawn": len(ours.names), "held_out": len(real.names), "train": len(other.names)}
+def _patients(sides: Sides) -> dict[str, int]:
+    return {name: len(side.names) for name, side in sides._asdict().items()}
 
 
 def _mean_kernel(sides: Sequence[PatientImages], kernel: Kernel) -> Float[np.ndarray, "patients patients"]:
-    """Mean of the kernel over the pairs of every two patients' images; the sides' patients one after the other."""
+    """Mean kernel over the image pairs of every two patients; the patients of the sides are concatenated."""
     starts = np.cumsum([0, *(len(side.names) for side in sides)])
     owner = np.concatenate([side.owner + start for side, start in zip(sides, starts, strict=False)])
     images = np.bincount(owner)
@@ -315,9 +261,53 @@ def _beside(
     divided: list[dict[str, Figure]],
     why: str | None,
 ) -> Beside:
-    why = why or next((one[name].why for one in values + nulls + divided if one[name].why), None)
+    why = why or next((figures[name].why for figures in values + nulls + divided if figures[name].why), None)
     if why:
         return Beside(None, None, None, why)
-    drawn, real, parts = (np.array([one[name].value for one in ones]) for ones in (values, nulls, divided))
+    synthetic, real, parts = (
+        np.array([figures[name].value for figures in group]) for group in (values, nulls, divided)
+    )
     reals = np.concatenate([real, parts])
-    return Beside(float(drawn.mean()), float(real.mean()), (float(reals.min()), float(reals.max())))
+    return Beside(float(synthetic.mean()), float(real.mean()), (float(reals.min()), float(reals.max())))
+
+
+def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
+    """Kernel distances in every feature space."""
+    return {
+        name: {
+            kernel: dataclasses.asdict(
+                compare_with_real(evidence.sides_of(features, finding), kernel=kernel, seed=evidence.seed)
+            )
+            for kernel in KERNELS
+        }
+        for name, features in evidence.features.items()
+    }
+
+
+def of_all(evidence: Evidence) -> dict[str, Any]:
+    """Figures over all findings, with equally many images of each, in every feature space."""
+    images, chosen = evidence.images, {"drawn": [], "held_out": [], "train": []}  # type: ignore[var-annotated]
+    for finding in images.findings:
+        rows = {
+            "drawn": images.sheets[WITH].rows_of(finding),
+            "held_out": evidence.compared(images.held_out, finding),
+            "train": evidence.compared(images.unseen, finding),
+        }
+        count = min(map(len, rows.values()))
+        for name, of_finding in rows.items():
+            chosen[name].append(generator(evidence.seed, "together", finding, name).permutation(of_finding)[:count])
+    synthetic, held_out, train = (np.concatenate(parts) for parts in chosen.values())
+    held_out, train = np.unique(held_out), np.unique(train)  # an image with two of the findings counts once
+    return {
+        name: dataclasses.asdict(overall(evidence.sides(features, synthetic, held_out, train), seed=evidence.seed))
+        for name, features in evidence.features.items()
+    }
+
+
+CHECK = Check(
+    key="fidelity",
+    title="Fidelity",
+    null="real training images against held-out ones, as many images or all",
+    of_finding=of_finding,
+    of_all=of_all,
+)

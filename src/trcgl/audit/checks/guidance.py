@@ -1,6 +1,6 @@
-"""Ways to draw, compared on the same label sets and seeds: guidance scales, and prompts with and without tokens.
+"""Guidance: label fidelity and diversity of the same label sets and seeds at every guidance scale.
 
-The findings are taken together: the mean of their AUROCs, and the share of all images that the auditor calls.
+The findings are pooled: the mean of their AUROCs, and the share of all images that the auditor calls.
 """
 
 import math
@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from markupsafe import Markup
 
-from trcgl.audit.checks.label_fidelity import REPLICATES, rate
+from trcgl.audit.check import Check, Evidence
+from trcgl.audit.checks import diversity
+from trcgl.audit.intervals import REPLICATES, rate
 from trcgl.audit.sample_plan import SWEEP, WITH, WITHOUT, first, own_guidance
-from trcgl.audit.scored_images import Material, Pairs
+from trcgl.audit.scored_images import PairedScores, ScoredImages
+from trcgl.core import html
+from trcgl.core.html import CARD, INK, MUTED, PALETTE
 from trcgl.dataset.labels import LabelSpace
 from trcgl.metrics.auroc import AUROC, auroc
 from trcgl.metrics.bootstrap import patient_bootstrap
@@ -22,37 +27,37 @@ from trcgl.metrics.summary import mean_over_findings, with_interval
 
 
 @dataclass(frozen=True)
-class Way:
-    """What came of one way to draw.
+class PooledFidelity:
+    """Label fidelity of all findings together.
 
     Args:
-        told: AUROC of each finding, their mean, hit rate and false-positive rate over all images.
-        mean: of the AUROCs.
-        samples: the same on every replicate.
-        freedom: of its interval.
+        summary: AUROC of each finding, their mean, and hit rate and false-positive rate over all images.
+        mean: mean of the AUROCs.
+        samples: mean of the AUROCs on every replicate.
+        freedom: degrees of freedom of the interval of the mean.
     """
 
-    told: dict[str, Any]
+    summary: dict[str, Any]
     mean: float
     samples: Float[np.ndarray, " replicates"]
     freedom: float
 
 
-def judge_way(
-    pairs: Pairs, findings: Sequence[str], space: LabelSpace, thresholds: Mapping[str, float], seed: int = 0
-) -> Way:
+def pooled_fidelity(
+    pairs: PairedScores, findings: Sequence[str], space: LabelSpace, thresholds: Mapping[str, float], seed: int = 0
+) -> PooledFidelity:
     """Label fidelity of all findings together.
 
     Args:
         pairs: scores of images with and without their target.
-        findings: audited.
-        space: of the scores.
-        thresholds: of the auditor.
-        seed: of the bootstrap.
+        findings: audited findings.
+        space: label space of the scores.
+        thresholds: thresholds of the auditor.
+        seed: seed of the bootstrap.
     """
     targets, patients = pairs.rows["target"].to_numpy(), np.tile(pairs.rows["patient_id"].to_numpy(), 2)
     owner = np.unique(patients.astype(str), return_inverse=True)[1]
-    both = np.concatenate([pairs.with_it, pairs.without]).astype(np.float64)
+    both = np.concatenate([pairs.with_target, pairs.without_target]).astype(np.float64)
     truth = np.full((len(both), len(findings)), np.nan)
     score = np.zeros_like(truth)
     called = np.zeros(len(both), bool)
@@ -62,95 +67,103 @@ def judge_way(
         score[:, column] = both[:, space.index(finding)]
         called |= of_finding & (score[:, column] >= thresholds[finding])
     samples = patient_bootstrap(truth, score, owner, metrics=(AUROC,), replicates=REPLICATES, seed=seed)["AUC"]
-    values = np.array([auroc(truth[:, one], score[:, one]).value for one in range(len(findings))], np.float64)
-    freedom = np.array([effective_patients(one, owner) - 1 for one in truth.T])
+    values = np.array([auroc(known, scores).value for known, scores in zip(truth.T, score.T, strict=True)], np.float64)
+    freedom = np.array([effective_patients(known, owner) - 1 for known in truth.T])
     half = len(called) // 2
-    told = {
+    summary = {
         "images": half,
         "auroc": mean_over_findings(values, samples, freedom),
         "hit_rate": rate(called[:half], owner[:half], seed=seed),
         "false_positive_rate": rate(called[half:], owner[half:], seed=seed),
         "findings": dict(zip(findings, values.tolist(), strict=True)),
     }
-    return Way(told, float(values.mean()), samples.mean(1), freedom_of_mean(samples, freedom))
+    return PooledFidelity(summary, float(values.mean()), samples.mean(1), freedom_of_mean(samples, freedom))
 
 
-def difference(one: Way, other: Way) -> dict[str, Any]:
-    """Mean AUROC of one way less that of the other, on the same label sets and seeds, with a paired interval."""
-    value = one.mean - other.mean
-    return with_interval(
-        value, difference_interval(value, one.samples - other.samples, min(one.freedom, other.freedom))
-    )
+def difference(fidelity: PooledFidelity, other: PooledFidelity) -> dict[str, Any]:
+    """Difference of the mean AUROCs on the same label sets and seeds, with a paired interval."""
+    value = fidelity.mean - other.mean
+    freedom = min(fidelity.freedom, other.freedom)
+    return with_interval(value, difference_interval(value, fidelity.samples - other.samples, freedom))
 
 
-def handwritten(material: Material, each: int, seed: int = 0) -> dict[str, Any] | None:
-    """The learned tokens against the prompt alone; None where the generator has none, or nothing was drawn.
-
-    Args:
-        material: of the audit.
-        each: images of each finding that were drawn without tokens.
-        seed: of the bootstrap.
-    """
-    if f"handwritten-{WITH}" not in material.sheets:
-        return None
-    thresholds = material.inputs.auditor.thresholds or {}
-    learned = judge_way(_first(material, each), material.findings, material.space, thresholds, seed)
-    alone = judge_way(
-        material.pairs(f"handwritten-{WITH}", f"handwritten-{WITHOUT}"),
-        material.findings,
-        material.space,
-        thresholds,
-        seed,
-    )
-    recipe = material.inputs.generator.info["recipe"]
-    own_stage = bool(recipe["fit"]["context_steps"])
-    return {
-        "learned": learned.told,
-        "handwritten": alone.told,
-        "difference": difference(learned, alone),
-        "tokens_trained": "in their own stage" if own_stage else "with the network",
-        "why": (
-            "The tokens were trained in a stage of their own, after the network: without them the network gets what it "
-            "was trained on."
-            if own_stage
-            else "The tokens were trained together with the network, which has never seen a prompt without them: this "
-            "shows how much it relies on them, not what handwritten prompts could reach."
-        ),
-    }
-
-
-def guidance_sweep(material: Material, each: int, diversity_of: Any, seed: int = 0) -> list[dict[str, Any]]:
-    """Label fidelity and diversity at every guidance scale, on the first images of each finding.
-
-    The scale of the synthetic folder is None, and comes last, where its findings have scales of their own.
-
-    Args:
-        material: of the audit.
-        each: images of each finding at each scale.
-        diversity_of: (finding, images, patients) to a plain JSON value.
-        seed: of the bootstrap.
-    """
-    thresholds = material.inputs.auditor.thresholds or {}
-    found = []
-    own = own_guidance(material.sheets[WITH].rows)
-    for scale in sorted({*SWEEP, own}, key=lambda one: math.inf if one is None else one) if each else ():
-        if scale == own:
-            pairs, with_it = _first(material, each), WITH
-        else:
-            with_it = f"guidance-{scale:g}-{WITH}"
-            pairs = material.pairs(with_it, f"guidance-{scale:g}-{WITHOUT}")
-        way = judge_way(pairs, material.findings, material.space, thresholds, seed)
-        diversity = {}
-        for finding in material.findings:
-            rows = material.drawn(finding, with_it)[:each]
-            diversity[finding] = diversity_of(finding, material.images[with_it][rows], material.sources(rows, with_it))
-        found.append({"guidance": scale, "own": scale == own, **way.told, "diversity": diversity})
-    return found
-
-
-def _first(material: Material, each: int) -> Pairs:
+def first_pairs(images: ScoredImages, each: int) -> PairedScores:
     """The first pairs of each finding of the main sheets."""
-    rows = material.sheets[WITH].rows.with_row_index("place")
-    chosen = first(rows, each)
+    chosen = first(images.sheets[WITH].rows.with_row_index("place"), each)
     places = chosen["place"].to_numpy()
-    return Pairs(material.scores[WITH][places], material.scores[WITHOUT][places], chosen.drop("place"))
+    with_target, without_target = (images.sheets[name].scores[places] for name in (WITH, WITHOUT))
+    return PairedScores(with_target, without_target, chosen.drop("place"))
+
+
+def of_all(evidence: Evidence) -> list[dict[str, Any]]:
+    """Label fidelity and diversity at every scale, on the first images of each finding; empty without a sweep.
+
+    The synthetic folder's own scale is None, and comes last, if its findings have scales of their own.
+    """
+    images, each = evidence.images, evidence.options.sweep_each
+    own = own_guidance(images.sheets[WITH].rows)
+    results = []
+    for scale in sorted({*SWEEP, own}, key=lambda scale: math.inf if scale is None else scale) if each else ():
+        name = WITH if scale == own else f"guidance-{scale:g}-{WITH}"
+        pairs = first_pairs(images, each) if scale == own else images.pairs(name, f"guidance-{scale:g}-{WITHOUT}")
+        pooled = pooled_fidelity(pairs, images.findings, images.space, images.thresholds, evidence.seed)
+        sheet, varied = images.sheets[name], {}
+        for finding in images.findings:
+            rows = sheet.rows_of(finding)[:each]
+            pixels = sheet.images[rows]
+            features = evidence.first_space.space(pixels)
+            varied[finding] = diversity.compare(
+                evidence, finding, pixels, features, sheet.patients(rows), pairs=300, replicates=50
+            )
+        results.append({"guidance": scale, "own": scale == own, **pooled.summary, "diversity": varied})
+    return results
+
+
+def plot(sweep: list[dict[str, Any]]) -> Markup | None:
+    """Label fidelity and hit rate against diversity, a point per guidance scale; None if no diversity is known."""
+    from matplotlib.figure import Figure
+
+    points = []
+    for row in sweep:
+        scores = [found["vendi"]["synthetic"]["value"] for found in row["diversity"].values()]
+        known = [score for score in scores if score is not None]
+        if known and row["auroc"]["value"] is not None:
+            points.append((float(np.mean(known)), row))
+    if not points:
+        return None
+    plots = []
+    with html.house_style():
+        for name, title, color in (
+            ("auroc", "Label fidelity: mean AUROC", PALETTE["head"][0]),
+            ("hit_rate", "Hit rate; false-positive rate (open)", PALETTE["tail"][0]),
+        ):
+            figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+            axes = figure.subplots()
+            across = [x for x, _ in points]
+            axes.plot(across, [row[name]["value"] for _, row in points], color=color, linewidth=1, alpha=0.5)
+            for x, row in points:
+                y, scale = row[name]["value"], row["guidance"]
+                if row[name]["ci"]:
+                    axes.plot([x, x], row[name]["ci"], color=color, linewidth=1.2)
+                axes.plot(x, y, "o", color=color, markersize=8 if row["own"] else 5)
+                label = "own" if scale is None else f"{scale:g}"
+                axes.annotate(label, (x, y), (6, 5), textcoords="offset points", color=INK, fontsize=9)
+            if name == "auroc":
+                axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=":")
+            else:
+                false = [row["false_positive_rate"]["value"] for _, row in points]
+                axes.plot(across, false, "o", color=MUTED, markerfacecolor=CARD, markersize=5)
+            axes.set_title(title)
+            axes.set_xlabel("diversity: mean Vendi score per finding")
+            axes.grid(axis="y")
+            plots.append(Markup(html.figure_svg(figure, f"{title}, against diversity at every guidance scale")))
+    return Markup().join(plots)
+
+
+CHECK = Check(
+    key="guidance",
+    title="Guidance scale",
+    null="the scale of the synthetic folder",
+    of_all=of_all,
+    plot=plot,
+)

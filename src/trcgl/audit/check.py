@@ -1,0 +1,197 @@
+"""What a check of an audit is, and what it may look at.
+
+A check compares synthetic images with held-out real images and reports the same comparison for real images, its null.
+To add a check, write `checks/NAME.py` with a `CHECK`, its template `checks/NAME.html.j2` and a test, and add NAME to
+`checks/__init__.py`. The audit, `audit.json` and the page iterate over that registry.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from markupsafe import Markup
+
+from trcgl.audit.features import FeatureSpace
+from trcgl.audit.options import AuditOptions
+from trcgl.audit.patients import PatientImages, Sides
+from trcgl.audit.sample_plan import WITH
+from trcgl.audit.scored_images import RealImages, ScoredImages
+from trcgl.core.randomness import generator as randomness
+
+PASS, FAIL, TOO_EASY = "pass", "fail", "too easy"
+NOT_ASSESSABLE, NOT_REPRESENTABLE = "not assessable", "not representable"
+_MOST = 2000  # real images with a finding that are compared: the cost of distances grows with the square
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The conclusion about a finding.
+
+    Args:
+        word: `pass`, `fail`, `too easy`, `not representable` or `not assessable`.
+        why: the reason with its numbers.
+        cautions: sentences that a reader must know beside the verdict.
+    """
+
+    word: str
+    why: str
+    cautions: tuple[str, ...] = ()
+
+    def but(self, *cautions: str) -> "Verdict":
+        """The same verdict with more cautions."""
+        return replace(self, cautions=(*self.cautions, *cautions))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features in one space of the images that the checks compare.
+
+    Args:
+        space: computes features of further images.
+        synthetic: features of the sheet `with`.
+        train: features of `train_rows`.
+        train_rows: rows of `ScoredImages.unseen`, ascending.
+        held_out: features of `held_out_rows`.
+        held_out_rows: rows of `ScoredImages.held_out`, ascending.
+    """
+
+    space: FeatureSpace
+    synthetic: Float[np.ndarray, "rows features"]
+    train: Float[np.ndarray, "rows_train features"]
+    train_rows: Int[np.ndarray, " rows_train"]
+    held_out: Float[np.ndarray, "rows_held features"]
+    held_out_rows: Int[np.ndarray, " rows_held"]
+
+    def of_train(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
+        """Features of rows of `ScoredImages.unseen`."""
+        return self.train[np.searchsorted(self.train_rows, rows)]
+
+    def of_held_out(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
+        """Features of rows of `ScoredImages.held_out`."""
+        return self.held_out[np.searchsorted(self.held_out_rows, rows)]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a check may look at.
+
+    Args:
+        images: synthetic and real images with the auditor's scores.
+        options: options of the audit.
+        features: name of a feature space to the features in it.
+        overall: results of `Check.of_all` so far, by key; complete before the first `Check.of_finding`.
+    """
+
+    images: ScoredImages
+    options: AuditOptions
+    features: dict[str, Features] = field(default_factory=dict)
+    overall: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Seed of every resampling."""
+        return self.options.seed
+
+    @property
+    def first_space(self) -> Features:
+        """The features in the first space."""
+        return self.features[self.options.features[0]]
+
+    def compute_features(self, spaces: Mapping[str, FeatureSpace]) -> None:
+        """Fill `features`: of the synthetic images and of the real images with any audited finding."""
+        images = self.images
+        train_rows, held_out_rows = (
+            np.unique(np.concatenate([self.compared(side, finding) for finding in images.findings]))
+            for side in (images.unseen, images.held_out)
+        )
+        for name, space in spaces.items():
+            train = space(images.pixels(images.unseen, train_rows))
+            held_out = space(images.pixels(images.held_out, held_out_rows))
+            synthetic = space(images.sheets[WITH].images)
+            self.features[name] = Features(space, synthetic, train, train_rows, held_out, held_out_rows)
+
+    def compared(self, side: RealImages, finding: str) -> Int[np.ndarray, " rows"]:
+        """Rows of real images with a finding: all of them, or a random 2,000."""
+        rows = self.images.positives(side, finding)
+        return np.sort(randomness(self.seed, "compared", finding).permutation(rows)[:_MOST])
+
+    def sides(
+        self,
+        features: Features,
+        synthetic: Int[np.ndarray, " synthetic"],
+        held_out: Int[np.ndarray, " held_out"],
+        train: Int[np.ndarray, " train"],
+    ) -> Sides:
+        """Features and patients of rows of the sheet `with`, of `images.held_out` and of `images.unseen`."""
+        images = self.images
+        return Sides(
+            PatientImages.of(features.synthetic[synthetic], images.sheets[WITH].patients(synthetic)),
+            PatientImages.of(features.of_held_out(held_out), images.held_out.patients(held_out)),
+            PatientImages.of(features.of_train(train), images.unseen.patients(train)),
+        )
+
+    def sides_of(self, features: Features, finding: str) -> Sides:
+        """Features and patients of the images of one finding."""
+        images = self.images
+        return self.sides(
+            features,
+            images.sheets[WITH].rows_of(finding),
+            self.compared(images.held_out, finding),
+            self.compared(images.unseen, finding),
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Args:
+        key: name of the module, of the template and of the result in `audit.json`.
+        title: heading on the page.
+        null: what the result is compared with, for the page.
+        of_finding: result for one finding, a plain JSON value; None if the check does not apply to it.
+        of_all: result for all findings together, a plain JSON value; None if the check does not apply.
+        verdict: the verdict so far after this check, from its result for the finding; checks run in registry order.
+        plot: a plot of the result of `of_all`.
+    """
+
+    key: str
+    title: str
+    null: str
+    of_finding: Callable[[Evidence, str], dict[str, Any] | None] | None = None
+    of_all: Callable[[Evidence], Any] | None = None
+    verdict: Callable[[dict[str, Any], Verdict], Verdict] | None = None
+    plot: Callable[[Any], Markup | None] | None = None
+
+    @property
+    def template(self) -> str:
+        """The template: a macro `finding` for results of `of_finding`, a macro `overall` for those of `of_all`."""
+        return f"checks/{self.key}.html.j2"
+
+
+def status(real: int, synthetic: int) -> tuple[str, str]:
+    """How much the number of images of a finding supports, and why."""
+    numbers = f"{real} held-out real images with it and {synthetic} synthetic"
+    if real >= 50 and synthetic >= 200:
+        return "assessable", numbers
+    if real >= 20:
+        return "indicative", f"{numbers}; 50 and 200 are needed for more than an indication"
+    return "not assessable", f"{numbers}; 20 real images are needed for an indication"
+
+
+def conclude(results: Mapping[str, Any], checks: Sequence[Check]) -> Verdict:
+    """The verdict on a finding.
+
+    Args:
+        results: results of the checks of the finding by key, and its `counts`.
+        checks: the registry.
+    """
+    verdict = Verdict(NOT_ASSESSABLE, "no check gave a verdict")
+    for check in checks:
+        if check.verdict and (result := results.get(check.key)):
+            verdict = check.verdict(result, verdict)
+    if (patients := results["counts"]["source_patients"]) < 20:
+        verdict = verdict.but(f"Label sets of only {patients} patients.")
+    return verdict

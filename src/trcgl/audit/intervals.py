@@ -1,0 +1,85 @@
+"""AUROC and rates with 95 % intervals from a bootstrap over patients, as most checks report them.
+
+A synthetic image belongs to the source patient: the patient whose label set it was generated with.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt16
+
+from trcgl.metrics.auroc import AUROC, auroc
+from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
+from trcgl.metrics.intervals import effective_patients, interval
+from trcgl.metrics.summary import with_interval
+
+REPLICATES = 2000
+
+
+def undefined(why: str | None) -> dict[str, Any]:
+    """The stored form of a value that does not exist."""
+    return {"value": None, "ci": None, "why": why}
+
+
+def auroc_with_interval(
+    truth: Float[np.ndarray, " rows"],
+    score: Float[np.ndarray, " rows"],
+    patients: Sequence[str] | np.ndarray,
+    weight: Float[np.ndarray, " rows"] | None = None,
+    *,
+    both_sides: bool = False,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """AUROC with its interval.
+
+    Args:
+        truth: 1 positive, 0 negative, NaN unknown.
+        score: higher means more likely positive.
+        patients: patient of each row.
+        weight: weight of each row; all equal if None.
+        both_sides: take the degrees of freedom from the side with fewer patients, not from the positives.
+        replicates: bootstrap replicates.
+        seed: seed of the bootstrap.
+    """
+    truth, score = np.asarray(truth, np.float64), np.asarray(score, np.float64)
+    owner = np.unique(np.asarray(patients), return_inverse=True)[1]
+    area = auroc(truth, score, weight)
+    if area.value is None:
+        return undefined(area.why)
+    samples = patient_bootstrap(
+        truth[:, None], score[:, None], owner, weight, metrics=(AUROC,), replicates=replicates, seed=seed
+    )
+    sides = (truth, 1 - truth) if both_sides else (truth,)
+    freedom = min(effective_patients(side, owner, weight) for side in sides) - 1
+    return with_interval(area.value, interval(area.value, samples["AUC"][:, 0], freedom))
+
+
+def rate(
+    positive: Bool[np.ndarray, " rows"],
+    patients: Sequence[str] | np.ndarray,
+    weight: Float[np.ndarray, " rows"] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Share of positive images with its interval."""
+    if not len(positive):
+        return undefined("no image")
+    weight = np.ones(len(positive)) if weight is None else weight
+    if not weight.sum() > 0:
+        return undefined("every image has weight 0")
+    names, owner = np.unique(np.asarray(patients), return_inverse=True)
+    hits, totals = (np.bincount(owner, mass, len(names)) for mass in (weight * positive, weight))
+    counts = _counts(len(names), replicates, seed)
+    with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the rate undefined
+        samples = (counts @ hits) / (counts @ totals)
+    value = float(hits.sum() / totals.sum())
+    return with_interval(value, interval(value, samples, effective_patients(np.ones(len(positive)), owner, weight) - 1))
+
+
+@functools.lru_cache(maxsize=8)
+def _counts(patients: int, replicates: int, seed: int) -> UInt16[np.ndarray, "replicates patients"]:
+    """How often each replicate holds each patient; cached because findings and prompt styles share the patients."""
+    return np.stack([resample_patients(patients, seed, number) for number in range(replicates)]).astype(np.uint16)
