@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/decode.py [--root ../shared/data/nih-fullres]
 
-All readers take turns over the same PNG files in one process and one thread; the CPU time of the process is taken, so
-that a busy machine does not matter. `trcgl prepare` is the whole of what a worker does: read, square, hash, write.
-Exits with 1 unless `prepare` has at least 3 times the rate of torchxrayvision and 0.7 of the fastest decoder's.
+All readers take turns on the same PNG files in a single process and thread; CPU time is measured, so that a busy
+machine does not matter. `trcgl prepare` is all work of a worker: read, square, hash, write. Exits with 1 unless
+`prepare` has at least 3 times the rate of torchxrayvision and 0.7 times that of the fastest decoder.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def with_torchxrayvision(path: Path) -> np.ndarray:
 
 
 def with_torchvision(path: Path) -> torch.Tensor:
-    """Decode alone, from memory."""
+    """Decode only, from memory."""
     return decode_png(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8), ImageReadMode.UNCHANGED)
 
 
@@ -70,7 +70,7 @@ def prepared(paths: list[Path]) -> Callable[[], None]:
 
 
 def main() -> int:
-    """Time all of them and print the ratios."""
+    """Time all readers and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of PNG radiographs")
     parser.add_argument("--rounds", type=int, default=7)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=2 python benchmarks/phantom_difficulty.py
 
-The linear model sees a gray histogram of 32 bins and an 8 x 8 thumbnail; one logistic regression per finding, its
-penalty chosen on val. The network is the recipe `phantom` with a linear head, cross-entropy and repeat-factor sampling.
+The linear model sees a gray histogram of 32 bins and an 8 x 8 thumbnail: a logistic regression per finding, its penalty
+chosen on val. The network is the recipe `phantom` with a linear head, cross-entropy and repeat-factor sampling.
 Both learn the 4,000 training phantoms of the default benchmark and are scored on its test split, weighted to the
 benchmark's prevalence. Exits with 1 unless the network's tail mAP lies between .3 and .7 and the linear model's is at
 most a third of it.
@@ -48,7 +48,7 @@ def linear(dataset: Dataset) -> dict[str, float]:
         x[split] = features(dataset.require_images()[rows["row"].to_numpy()])
         y[split], weight[split] = label_array(rows, dataset.space), rows["weight"].to_numpy()
     scale = StandardScaler().fit(x["train"])
-    x = {split: scale.transform(one) for split, one in x.items()}
+    x = {split: scale.transform(rows) for split, rows in x.items()}
 
     def precision(model: LogisticRegression, split: str, place: int) -> float:
         score = model.decision_function(x[split])
@@ -56,14 +56,14 @@ def linear(dataset: Dataset) -> dict[str, float]:
 
     scores = {}
     for place, finding in enumerate(dataset.space.findings):
-        fits = [LogisticRegression(C=one, max_iter=1000).fit(x["train"], y["train"][:, place]) for one in PENALTIES]
+        fits = [LogisticRegression(C=c, max_iter=1000).fit(x["train"], y["train"][:, place]) for c in PENALTIES]
         best = max(fits, key=lambda model: precision(model, "val", place))
         scores[finding] = precision(best, "test", place)
     return scores
 
 
 def network(dataset: Dataset, out: Path) -> dict[str, float]:
-    """The same for the recipe `phantom` with a linear head."""
+    """Average precision on test of every finding, for the recipe `phantom` with a linear head."""
     from trcgl.evaluate.evaluate import evaluate_run
     from trcgl.training.train import train
 
@@ -72,16 +72,16 @@ def network(dataset: Dataset, out: Path) -> dict[str, float]:
     started = time.perf_counter()
     train(dataset.folder, recipe, out)
     print(f"trained in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    judged = evaluate_run(out)
-    return {finding: judged["findings"][finding]["AP"]["value"] for finding in dataset.space.findings}
+    evaluation = evaluate_run(out)
+    return {finding: evaluation["findings"][finding]["AP"]["value"] for finding in dataset.space.findings}
 
 
 def main() -> int:
-    """Draw, learn and compare."""
+    """Render, train and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--difficulty", type=float, default=1.0)
     parser.add_argument("--train-images", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0, help="of the phantoms")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the phantoms")
     parser.add_argument("--keep", type=Path, help="folder for dataset and run; a temporary one without")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -96,8 +96,8 @@ def main() -> int:
     )
     print(f"{'':32} {'linear':>7} {'network':>7} {'ratio':>6}")
     groups = {f"{group} mAP": space.in_group(group) for group in GROUPS}
-    for name, findings in {**{one: (one,) for one in space.findings}, **groups}.items():
-        left, right = (float(np.mean([scores[one] for one in findings])) for scores in (by_linear, by_network))
+    for name, findings in {**{finding: (finding,) for finding in space.findings}, **groups}.items():
+        left, right = (float(np.mean([scores[finding] for finding in findings])) for scores in (by_linear, by_network))
         print(f"{name:32} {left:7.3f} {right:7.3f} {left / right:6.2f}")
     fair = LOWEST <= right <= HIGHEST and left <= SHARE * right
     print(f"tail mAP of the network between {LOWEST} and {HIGHEST}, linear at most a third: {'yes' if fair else 'NO'}")

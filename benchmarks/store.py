@@ -1,10 +1,10 @@
-"""Random batches from the memory-mapped store, against decoding the PNG files that it was made from.
+"""Random batches from the memory-mapped images.npy, against decoding the PNG files it was made from.
 
     OMP_NUM_THREADS=1 python benchmarks/store.py [--root ../shared/data/nih-fullres]
 
 The files are decoded once and written as `trcgl prepare` writes them, repeated until the store has 4,096 images (196
-MiB), so that rows do not sit in the processor's cache. Both sides then take the same random batches in turns, in one
-thread; the CPU time of the process is taken, and both are in the page cache. Exits with 1 below 50 times the rate.
+MiB), so that rows are not in the processor's cache. Both sides then read the same random batches in turns, in a single
+thread; CPU time is measured, and both are in the page cache. Exits with 1 below 50 times the rate.
 """
 
 import argparse
@@ -48,20 +48,20 @@ def main() -> int:
         print(f"no PNG files in {options.root}; set TRCGL_REAL_DATA or give --root")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        pictures = np.stack([read_radiograph(path, size=SIZE).pixels for path in paths])
-        np.save(Path(folder) / "images.npy", pictures[np.arange(IMAGES) % len(paths)])
+        images = np.stack([read_radiograph(path, size=SIZE).pixels for path in paths])
+        np.save(Path(folder) / "images.npy", images[np.arange(IMAGES) % len(paths)])
         store = np.load(Path(folder) / "images.npy", mmap_mode="r")
         rng = np.random.default_rng(0)
         read, decoded = [], []
         for turn in range(options.rounds + 1):
             batches = rng.permutation(IMAGES).reshape(-1, BATCH)
             few = batches[0] % len(paths)
-            one = timed(lambda batches=batches: each(store.__getitem__, batches)) / IMAGES
+            stored = timed(lambda batches=batches: each(store.__getitem__, batches)) / IMAGES
             other = timed(lambda few=few: np.stack([read_radiograph(paths[row], size=SIZE).pixels for row in few]))
             if turn:
-                read.append(one)
+                read.append(stored)
                 decoded.append(other / BATCH)
-        same = (store[batches[0]] == pictures[few]).all()
+        same = (store[batches[0]] == images[few]).all()
     ours, peer = statistics.median(read), statistics.median(decoded)
     print(f"random batches of {BATCH} at {SIZE} px, {len(paths)} PNG files of {options.root.name}, CPU time")
     print(f"store, memory-mapped    {1e6 * ours:10.1f} µs an image")

@@ -57,8 +57,8 @@ def test_work_of_unknown_length_is_counted(clock, capsys):
 
 def test_a_unit_adds_how_many_there_are_in_a_second(clock, capsys):
     clock.step = 0.25
-    list(track(clock.work(range(100)), total=100, what="drawing", unit="images"))
-    assert capsys.readouterr().err.splitlines()[0] == "drawing: 40 of 100, 4 images/s, about 15 s left"
+    list(track(clock.work(range(100)), total=100, what="sampling", unit="images"))
+    assert capsys.readouterr().err.splitlines()[0] == "sampling: 40 of 100, 4 images/s, about 15 s left"
 
 
 def test_hours_and_minutes_are_told_as_such(clock, capsys):
@@ -76,7 +76,7 @@ def test_a_bar_shows_the_rate_too(clock, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     clock.step = 0.5
-    list(track(clock.work(range(10)), total=10, what="drawing", unit="images"))
+    list(track(clock.work(range(10)), total=10, what="sampling", unit="images"))
     assert "2 images/s" in terminal.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""A draw depends on what it is for, never on what was drawn before."""
+"""Random numbers depend on their purpose, never on earlier random numbers."""
 
 from hypothesis import given
 from hypothesis import strategies as st

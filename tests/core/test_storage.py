@@ -15,7 +15,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_beside_it(tmp_p
         aside.write_text("half")
         raise ZeroDivisionError
     assert path.read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["model.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.json"]
 
 
 def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path):
@@ -50,7 +50,7 @@ def test_a_folder_with_somebodys_files_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RecipeError, match="not made by trcgl"):
         storage.claim(tmp_path, "recipe.json", "a")
-    assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_the_digest_of_patients_does_not_depend_on_their_order():

@@ -1,4 +1,4 @@
-"""A dataset folder that a network can learn in seconds: a finding is a bright bar at a place of its own."""
+"""A dataset folder that a network can learn in seconds: each finding is a bright bar at a fixed place."""
 
 import numpy as np
 import polars as pl
@@ -21,17 +21,17 @@ SIDE = 32
 
 
 def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, findings=SPACE.findings[:3], boxes=False):
-    """Write a dataset folder of random images with three planted findings and a normal one; returns the folder."""
+    """Write a dataset folder of random images with three planted findings and a normal label; returns the folder."""
     other = LabelSpace("other", (*findings, "None"), dict.fromkeys((*findings, "None"), "tail"), "name")
     space = SPACE if findings == SPACE.findings[:3] else other
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows = train + val + test
-    labels = (draw.random((rows, 3)) < [0.5, 0.3, 0.2]).astype(np.int8)
-    images = draw.integers(0, 90, (rows, SIDE, SIDE), dtype=np.uint8)
+    labels = (rng.random((rows, 3)) < [0.5, 0.3, 0.2]).astype(np.int8)
+    images = rng.integers(0, 90, (rows, SIDE, SIDE), dtype=np.uint8)
     for column in range(3):
         images[labels[:, column] == 1, 4 + 8 * column : 10 + 8 * column, 6:26] += 120
     labels = np.column_stack([labels, labels.sum(1) == 0])
-    hidden = (draw.random(labels.shape) < unknown) & (labels == 0)
+    hidden = (rng.random(labels.shape) < unknown) & (labels == 0)
     manifest = pl.DataFrame(
         {
             "image_id": [f"{seed}-{row}.png" for row in range(rows)],

@@ -21,4 +21,6 @@ def test_a_finding_is_named_as_in_a_sentence(finding, words):
 
 
 def test_no_two_findings_share_a_phrase():
-    assert len({phrase(one) for one in padchest_findings.SPACE.findings}) == len(padchest_findings.SPACE.findings)
+    assert len({phrase(finding) for finding in padchest_findings.SPACE.findings}) == len(
+        padchest_findings.SPACE.findings
+    )

@@ -25,7 +25,7 @@ def patients(dataset, which, **settings):
 
 @pytest.mark.parametrize("with_none", [False, True])
 def test_the_halves_share_no_patient_and_are_all_of_train(dataset, with_none):
-    first, second = (half(dataset, one, with_none=with_none) for one in ("first", "second"))
+    first, second = (half(dataset, which, with_none=with_none) for which in ("first", "second"))
     assert not set(first["patient_id"]) & set(second["patient_id"])
     whole = dataset.split("train", with_none=with_none)
     assert half(dataset, "none", with_none=with_none).equals(whole)
@@ -35,7 +35,7 @@ def test_the_halves_share_no_patient_and_are_all_of_train(dataset, with_none):
 
 def test_each_half_has_half_of_the_positives_of_each_finding(dataset):
     for finding in SPACE.findings:
-        first, second = (half(dataset, one, with_none=True)[finding].sum() for one in ("first", "second"))
+        first, second = (half(dataset, which, with_none=True)[finding].sum() for which in ("first", "second"))
         assert abs(first - second) <= 3
 
 

@@ -64,13 +64,13 @@ def test_the_dataset_says_what_is_in_it(archive, tmp_path):
 
 
 def test_several_processes_make_the_same_parts_as_one(archive, tmp_path):
-    paths = tuple(f"{one % 31}.png" for one in range(300))
-    one, two = (decode.Decoder(tmp_path / name, archive, paths, None, 8, "squash") for name in ("one", "two"))
-    decode.decode(one, workers=1)
-    decode.decode(two, workers=2)
-    assert one.parts == 3
+    paths = tuple(f"{row % 31}.png" for row in range(300))
+    alone, shared = (decode.Decoder(tmp_path / name, archive, paths, None, 8, "squash") for name in ("1", "2"))
+    decode.decode(alone, workers=1)
+    decode.decode(shared, workers=2)
+    assert alone.parts == 3
     for part in range(3):
-        assert one.path(part).read_bytes() == two.path(part).read_bytes()
+        assert alone.path(part).read_bytes() == shared.path(part).read_bytes()
 
 
 def _killed(row):
@@ -168,7 +168,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_no_half_file(archive, tmp_p
 def test_a_patient_whom_the_archive_gives_to_two_splits_is_refused_before_decoding(archive, tmp_path):
     rows = (archive / "labels.csv").read_text().splitlines()
     split = ["set", *(["train", "test"] * 15)]
-    (archive / "labels.csv").write_text("\n".join(f"{row},{one}" for row, one in zip(rows, split, strict=True)))
+    (archive / "labels.csv").write_text("\n".join(f"{row},{name}" for row, name in zip(rows, split, strict=True)))
     options = Options(finding_columns=("A", "B"), split_column="set")
     with pytest.raises(DataError, match="patient 'p0' is given to both"):
         prepare("table", archive, tmp_path / "out", SMALL, options)
@@ -207,7 +207,7 @@ def test_boxes_are_the_same_with_and_without_images(tmp_path):
     case = source_fixtures.build("nih", tmp_path / "a")
     prepare("nih", case.root, tmp_path / "labels", PrepareOptions(manifest_only=True))
     prepare("nih", case.root, tmp_path / "images", PrepareOptions(size=64, workers=1))
-    left, right = (open_dataset(tmp_path / one).boxes.sort("image_id") for one in ("labels", "images"))
+    left, right = (open_dataset(tmp_path / name).boxes.sort("image_id") for name in ("labels", "images"))
     np.testing.assert_allclose(
         left.drop("image_id", "finding").to_numpy(), right.drop("image_id", "finding").to_numpy()
     )

@@ -13,7 +13,7 @@ SPACE = LabelSpace("three", ("A", "B", "C"))
 
 def rows_of(patients, labels, split=None):
     columns = {finding: pl.Series([row[place] for row in labels], dtype=pl.Int8) for place, finding in enumerate("ABC")}
-    frame = pl.DataFrame({"patient_id": [str(one) for one in patients], **columns})
+    frame = pl.DataFrame({"patient_id": [str(patient) for patient in patients], **columns})
     return frame if split is None else frame.with_columns(split=pl.Series(split, dtype=pl.String))
 
 
@@ -24,7 +24,7 @@ tables = st.lists(st.tuples(st.integers(0, 30), st.tuples(label, label, label)),
 @settings(max_examples=200)
 @given(tables, st.integers(0, 5))
 def test_a_patient_is_always_in_one_split(table, seed):
-    rows = rows_of([one for one, _ in table], [labels for _, labels in table])
+    rows = rows_of([patient for patient, _ in table], [labels for _, labels in table])
     split = split_patients(rows, SPACE, seed=seed)
     assert set(split) <= set(SPLITS) and len(split) == rows.height
     assert rows.with_columns(split).group_by("patient_id").agg(pl.col("split").n_unique())["split"].max() == 1
@@ -34,7 +34,7 @@ def test_a_patient_is_always_in_one_split(table, seed):
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=40), st.integers(0, 5))
 def test_a_finding_of_three_patients_or_more_reaches_every_split(images, seed):
     """Whatever number of images each patient has, when patients have the finding and nothing else."""
-    patients = [one for one, number in enumerate(images) for _ in range(number)]
+    patients = [patient for patient, number in enumerate(images) for _ in range(number)]
     split = split_patients(rows_of(patients, [(1, 0, None)] * len(patients)), SPACE, seed=seed)
     assert set(split) == set(SPLITS)
 
@@ -54,14 +54,14 @@ def test_a_finding_of_two_patients_is_learned_and_tested():
 
 
 def test_shares_are_those_that_were_asked_for():
-    rows = rows_of([one // 2 for one in range(4000)], [(int(one % 50 == 0), one % 2, 0) for one in range(4000)])
+    rows = rows_of([row // 2 for row in range(4000)], [(int(row % 50 == 0), row % 2, 0) for row in range(4000)])
     split = split_patients(rows, SPACE, fractions=(0.6, 0.2, 0.2))
     for name, share in zip(SPLITS, (0.6, 0.2, 0.2), strict=True):
         assert (split == name).mean() == pytest.approx(share, abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_split_in_any_row_order():
-    rows = rows_of([one // 3 for one in range(300)], [(one % 7 == 0, one % 2, 0) for one in range(300)])
+    rows = rows_of([row // 3 for row in range(300)], [(row % 7 == 0, row % 2, 0) for row in range(300)])
     rows = rows.with_columns(split_patients(rows, SPACE, seed=3))
     shuffled = rows.sample(fraction=1, shuffle=True, seed=1)
     assert split_patients(shuffled.drop("split"), SPACE, seed=3).equals(shuffled["split"])
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_split_in_any_row_order():
 
 
 def test_the_archives_test_list_is_kept_and_the_rest_is_divided_without_it():
-    given = ["test" if one < 10 else None for one in range(100)]
+    given = ["test" if row < 10 else None for row in range(100)]
     split = split_patients(rows_of(range(100), [(1, 0, 0)] * 100, given), SPACE)
     assert set(split[:10]) == {"test"}
     assert set(split[10:]) == {"train", "val"}

@@ -123,9 +123,9 @@ def test_a_window_clips_what_lies_outside_it(ramp):
 
 
 def test_the_first_of_several_windows_counts(ramp):
-    one = read_bytes(dicom(ramp, WindowCenter=1000, WindowWidth=200), "one.dcm").pixels
+    single = read_bytes(dicom(ramp, WindowCenter=1000, WindowWidth=200), "one.dcm").pixels
     several = read_bytes(dicom(ramp, WindowCenter=[1000, 3000], WindowWidth=[200, 50]), "two.dcm").pixels
-    np.testing.assert_array_equal(one, several)
+    np.testing.assert_array_equal(single, several)
 
 
 def test_a_linear_exact_window_has_no_half_pixel_shift_and_a_sigmoid_no_corner(ramp):

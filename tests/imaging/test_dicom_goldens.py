@@ -45,7 +45,7 @@ def grays(content: bytes) -> list[int]:
 
 @pytest.mark.parametrize("photometric", GRAY)
 @pytest.mark.parametrize("bits", STORED)
-@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda one: one.keyword)
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.keyword)
 def test_every_lossless_encoding_of_every_depth(syntax, bits, photometric, tmp_path):
     pixels = bands(STORED[bits], np.uint8 if bits == 8 else np.uint16)
     plain = uid.ExplicitVRLittleEndian if syntax in BY_GDCM else syntax

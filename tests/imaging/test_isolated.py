@@ -53,12 +53,12 @@ def test_a_file_in_memory_is_read_like_one_on_disk_with_its_preview(process, pic
     content, shapes = picture.read_bytes(), [(16, "letterbox"), (24, "squash")]
     read = process.read_content(content, "it", shapes, limits=Limits(), preview=25)
     on_disk = process.read(picture, shapes)
-    for one, other in zip(read.pictures, on_disk.pictures, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for in_memory, other in zip(read.pictures, on_disk.pictures, strict=True):
+        np.testing.assert_array_equal(in_memory, other)
     assert (
         read.placements
         == on_disk.placements
-        == tuple(fit_square(np.zeros((50, 40), np.uint8), *one)[1] for one in shapes)
+        == tuple(fit_square(np.zeros((50, 40), np.uint8), *shape)[1] for shape in shapes)
     )
     assert (read.kind, read.original_size, on_disk.preview) == ("png", (50, 40), None)
     assert Image.open(io.BytesIO(read.preview)).size == (20, 25)

@@ -1,4 +1,4 @@
-"""The drawing: what each finding does to a picture, and that it is built as a radiologist would describe it."""
+"""Rendering: the effect of each finding on an image, and structures as a radiologist would describe them."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_images_of_one_patient_share_the_anatomy_and_not_the_exposure():
     apart = abs(first.facts["cardiothoracic ratio"] - stranger.facts["cardiothoracic ratio"])
     bedside = 1.07
     ratio = first.facts["cardiothoracic ratio"] / second.facts["cardiothoracic ratio"]
-    assert min(abs(ratio - one) for one in (1, bedside, 1 / bedside)) < 1e-6 < apart
+    assert min(abs(ratio - known) for known in (1, bedside, 1 / bedside)) < 1e-6 < apart
 
 
 @settings(max_examples=12)

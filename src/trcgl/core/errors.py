@@ -1,16 +1,16 @@
-"""The few errors that a user can meet. Each message names the file or row, what is wrong and what to do."""
+"""Errors that a user can meet. Each message names the file or row, the cause and the remedy."""
 
 
 class TrcglError(Exception):
-    """Something the user can put right. The command line prints the message and exits with 2."""
+    """An error that the user can correct. The command line prints the message and exits with 2."""
 
 
 class DataError(TrcglError):
-    """A label table, manifest or dataset folder is not what it should be."""
+    """A label table, manifest or dataset folder is invalid."""
 
 
 class UnreadableImage(TrcglError):
-    """One image file cannot be read; `prepare` and `predict` list it and go on."""
+    """An image file cannot be read; `prepare` and `predict` list it and continue."""
 
 
 class TooLarge(UnreadableImage):
@@ -18,11 +18,11 @@ class TooLarge(UnreadableImage):
 
 
 class RecipeError(TrcglError):
-    """A setting is unknown, contradictory, or not what an existing output folder was made with."""
+    """A setting is unknown, contradictory, or differs from that of an existing output folder."""
 
 
 class Diverged(RecipeError):
-    """Training reached a loss, a gradient or a score that is not finite; it would do so again."""
+    """Training reached a loss, gradient or score that is not finite; a repetition would, too."""
 
 
 class CheckpointError(TrcglError):

@@ -1,4 +1,4 @@
-"""What this machine has: CPUs, memory, disk, as this process may use them."""
+"""CPUs, memory, disk and open files that this process may use."""
 
 import os
 import shutil
@@ -35,8 +35,8 @@ def _control_group(name: str) -> str:
 
 
 def disk(folder: Path) -> dict[str, Any]:
-    """Free space of a folder's disk, and whether it may be written to; the one above counts for a new one."""
-    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    """Free space and write access of a folder, or of its nearest existing parent."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return {
         "disk_free_gib": round(shutil.disk_usage(there).free / GIB, 1),
         "disk_writable": there.is_dir() and os.access(there, os.W_OK),
@@ -44,7 +44,7 @@ def disk(folder: Path) -> dict[str, Any]:
 
 
 def open_files() -> int | None:
-    """How many files this process may hold open, or None where the system does not say."""
+    """Maximum number of open files, or None where the system does not say."""
     try:
         import resource
     except ImportError:  # not a Unix

@@ -1,4 +1,4 @@
-"""Work that is done ahead of the one who waits for it."""
+"""Apply a function to items ahead of their use."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -12,13 +12,13 @@ Result = TypeVar("Result")
 def map_ahead(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Generator[Result, None, None]:
-    """What a pool makes of every item, in order; unlike `Executor.map` items are taken as they are needed.
+    """Results of a function on every item, in order; unlike `Executor.map`, items are taken only as needed.
 
     Args:
-        pool: does the work.
-        function: the work.
-        items: may be endless.
-        ahead: items in work, or done, beyond the one that the caller has.
+        pool: runs the function.
+        function: the function.
+        items: its arguments; may be endless.
+        ahead: number of items in work or done beyond the item that the caller has.
     """
     waiting: deque[Future[Result]] = deque()
     for item in items:

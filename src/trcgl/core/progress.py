@@ -1,4 +1,4 @@
-"""A progress bar with time left on a terminal, a plain line every few seconds elsewhere; always on stderr."""
+"""Progress on stderr: a bar with the remaining time on a terminal, else a line every ten seconds."""
 
 import sys
 import time
@@ -12,10 +12,13 @@ LINE_SECONDS = 10.0
 
 
 def track(items: Iterable[Item], total: int | None = None, what: str = "", unit: str = "") -> Iterator[Item]:
-    """Yield the items and show how far they are.
+    """Yield the items and show progress; work that ends within two seconds shows nothing.
 
-    Nothing is shown for work that ends within two seconds. `total` defaults to `len(items)` where there is one. With a
-    `unit`, for instance "images", it is also shown how many there are per second.
+    Args:
+        items: the items.
+        total: number of items; default: `len(items)` if it is known.
+        what: name of the work.
+        unit: plural noun, for instance "images"; with it the rate per second is shown.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -63,7 +66,7 @@ def _lines(items: Iterable[Item], total: int | None, what: str, unit: str) -> It
     for done, item in enumerate(items, start=1):
         yield item
         if (now := time.monotonic()) >= due:
-            # The first items wait for the workers to start: an estimate from less than a hundredth would frighten.
+            # The first items wait for the workers to start: an estimate from them would be far too long.
             known = total is not None and 100 * done > total
             left = f", about {spell((now - started) / done * (total - done))} left" if total and known else ""
             rate = f", {_rate(done, now - started, unit)}" if unit else ""
@@ -76,7 +79,7 @@ def _rate(done: int, seconds: float, unit: str) -> str:
 
 
 def spell(seconds: float) -> str:
-    """A duration in words, to the second."""
+    """A duration as text, for instance `2 h 05 min`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,6 +1,6 @@
-"""Every random draw is a function of a seed and of what it is for, never of what was drawn before.
+"""Random numbers as a function of a seed and a purpose, never of earlier random numbers.
 
-A run that was interrupted, sharded or loaded by several workers therefore repeats the same draws.
+Interrupted, sharded and parallel runs therefore use the same random numbers.
 """
 
 import hashlib
@@ -9,9 +9,9 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose, for instance `derive_seed(recipe.seed, "augment", step)`.
+    """A 63-bit seed for a purpose, for instance `derive_seed(recipe.seed, "augment", step)`.
 
-    The derivation is a BLAKE2b digest, so neighboring purposes share nothing.
+    The derivation is a BLAKE2b digest, so seeds of similar purposes are unrelated.
     """
     text = "\x1f".join(str(part) for part in (seed, *purpose))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
@@ -19,5 +19,5 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A NumPy generator for one purpose."""
+    """A NumPy generator for a purpose."""
     return np.random.default_rng(derive_seed(seed, *purpose))

@@ -1,4 +1,4 @@
-"""Folders that stages meet in: atomic writes, digests, provenance, refusal to overwrite."""
+"""Output folders: atomic writes, digests, environment, and refusal to overwrite."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def atomic(path: Path) -> Iterator[Path]:
         why = error.strerror or error
         raise DataError(f"{path}: cannot be written ({why}). Free some space or choose another folder.") from error
     finally:
-        with suppress(OSError):  # what went wrong with the folder above is what counts
+        with suppress(OSError):  # the first error is the one to report
             aside.unlink(missing_ok=True)
 
 
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Is this the right folder, and did the earlier step finish?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}). Make the folder anew.") from error
+        raise DataError(f"{path}: not valid JSON ({error}). Make the folder again.") from error
 
 
 def sha256_file(path: Path) -> str:
@@ -170,7 +170,7 @@ def environment() -> dict[str, Any]:
 
 
 def append_jsonl(handle: IO[str], value: dict[str, Any]) -> None:
-    """Append one line of JSON and flush it."""
+    """Append a line of JSON and flush it."""
     handle.write(json.dumps(value, allow_nan=False) + "\n")
     handle.flush()
 

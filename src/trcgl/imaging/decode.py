@@ -1,7 +1,7 @@
-"""Decode many radiographs on several processes into parts on disk, so that an interruption loses little.
+"""Decode many radiographs in several processes into parts on disk, so that an interruption loses little.
 
-A part holds `ROWS_PER_PART` consecutive rows: their pictures in one array and one record per row. It is written whole
-or not at all, by the process that made it; what is there when the work starts again is not made again.
+A part has `ROWS_PER_PART` consecutive rows: an array of images and a record per row. The process that made it writes it
+atomically; existing parts are not made again.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ ROWS_PER_PART = 128
 
 @dataclass(frozen=True)
 class Decoder:
-    """What a worker process needs to make any part.
+    """Everything that a worker process needs to make a part.
 
     Args:
-        folder: where parts go.
+        folder: folder of the parts.
         root: folder of the archive.
-        paths: path of every row below the root; None where there is no file.
-        load: draws or fetches the picture of row i, where the archive has no files.
-        size: side of the square pictures, in pixels.
-        fit: how a picture is made square.
+        paths: path of every row below the root; None for a row without a file.
+        load: renders or fetches the image of row i, for archives without files.
+        size: side of the square images in pixels.
+        fit: how an image is made square.
     """
 
     folder: Path
@@ -52,23 +52,23 @@ class Decoder:
 
     @property
     def parts(self) -> int:
-        """How many parts there are."""
+        """Number of parts."""
         return -(-len(self.paths) // ROWS_PER_PART)
 
     def rows(self, part: int) -> range:
-        """The rows of one part."""
+        """The rows of a part."""
         return range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(self.paths)))
 
     def path(self, part: int) -> Path:
-        """The file of one part."""
+        """The file of a part."""
         return self.folder / f"part-{part:06d}.npz"
 
     def make(self, part: int) -> None:
-        """Decode the rows of one part and write it."""
+        """Decode the rows of a part and write it."""
         pictures, records = [], []
         for row in self.rows(part):
             try:
-                picture, record = self._draw(row) if self.load else self._read(row)
+                picture, record = self._loaded(row) if self.load else self._read(row)
             except UnreadableImage as error:
                 records.append({"reason": str(error).replace(f"{self.root}{os.sep}", "")})
             else:
@@ -81,12 +81,12 @@ class Decoder:
             aside.write_bytes(whole.getbuffer())
 
     def records(self, part: int) -> list[dict[str, Any]]:
-        """A record per row of a part: the `reason` that it cannot be read, or how it was read."""
+        """A record per row of a part: the `reason` of an unreadable image, or digest, size, placement and range."""
         with np.load(self.path(part), allow_pickle=False) as stored:
             return json.loads(stored["records"].tobytes())
 
     def pictures(self, part: int) -> UInt8[np.ndarray, "rows size size"]:
-        """The readable pictures of a part, in order."""
+        """The readable images of a part, in order."""
         with np.load(self.path(part), allow_pickle=False) as stored:
             return stored["pictures"]
 
@@ -101,34 +101,34 @@ class Decoder:
         read = read_bytes(content, str(path), size=self.size, fit=self.fit)
         return read.pixels, {
             "sha256": hashlib.sha256(content).hexdigest(),
-            "size": [int(one) for one in read.original_size],
-            "placement": [float(one) for one in read.placement],
-            "range": [float(one) for one in read.pixel_range],
+            "size": list(map(int, read.original_size)),
+            "placement": list(map(float, read.placement)),
+            "range": list(map(float, read.pixel_range)),
             "kind": read.kind,
         }
 
-    def _draw(self, row: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def _loaded(self, row: int) -> tuple[np.ndarray, dict[str, Any]]:
         assert self.load is not None
-        drawn = np.ascontiguousarray(self.load(row))
-        pixels, placement = fit_square(drawn, self.size, self.fit)
+        loaded = np.ascontiguousarray(self.load(row))
+        pixels, placement = fit_square(loaded, self.size, self.fit)
         return pixels, {
-            "sha256": hashlib.sha256(drawn.tobytes()).hexdigest(),
-            "size": list(drawn.shape),
-            "placement": [float(one) for one in placement],
+            "sha256": hashlib.sha256(loaded.tobytes()).hexdigest(),
+            "size": list(loaded.shape),
+            "placement": list(map(float, placement)),
             "range": [0.0, 255.0],
             "kind": "array",
         }
 
 
 def decode(decoder: Decoder, workers: int) -> None:
-    """Make every part that is not there yet.
+    """Make all missing parts.
 
     Args:
-        decoder: what to decode.
-        workers: processes; 0 takes one per CPU.
+        decoder: the work.
+        workers: number of processes; 0: one per CPU.
 
     Raises:
-        DataError: the disk is full, or a worker process was killed. Parts that were finished stay.
+        DataError: the disk is full, or a worker process was killed. Finished parts stay.
     """
     todo = [part for part in range(decoder.parts) if not decoder.path(part).exists()]
     images = sum(len(decoder.rows(part)) for part in todo)
@@ -152,12 +152,12 @@ def _aside(decoder: Decoder, todo: list[int], workers: int) -> Iterator[int]:
         waiting = {pool.submit(_make, part) for part in todo}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for one in done:
-                yield one.result()
+            for future in done:
+                yield future.result()
     except BrokenProcessPool as error:
         raise DataError(
             "a worker process was killed, most likely for lack of memory. Run the same command again with "
-            "fewer --workers; what was read so far is kept. In a script of your own, work that starts processes "
+            "fewer --workers; finished parts are kept. In a script of your own, work that starts processes "
             'belongs below `if __name__ == "__main__":`.'
         ) from error
     finally:

@@ -25,17 +25,17 @@ _DECODERS = {
     **dict.fromkeys(("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"), "pylibjpeg"),
     "1.2.840.10008.1.2.4.203": "pylibjpeg",  # and high-throughput JPEG 2000
 }
-"""Transfer syntax to the decoder of pydicom that survives damaged files; other compressed ones are left to gdcm."""
+"""Transfer syntax to the decoder of pydicom that survives damaged files; gdcm decodes other compressed files."""
 
 _gdcm = GdcmProcess()
 
 
 class DicomPixels(NamedTuple):
-    """A single-frame grayscale image, not yet stretched.
+    """A single-frame grayscale image before the pixel rule.
 
     Args:
         values: (rows, columns) presentation values.
-        padding: true where a pixel is filling, or None.
+        padding: true where a pixel is padding, or None.
         inverted: whether a small value is bright (MONOCHROME1).
     """
 
@@ -45,11 +45,11 @@ class DicomPixels(NamedTuple):
 
 
 def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
-    """Decode one file; the first of several windows counts, and a VOI LUT goes before a window.
+    """Decode a file; the first of several windows is used, and a VOI LUT is preferred to a window.
 
     Raises:
         UnreadableImage: pydicom or the decoder is missing, or the file is damaged, deflated, multi-frame or color.
-        DataError: a process for decoding cannot be started.
+        DataError: the decoding process cannot be started.
     """
     try:
         import pydicom
@@ -80,9 +80,9 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
 
 
 def study_digest(content: bytes) -> str | None:
-    """The first 16 digits of the SHA-256 of a file's StudyInstanceUID, or None without one.
+    """The first 16 digits of the SHA-256 of a file's StudyInstanceUID, or None if it has no UID.
 
-    Who holds the UID can tell the study; a table with digests alone names no examination.
+    Whoever has the UID can recognize the study; a table of digests alone identifies no examination.
     """
     import pydicom
 
@@ -94,7 +94,7 @@ def study_digest(content: bytes) -> str | None:
 
 
 def _transfer_syntax(content: bytes) -> str:
-    """The transfer syntax from the file meta information alone; reading further would already inflate."""
+    """The transfer syntax, from the file meta information only; reading further would already inflate."""
     from pydicom.filereader import read_dataset
 
     meta = read_dataset(io.BytesIO(content[132:]), False, True, stop_when=lambda tag, vr, length: tag.group != 2)
@@ -102,7 +102,7 @@ def _transfer_syntax(content: bytes) -> str:
 
 
 def _check(dataset: "Dataset", name: str, limits: Limits) -> None:
-    """Refuse what is no single gray frame, and what would decode to more than it announces."""
+    """Refuse files without a single gray frame, and files that would decode to more pixels than they announce."""
     if "PixelData" not in dataset:
         raise UnreadableImage(f"{name}: this DICOM file holds no image. Leave it out.")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
@@ -160,7 +160,7 @@ def _codestream(frame: bytes) -> tuple[int, int, int]:
 
 
 def _rle_length(frame: bytes) -> int:
-    """How many bytes a PackBits-coded frame decodes to (PS3.5 Annex G), without decoding it."""
+    """Decoded length in bytes of a PackBits frame (PS3.5 Annex G), computed without decoding it."""
     segments, *offsets = struct.unpack_from("<16I", frame)
     ends = [*offsets[1:segments], len(frame)]
     total = 0

@@ -1,4 +1,4 @@
-"""Several processes that read radiographs, and threads that wait for them."""
+"""A pool of processes that read radiographs."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +10,12 @@ from trcgl.imaging.file_process import FileProcess
 
 
 class FilePool:
-    """Processes that take turns. A file that crashes or hangs one costs that file alone; another takes its place.
+    """A pool of `FileProcess`. A file that crashes or hangs its process costs that file only; the process is replaced.
 
     Args:
-        seconds: what one file may take.
-        workers: how many; 0 takes one per CPU.
-        ready: as of `FileProcess`.
+        seconds: time limit for a file.
+        workers: number of processes; 0: one per CPU.
+        ready: see `FileProcess`.
     """
 
     def __init__(self, seconds: float, workers: int = 0, *, ready: bool = False) -> None:
@@ -25,20 +25,20 @@ class FilePool:
         for process in self._processes:
             self._idle.put(process)
         self.threads = ThreadPoolExecutor(count, "decode")
-        """One per process, to wait for it in; all decoding happens there."""
+        """A thread per process, which waits for it; decoding happens in the processes."""
 
     def start(self) -> None:
-        """Start all processes, so that the first file does not wait for one.
+        """Start all processes, so that the first file does not wait for a start.
 
         Raises:
-            DataError: one cannot be started.
+            DataError: a process cannot be started.
         """
         for _ in self.threads.map(FileProcess.start, self._processes):
             pass
 
     @contextmanager
     def process(self) -> Iterator[FileProcess]:
-        """The next process that is idle."""
+        """The next idle process."""
         process = self._idle.get()
         try:
             yield process
@@ -47,11 +47,11 @@ class FilePool:
 
     @property
     def running(self) -> list[int]:
-        """The process ids of those that run."""
-        return [one for process in self._processes if (one := process.pid) is not None]
+        """Ids of the running processes."""
+        return [pid for process in self._processes if (pid := process.pid) is not None]
 
     def close(self) -> None:
-        """End all processes, whatever they do: a file in work must not delay an interruption."""
+        """End all processes at once: a file in work must not delay an interruption."""
         self.threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""Reading whole radiographs in a process of its own: a file that crashes or hangs its decoder costs one row.
+"""Read whole radiographs in a separate process: a file that crashes or hangs its decoder costs that row only.
 
-Also what keeps several decoders busy beside a network, as each process decodes on a core of its own.
+Several such processes also decode in parallel beside a network, each on its own core.
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ from trcgl.imaging.radiograph import Fit, Placement, at_most, fit_square, load_f
 _READY = "ready"
 _REFUSALS = {kind.__name__: kind for kind in (UnreadableImage, TooLarge, DataError)}
 SECONDS = 180.0
-"""What one file may take; more than gdcm's process inside may, whose own message says more."""
+"""Time limit for a file, in seconds; longer than that of gdcm's process inside, whose message is more precise."""
 
 Shape = tuple[int, Fit]
-"""Side of a square picture in pixels, and how the radiograph is made square."""
+"""Side of a square image in pixels, and how the radiograph is made square."""
 
 
 @dataclass(frozen=True)
 class ReadFile:
-    """One radiograph, read once.
+    """A radiograph, read once.
 
     Args:
-        pictures: one (size, size) picture for each shape that was asked for.
-        placements: from pixels of the file to pixels of each picture.
+        pictures: a (size, size) image for each requested shape.
+        placements: from pixels of the file to pixels of each image.
         original_size: (rows, columns) of the file.
         kind: `png`, `jpeg` or `dicom`.
-        study: digest of the DICOM file's StudyInstanceUID; None without one, or where it was not asked for.
-        preview: PNG file of the whole radiograph, made smaller; None where it was not asked for.
+        study: digest of the DICOM file's StudyInstanceUID; None without a UID, or if not requested.
+        preview: PNG file of the whole radiograph, reduced in size; None if not requested.
     """
 
     pictures: tuple[UInt8[np.ndarray, "_ _"], ...]
@@ -53,24 +53,24 @@ class ReadFile:
 
 
 class FileProcess(IsolatedProcess):
-    """The process, seen from outside.
+    """Handle of the process.
 
     Args:
-        seconds: what one file may take.
-        ready: load what DICOM files need when the process starts; else the first one waits for it, in its own time.
+        seconds: time limit for a file.
+        ready: import the DICOM libraries when the process starts; else the first DICOM file waits for the import.
     """
 
     def __init__(self, seconds: float = SECONDS, *, ready: bool = False) -> None:
         super().__init__("trcgl.imaging.file_process", seconds, [_READY] if ready else [])
 
     def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False, whole: bool = False) -> ReadFile:
-        """Read one file in each of the shapes.
+        """Read a file in each of the shapes.
 
         Args:
             path: the file.
-            shapes: in which it is wanted.
-            study: whether the digest of the study is.
-            whole: whether the preview is, of all pixels of the file.
+            shapes: requested shapes.
+            study: whether to return the digest of the study.
+            whole: whether to return a preview in full size.
 
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
@@ -84,14 +84,14 @@ class FileProcess(IsolatedProcess):
     def read_content(
         self, content: bytes, name: str, shapes: Sequence[Shape], *, limits: Limits, preview: int | None = None
     ) -> ReadFile:
-        """Read one file that is in memory; nothing is written to a disk.
+        """Read a file in memory; nothing is written to disk.
 
         Args:
-            content: of the file.
-            name: how messages call it. They say nothing that stands in the file.
-            shapes: in which it is wanted.
+            content: content of the file.
+            name: name of the file in messages, which quote nothing from its content.
+            shapes: requested shapes.
             limits: the largest file to accept.
-            preview: the longer side of the preview, at most; None asks for none.
+            preview: longer side of the preview, at most; None for no preview.
 
         Raises:
             UnreadableImage: the file cannot be read.
@@ -110,17 +110,17 @@ class FileProcess(IsolatedProcess):
         except ValueError as error:
             raise UnreadableImage(f"{asked['path'] or asked['name']}: {DAMAGED}") from error
         head, _, rest = answer.partition(b"\n")
-        told = json.loads(head)
-        if reason := told.get("refused"):
-            raise _REFUSALS[reason](told["message"])
-        parts = _split(rest, told["lengths"])
+        reply = json.loads(head)
+        if reason := reply.get("refused"):
+            raise _REFUSALS[reason](reply["message"])
+        parts = _split(rest, reply["lengths"])
         pictures = tuple(np.frombuffer(next(parts), np.uint8).reshape(size, size) for size, _ in shapes)
         return ReadFile(
             pictures,
-            tuple(Placement(*one) for one in told["placements"]),
-            (told["size"][0], told["size"][1]),
-            told["kind"],
-            told["study"],
+            tuple(Placement(*placement) for placement in reply["placements"]),
+            (reply["size"][0], reply["size"][1]),
+            reply["kind"],
+            reply["study"],
             next(parts, None),
         )
 
@@ -136,10 +136,10 @@ def _answer(question: bytes) -> bytes:
     head, _, content = question.partition(b"\n")
     asked = json.loads(head)
     try:
-        told, parts = _read_file(asked, content)
+        reply, parts = _read_file(asked, content)
     except tuple(_REFUSALS.values()) as error:
-        told, parts = {"refused": type(error).__name__, "message": str(error)}, []
-    return b"\n".join([json.dumps(told | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
+        reply, parts = {"refused": type(error).__name__, "message": str(error)}, []
+    return b"\n".join([json.dumps(reply | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
 
 
 def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], list[bytes]]:
@@ -159,8 +159,8 @@ def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], l
     if asked.get("preview"):
         parts.append(_png(at_most(whole.pixels, asked["preview"])))
     placements = [placement for _, placement in squares]
-    told = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
-    return told, parts
+    reply = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
+    return reply, parts
 
 
 def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:
@@ -170,7 +170,7 @@ def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:
 
 
 def _load() -> None:
-    """Read a DICOM file that is none, for what that imports."""
+    """Read an invalid DICOM file, in order to import the DICOM libraries."""
     with suppress(UnreadableImage):
         read_bytes(bytes(128) + b"DICM", "nothing")
 

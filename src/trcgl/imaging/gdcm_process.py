@@ -1,4 +1,4 @@
-"""Decoding with gdcm in a process of its own, because gdcm aborts its process on many damaged files."""
+"""Decode with gdcm in a separate process, because gdcm aborts its process on many damaged files."""
 
 import io
 
@@ -8,11 +8,11 @@ from jaxtyping import Num
 from trcgl.imaging.isolated import IsolatedProcess, Lost, serve
 
 SECONDS = 120.0
-"""What one file may take."""
+"""Time limit for a file, in seconds."""
 
 
 class GdcmProcess(IsolatedProcess):
-    """The process, seen from outside; it may be used by several threads."""
+    """Handle of the process; several threads may use it."""
 
     def __init__(self) -> None:
         super().__init__("trcgl.imaging.gdcm_process", SECONDS)
@@ -21,7 +21,7 @@ class GdcmProcess(IsolatedProcess):
         """The stored values of a DICOM file.
 
         Raises:
-            ValueError: gdcm cannot decode it, died of it, or took more than `SECONDS`.
+            ValueError: gdcm cannot decode the file, crashed, or took more than `SECONDS`.
         """
         try:
             answer = self.ask(content)

@@ -1,10 +1,9 @@
-"""Work on untrusted files in a process of its own, so that a crash or a hang costs one answer and not the program.
+"""Work on untrusted files in a separate process, so that a crash or a hang costs an answer and not the program.
 
-The process is a module of this package that calls `serve`. It is started with the first question, answers one after
-another, and ends with its parent: at once while it waits for a question, and when its time is over while it works on
-one. A message is its length in eight bytes and its content. A question is two messages, the seconds that it may take
-and what is asked; an answer begins with a zero byte, or with a one and the reason why there is none. Nothing is
-unpickled on either side.
+The process runs a module of this package that calls `serve`. It starts with the first question and ends with its
+parent: at once while it waits for a question, and at the time limit while it works on a question. A message is its
+length in eight bytes followed by its content. A question is two messages: its time limit in seconds, and its content.
+An answer begins with byte 0, or with byte 1 and the reason of a failure. Nothing is unpickled on either side.
 """
 
 import atexit
@@ -22,26 +21,26 @@ from trcgl.core.errors import DataError
 _ANSWER, _REASON = b"\0", b"\1"
 _START_SECONDS, _END_SECONDS = 120.0, 5.0
 _ALONE_SECONDS = 3.0
-"""How long beyond its time the process works on a question when no parent ends it."""
+"""Seconds after its time limit at which the process ends itself if no parent did."""
 _serving = False
-"""Whether this process is such a process itself."""
+"""Whether this process itself runs `serve`."""
 
 
 class Lost(ValueError):
-    """The process died of a question, or took too long for it."""
+    """The process crashed on a question, or took too long."""
 
 
 class Late(Lost):
-    """The process took too long for a question, and was ended."""
+    """The process exceeded the time limit of a question and was ended."""
 
 
 class IsolatedProcess:
-    """The process, seen from outside; it may be used by several threads, which take turns.
+    """Handle of the process; several threads may use it and take turns.
 
     Args:
         module: name of the module that calls `serve`.
-        seconds: what one answer may take.
-        arguments: of the module.
+        seconds: time limit for an answer.
+        arguments: command-line arguments of the module.
     """
 
     def __init__(self, module: str, seconds: float, arguments: Sequence[str] = ()) -> None:
@@ -52,7 +51,7 @@ class IsolatedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its number, or None while it does not run."""
+        """Process id, or None while the process does not run."""
         process = self._process
         return None if process is None or process.returncode is not None else process.pid
 
@@ -66,11 +65,11 @@ class IsolatedProcess:
             self._start()
 
     def ask(self, question: bytes) -> bytes:
-        """The answer to one question.
+        """The answer to a question.
 
         Raises:
-            ValueError: the process gives a reason why there is none.
-            Lost: the process died of the question or took more than `seconds`; the next one starts another process.
+            ValueError: the work failed; the message is the reason.
+            Lost: the process crashed or took more than `seconds`; the next question starts a new process.
             DataError: the process cannot be started.
         """
         with self._turn, self._buried_after_any_error():
@@ -81,10 +80,10 @@ class IsolatedProcess:
         return answer[1:]
 
     def close(self) -> None:
-        """End the process, whatever it does; a later question starts another."""
+        """End the process at once; a later question starts a new process."""
         if (process := self._process) is not None:
             _kill(process)
-        # Whoever waits for an answer learns that the process is gone, and gives up the turn.
+        # A thread that waits for an answer notices the end of the process and gives up its turn.
         if self._turn.acquire(timeout=_END_SECONDS):
             try:
                 self._bury()
@@ -93,7 +92,7 @@ class IsolatedProcess:
 
     @contextmanager
     def _buried_after_any_error(self) -> Iterator[None]:
-        """Let no answer wait in the pipe of an exchange that was broken off: the next question would be given it."""
+        """After an interrupted exchange an answer may wait in the pipe, and must not reach the next question."""
         try:
             yield
         except BaseException:
@@ -107,12 +106,12 @@ class IsolatedProcess:
         self._bury()
         try:
             self._process = subprocess.Popen(
-                # -P: a module that lies in the current folder must not take the place of the interpreter's.
+                # -P: a module in the current folder must not replace a standard module.
                 [sys.executable, "-P", "-m", self._module, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                process_group=None if _serving else 0,  # so that what it starts dies with it
+                process_group=None if _serving else 0,  # so that its child processes end with it
             )
             atexit.register(self.close)
             self._exchange(None, _START_SECONDS)
@@ -146,7 +145,7 @@ class IsolatedProcess:
             watch.cancel()
 
     def _bury(self) -> None:
-        """End the process, if there is one, and leave nothing of it."""
+        """End the process, if any, and close its pipes."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -156,7 +155,7 @@ class IsolatedProcess:
             process.wait(_END_SECONDS)
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
-            with suppress(OSError):  # of a question that was not taken
+            with suppress(OSError):  # bytes of an unread question are lost
                 pipe.close()
 
 
@@ -167,9 +166,9 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     # An interruption is the parent's to handle: a file must not count as damaged because the user pressed Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process, also where a decoder never comes back
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even if a decoder never returns
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not mix with the answers
+    os.dup2(2, 1)  # output of a library must not mix with the answers
     _send(answers, _ANSWER)  # ready
     while True:
         try:
@@ -179,11 +178,11 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
             return
         signal.setitimer(signal.ITIMER_REAL, seconds + _ALONE_SECONDS)
         try:
-            told = _ANSWER + answer(question)
+            reply = _ANSWER + answer(question)
         except Exception as error:  # every reason goes back to the parent
-            told = _REASON + (str(error) or type(error).__name__).encode()
+            reply = _REASON + (str(error) or type(error).__name__).encode()
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _send(answers, told)
+        _send(answers, reply)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

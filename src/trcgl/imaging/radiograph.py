@@ -1,12 +1,12 @@
-"""One file (PNG, JPEG or DICOM) to one grayscale picture, or `UnreadableImage` with the reason and the fix.
+"""Read a PNG, JPEG or DICOM file as a grayscale image, or raise `UnreadableImage` with the reason and the fix.
 
 Pixel rule: 8-bit files keep their values. Deeper files are stretched from the 0.5th to the 99.5th percentile of their
 own pixels, because archives differ in how many of the bits they use; the range is recorded. A DICOM file with a rescale
-or a window, even one that changes nothing, counts as deeper, whatever its bits. MONOCHROME1 is inverted once, after the
-VOI LUT. Alpha is dropped, color becomes luminance.
+or a window, even without effect, counts as deeper, whatever its bits. MONOCHROME1 is inverted after the VOI LUT. Alpha
+is dropped, color becomes luminance.
 
 Time and memory are bounded for any file: its size in bytes and its announced size in pixels are checked before any
-pixel is decoded. What a file is follows from its content, never from its name.
+pixel is decoded. The kind of a file is determined by its content, never by its name.
 """
 
 import io
@@ -39,7 +39,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, Pillow's weights
 
 
 class Placement(NamedTuple):
-    """Where the picture lies in its square: `x_out = x * scale_x + offset_x` in pixels, and likewise y."""
+    """Position of the image in its square: `x_out = x * scale_x + offset_x` in pixels, and likewise y."""
 
     scale_x: float
     scale_y: float
@@ -49,7 +49,7 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Radiograph:
-    """One decoded radiograph.
+    """A decoded radiograph.
 
     Args:
         pixels: (H, W) uint8, bright bone on dark air.
@@ -69,24 +69,24 @@ class Radiograph:
 def read_radiograph(
     path: Path, *, size: int | None = None, fit: Fit = "letterbox", limits: Limits | None = None
 ) -> Radiograph:
-    """Read one file, whatever its name says it is.
+    """Read a file; its kind is determined by its content.
 
     Args:
         path: the file.
-        size: side of the square in pixels; None keeps the picture as it is.
-        fit: `letterbox` keeps the proportions and pads with black; `squash` does not.
+        size: side of the square in pixels; None keeps the original size.
+        fit: `letterbox` pads with black to a square, `squash` distorts to a square.
         limits: the largest file to accept.
 
     Raises:
         UnreadableImage: the file is missing, empty, damaged, or no radiograph.
         TooLarge: it has too many bytes or pixels.
-        DataError: a process for decoding cannot be started.
+        DataError: the decoding process cannot be started.
     """
     return read_bytes(load_file(path, limits=limits), str(path), size=size, fit=fit, limits=limits)
 
 
 def load_file(path: Path, *, limits: Limits | None = None) -> bytes:
-    """The content of a file that is not too large, for `read_bytes` and for whoever needs its digest as well.
+    """The content of a file that is not too large, for `read_bytes` or a digest.
 
     Raises:
         UnreadableImage: the file is missing.
@@ -104,7 +104,7 @@ def load_file(path: Path, *, limits: Limits | None = None) -> bytes:
 def read_bytes(
     content: bytes, name: str, *, size: int | None = None, fit: Fit = "letterbox", limits: Limits | None = None
 ) -> Radiograph:
-    """Read one file that is in memory; `name` is how messages call it. See `read_radiograph`."""
+    """Read a file in memory; messages call it `name`. See `read_radiograph`."""
     limits = limits or Limits()
     if not content:
         raise UnreadableImage(f"{name}: the file is empty. Copy it again from the archive.")
@@ -125,7 +125,7 @@ def read_bytes(
 
 
 def kind_of(content: bytes) -> Literal["png", "jpeg", "dicom"] | None:
-    """What a file is, by its first 132 bytes; None for anything else."""
+    """Kind of a file by its first 132 bytes; None for any other kind."""
     if content.startswith(_PNG):
         return "png"
     if content.startswith(_JPEG):
@@ -139,11 +139,11 @@ def to_uint8(
     *,
     inverted: bool = False,
 ) -> tuple[UInt8[np.ndarray, "height width"], tuple[float, float]]:
-    """Stored values to 0-255 by the pixel rule, and the stored values that became 0 and 255.
+    """Stored values as 0-255 by the pixel rule, and the stored values that became 0 and 255.
 
     Args:
-        stored: what the file holds.
-        padding: true where a pixel is filling; it takes no part in the range and becomes 0.
+        stored: pixel values of the file.
+        padding: true where a pixel is padding; it is ignored in the range and becomes 0.
         inverted: whether a small stored value is bright.
     """
     if stored.dtype == np.uint8:
@@ -159,15 +159,15 @@ def to_uint8(
 
 
 def _range(seen: Num[np.ndarray, "*pixels"]) -> tuple[float, float]:
-    """The percentiles of the pixel rule, or the extremes of a picture in which the percentiles are equal."""
+    """The percentiles of the pixel rule, or the extremes where the percentiles are equal."""
     if seen.dtype == np.uint16:
         # A histogram of 65,536 bins gives np.percentile's value several times faster than sorting millions of pixels.
         rank = np.cumsum(np.bincount(seen.ravel()))
         place = np.multiply(PERCENTILES, (seen.size - 1) / 100)
-        below, above = (np.searchsorted(rank, one(place), side="right") for one in (np.floor, np.ceil))
-        low, high = (float(one) for one in below + (above - below) * (place - np.floor(place)))
+        below, above = (np.searchsorted(rank, rounded(place), side="right") for rounded in (np.floor, np.ceil))
+        low, high = map(float, below + (above - below) * (place - np.floor(place)))
     else:
-        low, high = (float(one) for one in np.percentile(seen, PERCENTILES))
+        low, high = map(float, np.percentile(seen, PERCENTILES))
     return (low, high) if high > low else (float(seen.min()), float(seen.max()))
 
 
@@ -183,7 +183,7 @@ def _stretched(
 def fit_square(
     pixels: UInt8[np.ndarray, "height width"], size: int, fit: Fit = "letterbox"
 ) -> tuple[UInt8[np.ndarray, "size size"], Placement]:
-    """Resize to a square with antialiasing; `letterbox` centers the picture on black."""
+    """Resize to a square with antialiasing; `letterbox` centers the image on black."""
     rows, columns = pixels.shape
     if fit == "squash":
         height, width = size, size
@@ -205,7 +205,7 @@ def fit_square(
 
 
 def at_most(pixels: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndarray, "rows columns"]:
-    """The picture, made smaller if its longer side has more than `side` pixels."""
+    """The image, reduced if its longer side has more than `side` pixels."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.asarray(picture)
@@ -230,17 +230,17 @@ def _read_picture(content: bytes, name: str, limits: Limits) -> Num[np.ndarray, 
 
 
 def _gray(picture: Image.Image) -> Image.Image:
-    # Alpha is dropped, not blended: archives that carry it (NIH) hold the radiograph in the color channels.
+    # Alpha is dropped, not blended: in archives with alpha (NIH) the radiograph is in the color channels.
     if picture.mode == "LA":
         return picture.getchannel(0)
     return (picture if picture.mode in ("1", "RGB", "RGBA") else picture.convert("RGB")).convert("L")
 
 
 def _deep_color(picture: Image.Image, content: bytes) -> Num[np.ndarray, "height width"]:
-    """A 16-bit PNG with color or alpha, of which Pillow keeps the upper byte of each sample.
+    """A 16-bit PNG with color or alpha, of which Pillow keeps only the upper byte of each sample.
 
-    PNG has big-endian samples. Told that they are little-endian, Pillow keeps their lower bytes; gray with alpha it can
-    be told to read as four bytes a pixel.
+    PNG samples are big-endian. Read as little-endian, Pillow keeps their lower bytes; gray with alpha is read as four
+    bytes per pixel.
     """
     if content[25] == 4:
         halves = _decoded(content, "RGBA")

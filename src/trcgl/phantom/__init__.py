@@ -1,5 +1,5 @@
-"""Chest radiographs drawn by a program, with every finding of PadChest-30 and the truth about it.
+"""Chest radiographs rendered by a program, with any finding of PadChest-30 and its true mask.
 
-`draw` turns a `PhantomSpec` into a picture: `anatomy` and `chest` make the thorax, `findings` change it, `film` exposes
-it. `labels` and `patients` decide who has what. `trcgl.dataset.sources.phantom` makes a dataset of them.
+`render` turns a `PhantomSpec` into an image: `anatomy` and `chest` make the thorax, `findings` change it, `film`
+exposes it. `labels` and `patients` choose label sets and patients. `trcgl.dataset.sources.phantom` makes datasets.
 """

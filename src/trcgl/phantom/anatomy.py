@@ -1,6 +1,6 @@
-"""One patient's thorax in numbers, and how it changes from one radiograph to the next.
+"""Measures of a patient's thorax, and of the exposure, which differs between radiographs.
 
-Lengths are in sides of the image (about 40 cm), see `canvas` for the coordinates.
+Lengths are in sides of the image (about 40 cm); `canvas` explains the coordinates.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ Sex = Literal["F", "M"]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What stays with a patient, and what an anatomical finding changes.
+    """Measures of a patient; anatomical findings change them.
 
     Pairs are (patient's right, patient's left), which is the left and the right of the picture.
     """
@@ -69,17 +69,16 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What changes with every radiograph.
+    """Settings of a single radiograph.
 
     Args:
-        pose: how the patient stands.
-        turn: rotation about the long axis, positive towards the patient's left; moves the mediastinum and shades
-            one side.
-        expiration: how far the diaphragm stands above its place at full inspiration.
+        pose: position of the patient before the detector.
+        turn: rotation about the long axis, positive to the patient's left; shifts the mediastinum, shades a side.
+        expiration: rise of the diaphragm from its height at full inspiration.
         dose: darkness of the film.
-        contrast: steepness of its curve.
+        contrast: steepness of the film curve.
         noise: quantum noise.
-        bedside: taken lying (AP): higher diaphragm, larger heart, scapulae over the lungs.
+        bedside: lying patient (AP): higher diaphragm, larger heart, scapulae over the lungs.
         marker: side marker in the corner.
         shutter: black border of the collimator on the left, right, top and bottom.
     """
@@ -96,7 +95,7 @@ class Exposure:
 
 
 def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:
-    """A healthy thorax of someone of that age and sex."""
+    """A random healthy thorax for an age and sex."""
     old = float(np.clip((age - 50) / 40, -1, 1))
     build = float(np.clip(rng.normal(), -2, 2))
     male = sex == "M"
@@ -135,7 +134,7 @@ def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:
 
 
 def exposure(rng: np.random.Generator, *, noise: float) -> Exposure:
-    """How one radiograph is taken; `noise` multiplies the quantum noise."""
+    """A random exposure; `noise` multiplies the quantum noise."""
     bedside = rng.random() < 0.15
     sloppy = 1.6 if bedside else 1.0
     shutter = np.where(rng.random(4) < 0.15, rng.uniform(0.005, 0.03, 4), 0.0)

@@ -5,7 +5,7 @@ from jaxtyping import Bool
 from scipy.ndimage import binary_dilation, find_objects, label
 
 JOINED = 0.05
-"""Parts of a mask closer than this (in sides of the image) share a box: dots of one cluster, wires of one row."""
+"""Parts of a mask closer than this (in sides of the image) share a box: dots of a cluster, wires of a row."""
 
 
 def boxes(mask: Bool[np.ndarray, "size size"]) -> list[tuple[int, int, int, int]]:

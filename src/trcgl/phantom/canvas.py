@@ -1,8 +1,8 @@
-"""A square of pixels that knows where it lies in the body, and the few primitives that everything is drawn from.
+"""A square of pixels in body coordinates, and the primitives from which phantoms are rendered.
 
 Body coordinates are in sides of the image: x is 0 in the midline and positive towards the patient's left (the right of
 the picture), y runs from 0 at the top of the picture to 1 at its bottom. The pose (rotation, magnification, shift)
-lies between them and the pixels. Every primitive returns a layer in [0, 1] with edges one pixel soft.
+maps them to pixels. Every primitive returns a layer in [0, 1] whose edges are soft over a pixel.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Layer = Float[np.ndarray, "size size"]
 
 @dataclass(frozen=True)
 class Pose:
-    """How the patient stands before the detector.
+    """Position of the patient before the detector.
 
     Args:
         tilt: clockwise rotation in radians.
@@ -35,7 +35,7 @@ class Canvas:
 
     Args:
         size: side in pixels.
-        pose: how the patient stands.
+        pose: position of the patient.
     """
 
     def __init__(self, size: int, pose: Pose) -> None:
@@ -60,7 +60,7 @@ class Canvas:
         return self.x > 0
 
     def inside(self, distance: Layer, softness: float = 0.0) -> Layer:
-        """1 where a signed distance is negative, 0 where it is positive, soft over a pixel or `softness`."""
+        """1 where a signed distance is negative, 0 where positive, soft over a pixel plus `softness`."""
         return np.clip(0.5 - distance * np.float32(1 / (self.pixel + softness)), 0, 1)
 
     def radius(self, center: tuple[float, float], axes: tuple[float, float], angle: float = 0.0) -> Layer:
@@ -83,13 +83,13 @@ class Canvas:
         width: float,
         weight: Float[np.ndarray, "#paths points"] | float = 1.0,
     ) -> Layer:
-        """Curves of one width, each a row of (x, y) points in body coordinates.
+        """Curves of equal width.
 
-        A curve thinner than a pixel is as faint as its share of the pixel, as a detector would see it.
+        A curve thinner than a pixel is as faint as its share of the pixel, as on a detector.
 
         Args:
-            paths: points of each curve; they are joined by straight lines.
-            width: in body coordinates.
+            paths: (x, y) points of each curve in body coordinates, joined by straight lines.
+            width: width in body coordinates.
             weight: strength at every point.
         """
         paths = np.asarray(paths, np.float64)
@@ -108,16 +108,16 @@ class Canvas:
         return layer
 
     def dots(self, centers: Float[np.ndarray, "dots 2"], radii: Float[np.ndarray, " dots"]) -> Layer:
-        """Small disks of full strength; below a pixel as faint as their share of it."""
+        """Small disks; a disk smaller than a pixel is as faint as its share of the pixel."""
         layer = np.zeros((self.size, self.size), np.float32)
         for center, radius in zip(centers, radii, strict=True):
             seen = max(radius, 0.6 * self.pixel)
-            one = self.inside(self.radius((center[0], center[1]), (seen, seen)) * np.float32(seen) - np.float32(seen))
-            layer = np.maximum(layer, one * np.float32(min(1.0, (radius / seen) ** 2)))
+            dot = self.inside(self.radius((center[0], center[1]), (seen, seen)) * np.float32(seen) - np.float32(seen))
+            layer = np.maximum(layer, dot * np.float32(min(1.0, (radius / seen) ** 2)))
         return layer
 
     def clouds(self, rng: np.random.Generator, grain: float, octaves: int = 2) -> Layer:
-        """Smooth random texture of mean 0 and standard deviation about 1, with structures `grain` large."""
+        """Smooth random texture of mean 0 and standard deviation about 1; `grain` is the size of its structures."""
         layer = np.zeros((self.size, self.size), np.float32)
         for octave in range(octaves):
             nodes = max(3, int(2**octave / (grain * self.pose.zoom)) + 3)
@@ -126,7 +126,7 @@ class Canvas:
         return layer
 
     def row_of(self, x: float, y: float) -> float:
-        """Row (pixel centers are integers) of one point in body coordinates."""
+        """Row (pixel centers are integers) of a point in body coordinates."""
         return float(self.to_pixels(np.full(1, x), np.full(1, y))[1][0])
 
     def to_pixels(

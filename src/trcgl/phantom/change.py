@@ -1,4 +1,4 @@
-"""What a finding does to a radiograph."""
+"""The effect of a finding on a radiograph."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True)
 class Change:
-    """The effect of one finding.
+    """The effect of a finding.
 
     Args:
-        attenuation: added to the attenuation of the beam; negative where air took the place of tissue.
+        attenuation: added to the attenuation of the beam; negative where air replaces tissue.
         mask: where the finding shows.
-        vessels: factor on the lung's vessels, 0 where they are gone or hidden; None leaves them.
-        facts: what was drawn, for checks of structure: lengths and places in sides of the image, angles in degrees.
+        vessels: factor on the vessels of the lung, 0 where they are gone or hidden; None leaves them unchanged.
+        facts: measures of the lesion for structure checks: lengths and places in sides of the image, angles in degrees.
     """
 
     attenuation: Float[np.ndarray, "size size"]

@@ -1,7 +1,7 @@
-"""The thorax on the canvas: what each structure adds to or takes from the attenuation of the beam.
+"""The thorax on the canvas: attenuation that each structure adds to the beam.
 
 Attenuation adds up along the beam, so structures overlie each other as on a radiograph: a rib shows through the heart,
-and air takes away what tissue gave. The film turns the sum into gray once, at the end.
+and air subtracts attenuation. The film turns the sum into gray once, at the end.
 """
 
 from functools import cached_property
@@ -13,7 +13,7 @@ from trcgl.phantom.anatomy import Anatomy, Exposure, breathed
 from trcgl.phantom.canvas import Canvas, Layer
 
 AIR = 1.16
-"""Attenuation that a full depth of lung takes away."""
+"""Attenuation that a full depth of lung subtracts."""
 DOME = 0.19
 """Distance of the top of each diaphragm dome from the midline."""
 WIDEST = 0.70
@@ -21,14 +21,14 @@ WIDEST = 0.70
 
 
 class Chest:
-    """One thorax on one canvas; findings read its layers and points.
+    """A thorax on a canvas; findings read its layers and points.
 
     Args:
-        anatomy: the patient, with whatever anatomical findings change.
-        exposure: how the radiograph is taken.
+        anatomy: the patient, changed by anatomical findings.
+        exposure: settings of the radiograph.
         size: side in pixels.
-        rng: of bowel gas.
-        contrast: factor on what lesions add to the attenuation.
+        rng: random generator of bowel gas.
+        contrast: factor on the attenuation of lesions.
         extent: factor on the size of lesions.
     """
 
@@ -51,7 +51,7 @@ class Chest:
     # Points and lines
 
     def side(self, left: bool) -> Bool[np.ndarray, "size size"]:
-        """True on one side of the midline."""
+        """True on the patient's left or right side of the midline."""
         return self.canvas.patients_left if left else ~self.canvas.patients_left
 
     def lateral(self, y: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -63,11 +63,11 @@ class Chest:
         return inner + (body.chest - inner) * np.sqrt(1 - rise * rise * rise) - 0.5 * below * below
 
     def half_width(self, y: float) -> float:
-        """`lateral` at one height."""
+        """`lateral` at a single height."""
         return float(self.lateral(np.full(1, y))[0])
 
     def hilum(self, left: bool) -> tuple[float, float]:
-        """Center of the hilum of one side; the left one is higher."""
+        """Center of the left or right hilum; the left hilum is higher."""
         middle = 0.5 * (self.anatomy.apex + self.anatomy.dome[left])
         return (0.085 + self.shift, middle - 0.012) if left else (-0.082 + self.shift, middle + 0.012)
 
@@ -88,7 +88,7 @@ class Chest:
         """A point well inside a lung and clear of heart and mediastinum.
 
         Args:
-            rng: of the point.
+            rng: random generator.
             left: the patient's left lung.
             high: highest place, 0 for the apex.
             low: lowest place, 1 for the dome.
@@ -127,7 +127,7 @@ class Chest:
 
     @cached_property
     def lung(self) -> Layer:
-        """Both lungs as seen in projection, with what lies behind heart and dome left out."""
+        """Both lungs in projection, without their parts behind heart and dome."""
         c = self.canvas
         rise = np.clip((self.anatomy.apex + 0.13 - c.y) * np.float32(1 / 0.13), 0, 1)
         medial = np.abs(c.x - np.float32(self.shift)) - (np.float32(0.052) + np.float32(0.10) * rise * rise * rise)
@@ -136,7 +136,7 @@ class Chest:
 
     @cached_property
     def open_lung(self) -> Layer:
-        """The lungs where neither heart nor mediastinum lies before them."""
+        """The lungs outside heart and mediastinum."""
         return self.lung * (1 - self.mediastinum)
 
     @cached_property
@@ -188,7 +188,7 @@ class Chest:
 
     @cached_property
     def descending_aorta(self) -> Layer:
-        """The descending aorta, behind the heart; it leaves its shadow where it is unfolded."""
+        """The descending aorta behind the heart; visible beside it where unfolded."""
         body, c = self.anatomy, self.canvas
         along = np.clip((c.y - np.float32(self.aortic_knob[1])) * np.float32(1 / (0.92 - self.aortic_knob[1])), 0, 1)
         edge = np.float32(0.046 + self.shift) + np.float32(2.6 * body.unfolding) * np.sqrt(along) * (1 - along) * 2
@@ -222,7 +222,7 @@ class Chest:
 
     @cached_property
     def soft_tissue(self) -> Layer:
-        """Attenuation of trunk, breasts, heart and abdomen, before the lungs' air is taken away."""
+        """Attenuation of trunk, breasts, heart and abdomen, before the air of the lungs is subtracted."""
         c, body = self.canvas, self.anatomy
         across = c.aside * np.float32(1 / 0.62)
         lower = np.clip((c.y - np.float32(0.15)) * np.float32(1 / 0.85), 0, 1)
@@ -289,6 +289,6 @@ class Chest:
 
     @cached_property
     def gas(self) -> Layer:
-        """Attenuation that the air of lungs, airways and bowel takes away."""
+        """Attenuation that the air of lungs, airways and bowel subtracts."""
         lungs = np.float32(AIR * self.anatomy.air) * self.air
         return lungs + np.float32(0.42) * self.airways * self.body + self.bowel_gas

@@ -1,4 +1,4 @@
-"""One phantom with a finding more or less, the same in all else: how large a lesion is and how much it shows."""
+"""A phantom with a single finding added or removed: the size and contrast of a lesion."""
 
 from dataclasses import dataclass, replace
 
@@ -11,10 +11,10 @@ WHITE = 255
 
 @dataclass(frozen=True)
 class Lesion:
-    """How a finding shows.
+    """Size and contrast of a finding in a phantom.
 
     Args:
-        area: of its mask, as a share of the picture.
+        area: area of its mask as a share of the image.
         contrast: mean absolute difference of gray within the mask to the same phantom without the finding, as a share
             of the range from black to white.
     """
@@ -24,19 +24,19 @@ class Lesion:
 
 
 def flipped(spec: PhantomSpec, finding: str) -> PhantomSpec:
-    """The specification without the finding if it has it, with the finding if it has not."""
+    """The specification with the finding added, or removed if it was there."""
     if finding in spec.findings:
-        return replace(spec, findings=tuple(one for one in spec.findings if one != finding))
+        return replace(spec, findings=tuple(name for name in spec.findings if name != finding))
     return replace(spec, findings=(*spec.findings, finding))
 
 
 def lesion(spec: PhantomSpec, finding: str, phantom: Phantom | None = None) -> Lesion | None:
-    """How a finding of a phantom shows; None where it shows nowhere.
+    """Size and contrast of a finding; None if it is not visible.
 
     Args:
-        spec: of the phantom, with the finding.
+        spec: specification of the phantom, with the finding.
         finding: its name.
-        phantom: what `draw` makes of the specification, where it is known already.
+        phantom: the rendered specification, if it is at hand.
     """
     phantom = phantom or render(spec)
     mask = phantom.masks.get(finding)

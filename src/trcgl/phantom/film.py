@@ -1,4 +1,4 @@
-"""From attenuation to a gray picture: turn, dose, quantum noise, film curve, marker, shutter."""
+"""From attenuation to a gray image: turn, dose, quantum noise, film curve, marker, shutter."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -7,22 +7,22 @@ from trcgl.phantom.anatomy import Exposure
 from trcgl.phantom.canvas import Canvas, Layer
 
 MARKER = np.array([[0.0, 0.0], [0.0, 0.04], [0.025, 0.04]])
-"""An L, in body coordinates."""
+"""The letter L in body coordinates."""
 
 
 def expose(
     attenuation: Layer, canvas: Canvas, taken: Exposure, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "size size"]:
-    """Take the radiograph.
+    """Expose the radiograph.
 
-    The gray value is 1 - exp(-k T), steep where little is in the beam, flat where much is. Quantum noise of the
+    The gray value is 1 - exp(-k T): steep at low attenuation, flat at high attenuation. Quantum noise of the
     transmitted intensity exp(-T) has a relative standard deviation that grows as exp(T / 2).
 
     Args:
         attenuation: T at every pixel, 0 in free air.
-        canvas: where the pixels lie.
-        taken: how it is exposed.
-        rng: of the noise.
+        canvas: pixels in body coordinates.
+        taken: settings of the exposure.
+        rng: random generator of the noise.
     """
     total = np.maximum(attenuation, 0)
     total = total * (1 + np.float32(0.10 * taken.turn) * canvas.x)

@@ -1,4 +1,4 @@
-"""The thirty findings of PadChest-30 by name: what each changes in the anatomy, and what it draws."""
+"""The thirty findings of PadChest-30 by name: functions that change the anatomy or render the finding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from trcgl.phantom.chest import Chest
 
 @dataclass(frozen=True)
 class Finding:
-    """How a finding comes about.
+    """Functions of a finding.
 
     Args:
-        reshape: `(anatomy, rng, extent) -> anatomy` before the chest is drawn.
-        render: `(chest, rng) -> Change` upon the chest.
-        where: `(chest, chest without the finding) -> mask` of a finding that is shape alone.
+        reshape: `(anatomy, rng, extent) -> anatomy`, before the chest is rendered.
+        render: `(chest, rng) -> Change`, on the chest.
+        where: `(chest, chest without the finding) -> mask`, for a finding that only changes the anatomy.
     """
 
     reshape: Callable[[Anatomy, np.random.Generator, float], Anatomy] | None = None
@@ -59,4 +59,4 @@ FINDINGS: dict[str, Finding] = {
     "pneumoperitoneo": Finding(render=findings_pleura.pneumoperitoneo),
     "Hydropneumothorax": Finding(render=findings_pleura.hydropneumothorax),
 }
-"""In PadChest-30's order."""
+"""Name to functions, in the order of PadChest-30."""

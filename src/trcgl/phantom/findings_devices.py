@@ -1,4 +1,4 @@
-"""What was put into the patient. Each is `(chest, rng) -> Change`; metal is far denser than bone."""
+"""Devices and implants. Each finding is `(chest, rng) -> Change`; metal is far denser than bone."""
 
 from collections.abc import Callable
 
@@ -41,8 +41,8 @@ def sternotomy(chest: Chest, rng: np.random.Generator) -> Change:
             )
         )
     wires = np.minimum(c.strokes(np.array(loops), 0.0042), 1.0)
-    drawn = np.float32(2.6 * chest.contrast * rng.uniform(0.8, 1.2)) * wires
-    return Change(drawn, wires > 0.2, facts={"wires": [(float(x), float(y)) for y in heights]})
+    added = np.float32(2.6 * chest.contrast * rng.uniform(0.8, 1.2)) * wires
+    return Change(added, wires > 0.2, facts={"wires": [(float(x), float(y)) for y in heights]})
 
 
 def central_venous_catheter(chest: Chest, rng: np.random.Generator) -> Change:
@@ -81,26 +81,26 @@ def central_venous_catheter(chest: Chest, rng: np.random.Generator) -> Change:
     path = _smooth([(x + dx, y + dy) for (x, y), (dx, dy) in zip(points, jitter, strict=True)], 40)
     c = chest.canvas
     line = np.minimum(c.strokes(path, 0.0060), 1)
-    drawn = np.float32(0.62 * chest.contrast * rng.uniform(0.75, 1.25)) * line
+    added = np.float32(0.62 * chest.contrast * rng.uniform(0.75, 1.25)) * line
     mask = line > 0.3
     if port:
         reservoir = c.disk(port, (0.026, 0.022), 0.2, 0.002)
         septum = c.disk(port, (0.013, 0.011), 0.2, 0.002)
-        drawn = drawn + np.float32(0.85) * reservoir - np.float32(0.35) * septum
+        added = added + np.float32(0.85) * reservoir - np.float32(0.35) * septum
         mask = mask | (reservoir > 0.5)
-    return Change(drawn, mask, facts={"kind": str(kind), "line": path[0].tolist(), "tip": tip})
+    return Change(added, mask, facts={"kind": str(kind), "line": path[0].tolist(), "tip": tip})
 
 
 def support_devices(chest: Chest, rng: np.random.Generator) -> Change:
-    """One or two of: pacemaker, endotracheal tube, feeding tube, chest drain, heart valve, monitoring leads."""
+    """One or two devices: pacemaker, endotracheal tube, feeding tube, chest drain, heart valve, monitoring leads."""
     names = ["pacemaker", "endotracheal tube", "feeding tube", "chest drain", "valve", "electrodes"]
     count = 1 if rng.random() < 0.55 else 2
     chosen = rng.choice(len(names), count, replace=False, p=[0.32, 0.15, 0.16, 0.12, 0.10, 0.15])
     layer = np.zeros_like(chest.canvas.x)
     for index in chosen:
         layer = np.maximum(layer, DEVICES[names[index]](chest, rng))
-    drawn = np.float32(min(chest.contrast, 1.5) * rng.uniform(0.85, 1.2)) * layer
-    return Change(drawn, layer > 0.15, facts={"devices": [names[index] for index in chosen]})
+    added = np.float32(min(chest.contrast, 1.5) * rng.uniform(0.85, 1.2)) * layer
+    return Change(added, layer > 0.15, facts={"devices": [names[index] for index in chosen]})
 
 
 def _pacemaker(chest: Chest, rng: np.random.Generator) -> Layer:

@@ -1,4 +1,4 @@
-"""Findings within the lungs. Each is `(chest, rng) -> Change`."""
+"""Findings within the lungs. Each finding is `(chest, rng) -> Change`."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from trcgl.phantom.chest import AIR, Chest
 
 
 def nodule(chest: Chest, rng: np.random.Generator) -> Change:
-    """One round opacity of 8-28 mm, or a few."""
+    """A round opacity of 8-28 mm, or a few."""
     count = 1 if rng.random() < 0.75 else int(rng.integers(2, 5))
     c = chest.canvas
     layer = np.zeros_like(c.x)
@@ -65,8 +65,8 @@ def _bands(chest: Chest, rng: np.random.Generator) -> Change:
         layer = layer + c.strokes(path[None], width, np.sqrt(np.clip(1 - 3.5 * t * t, 0.05, 1))[None])
         left = left if rng.random() < 0.6 else not left
     layer = np.minimum(layer, 1.2) * chest.lung
-    drawn = np.float32(0.48 * chest.contrast * rng.uniform(0.75, 1.3)) * layer
-    return Change(drawn, layer > 0.25, facts={"kind": "bands"})
+    added = np.float32(0.48 * chest.contrast * rng.uniform(0.75, 1.3)) * layer
+    return Change(added, layer > 0.25, facts={"kind": "bands"})
 
 
 def _collapsed_base(chest: Chest, rng: np.random.Generator) -> Change:
@@ -80,8 +80,8 @@ def _collapsed_base(chest: Chest, rng: np.random.Generator) -> Change:
     edge = np.float32(0.05) + np.float32(reach) * down
     wedge = c.inside(sign * c.x - edge, 0.010) * c.inside(np.float32(top) - c.y, 0.02) * (sign * c.x > 0)
     opaque = wedge * np.clip(chest.air * 1.4, 0, 1)
-    drawn = np.float32(min(0.60 * chest.contrast * rng.uniform(0.8, 1.2), 1.1)) * opaque
-    return Change(drawn, (wedge * chest.lung) > 0.4, vessels=1 - 0.7 * wedge, facts={"kind": "base"})
+    added = np.float32(min(0.60 * chest.contrast * rng.uniform(0.8, 1.2), 1.1)) * opaque
+    return Change(added, (wedge * chest.lung) > 0.4, vessels=1 - 0.7 * wedge, facts={"kind": "base"})
 
 
 def _collapsed_lobe(chest: Chest, rng: np.random.Generator) -> Change:
@@ -90,8 +90,8 @@ def _collapsed_lobe(chest: Chest, rng: np.random.Generator) -> Change:
     fissure = np.float32(body.apex + rng.uniform(0.13, 0.18)) - np.float32(0.30) * np.maximum(x - 0.06, 0)
     wedge = c.inside(c.y - fissure, 0.006) * c.inside(-(x - 0.04), 0.01)
     opaque = wedge * np.clip(chest.lung * 1.2, 0, 1)
-    drawn = np.float32(0.50 * chest.contrast * rng.uniform(0.8, 1.2)) * opaque
-    return Change(drawn, opaque > 0.4, vessels=1 - 0.8 * wedge, facts={"kind": "lobe"})
+    added = np.float32(0.50 * chest.contrast * rng.uniform(0.8, 1.2)) * opaque
+    return Change(added, opaque > 0.4, vessels=1 - 0.8 * wedge, facts={"kind": "lobe"})
 
 
 def interstitial_pattern(chest: Chest, rng: np.random.Generator) -> Change:
@@ -108,7 +108,7 @@ def interstitial_pattern(chest: Chest, rng: np.random.Generator) -> Change:
 
 
 def alveolar_pattern(chest: Chest, rng: np.random.Generator) -> Change:
-    """Fluffy, confluent opacities with dark bronchi: one patch, several, or both hila outward."""
+    """Fluffy, confluent opacities with dark bronchi: a patch, two patches, or both hila."""
     c = chest.canvas
     spots = []
     if rng.random() < 0.25:
@@ -132,9 +132,9 @@ def alveolar_pattern(chest: Chest, rng: np.random.Generator) -> Change:
     t = np.linspace(0.35, 1, 6)[None, :, None]
     bronchi = np.minimum(c.strokes(np.array(hilum) * (1 - t) + ends[:, None] * t, 0.008), 1) * patch
     dense = np.float32(0.50 * AIR * min(chest.contrast * rng.uniform(0.7, 1.25), 1.6))
-    drawn = dense * patch * (np.float32(0.35) + np.float32(0.65) * chest.air) - np.float32(0.18) * bronchi
+    added = dense * patch * (np.float32(0.35) + np.float32(0.65) * chest.air) - np.float32(0.18) * bronchi
     return Change(
-        drawn, patch > 0.4, vessels=1 - 0.85 * patch, facts={"patches": [(*spot, wide) for spot, wide in spots]}
+        added, patch > 0.4, vessels=1 - 0.85 * patch, facts={"patches": [(*spot, wide) for spot, wide in spots]}
     )
 
 
@@ -165,8 +165,8 @@ def bronchiectasis(chest: Chest, rng: np.random.Generator) -> Change:
         layer = np.maximum(layer, trams)
         mask |= trams > 0.3
     layer = layer * chest.lung
-    drawn = np.float32(0.34 * chest.contrast * rng.uniform(0.75, 1.25)) * layer
-    return Change(drawn, mask & (chest.lung > 0.3), facts={"rings": rings})
+    added = np.float32(0.34 * chest.contrast * rng.uniform(0.75, 1.25)) * layer
+    return Change(added, mask & (chest.lung > 0.3), facts={"rings": rings})
 
 
 def emphysema(chest: Chest, rng: np.random.Generator) -> Change:
@@ -175,7 +175,7 @@ def emphysema(chest: Chest, rng: np.random.Generator) -> Change:
     fall = np.clip(np.float32(1.25) - (c.y - np.float32(body.apex)) * np.float32(1.2), 0.35, 1)
     where = chest.open_lung * fall
     loss = np.float32(0.12 * chest.contrast * rng.uniform(0.7, 1.3))
-    drawn = -loss * where * chest.air
+    added = -loss * where * chest.air
     bullae = []
     for _ in range(int(rng.integers(1, 4))):
         center = chest.random_lung_point(rng, rng.random() < 0.5, high=0.05, low=0.6, margin=0.035)
@@ -183,9 +183,9 @@ def emphysema(chest: Chest, rng: np.random.Generator) -> Change:
         distance = c.radius(center, (radius, radius * rng.uniform(0.8, 1.3)))
         wall = np.clip(1 - np.abs(distance - 1) * np.float32(radius / (0.004 + 0.5 * c.pixel)), 0, 1)
         hollow = np.clip((1 - distance) * 8, 0, 1)
-        drawn = drawn + (np.float32(0.11) * wall - np.float32(0.8) * loss * hollow) * chest.lung
+        added = added + (np.float32(0.11) * wall - np.float32(0.8) * loss * hollow) * chest.lung
         bullae.append((*center, radius))
-    return Change(drawn, chest.open_lung > 0.5, vessels=1 - 0.62 * where, facts={"bullae": bullae})
+    return Change(added, chest.open_lung > 0.5, vessels=1 - 0.62 * where, facts={"bullae": bullae})
 
 
 def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
@@ -207,12 +207,12 @@ def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
     centers = np.array(center) + rng.normal(0, 1, (count, 2)) * spread
     radii = rng.uniform(0.0065, 0.0130, count) * chest.extent**0.5
     dots = c.dots(centers, radii)
-    drawn = np.float32(1.45 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
+    added = np.float32(1.45 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
     facts = {
         "place": str(place),
-        "dots": [(*one, radius) for one, radius in zip(centers.tolist(), radii.tolist(), strict=True)],
+        "dots": [(*center, radius) for center, radius in zip(centers.tolist(), radii.tolist(), strict=True)],
     }
-    return Change(drawn, dots > 0.3, facts=facts)
+    return Change(added, dots > 0.3, facts=facts)
 
 
 def azygos_lobe(chest: Chest, rng: np.random.Generator) -> Change:
@@ -226,8 +226,8 @@ def azygos_lobe(chest: Chest, rng: np.random.Generator) -> Change:
     line = np.minimum(c.strokes(path[None], 0.0080), 1)
     drop = c.disk((end[0], end[1]), (0.011, 0.019), 0.35, 0.004)
     both = np.maximum(line, 1.3 * drop)
-    drawn = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.3)) * both
+    added = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.3)) * both
     lobe = (c.y < end[1]) & (c.y > body.apex) & (c.x < -0.06) & (chest.lung > 0.5)
     medial = np.interp(c.y, path[:, 1], path[:, 0])
     haze = np.where(lobe & (c.x > medial), np.float32(0.05 * chest.contrast), np.float32(0))
-    return Change(drawn + haze, both > 0.3, facts={"line": path.tolist(), "teardrop": end.tolist()})
+    return Change(added + haze, both > 0.3, facts={"line": path.tolist(), "teardrop": end.tolist()})

@@ -1,4 +1,4 @@
-"""Findings of heart, aorta, esophagus, ribs, clavicles and spine. Each is `(chest, rng) -> Change`."""
+"""Findings of heart, aorta, esophagus, ribs, clavicles and spine. Each finding is `(chest, rng) -> Change`."""
 
 import numpy as np
 
@@ -34,8 +34,8 @@ def hernia(chest: Chest, rng: np.random.Generator) -> Change:
     above = np.clip(np.float32(row) + np.float32(0.5) - rows, 0, 1)
     strength = np.float32(chest.contrast * rng.uniform(0.75, 1.25))
     hollow = c.inside((distance - 0.9) * np.float32(radius), 0.004)
-    drawn = strength * (np.float32(0.26) * sac + np.float32(0.08) * wall - np.float32(0.78) * hollow * above)
-    return Change(drawn, sac > 0.5, facts={"level": float((row + 0.5) / c.size), "radius": radius})
+    added = strength * (np.float32(0.26) * sac + np.float32(0.08) * wall - np.float32(0.78) * hollow * above)
+    return Change(added, sac > 0.5, facts={"level": float((row + 0.5) / c.size), "radius": radius})
 
 
 def fracture(chest: Chest, rng: np.random.Generator) -> Change:
@@ -70,8 +70,8 @@ def fracture(chest: Chest, rng: np.random.Generator) -> Change:
     stepped = np.float32(0.26 * chest.anatomy.bone) * (ribs(chest, moved, before) - ribs(chest, behind, before))
     healed = rng.uniform(0.2, 1.0)
     strength = np.float32(chest.contrast * rng.uniform(0.8, 1.25))
-    drawn = stepped + strength * (np.float32(0.40 * healed) * callus - np.float32(0.26 * (1.2 - healed)) * gap)
-    return Change(drawn, mask | (np.abs(stepped) > 0.05), facts={"kind": "ribs", "breaks": breaks})
+    added = stepped + strength * (np.float32(0.40 * healed) * callus - np.float32(0.26 * (1.2 - healed)) * gap)
+    return Change(added, mask | (np.abs(stepped) > 0.05), facts={"kind": "ribs", "breaks": breaks})
 
 
 def _rib_height(chest: Chest, rib: int, aside: float) -> float:
@@ -118,5 +118,5 @@ def vertebral_degenerative_changes(chest: Chest, rng: np.random.Generator) -> Ch
     beaks = np.minimum(c.strokes(np.array(paths), 0.0095), 1.4) if paths else np.zeros_like(c.x)
     dense = np.minimum(c.strokes(np.array(plates), 0.0060), 1.0)
     strength = np.float32(chest.contrast * rng.uniform(0.75, 1.25))
-    drawn = strength * (np.float32(0.78) * beaks + np.float32(0.30) * dense)
-    return Change(drawn, np.maximum(beaks, dense) > 0.3, facts={"levels": levels})
+    added = strength * (np.float32(0.78) * beaks + np.float32(0.30) * dense)
+    return Change(added, np.maximum(beaks, dense) > 0.3, facts={"levels": levels})

@@ -1,6 +1,6 @@
-"""Fluid and air around the lungs, under the diaphragm and under the skin. Each is `(chest, rng) -> Change`.
+"""Fluid and air around the lungs, under the diaphragm and under the skin. Each finding is `(chest, rng) -> Change`.
 
-A fluid level is level in the room: flat in the picture however the patient leans.
+A fluid level is horizontal in the room: flat in the image however the patient leans.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from trcgl.phantom.chest import AIR, DOME, Chest
 
 
 def pleural_effusion(chest: Chest, rng: np.random.Generator) -> Change:
-    """Fluid in the costophrenic angle with a meniscus that climbs the chest wall, on one side or both."""
+    """Fluid in the costophrenic angle with a meniscus that climbs the chest wall, unilateral or bilateral."""
     left = bool(rng.random() < 0.5)
     sides = (False, True) if rng.random() < 0.3 else (left,)
     c = chest.canvas
@@ -25,9 +25,9 @@ def pleural_effusion(chest: Chest, rng: np.random.Generator) -> Change:
         here = c.inside(surface - c.y, 0.014) * c.inside(-chest.wall_distance) * chest.side(side)
         fluid = np.maximum(fluid, here * np.clip((c.aside - 0.05) * np.float32(60), 0, 1))
     depth = np.float32(min(0.92 * chest.contrast * rng.uniform(0.85, 1.1), 1.0))
-    drawn = fluid * (depth * AIR * chest.air + np.float32(0.08))
+    added = fluid * (depth * AIR * chest.air + np.float32(0.08))
     return Change(
-        drawn, (fluid * (chest.above_diaphragm > -0.01)) > 0.5, vessels=1 - fluid, facts={"sides": len(sides)}
+        added, (fluid * (chest.above_diaphragm > -0.01)) > 0.5, vessels=1 - fluid, facts={"sides": len(sides)}
     )
 
 
@@ -49,11 +49,11 @@ def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
             c.y - np.float32(high + rng.uniform(0.18, 0.35)), 0.04
         )
     band = c.inside(depth - np.float32(thick) * wavy, 0.003) * chest.lung * here * reach
-    drawn = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.25)) * band
+    added = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.25)) * band
     if not apical and rng.random() < 0.3:
         plaque = np.clip(1 - np.abs(depth - np.float32(thick)) * np.float32(1 / (0.004 + 0.5 * c.pixel)), 0, 1)
-        drawn = drawn + np.float32(0.35 * chest.contrast) * plaque * band
-    return Change(drawn, band > 0.4, facts={"place": "apex" if apical else "wall", "thickness": thick})
+        added = added + np.float32(0.35 * chest.contrast) * plaque * band
+    return Change(added, band > 0.4, facts={"place": "apex" if apical else "wall", "thickness": thick})
 
 
 def _depth(chest: Chest) -> Layer:
@@ -64,7 +64,7 @@ def _depth(chest: Chest) -> Layer:
 
 
 def _collapse(chest: Chest, rng: np.random.Generator, left: bool, width: float) -> tuple[Layer, Layer, Layer]:
-    """Rim of free air, visceral line, and the lung within, each as a layer."""
+    """Layers of the rim of free air, the visceral line, and the collapsed lung."""
     c, body = chest.canvas, chest.anatomy
     fall = np.clip((c.y - np.float32(body.apex)) * np.float32(1 / (body.dome[left] - body.apex)), 0, 1)
     edge = np.float32(width) * (np.float32(1.25) - np.float32(rng.uniform(0.35, 0.8)) * fall)
@@ -81,13 +81,13 @@ def pneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
     width = rng.uniform(0.028, 0.085) * chest.extent
     air, line, lung = _collapse(chest, rng, left, width)
     strength = chest.contrast * rng.uniform(0.75, 1.25)
-    drawn = np.float32(0.36 * strength) * line * (1 - 0.3 * air) - np.float32(0.12 * strength) * air
-    drawn = drawn + np.float32(0.5 * width * strength) * lung * chest.air
-    return Change(drawn, air > 0.5, vessels=1 - air, facts={"left": left, "width": width})
+    added = np.float32(0.36 * strength) * line * (1 - 0.3 * air) - np.float32(0.12 * strength) * air
+    added = added + np.float32(0.5 * width * strength) * lung * chest.air
+    return Change(added, air > 0.5, vessels=1 - air, facts={"left": left, "width": width})
 
 
 def hydropneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
-    """Air over fluid in one pleural space: a collapsed lung, darkness above, and a flat level across the side."""
+    """Air over fluid in a pleural space: a collapsed lung, darkness above, and a flat level across the side."""
     c, body = chest.canvas, chest.anatomy
     left = bool(rng.random() < 0.5)
     width = rng.uniform(0.06, 0.13) * chest.extent**0.5
@@ -100,12 +100,12 @@ def hydropneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
     fluid = cavity * below
     strength = chest.contrast * rng.uniform(0.8, 1.2)
     depth = np.float32(min(0.80 * strength, 1.0))
-    drawn = fluid * (depth * AIR * chest.air + np.float32(0.10))
-    drawn += (1 - below) * (np.float32(0.36 * strength) * line - np.float32(0.13 * strength) * air)
-    drawn += (1 - below) * np.float32(0.6 * width * strength) * lung * chest.air
+    added = fluid * (depth * AIR * chest.air + np.float32(0.10))
+    added += (1 - below) * (np.float32(0.36 * strength) * line - np.float32(0.13 * strength) * air)
+    added += (1 - below) * np.float32(0.6 * width * strength) * lung * chest.air
     mask = (air * (1 - below) > 0.5) | (fluid * (chest.above_diaphragm > -0.01) > 0.5)
     facts = {"left": left, "level": float((row + 0.5) / c.size), "width": width}
-    return Change(drawn, mask, vessels=(1 - air) * (1 - fluid), facts=facts)
+    return Change(added, mask, vessels=(1 - air) * (1 - fluid), facts=facts)
 
 
 def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
@@ -129,8 +129,8 @@ def pneumoperitoneo(chest: Chest, rng: np.random.Generator) -> Change:
         rim = np.clip(1 - np.abs(below - np.float32(rind / 2)) * np.float32(1 / (rind / 2 + 0.5 * c.pixel)), 0, 1)
         line = np.maximum(line, rim * arch * chest.side(left))
     strength = chest.contrast * rng.uniform(0.75, 1.25)
-    drawn = np.float32(0.12 * strength) * line - np.float32(0.85 * strength) * layer
-    return Change(drawn, layer > 0.4, facts={"sides": len(sides), "thickness": thick})
+    added = np.float32(0.12 * strength) * line - np.float32(0.85 * strength) * layer
+    return Change(added, layer > 0.4, facts={"sides": len(sides), "thickness": thick})
 
 
 def subcutaneous_emphysema(chest: Chest, rng: np.random.Generator) -> Change:
@@ -173,5 +173,5 @@ def subcutaneous_emphysema(chest: Chest, rng: np.random.Generator) -> Change:
         directions.append(float(np.degrees(sign * np.median(lean))))
     tissue = chest.body * np.clip(1 - chest.air * 3, 0, 1)
     layer = layer * tissue
-    drawn = -np.float32(0.42 * chest.contrast * rng.uniform(0.75, 1.25)) * layer
-    return Change(drawn, layer > 0.3, facts={"directions": directions, "sides": len(sides)})
+    added = -np.float32(0.42 * chest.contrast * rng.uniform(0.75, 1.25)) * layer
+    return Change(added, layer > 0.3, facts={"directions": directions, "sides": len(sides)})

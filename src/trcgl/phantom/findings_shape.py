@@ -1,7 +1,7 @@
-"""Findings that are a change of the anatomy itself: size of the heart, place of the diaphragm, bend of the spine.
+"""Findings that change the anatomy: size of the heart, height of the diaphragm, bend of the spine.
 
-Each has two functions: `(anatomy, rng, extent) -> anatomy`, and where it shows, `(chest, before) -> mask`, with the
-chest after and before the change.
+Each has a function `(anatomy, rng, extent) -> anatomy`, and a function for its mask, `(chest, before) -> mask`, with
+the chest after and before the change.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ def kyphosis(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anato
 
 
 def hemidiaphragm_elevation(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
-    """One dome stands well above its place."""
+    """A dome that stands well above its place."""
     rise = rng.uniform(0.05, 0.14) * extent
     left = rng.random() < 0.45
     right_dome, left_dome = anatomy.dome
@@ -88,7 +88,7 @@ def hyperinflated_lung(anatomy: Anatomy, rng: np.random.Generator, extent: float
 
 
 def emphysematous(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
-    """The part of emphysema that is shape: somewhat flattened domes."""
+    """The anatomical part of emphysema: somewhat flattened domes."""
     more = rng.uniform(0.3, 0.9) * extent
     drop = 0.022 * more
     flat = 1 - 0.35 * more
@@ -100,7 +100,7 @@ def emphysematous(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> 
 
 
 def vascular_hilar_enlargement(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
-    """Wide hilar vessels, on both sides or mainly on one."""
+    """Wide hilar vessels, on both sides or mainly on the left or right."""
     grow = 1 + rng.uniform(0.35, 0.85) * extent
     other = grow if rng.random() < 0.6 else 1.1
     right, left = (grow, other) if rng.random() < 0.5 else (other, grow)
@@ -132,7 +132,7 @@ def where_bent(chest: Chest, before: Chest) -> Mask:
 
 
 def where_raised(chest: Chest, before: Chest) -> Mask:
-    """What was lung before and lies below the diaphragm now."""
+    """Former lung that now lies below the diaphragm."""
     return (before.above_diaphragm > 0) & (chest.above_diaphragm <= 0) & (chest.wall_distance > 0)
 
 
@@ -142,7 +142,7 @@ def where_lungs(chest: Chest, before: Chest) -> Mask:
 
 
 def where_hila(chest: Chest, before: Chest) -> Mask:
-    """Both hila, as far as they are enlarged."""
+    """Enlarged hila."""
     mask = np.zeros_like(chest.canvas.x, bool)
     for left in (False, True):
         if chest.anatomy.hilum[left] > 1.1 * before.anatomy.hilum[left]:

@@ -1,4 +1,4 @@
-"""Which findings come together, and how often: PadChest's label sets, tempered, and drawn for each split.
+"""Label sets of the phantoms: those of PadChest with a chosen imbalance, sampled for each split.
 
 **The benchmark p'.** PadChest-30 has p(S) for each of its 2,521 label sets, in which finding c has prevalence π_c,
 most to least R = 1054 : 1. The dial `imbalance` = r makes the targets
@@ -9,7 +9,7 @@ most to least R = 1054 : 1. The dial `imbalance` = r makes the targets
 
     p' = argmin_q KL(q ‖ p)  subject to  Σ_S q(S) [c ∈ S] = π'_c,     p'(S) ∝ p(S) exp(Σ_{c ∈ S} θ_c)
 
-(exponential tilting; θ is the solution of the convex dual). Train is drawn from p'.
+(exponential tilting; θ is the solution of the convex dual). Train is sampled from p'.
 
 **Val and test q.** The distribution closest to p' in which no finding is rarer than `FLOOR`, the same with θ ≥ 0. Each
 image weighs p'(S) / q(S), so that weighted metrics estimate those of the benchmark.
@@ -37,7 +37,7 @@ def padchest_label_sets() -> tuple[Bool[np.ndarray, "sets findings"], Float[np.n
         rows = list(csv.DictReader(handle))
     members = np.zeros((len(rows), len(FINDINGS)), bool)
     for place, row in enumerate(rows):
-        members[place, [int(one) for one in row["findings"].split()]] = True
+        members[place, [int(column) for column in row["findings"].split()]] = True
     images = np.array([int(row["images"]) for row in rows], float)
     return members, images / images.sum()
 
@@ -46,7 +46,7 @@ def benchmark(imbalance: float) -> Float[np.ndarray, " sets"]:
     """p': the share of each label set at an imbalance.
 
     Raises:
-        DataError: the imbalance is outside what label sets of PadChest can show.
+        DataError: PadChest's label sets do not allow this imbalance.
     """
     members, share = padchest_label_sets()
     prevalence = share @ members
@@ -66,10 +66,10 @@ def evaluation(share: Float[np.ndarray, " sets"]) -> Float[np.ndarray, " sets"]:
 def sample_evenly(
     share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " images"]:
-    """Label sets of so many images, drawn systematically: each finding is as frequent as it should be, to a few.
+    """Systematic sample of label sets: the number of each finding is close to its expectation.
 
-    Sets lie on a line, those with the same rarest finding side by side, each as long as its share, and every image
-    takes the set at one of `images` equally spaced places.
+    Sets lie on a line, sets with the same rarest finding side by side, each as long as its share, and the images take
+    the sets at equally spaced places.
     """
     members, _ = padchest_label_sets()
     prevalence = share @ members
@@ -84,7 +84,7 @@ def sample_evenly(
 def sample_with_positives(
     share: Float[np.ndarray, " sets"], positives: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " images"]:
-    """Label sets drawn evenly, as few as give every finding so many positives."""
+    """The smallest systematic sample of label sets that has the given positives of every finding."""
     members, _ = padchest_label_sets()
     images = int(np.ceil(positives / FLOOR))
     while True:
@@ -101,7 +101,7 @@ def _tilted(
     *,
     at_least: bool,
 ) -> Float[np.ndarray, " sets"]:
-    """The distribution closest to `share` whose prevalences equal the target, or reach it."""
+    """The distribution closest to `share` whose prevalences equal the target, or reach it with `at_least`."""
     present = members.astype(float)
     start = np.log(share)
 

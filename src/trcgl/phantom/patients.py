@@ -1,4 +1,4 @@
-"""Who the drawn patients are: several radiographs of some, and ages and sexes that fit their findings."""
+"""Patients of the phantoms: one to three radiographs each, with ages and sexes that fit the findings."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,17 +12,17 @@ AGE_SPREAD = 14.0
 AGES = {"Normal": 47, "Pneumothorax": 46, "azygos lobe": 54, "fracture": 60, "hyperinflated lung": 62, "Mass": 66}
 AGES |= {"sternotomy": 69, "cardiomegaly": 70, "vertebral degenerative changes": 70, "Hernia": 73, "Kyphosis": 75}
 AGES |= {"aortic elongation": 74, "aortic atheromatosis": 76}
-"""Mean age where it is not `USUAL_AGE`."""
+"""Mean ages of findings other than `USUAL_AGE`."""
 USUAL_AGE = 63
 MEN = {"Pneumothorax": 0.70, "Emphysema": 0.80, "sternotomy": 0.65, "Hernia": 0.35, "Kyphosis": 0.30}
-"""Share of men where it is not a half."""
+"""Shares of men other than a half."""
 
 
 def group_into_patients(label_set: Int[np.ndarray, " images"], rng: np.random.Generator) -> Int[np.ndarray, " images"]:
-    """Number of the patient of every image; two images of one patient have the same label set in half of the cases."""
+    """Patient number of every image; in half of the cases two images of a patient have the same label set."""
     images = len(label_set)
     patient = np.empty(images, np.int64)
-    # Half of the images are dealt out in the order of their label sets, so that neighbors are alike; half in any order.
+    # Half of the images are assigned in the order of their label sets, so that neighbors are alike; half in any order.
     alike = rng.random(images) < 0.5
     order = np.concatenate([np.flatnonzero(alike)[np.argsort(label_set[alike], kind="stable")], np.flatnonzero(~alike)])
     counts = rng.choice(len(RADIOGRAPHS), images, p=RADIOGRAPHS) + 1
@@ -33,7 +33,7 @@ def group_into_patients(label_set: Int[np.ndarray, " images"], rng: np.random.Ge
 def describe_patients(
     patient: Int[np.ndarray, " images"], members: Bool[np.ndarray, "images findings"], rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, " images"], list[str]]:
-    """Age and sex of the patient of every image, drawn for the findings of the patient's images together."""
+    """Random age and sex of the patient of every image, given the findings of all images of the patient."""
     people = int(patient.max()) + 1
     findings = np.zeros((people, members.shape[1]))
     np.add.at(findings, patient, members)

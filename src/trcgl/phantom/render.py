@@ -1,7 +1,7 @@
-"""From a specification to a phantom: the pixels, a mask per finding, and the facts of what was drawn.
+"""From a specification to a phantom: pixels, a mask per finding, and facts about each lesion.
 
 Every random choice has a seed of its own: the anatomy hangs on the patient, the exposure and its noise on the image,
-each finding on the image and its name. The same image with one finding more or less is the same in all else.
+each finding on the image and its name. So an image with a finding added or removed is otherwise identical.
 """
 
 from dataclasses import dataclass, field
@@ -22,23 +22,23 @@ from trcgl.phantom.skeleton import bones
 from trcgl.phantom.vasculature import pulmonary_vessels
 
 _BENCHMARK = 0.75
-"""What difficulty 1 stands for: lesions a third stronger than as drawn, so that the tail mAP of a plain network lies
-between .3 and .7 on the default benchmark and improvements are visible."""
+"""Scale of difficulty 1: lesions a third stronger than their functions render, so that the tail mAP of a plain network
+lies between .3 and .7 on the default benchmark and improvements are visible."""
 
 
 @dataclass(frozen=True)
 class PhantomSpec:
-    """Everything that decides one phantom.
+    """Everything that determines a phantom.
 
     Args:
-        seed: of the whole set.
-        patient: number of the patient; the anatomy hangs on it.
-        image: name or number of the image; exposure, noise and lesions hang on it.
-        findings: names of PadChest-30; `Normal` draws nothing.
-        age: in years.
+        seed: seed of the whole set.
+        patient: name or number of the patient; determines the anatomy.
+        image: name or number of the image; determines exposure, noise and lesions.
+        findings: names of PadChest-30; `Normal` renders nothing.
+        age: age in years.
         sex: F or M.
         size: side in pixels.
-        difficulty: lesions lose contrast and size and noise grows with it, see `contrast`, `extent` and `noise`.
+        difficulty: determines `contrast`, `extent` and `noise`.
     """
 
     seed: int = 0
@@ -52,7 +52,7 @@ class PhantomSpec:
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.findings) - set(FINDINGS)):
-            raise DataError(f"no such finding: {', '.join(unknown)}; a phantom can have {', '.join(FINDINGS)}.")
+            raise DataError(f"unknown finding {', '.join(unknown)}; a phantom can have {', '.join(FINDINGS)}.")
         if self.size < 16:
             raise DataError(f"a phantom of {self.size} px shows nothing: give a size of 16 or more.")
         if self.difficulty <= 0:
@@ -60,7 +60,7 @@ class PhantomSpec:
 
     @property
     def contrast(self) -> float:
-        """Factor on what lesions add to the attenuation: 1 at difficulty 4/3, falls as 1 / difficulty."""
+        """Factor on the attenuation of lesions: 1 at difficulty 4/3, falls as 1 / difficulty."""
         return 1 / (_BENCHMARK * self.difficulty)
 
     @property
@@ -76,12 +76,12 @@ class PhantomSpec:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A drawn radiograph.
+    """A rendered radiograph.
 
     Args:
         pixels: gray values.
-        masks: finding to where it shows; findings that show nowhere (`Normal`) have none.
-        facts: finding to what was drawn, beside `age`, `sex` and `cardiothoracic ratio`.
+        masks: finding to mask; findings that are not visible (`Normal`) have none.
+        facts: finding to measures of the lesion, and `age`, `sex` and `cardiothoracic ratio`.
     """
 
     pixels: UInt8[np.ndarray, "size size"]
@@ -90,7 +90,7 @@ class Phantom:
 
 
 def render(spec: PhantomSpec) -> Phantom:
-    """Draw one phantom; the same specification always gives the same pixels."""
+    """Render a phantom; the same specification always gives the same pixels."""
     chest, changes = _findings(spec)
     vessels = pulmonary_vessels(chest, generator(spec.seed, "phantom vessels", spec.patient))
     added = np.zeros_like(vessels)
@@ -112,7 +112,7 @@ def render(spec: PhantomSpec) -> Phantom:
 
 
 def render_masks(spec: PhantomSpec) -> dict[str, Bool[np.ndarray, "size size"]]:
-    """The masks of `draw` alone, at about a third of its cost."""
+    """The masks of `render` only, at about a third of its cost."""
     return {name: change.mask for name, change in _findings(spec)[1].items() if change.mask.any()}
 
 

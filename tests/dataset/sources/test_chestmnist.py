@@ -16,7 +16,7 @@ def root(tmp_path):
 def damaged(root, **arrays):
     with np.load(root / "chestmnist.npz") as whole:
         kept = {name: whole[name] for name in whole.files} | arrays
-    np.savez(root / "chestmnist.npz", **{name: one for name, one in kept.items() if one is not None})
+    np.savez(root / "chestmnist.npz", **{name: array for name, array in kept.items() if array is not None})
 
 
 def test_every_row_fetches_its_own_picture(root):

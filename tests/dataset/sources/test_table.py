@@ -16,7 +16,9 @@ def table(folder, text, name="labels.csv"):
 
 
 def labels(found):
-    return {row["image_id"]: [row[one] for one in found.space.findings] for row in found.rows.iter_rows(named=True)}
+    return {
+        row["image_id"]: [row[finding] for finding in found.space.findings] for row in found.rows.iter_rows(named=True)
+    }
 
 
 def test_a_delimited_column_gives_the_findings_that_occur_most_frequent_first(tmp_path):

@@ -55,7 +55,7 @@ def test_boxes_are_left_out_where_the_files_are_copies_of_another_size(root):
 
 corner = st.integers(0, 50)
 box = st.tuples(corner, corner, st.integers(1, 30), st.integers(1, 30)).map(
-    lambda one: (float(one[0]), float(one[1]), float(one[0] + one[2]), float(one[1] + one[3]))
+    lambda box: (float(box[0]), float(box[1]), float(box[0] + box[2]), float(box[1] + box[3]))
 )
 
 
@@ -65,13 +65,13 @@ def test_joined_boxes_lie_within_the_boxes_they_come_from(boxes):
     assert len(joined) <= len(boxes)
     assert bool(joined) == bool(boxes)
     for side in range(4):
-        values = [one[side] for one in boxes]
-        assert all(min(values) <= one[side] <= max(values) for one in joined)
+        values = [box[side] for box in boxes]
+        assert all(min(values) <= box[side] <= max(values) for box in joined)
 
 
 @given(box, st.integers(1, 5))
-def test_equal_boxes_are_one_box(one, times):
-    assert join_boxes([one] * times) == [one]
+def test_equal_boxes_are_one_box(box, times):
+    assert join_boxes([box] * times) == [box]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Draw the sheet in `phantom.md`: every finding beside the same thorax without it.
+"""Render the sheet in `phantom.md`: every finding beside the same thorax without it.
 
-python docs/draw_phantoms.py
+python docs/render_phantoms.py
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from trcgl.phantom.render import PhantomSpec, render
 
 SIDE, LINE, COLUMNS = 144, 16, 5
 CHOSEN = {"aortic elongation": 8, "Support Devices": 5, "Mass": 8, "fracture": 3, "Subcutaneous Emphysema": 6}
-"""Number of the image where the first is a faint example."""
+"""Finding to number of the image, where the default image is a faint example."""
 
 
 def main() -> None:
