@@ -53,36 +53,34 @@ def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]
 
 
 def findings_html(findings: Findings) -> Markup:
-    """The counts as a table, most frequent finding first, and what is missing in which split."""
-    rows = [
-        (
-            finding["finding"],
-            finding["group"] or "",
-            *(f"{finding[split]['images']:,}\u00a0/\u00a0{finding[split]['patients']:,}" for split in SPLITS),
-            f"{finding['prevalence']:.2%}",
-            finding["unknown"],
-        )
-        for finding in _by_frequency(findings)
-    ]
-    header = ("finding", "group", *SPLITS, "share of train", "unknown")
-    table = html.table(header, rows, "Images / patients with each finding; share: of the images with any finding")
-    return table + Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in _missing_sentences(findings))
+    """The counts as a table of a page, most frequent finding first, and the findings that a split lacks."""
+    shares = [(f"{finding['prevalence']:.2%}", finding["unknown"]) for finding in _by_frequency(findings)]
+    table = html.table(
+        ("finding", "group", *SPLITS, "share of train", "unknown"),
+        [(*cells, *share) for cells, share in zip(_cells(findings, "\u00a0/\u00a0"), shares, strict=True)],
+        "Images / patients with each finding; share: of the training images with any finding",
+    )
+    missing = [Markup("<p>{}</p>").format(sentence) for sentence in _missing_sentences(findings)]
+    return table + Markup("").join(missing)
 
 
 def findings_text(findings: Findings) -> str:
-    """The counts as a table for a terminal, followed by the findings with the fewest patients in val and test."""
-    rows = [("finding", "group", *(f"{split} images" for split in SPLITS), *(f"{split} patients" for split in SPLITS))]
-    rows += [
+    """The counts as a table for a terminal, then the findings with the fewest patients in val and test."""
+    table = markdown.table([("images / patients", "group", *SPLITS), *_cells(findings, " / ")])
+    smallest = [f"fewest positive patients in {split}: {fewest(findings, split)}" for split in ("val", "test")]
+    return "\n".join([table, *smallest, *_missing_sentences(findings)])
+
+
+def _cells(findings: Findings, between: str) -> list[tuple[str, ...]]:
+    """Finding, group, and images and patients in each split, most frequent finding first."""
+    return [
         (
             finding["finding"],
             finding["group"] or "",
-            *(f"{finding[split]['images']:,}" for split in SPLITS),
-            *(f"{finding[split]['patients']:,}" for split in SPLITS),
+            *(f"{finding[split]['images']:,}{between}{finding[split]['patients']:,}" for split in SPLITS),
         )
         for finding in _by_frequency(findings)
     ]
-    smallest = [f"fewest positive patients in {split}: {fewest(findings, split)}" for split in ("val", "test")]
-    return "\n".join([markdown.table(rows), *smallest, *_missing_sentences(findings)])
 
 
 def fewest(findings: Findings, split: str, named: int = 5) -> str:
