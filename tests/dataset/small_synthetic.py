@@ -9,16 +9,16 @@ from trcgl.dataset.store import open_dataset
 
 
 def write_synthetic(folder, dataset, *, targets=None, rejected=(), patients=None, side=None, **about):
-    """Draw so many images per target, each of a real training row with it; returns the folder.
+    """Write images of each target, each with the labels of a real training row; return the folder.
 
     Args:
-        folder: to write.
-        dataset: folder of the real one.
-        targets: finding to number of images.
-        rejected: places in the folder whose image did not pass screening.
-        patients: of all images, instead of those of the source rows.
-        side: of the images, instead of the dataset's.
-        about: what `dataset.json` says otherwise of the source.
+        folder: folder to write.
+        dataset: folder of the real dataset.
+        targets: finding to its number of images.
+        rejected: indices of images that did not pass screening.
+        patients: patient of each image, instead of the patients of the source rows.
+        side: side of the images, instead of the dataset's.
+        about: other fields of `dataset.json`.
     """
     real, targets = open_dataset(dataset), targets or {"Hernia": 8, "Normal": 4, "Mass": 4}
     space, side = real.space, side or real.images.shape[1]
@@ -27,7 +27,7 @@ def write_synthetic(folder, dataset, *, targets=None, rejected=(), patients=None
         sources = real.split("train").filter(pl.col(target) == 1)
         for index in range(number):
             source = sources.row(index % sources.height, named=True)
-            shown = [one for one in space.findings if source[one] == 1]
+            shown = [finding for finding in space.findings if source[finding] == 1]
             known = dict.fromkeys(space.findings, 0) if target == space.normal else dict.fromkeys(space.findings)
             rows.append(
                 {
@@ -40,7 +40,7 @@ def write_synthetic(folder, dataset, *, targets=None, rejected=(), patients=None
                 }
             )
             images.append(255 - np.resize(real.images[source["row"]], (side, side)))
-    labels = {one: pl.Series([row[one] for row in rows], dtype=pl.Int8) for one in space.findings}
+    labels = {finding: pl.Series([row[finding] for row in rows], dtype=pl.Int8) for finding in space.findings}
     empty = {name: pl.Series([None] * len(rows), dtype=kind) for name, kind in SCHEMA.items()}
     named = {name: [row[name] for row in rows] for name in ("image_id", "patient_id")}
     known = {"split": ["train"] * len(rows), "label_source": ["synthetic"] * len(rows), "row": range(len(rows))}

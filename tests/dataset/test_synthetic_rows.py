@@ -21,9 +21,9 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(dataset, tmp_path_factory):
+def synthetic(dataset, tmp_path_factory):
     return write_synthetic(
-        tmp_path_factory.mktemp("drawn") / "drawn", dataset.folder, targets=TARGETS, rejected=(0, 3, 25, 61)
+        tmp_path_factory.mktemp("synthetic") / "synthetic", dataset.folder, targets=TARGETS, rejected=(0, 3, 25, 61)
     )
 
 
@@ -35,84 +35,89 @@ def real(dataset, finding):
     return dataset.split("train").filter(pl.col(finding) == 1).height
 
 
-def test_every_kept_row_takes_part_and_no_rejected_one(dataset, drawn):
-    taken = open_synthetic(drawn, dataset)
+def test_every_kept_row_takes_part_and_no_rejected_one(dataset, synthetic):
+    taken = open_synthetic(synthetic, dataset)
     assert per_target(taken) == {"Hernia": 18, "Edema": 39, "Normal": 14, "Mass": 15}
     assert not set(taken.rows["image_id"]) & {"drawn-Hernia-000", "drawn-Hernia-003", "drawn-Edema-005"}
 
 
-def test_a_dose_counts_kept_rows_that_target_a_finding_against_its_real_ones(dataset, drawn):
-    half = per_target(open_synthetic(drawn, dataset, 0.5))
+def test_a_dose_counts_kept_rows_that_target_a_finding_against_its_real_ones(dataset, synthetic):
+    half = per_target(open_synthetic(synthetic, dataset, 0.5))
     assert half["Hernia"] == round(0.5 * real(dataset, "Hernia")) > 1
     assert half["Edema"] == round(0.5 * real(dataset, "Edema")) > 1
 
 
-def test_normal_and_head_images_are_taken_in_proportion(dataset, drawn):
-    everything, half = per_target(open_synthetic(drawn, dataset)), per_target(open_synthetic(drawn, dataset, 0.5))
+def test_normal_and_head_images_are_taken_in_proportion(dataset, synthetic):
+    everything, half = (
+        per_target(open_synthetic(synthetic, dataset)),
+        per_target(open_synthetic(synthetic, dataset, 0.5)),
+    )
     share = (half["Hernia"] + half["Edema"]) / (everything["Hernia"] + everything["Edema"])
     for finding in ("Normal", "Mass"):
         assert half[finding] - 1 < share * everything[finding] <= half[finding] < everything[finding]
 
 
-def test_a_smaller_dose_is_a_prefix_of_a_larger_one(dataset, drawn):
-    rows = [open_synthetic(drawn, dataset, dose) for dose in DOSES]
+def test_a_smaller_dose_is_a_prefix_of_a_larger_one(dataset, synthetic):
+    rows = [open_synthetic(synthetic, dataset, dose) for dose in DOSES]
     for smaller, larger in itertools.pairwise(rows):
         for target in TARGETS:
-            first, more = (one.rows.filter(one.targets == target)["image_id"].to_list() for one in (smaller, larger))
+            first, more = (
+                taken.rows.filter(taken.targets == target)["image_id"].to_list() for taken in (smaller, larger)
+            )
             assert more[: len(first)] == first == sorted(first)
-    assert [one.rows.height for one in rows] == sorted(one.rows.height for one in rows)
+    assert [taken.rows.height for taken in rows] == sorted(one.rows.height for one in rows)
     assert rows[0].rows.height == 0 < rows[1].rows.height
 
 
 @pytest.mark.parametrize("dose", [None, 1.0])
 def test_a_folder_of_which_nothing_was_kept_holds_nothing(dataset, tmp_path, dose):
-    nothing = write_synthetic(tmp_path / "drawn", dataset.folder, targets={"Hernia": 4}, rejected=(0, 1, 2, 3))
+    nothing = write_synthetic(tmp_path / "synthetic", dataset.folder, targets={"Hernia": 4}, rejected=(0, 1, 2, 3))
     assert open_synthetic(nothing, dataset, dose).rows.height == 0
 
 
-def test_a_dose_above_what_was_kept_takes_all_of_it(dataset, drawn):
-    assert per_target(open_synthetic(drawn, dataset, 100.0)) == per_target(open_synthetic(drawn, dataset))
+def test_a_dose_above_what_was_kept_takes_all_of_it(dataset, synthetic):
+    assert per_target(open_synthetic(synthetic, dataset, 100.0)) == per_target(open_synthetic(synthetic, dataset))
 
 
-def test_where_only_head_findings_were_drawn_they_are_the_targets(dataset, tmp_path):
-    folder = write_synthetic(tmp_path / "drawn", dataset.folder, targets={"Mass": 15})
+def test_head_findings_are_the_targets_of_a_folder_without_others(dataset, tmp_path):
+    folder = write_synthetic(tmp_path / "synthetic", dataset.folder, targets={"Mass": 15})
     assert per_target(open_synthetic(folder, dataset, 0.25)) == {"Mass": round(0.25 * real(dataset, "Mass"))}
 
 
-def test_counts_tell_incidental_images_from_those_that_target_a_finding(dataset, drawn):
-    taken = open_synthetic(drawn, dataset)
-    told = taken.counts(dataset.split("train"))
-    assert told.keys() == set(SPACE.findings)
-    for finding, one in told.items():
-        assert one["real"] == real(dataset, finding)
-        assert one["drawn_for"] == per_target(taken)[finding]
-        assert one["dose"] == one["drawn_for"] / one["real"]
-        assert one["drawn_with"] == (taken.rows[finding] == 1).sum() >= one["drawn_for"]
-    assert told["Mass"]["drawn_with"] > told["Mass"]["drawn_for"]  # some with Hernia have Mass beside it
+def test_counts_tell_incidental_images_from_those_that_target_a_finding(dataset, synthetic):
+    taken = open_synthetic(synthetic, dataset)
+    counts = taken.counts(dataset.split("train"))
+    assert counts.keys() == set(SPACE.findings)
+    for finding, row in counts.items():
+        assert row["real"] == real(dataset, finding)
+        assert row["synthetic_for"] == per_target(taken)[finding]
+        assert row["dose"] == row["synthetic_for"] / row["real"]
+        assert row["synthetic_with"] == (taken.rows[finding] == 1).sum() >= row["synthetic_for"]
+    assert counts["Mass"]["synthetic_with"] > counts["Mass"]["synthetic_for"]  # some with Hernia have Mass beside it
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"source": "table"}, "holds no drawn images"),
-        ({"synthetic": {"dataset": "other", "dataset_digest": "0"}}, r"drawn for another dataset \(other\)"),
+        ({"source": "table"}, "holds no synthetic images"),
+        ({"synthetic": {"dataset": "other", "dataset_digest": "0"}}, r"generated for another dataset \(other\)"),
         ({"side": 16}, "images are 16 px"),
     ],
 )
 def test_a_folder_that_does_not_belong_to_the_dataset_is_refused(dataset, tmp_path, wrong, message):
     with pytest.raises(DataError, match=message):
-        open_synthetic(write_synthetic(tmp_path / "drawn", dataset.folder, **wrong), dataset)
+        open_synthetic(write_synthetic(tmp_path / "synthetic", dataset.folder, **wrong), dataset)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_a_drawn_child_of_a_held_out_patient_is_refused_and_named(dataset, tmp_path, split):
+def test_an_image_of_a_held_out_patient_is_refused_and_named(dataset, tmp_path, split):
     patients = dataset.split("train")["patient_id"].head(16).to_list()
     patients[5] = dataset.split(split)["patient_id"][0]
-    folder = write_synthetic(tmp_path / "drawn", dataset.folder, patients=patients)
+    folder = write_synthetic(tmp_path / "synthetic", dataset.folder, patients=patients)
     with pytest.raises(DataError, match="'drawn-Hernia-005' and 0 more are not of train patients"):
         open_synthetic(folder, dataset)
 
 
 def test_a_real_dataset_is_no_synthetic_folder(dataset):
-    with pytest.raises(DataError, match="holds no drawn images"):
+    with pytest.raises(DataError, match="holds no synthetic images"):
         open_synthetic(dataset.folder, dataset)

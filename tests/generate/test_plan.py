@@ -1,4 +1,4 @@
-"""What will be drawn: real label sets, exact amounts, plans that nest, and a balance of head and normal images."""
+"""The plan of images: real label sets, exact amounts, plans that nest, and a balance of head and normal images."""
 
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def test_the_order_of_findings_in_prompts_is_shuffled():
     }
 
 
-def test_a_label_space_without_normal_or_head_is_drawn_as_it_is():
+def test_a_label_space_without_normal_or_head_gets_no_balancing_images():
     space = LabelSpace("two", ("Mass", "Edema"), {"Mass": "tail", "Edema": "medium"}, "name")
     assert balancing(space) == ()
     assert per_target(plan(dataset(space, {"a": {"Mass"}, "b": {"Edema"}}), each=3)) == {"Mass": 3}
@@ -141,7 +141,7 @@ def test_a_label_space_without_normal_or_head_is_drawn_as_it_is():
         (["Azygos lobe", "Hernia"], {"each": 1}, "no training row has Azygos lobe.*--targets 'Hernia'"),
     ],
 )
-def test_what_cannot_be_drawn_is_named(targets, amount, message):
+def test_findings_that_cannot_be_generated_are_named(targets, amount, message):
     labels = {image: findings for image, findings in LABELS.items() if image != "a0"}
     with pytest.raises(DataError, match=message):
         plan(dataset(labels=labels), targets, **amount)
@@ -150,7 +150,7 @@ def test_what_cannot_be_drawn_is_named(targets, amount, message):
 @pytest.mark.parametrize(
     ("amount", "message"),
     [
-        ({}, "one of --count, --dose and --each is needed, not none"),
+        ({}, "exactly one of --count, --dose and --each is needed, not none"),
         ({"count": 9, "dose": 1.0}, "not count and dose"),
         ({"count": 3}, "--count 3 is below the real training images of Hernia .4.;?"),
         ({"dose": 0.0}, "positive"),
@@ -174,6 +174,6 @@ def test_a_label_space_without_tail_needs_targets():
         plan(dataset(space, {"a": {"Mass"}}), each=1)
 
 
-def test_drawn_images_are_not_drawn_after():
-    with pytest.raises(DataError, match="holds drawn images"):
+def test_a_synthetic_folder_is_refused():
+    with pytest.raises(DataError, match="holds synthetic images"):
         plan(dataset(source="synthetic"), each=1)

@@ -255,8 +255,8 @@ def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
         (dataclasses.replace(RECIPE, text=TextRecipe(width=32, heads=3)), "text.heads is 3"),
         (dataclasses.replace(RECIPE, context=ContextRecipe(shared=-1)), "context.shared is -1"),
         (dataclasses.replace(RECIPE, diffusion=DiffusionRecipe(log_snr_std=-1.0)), "diffusion.log_snr_std is -1.0"),
-        (dataclasses.replace(RECIPE, augment=AugmentRecipe(mixup=0.4)), "augment.mixup is 0.4.*would be drawn"),
-        (dataclasses.replace(RECIPE, augment=AugmentRecipe(erasing=0.1)), "augment.erasing is 0.1.*would be drawn"),
+        (dataclasses.replace(RECIPE, augment=AugmentRecipe(mixup=0.4)), "augment.mixup is 0.4.*would be mixtures"),
+        (dataclasses.replace(RECIPE, augment=AugmentRecipe(erasing=0.1)), "augment.erasing is 0.1.*erased rectangles"),
         (dataclasses.replace(RECIPE, unet=UNetRecipe(lora_rank=4)), "unet.lora_rank is 4.*without a --base"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_prompt_leaves_out_common_findings_but_never_one_of_the_tail(dataset, 
 def test_what_is_refused_leaves_the_folder_to_the_corrected_command(dataset, tmp_path):
     short = but(steps=1, context_steps=0, grid_every=0)
     long = dataclasses.replace(short, text=dataclasses.replace(RECIPE.text, tokens=6))
-    with pytest.raises(DataError, match="prompt"):  # told before training, not by the batch that meets the long prompt
+    with pytest.raises(DataError, match="prompt"):  # before training, not in the batch with the long prompt
         train_generator(dataset, long, tmp_path / "g")
     with pytest.raises(CheckpointError, match="no-such-base"):
         train_generator(dataset, dataclasses.replace(short, base=str(tmp_path / "no-such-base")), tmp_path / "g")
@@ -308,10 +308,10 @@ def test_a_generator_of_other_patients_is_no_base(whole, tmp_path):
         train_generator(other, dataclasses.replace(RECIPE, base=str(whole)), tmp_path / "g")
 
 
-def test_drawn_images_are_not_learned_from(dataset, tmp_path):
-    drawn = write_synthetic(tmp_path / "drawn", dataset, targets={"Hernia": 4})
-    with pytest.raises(DataError, match="holds drawn images"):
-        train_generator(drawn, RECIPE, tmp_path / "g")
+def test_synthetic_images_are_refused(dataset, tmp_path):
+    synthetic = write_synthetic(tmp_path / "synthetic", dataset, targets={"Hernia": 4})
+    with pytest.raises(DataError, match="holds synthetic images"):
+        train_generator(synthetic, RECIPE, tmp_path / "g")
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path):

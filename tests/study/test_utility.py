@@ -63,7 +63,7 @@ def test_arms_that_are_compared_have_equally_many_images_of_each_target(finished
     counts = {}
     for what in ("drawn", "duplicated", "masked", "unscreened", "deranged"):
         info = json.loads((out / "runs" / f"{what}_{run}" / "seed-0" / "run.json").read_text())
-        counts[what] = {finding: one["drawn_for"] for finding, one in info["synthetic"]["findings"].items()}
+        counts[what] = {finding: one["synthetic_for"] for finding, one in info["synthetic"]["findings"].items()}
     assert counts["drawn"]["Hernia"] > 0
     assert all(one == counts["drawn"] for one in counts.values())
     assert not json.loads((out / "runs" / "real" / "seed-0" / "run.json").read_text())["synthetic"]

@@ -178,8 +178,10 @@ def test_the_run_says_what_it_learned_from(dataset, drawn, tmp_path, capsys):
     assert read_json(tmp_path / "run" / "model" / "model.json")["synthetic"]["digest"] == synthetic["digest"]
     (logged,) = [line for line in log_of(tmp_path / "run") if line["step"] == 0]
     assert logged["rows/Hernia/real"] == counts["Hernia"]["real"]
-    assert logged["rows/Hernia/drawn_for"] == counts["Hernia"]["drawn_for"] > 0
-    assert f"Hernia: {counts['Hernia']['real']} real, {counts['Hernia']['drawn_for']} drawn" in capsys.readouterr().err
+    assert logged["rows/Hernia/synthetic_for"] == counts["Hernia"]["synthetic_for"] > 0
+    assert (
+        f"Hernia: {counts['Hernia']['real']} real, {counts['Hernia']['synthetic_for']} drawn" in capsys.readouterr().err
+    )
 
 
 def test_a_run_with_drawn_images_may_not_screen(dataset, drawn, tmp_path):

@@ -19,23 +19,23 @@ def synthesize(arguments: list[str]) -> Chosen:
         generator: Path, /, *, dataset: Path, out: Path, screener: Path | None = None, options: shared = default
     ) -> Done:
         report = stage.synthesize(generator, dataset, screener, out, options)
-        lines = [f"{name}: {count:,}" for name, count in report["counts"].items()] if report else []
-        return Done(report, "\n".join([*lines, f"report: {out / 'report.html'}"]))
+        counts = ", ".join(f"{name}: {count:,}" for name, count in report.get("counts", {}).items())
+        return Done(report, f"{counts}\nreport: {out / 'report.html'}" if counts else "")
 
-    command.__doc__ = """Draw radiographs of rare findings, and screen them.
+    command.__doc__ = """Generate synthetic radiographs of rare findings and screen them.
 
     Args:
-        generator: A generator folder that was trained on the dataset.
+        generator: Generator folder, trained on the dataset.
         dataset: The real dataset.
-        out: The synthetic folder to write; new, or an interrupted one of the same settings.
-        screener: A run trained on the dataset's real rows alone, whose classifier screens what is drawn.
-            Needed unless --unscreened is given.
+        out: Synthetic folder to write; new, or an interrupted one of the same settings.
+        screener: Run folder of the screening classifier, trained on the dataset's real images alone;
+            required unless --unscreened is given.
     """
     return command, arguments, None
 
 
 VERB = Verb(
-    "Draw radiographs of rare findings with a generator, and screen them.",
+    "Generate synthetic radiographs of rare findings and screen them.",
     "trcgl synthesize generator --dataset phantom --screener run --out synthetic",
     synthesize,
 )

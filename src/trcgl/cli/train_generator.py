@@ -23,20 +23,20 @@ def train_generator(arguments: list[str]) -> Chosen:
         following = f"next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC"
         return Done(info, f"generator: {out} ({info['digest'][:12]})\n{following}" if info else following)
 
-    command.__doc__ = f"""Train a generator with the recipe {name}; every setting is overridden by its path.
+    command.__doc__ = f"""Train a generator with the recipe {name}; override any setting by its path.
 
     {about}
 
     Args:
-        dataset: A dataset folder with images; only its train patients are shown.
-        out: The generator folder to write; new, or an interrupted one of the same recipe.
-        recipe: One of {", ".join(GENERATORS)}, or the path of a recipe.json.
+        dataset: Dataset folder with images; the generator is trained on its train patients only.
+        out: Generator folder to write; new, or an interrupted one of the same recipe.
+        recipe: Recipe: {", ".join(GENERATORS)}, or the path of a recipe.json.
     """
     return command, arguments, example
 
 
 VERB = Verb(
-    "Train a diffusion model that draws radiographs of the findings it is asked for.",
+    "Train a diffusion model that generates radiographs with given findings.",
     "trcgl train-generator phantom --recipe generator_phantom --out generator",
     train_generator,
 )

@@ -1,4 +1,4 @@
-"""The rows of a synthetic folder that train beside real ones: kept ones, up to a dose."""
+"""The rows of a synthetic folder that are used for training beside real rows: kept images, up to a dose."""
 
 import math
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ _RENAMED_OPTIONS = {"sampler": "solver"}
 
 @dataclass(frozen=True)
 class SyntheticRows:
-    """Drawn rows that take part in training.
+    """Synthetic rows that are used for training.
 
     Args:
         dataset: the synthetic folder, opened.
-        rows: of its manifest, those that take part; each target's in seed order.
-        targets: what each of them was drawn for.
-        digest: of the folder's `dataset.json`.
+        rows: manifest rows that are used; the rows of each target in seed order.
+        targets: the finding that each row was generated for.
+        digest: SHA-256 of the folder's `dataset.json`.
     """
 
     dataset: Dataset
@@ -39,25 +39,25 @@ class SyntheticRows:
     digest: str
 
     def counts(self, real: pl.DataFrame) -> dict[str, dict[str, Any]]:
-        """For each finding: real positives, drawn rows that target it, drawn rows that show it, and its dose.
+        """For each finding: real positives, synthetic rows generated for it, synthetic rows that show it, and its dose.
 
         Args:
             real: the real training rows.
         """
-        told = {}
+        counts = {}
         for finding in self.dataset.space.findings:
-            positives, aimed = int((real[finding] == 1).sum()), int((self.targets == finding).sum())
-            told[finding] = {
+            positives, generated = int((real[finding] == 1).sum()), int((self.targets == finding).sum())
+            counts[finding] = {
                 "real": positives,
-                "drawn_for": aimed,
-                "drawn_with": int((self.rows[finding] == 1).sum()),
-                "dose": aimed / positives if positives else None,
+                "synthetic_for": generated,
+                "synthetic_with": int((self.rows[finding] == 1).sum()),
+                "dose": generated / positives if positives else None,
             }
-        return told
+        return counts
 
 
 def balancing(space: LabelSpace) -> tuple[str, ...]:
-    """The normal label and the head findings, which are drawn beside the others."""
+    """The balancing findings, generated beside the targets: the normal label and the head findings."""
     normal = (space.normal,) if space.normal else ()
     return tuple(dict.fromkeys((*normal, *space.in_group("head"))))
 
@@ -94,71 +94,72 @@ def current_options(stored: Mapping[str, Any]) -> dict[str, Any]:
 def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> SyntheticRows:
     """The kept rows of a synthetic folder, up to a dose.
 
-    A dose r takes the first r times as many images of each target as it has real training images, in seed order, so
-    that a smaller dose is a prefix of a larger one. The normal and head images beside them are taken in the same
-    proportion.
+    A dose r takes the first r × N images of a target with N real training images, in seed order, so that a smaller dose
+    is a prefix of a larger dose. Balancing images are taken in the same proportion.
 
     Args:
         folder: written by `trcgl synthesize`.
-        real: the dataset that it was drawn for.
-        dose: `None` takes every kept row, 0 none.
+        real: the dataset that it was generated for.
+        dose: synthetic images per real training image; `None` takes every kept row.
 
     Raises:
-        DataError: the folder is not a synthetic one, was drawn for another dataset, holds rows of patients outside
-            train, or its images do not fit.
+        DataError: the folder is not a synthetic folder of this dataset, has rows of patients outside train, or images of
+            another size.
     """
     folder = Path(folder)
-    drawn = open_dataset(folder)
-    about = drawn.info.get("synthetic")
-    if drawn.info["source"] != "synthetic" or not about:
-        raise DataError(f"{folder} holds no drawn images. Name a folder that `trcgl synthesize` wrote.")
-    if about["dataset_digest"] != storage.sha256_file(real.folder / "dataset.json"):
+    synthetic = open_dataset(folder)
+    record = synthetic.info.get("synthetic")
+    if synthetic.info["source"] != "synthetic" or not record:
+        raise DataError(f"{folder} holds no synthetic images. Name a folder that `trcgl synthesize` wrote.")
+    if record["dataset_digest"] != storage.sha256_file(real.folder / "dataset.json"):
         raise DataError(
-            f"{folder} was drawn for another dataset ({about['dataset']}) than {real.folder} is now: its images may "
-            "carry val or test patients into training. Draw for this dataset."
+            f"{folder} was generated for another dataset ({record['dataset']}) than {real.folder} is now: its images "
+            "may carry val or test patients into training. Generate images for this dataset."
         )
-    if drawn.space.findings != real.space.findings:
-        raise DataError(f"{folder} has other findings than {real.folder}. Draw for this dataset.")
-    _check_patients(drawn, real)
-    if drawn.require_images().shape[1:] != real.require_images().shape[1:]:
-        raise DataError(f"{folder}: images are {drawn.require_images().shape[1]} px, those of {real.folder} are not.")
-    rows = drawn.manifest.join(_verdicts(folder, drawn), on="image_id", how="left", maintain_order="left")
+    if synthetic.space.findings != real.space.findings:
+        raise DataError(f"{folder} has other findings than {real.folder}. Generate images for this dataset.")
+    _check_patients(synthetic, real)
+    if synthetic.require_images().shape[1:] != real.require_images().shape[1:]:
+        raise DataError(
+            f"{folder}: images are {synthetic.require_images().shape[1]} px, those of {real.folder} are not."
+        )
+    rows = synthetic.manifest.join(_verdicts(folder, synthetic), on="image_id", how="left", maintain_order="left")
     kept = rows.filter(pl.col("verdict") == KEPT)
     taken = kept if dose is None or not kept.height else _up_to(kept, dose, real)
     digest = storage.sha256_file(folder / "dataset.json")
-    return SyntheticRows(drawn, taken.select(drawn.manifest.columns), taken["target"], digest)
+    return SyntheticRows(synthetic, taken.select(synthetic.manifest.columns), taken["target"], digest)
 
 
-def _check_patients(drawn: Dataset, real: Dataset) -> None:
+def _check_patients(synthetic: Dataset, real: Dataset) -> None:
     train = real.manifest.filter(pl.col("split") == "train")["patient_id"].unique()
-    outside = drawn.manifest.filter((pl.col("split") != "train") | ~pl.col("patient_id").is_in(train.implode()))
+    outside = synthetic.manifest.filter((pl.col("split") != "train") | ~pl.col("patient_id").is_in(train.implode()))
     if outside.height:
         raise DataError(
-            f"{drawn.folder}: image {outside['image_id'][0]!r} and {outside.height - 1} more are not of train patients "
-            f"of {real.folder}. Draw for this dataset."
+            f"{synthetic.folder}: image {outside['image_id'][0]!r} and {outside.height - 1} more are not of train patients "
+            f"of {real.folder}. Generate images for this dataset."
         )
 
 
-def _verdicts(folder: Path, drawn: Dataset) -> pl.DataFrame:
+def _verdicts(folder: Path, synthetic: Dataset) -> pl.DataFrame:
     verdicts = read_provenance(folder).select("image_id", "target", "verdict")
-    if missing := set(drawn.manifest["image_id"]) - set(verdicts["image_id"]):
+    if missing := set(synthetic.manifest["image_id"]) - set(verdicts["image_id"]):
         raise DataError(f"{folder}/provenance.parquet: image {min(missing)!r} is missing. Generate the images again.")
     return verdicts
 
 
 def _up_to(kept: pl.DataFrame, dose: float, real: Dataset) -> pl.DataFrame:
-    """The first rows of every target; the rows keep their order."""
-    there = dict(kept.group_by("target").len().iter_rows())
-    beside = [one for one in there if one in balancing(real.space)]
-    aimed = [one for one in there if one not in beside] or beside
+    """The first rows of every target, in their order."""
+    available = dict(kept.group_by("target").len().iter_rows())
+    balance = [finding for finding in available if finding in balancing(real.space)]
+    targets = [finding for finding in available if finding not in balance] or balance
     train = taking_part(real.manifest.filter(pl.col("split") == "train"))
-    taken = {one: min(there[one], images_at(dose, int((train[one] == 1).sum()))) for one in aimed}
-    share = sum(taken.values()) / max(1, sum(there[one] for one in aimed))
-    taken |= {one: math.ceil(share * there[one]) for one in beside if one not in aimed}
+    taken = {finding: min(available[finding], images_at(dose, int((train[finding] == 1).sum()))) for finding in targets}
+    share = sum(taken.values()) / max(1, sum(available[finding] for finding in targets))
+    taken |= {finding: math.ceil(share * available[finding]) for finding in balance if finding not in targets}
     number = pl.int_range(pl.len()).over("target")
     return kept.filter(number < pl.col("target").replace_strict(taken, return_dtype=pl.Int64))
 
 
 def images_at(dose: float, real: int) -> int:
-    """How many images a dose asks for, beside so many real ones."""
+    """Number of synthetic images at a dose, for a number of real images."""
     return max(1, round(dose * real)) if dose else 0

@@ -17,24 +17,24 @@ from trcgl.core.generator_recipe import AutoencoderRecipe
 
 
 class Exactly:
-    """A distribution without spread, where a pipeline expects a posterior."""
+    """A distribution with a single value, where a pipeline expects a posterior."""
 
     def __init__(self, value: Tensor) -> None:
         self._value = value
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Its one value."""
+        """The value."""
         return self._value
 
     def mode(self) -> Tensor:
-        """Its one value."""
+        """The value."""
         return self._value
 
 
 class SpaceToDepth(ModelMixin, ConfigMixin):
-    """Fold blocks of factor x factor pixels into channels and back; the interface of `AutoencoderKL`, and no loss.
+    """Fold blocks of factor x factor pixels into channels and back; lossless, with the interface of `AutoencoderKL`.
 
-    A small VAE smooths away small findings (calcifications, lines); what is folded is all there.
+    A small VAE smooths away small findings (calcifications, lines); folding keeps them.
 
     Args:
         factor: side of a block; a power of two, so that pipelines know the size of the latents.
@@ -70,7 +70,7 @@ Autoencoder: TypeAlias = SpaceToDepth | AutoencoderKL
 
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> Autoencoder:
-    """The autoencoder of a recipe, on one channel, with random weights where it has any.
+    """The autoencoder of a recipe, with a single image channel and random weights.
 
     Raises:
         RecipeError: the factor is not a power of two.
@@ -99,11 +99,11 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> Autoencoder:
 def measure_scale(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 height width"]) -> float:
     """Set `scaling_factor` so that latents of these images have standard deviation 1, and return it.
 
-    The 0.18215 of Stable Diffusion is its own autoencoder's on its own photographs.
+    The 0.18215 of Stable Diffusion holds for its own autoencoder on photographs.
 
     Args:
-        autoencoder: as it will be used.
-        images: gray, in [-1, 1].
+        autoencoder: the trained autoencoder.
+        images: gray images in [-1, 1].
     """
     seen = images.expand(-1, autoencoder.config["in_channels"], -1, -1)
     latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in seen.split(32)])

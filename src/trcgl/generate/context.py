@@ -1,4 +1,4 @@
-"""Learnable context tokens (TRCGL-Net, Figure 1b): vectors that say to the network what words do not."""
+"""Learnable context tokens (TRCGL-Net, Figure 1b): vectors that tell the network what words do not express."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import ContextRecipe
 
 PromptKind = Literal["learned", "handwritten", "shared_tokens", "per_finding_tokens"]
-"""What a prompt is made of: words and all context tokens, words alone, or words and one kind of tokens."""
+"""Parts of a prompt: words with all context tokens, words alone, or words with a single kind of tokens."""
 
 
 class ContextTokens(nn.Module):
-    """Tokens of every prompt, and tokens of each finding.
+    """Shared tokens of every prompt, and tokens of each finding.
 
-    With the placement `input` they stand within the text encoder: the shared ones first, those of a finding before its
-    name, because the encoder's attention is causal and the name can only see what comes before it. With `output` they
-    are appended to the encoded text of both the conditional and the empty prompt: the shared ones, then the mean over
-    the prompt's findings of their tokens, or over all findings where it names none. All prompts are equally long then.
+    With the placement `input`, tokens are inputs of the text encoder: shared tokens first, tokens of a finding before
+    its name, because the encoder's attention is causal and the name can attend to earlier tokens only. With
+    `output`, tokens are appended to the encoded text of both the conditional and the empty prompt: the shared tokens,
+    then the mean of the tokens of the prompt's findings, or of all findings if it names none.
 
     Args:
-        recipe: placement and how many.
+        recipe: placement and numbers of tokens.
         findings: number of findings C.
         width: D of the text encoder.
     """
@@ -37,13 +37,13 @@ class ContextTokens(nn.Module):
         self.of_finding = nn.Parameter(0.02 * torch.randn(findings, recipe.per_finding, width))
 
     def restrict(self, kind: PromptKind) -> None:
-        """Leave tokens out of every prompt from now on.
+        """Leave kinds of tokens out of every prompt from now on.
 
         Raises:
-            RecipeError: one kind of tokens is asked for, and there is none.
+            RecipeError: the generator has no tokens of that kind.
         """
-        there = {"shared_tokens": self.shared, "per_finding_tokens": self.of_finding}
-        if kind in there and not (self.enabled and there[kind].numel()):
+        tokens = {"shared_tokens": self.shared, "per_finding_tokens": self.of_finding}
+        if kind in tokens and not (self.enabled and tokens[kind].numel()):
             raise RecipeError(f"--prompt {kind}: the generator has no such tokens. Leave it out, or train some.")
         if kind == "handwritten":
             self.enabled = False
@@ -54,12 +54,12 @@ class ContextTokens(nn.Module):
 
     @property
     def within(self) -> bool:
-        """Tokens stand within the text encoder."""
+        """Whether tokens are inputs of the text encoder."""
         return self.enabled and self.placement == "input"
 
     @property
     def after(self) -> bool:
-        """Tokens are appended to the encoded text."""
+        """Whether tokens are appended to the encoded text."""
         return self.enabled and self.placement == "output"
 
     def shared_ids(self, vocabulary: int) -> list[int]:
@@ -75,11 +75,11 @@ class ContextTokens(nn.Module):
     def append(
         self, text: Float[Tensor, "batch tokens width"], present: Float[Tensor, "batch findings"]
     ) -> Float[Tensor, "batch more width"]:
-        """Encoded text with the tokens behind it.
+        """Encoded text followed by the tokens.
 
         Args:
             text: encoded prompts.
-            present: 1 for the findings that each names.
+            present: 1 for the findings that each prompt names, 0 for all others.
         """
         present = torch.where(present.sum(1, keepdim=True) > 0, present, 1.0)
         mean = torch.einsum("bc,cpd->bpd", present / present.sum(1, keepdim=True), self.of_finding)
@@ -87,21 +87,21 @@ class ContextTokens(nn.Module):
 
     @contextmanager
     def embedded(self, embedding: nn.Module, vocabulary: int) -> Iterator[None]:
-        """Within the block, `embedding` looks placeholders up here; gradients flow to the tokens.
+        """Within the block, `embedding` looks placeholder ids up in the context tokens; gradients flow to the tokens.
 
-        The text encoder takes ids alone, so the lookup itself is the one place where vectors can enter.
+        The text encoder takes ids only, so its embedding lookup is the only place where vectors can enter.
         """
-        asked: list[Int[Tensor, "batch tokens"]] = []
+        pending: list[Int[Tensor, "batch tokens"]] = []
 
         def before(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-            asked.append(arguments[0])
+            pending.append(arguments[0])
             return (arguments[0].clamp(max=vocabulary - 1), *arguments[1:])
 
         def after(_: nn.Module, __: tuple[Any, ...], found: Tensor) -> Tensor:
-            ids = asked.pop()
+            ids = pending.pop()
             table = torch.cat([self.shared, self.of_finding.flatten(0, 1)]).to(found.dtype)
-            ours = table[(ids - vocabulary).clamp(min=0)]
-            return torch.where((ids >= vocabulary)[..., None], ours, found)
+            vectors = table[(ids - vocabulary).clamp(min=0)]
+            return torch.where((ids >= vocabulary)[..., None], vectors, found)
 
         handles = [embedding.register_forward_pre_hook(before), embedding.register_forward_hook(after)]
         try:
@@ -112,11 +112,11 @@ class ContextTokens(nn.Module):
 
     @torch.no_grad()
     def start_from(self, shared: Float[Tensor, " width"], of_finding: Float[Tensor, "findings width"]) -> None:
-        """Begin at given vectors, each token a little off so that they can part.
+        """Initialize tokens at given vectors plus a little noise, so that they can diverge.
 
         Args:
-            shared: where the shared tokens begin.
-            of_finding: where those of each finding begin.
+            shared: initial value of the shared tokens.
+            of_finding: initial value of the tokens of each finding.
         """
         spread = 0.1 * of_finding.std()
         self.shared.copy_(shared + spread * torch.randn_like(self.shared))
@@ -129,7 +129,7 @@ def nearest(
     words: Sequence[str],
     count: int = 5,
 ) -> list[list[tuple[str, float]]]:
-    """The words whose vectors point most nearly where each token does, with the cosine."""
+    """The words whose vectors have the largest cosine with each token, and the cosines."""
     cosine = nn.functional.normalize(tokens, dim=1) @ nn.functional.normalize(vectors, dim=1).T
     values, places = cosine.topk(min(count, len(words)))
     return [

@@ -1,16 +1,16 @@
-"""The forward process and its loss: noise, velocity, and how much each noise level counts.
+"""Forward process and loss: noise, velocity, and the weight of each noise level.
 
 A latent z at step t is z_t = sqrt(ā) z + sqrt(1 - ā) ε, with ε ~ N(0, I) and ā = ā_t from the scheduler. A network from
-scratch predicts the velocity v = sqrt(ā) ε - sqrt(1 - ā) z (Salimans & Ho 2022, appendix D), which says something at
-zero signal too; a base goes on to predict what it has learned to.
+scratch predicts the velocity v = sqrt(ā) ε - sqrt(1 - ā) z (Salimans & Ho 2022, appendix D), which is informative at
+zero signal too; a base keeps the prediction type that it was trained with.
 """
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_EVEN = 0.25  # share of the noise levels that is spread evenly in time
-_FAR = 12.0  # log-SNR below which levels are alike: the schedule's last one may be minus infinity
+_EVEN = 0.25  # share of training that is spread evenly over the noise levels
+_FAR = 12.0  # log-SNR is clamped here: that of the last level may be minus infinity
 
 
 def noised(
@@ -39,14 +39,14 @@ def target(
     alpha_bar: Float[Tensor, " batch"],
     prediction_type: str,
 ) -> Float[Tensor, "batch channels height width"]:
-    """What the network is to predict: `v_prediction`, or the noise for a base that learned `epsilon`."""
+    """Target of the network: the velocity, or the noise for a base with the prediction type `epsilon`."""
     return noise if prediction_type == "epsilon" else velocity(latent, noise, alpha_bar)
 
 
 def min_snr_weight(
     alpha_bar: Float[Tensor, " batch"], gamma: float, prediction_type: str = "v_prediction"
 ) -> Float[Tensor, " batch"]:
-    """Weight of a squared error, so that of the latent it counts min(SNR, γ), with SNR = ā / (1 - ā); 1 where γ is 0.
+    """Weight of a squared error that is equivalent to min(SNR, γ) on the latent, SNR = ā / (1 - ā); 1 if γ is 0.
 
     For the velocity it is min(SNR, γ) / (SNR + 1), for the noise min(SNR, γ) / SNR (Hang et al. 2023, section 3.4).
     Written in ā both are finite at every level, also at zero signal.
@@ -61,16 +61,16 @@ def min_snr_weight(
 def shares_of_levels(
     alpha_bar: Float[Tensor, " levels"], log_snr_mean: float, log_snr_std: float
 ) -> Float[Tensor, " levels"]:
-    """How often training shows each noise level; they sum to 1.
+    """Share of each noise level in training; shares sum to 1.
 
     Three quarters follow a normal distribution of the log-SNR, log(ā / (1 - ā)) (Karras et al. 2022, table 1, whose
     log σ ~ N(-1.2, 1.2²) is a log-SNR of N(1, 2.4²) for data of standard deviation .5); a quarter is spread evenly in
-    time, so that no level stays unlearned, noise alone among them. All is even where the standard deviation is 0.
+    time, so that every level is learned, pure noise included. Shares are equal if the standard deviation is 0.
 
     Args:
-        alpha_bar: of the scheduler, falling.
-        log_snr_mean: of the normal distribution.
-        log_snr_std: of the same.
+        alpha_bar: ā of the scheduler, decreasing.
+        log_snr_mean: mean of the normal distribution.
+        log_snr_std: standard deviation of the normal distribution.
     """
     even = torch.full((len(alpha_bar),), 1 / len(alpha_bar), dtype=torch.float64)
     if not log_snr_std:
@@ -84,7 +84,7 @@ def shares_of_levels(
 def noise_levels(shares: Float[Tensor, " levels"], count: int, random: torch.Generator) -> Int[Tensor, " count"]:
     """Levels of a batch, each as often as its share, spread over the batch in random order.
 
-    One level is drawn from each of `count` equal parts of the distribution, which takes chance out of the loss
+    One level is sampled from each of `count` equal parts of the distribution, which reduces the variance of the loss
     (Kingma et al. 2021, appendix I.1).
     """
     places = (torch.randperm(count, generator=random) + torch.rand(count, generator=random)) / count
@@ -92,7 +92,7 @@ def noise_levels(shares: Float[Tensor, " levels"], count: int, random: torch.Gen
 
 
 def log_snr_of(alpha_bar: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
-    """Of every noise level, in float64; that of noise alone is very low instead of infinite."""
+    """Log-SNR of every noise level, in float64; that of pure noise is very low instead of infinite."""
     return (alpha_bar.double() / (1 - alpha_bar.double())).clamp(min=1e-30).log()
 
 

@@ -1,4 +1,4 @@
-"""One stage of the generator's training: Lightning's loop, whole checkpoints, signals, resume."""
+"""Train a stage of a generator with Lightning: checkpoints, signals, resume."""
 
 import math
 import sys
@@ -22,16 +22,16 @@ from trcgl.training.trainer import hardware, quiet
 from trcgl.training.training_log import GoBack, MetricsLog
 
 LAST = "last.ckpt"
-_EVERY = 10.0  # seconds between two lines
+_EVERY = 10.0  # seconds between two progress lines
 
 
 class LastCheckpoint(Checkpoint):
-    """Save every so many steps, at the end, and when a signal asks to stop.
+    """Save a checkpoint regularly, at the end, and when a signal asks to stop.
 
     Args:
-        path: of the checkpoint.
-        every: steps; 0 saves at the end alone.
-        request: filled when a signal arrives.
+        path: path of the checkpoint.
+        every: steps between checkpoints; 0 saves at the end only.
+        request: records a stop signal.
     """
 
     def __init__(self, path: Path, every: int, request: StopRequest) -> None:
@@ -39,13 +39,13 @@ class LastCheckpoint(Checkpoint):
         self._due = self._stop = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the signals from Lightning, whose handler knows nothing of our checkpoints."""
+        """Handle signals here instead of in Lightning, which would not save a checkpoint."""
         self._request.listen()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Save where it is due; the end of the stage is saved when Lightning has counted it."""
+        """Save if a checkpoint is due; the last step is saved at the end of the epoch, when Lightning has counted it."""
         self._stop = trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)
         self._due |= self._stop or bool(self._every and trainer.global_step % self._every == 0)
         self._due |= trainer.is_last_batch
@@ -53,7 +53,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the end."""
+        """Save the last step."""
         self._save(trainer)
 
     def _save(self, trainer: lightning.Trainer) -> None:
@@ -61,15 +61,15 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self._path, weights_only=False)
             self._due = False
         if self._stop:
-            number = self._request.signal or 15  # where another process received it
+            number = self._request.signal or 15  # another process received the signal
             raise Interrupted(number, f"stopped after step {trainer.global_step}; the same command goes on from there.")
 
 
 class StepLines(Callback):
-    """A line on stderr every ten seconds, with the loss and the time left.
+    """A progress line on stderr every ten seconds, with the loss and the time left.
 
     Args:
-        stage: what is being trained.
+        stage: name of the stage.
     """
 
     def __init__(self, stage: str) -> None:
@@ -84,7 +84,7 @@ class StepLines(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any, **__: Any
     ) -> None:
-        """Say where we are, if it has been quiet or is over."""
+        """Print a line if ten seconds have passed or the stage has ended."""
         done, whole = trainer.global_step, trainer.max_steps
         if time.monotonic() - self._said < _EVERY and done < whole:
             return
@@ -95,23 +95,17 @@ class StepLines(Callback):
 
 
 def fit_stage(
-    module: lightning.LightningModule,
-    *,
-    stage: str,
-    folder: Path,
-    steps: int,
-    settings: FitRecipe,
-    request: StopRequest,
+    module: lightning.LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
 ) -> None:
-    """Train a stage to its last step, or go on with it; `module` holds the result, averaged where `ema` is set.
+    """Train a stage to its last step, or resume it; `module` holds the result, averaged if `ema` is set.
 
     Args:
-        module: brings its own loaders; its parameters are what is trained and saved.
-        stage: name, for messages.
-        folder: of the stage's checkpoint, log and TensorBoard events.
+        module: module with loaders; all of its parameters are trained and saved.
+        stage: name of the stage, for messages.
+        folder: folder of the checkpoint, log and TensorBoard events.
         steps: optimizer steps of the stage.
-        settings: of the recipe.
-        request: filled when a signal arrives.
+        settings: settings of the recipe.
+        request: records a stop signal.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
@@ -158,7 +152,7 @@ def _fit(
 def warmed_up(step: int, warmup: int, steps: int) -> float:
     """Factor of the learning rate: linear warm-up, constant for the first half, then half a cosine to 0.
 
-    A generator gains from a long constant phase; the decay at the end sharpens what it draws.
+    A generator gains from a long constant phase; the decay at the end sharpens its images.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -167,5 +161,5 @@ def warmed_up(step: int, warmup: int, steps: int) -> float:
 
 
 def clip(module: lightning.LightningModule, largest: float) -> torch.Tensor:
-    """Clip the gradient norm and return it as it was."""
+    """Clip the gradient norm; return the norm before clipping."""
     return torch.nn.utils.clip_grad_norm_(module.parameters(), largest or math.inf)

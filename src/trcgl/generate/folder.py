@@ -29,11 +29,12 @@ from trcgl.core.recipe import from_json
 from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.generate.context import ContextTokens, nearest
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.prompts import EMPTY, prompt
+from trcgl.generate.prompts import EMPTY
+from trcgl.generate.prompts import prompt as prompt_for
 
 SCHEMA = "trcgl.generator/1"
 DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-_BESIDE = ("training", "samples")  # folders that hold no part of the pipeline
+_BESIDE = ("training", "samples")  # folders beside those of the pipeline
 _VOCABULARY = 20_000  # words compared with a token; whole vocabularies of bases take minutes
 
 
@@ -42,15 +43,14 @@ def load_base(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
 
     Raises:
         CheckpointError: there is no such pipeline, or its parts do not fit each other.
-        RecipeError: the image size is not one that it can draw.
+        RecipeError: the base cannot generate the image size.
     """
-    assert recipe.base is not None
-    generator = _open(recipe.base, recipe.revision, recipe, space)
-    check_fit(generator, recipe.base)
+    generator = _open(str(recipe.base), recipe.revision, recipe, space)
+    check_fit(generator, str(recipe.base))
     factor = 2 ** (len(generator.vae.config["block_out_channels"]) - 1)
     coarsest = factor * 2 ** (len(generator.unet.config["block_out_channels"]) - 1)
     if recipe.image_size % coarsest:
-        raise RecipeError(f"image_size is {recipe.image_size}; the base draws multiples of {coarsest} pixels.")
+        raise RecipeError(f"image_size is {recipe.image_size}; the base generates multiples of {coarsest} pixels.")
     generator.unet.register_to_config(sample_size=recipe.image_size // factor)
     return generator
 
@@ -86,14 +86,14 @@ def check_fit(generator: Generator, where: str) -> None:
         raise CheckpointError(f"{where}: its network predicts {predicts!r}; trcgl trains 'epsilon' or 'v_prediction'.")
 
 
-def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: Any) -> dict[str, Any]:
-    """Write a generator folder; `generator.json` comes last, so that a folder with it is whole.
+def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **about: Any) -> dict[str, Any]:
+    """Write a generator folder; `generator.json` is written last, so that a folder that has it is complete.
 
     Args:
-        generator: to be written; low-rank adapters are fused into its U-Net.
-        folder: where to.
-        recipe: what it was trained with.
-        told: further fields of `generator.json`.
+        generator: the generator; low-rank adapters are fused into its U-Net.
+        folder: folder to write.
+        recipe: recipe of the training.
+        about: further fields of `generator.json`.
 
     Returns:
         The content of `generator.json`.
@@ -133,7 +133,7 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
         "label_space": generator.space.to_dict(),
         "image_size": generator.image_size,
         "context": {"placement": generator.context.placement, "enabled": generator.context.enabled},
-        **told,
+        **about,
         "research_use": RESEARCH_USE,
     }
     storage.write_json(folder / "context.json", context_report(generator))
@@ -143,7 +143,7 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **told: An
 
 
 def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
-    """Open a generator folder. Nothing is unpickled and nothing is fetched.
+    """Open a generator folder, without network access and without unpickling.
 
     Raises:
         CheckpointError: a file is missing, damaged, or not the one that was written.
@@ -176,17 +176,17 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
 
 
 def context_report(generator: Generator) -> dict[str, Any]:
-    """What the context tokens came to mean, and what every prompt becomes.
+    """The words nearest to each context token, and every prompt as it is encoded.
 
     Returns:
         `tokens`: for each token its nearest words with their cosines; `prompts`: for the empty prompt and for each
         finding alone the pieces as they are encoded.
     """
     space, context = generator.space, generator.context
-    asked = [EMPTY, *(prompt((finding,), space.normal) for finding in space.findings)]
+    prompts = [EMPTY, *(prompt_for((finding,), space.normal) for finding in space.findings)]
     report: dict[str, Any] = {
         "placement": context.placement if context.enabled else "none",
-        "prompts": {one.text: generator.as_encoded(one) for one in asked},
+        "prompts": {prompt.text: generator.as_encoded(prompt) for prompt in prompts},
     }
     if not context.enabled:
         return report
@@ -203,25 +203,25 @@ def context_report(generator: Generator) -> dict[str, Any]:
 
 
 def start_context(generator: Generator) -> None:
-    """Begin the tokens of each finding at its name, and the shared ones at what all names have in common."""
-    vectors = generator.word_vectors([phrase(one) for one in generator.space.findings])
+    """Initialize the tokens of each finding with its name, and the shared tokens with the mean of all names."""
+    vectors = generator.word_vectors([phrase(finding) for finding in generator.space.findings])
     generator.context.start_from(vectors.mean(0), vectors)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence progress bars of what takes a second, and the warning that our autoencoder is not diffusers'."""
-    bars = [one for one in (diffusers_logging, transformers_logging) if one.is_progress_bar_enabled()]
+    """Silence short progress bars, and the warning that the autoencoder is not a class of diffusers."""
+    loggers = [module for module in (diffusers_logging, transformers_logging) if module.is_progress_bar_enabled()]
     level = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity_error()
-    for one in bars:
-        one.disable_progress_bar()
+    for module in loggers:
+        module.disable_progress_bar()
     try:
         yield
     finally:
         diffusers_logging.set_verbosity(level)
-        for one in bars:
-            one.enable_progress_bar()
+        for module in loggers:
+            module.enable_progress_bar()
 
 
 def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
@@ -256,7 +256,7 @@ def _context(generator: Generator) -> list[tuple[str, torch.Tensor]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Everything that decides what is drawn: weights, configurations, vocabulary."""
+    """Files that decide the images: weights, configurations, vocabulary."""
     inside = [path for kind in ("safetensors", "json", "txt") for path in folder.glob(f"*/*.{kind}")]
     parts = [path for path in inside if path.parent.name not in _BESIDE]
     return sorted([folder / "context.safetensors", folder / "model_index.json", *parts])

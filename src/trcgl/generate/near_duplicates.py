@@ -1,7 +1,7 @@
-"""Which images are nearly the same: correlation of thumbnails, of an image or its mirror image.
+"""Find near duplicates by the correlation of thumbnails, of an image or its mirror image.
 
-Every pair is compared, in chunks of matrix products: 10,000 drawn against 100,000 real images take 2 × 10¹² operations,
-a minute on a few cores.
+Every pair is compared, in chunks of matrix products: 10,000 synthetic against 100,000 real images take 2 × 10¹²
+operations, about a minute on a few cores.
 """
 
 import numpy as np
@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 32
-"""Of a thumbnail, in pixels: what two radiographs of different patients share is in the coarse, what tells them apart
-is in lines and edges of this size."""
+"""Side of a thumbnail in pixels: radiographs of different patients look alike at coarser scales."""
 
-_IMAGES = 256  # that are reduced at once
-_PRODUCTS = 2**25  # correlations that are held at once
+_IMAGES = 256  # images reduced at once
+_PRODUCTS = 2**25  # correlations held in memory at once
 
 
 def thumbnails(
@@ -24,8 +23,8 @@ def thumbnails(
     """Thumbnails with mean 0 and length 1, so that products are correlations; all 0 for an image without contrast.
 
     Args:
-        images: a store, possibly memory-mapped.
-        rows: which of its images; None takes all.
+        images: images of a dataset, possibly memory-mapped.
+        rows: the images to reduce; None for all.
     """
     rows = np.arange(len(images)) if rows is None else rows
     small = [torch.empty(0, SIDE, SIDE)]
@@ -52,15 +51,15 @@ def nearest(
     Args:
         query: thumbnails.
         reference: thumbnails.
-        apart: numbers of the queries' and of the references' patients: those of the same patient are not compared.
+        apart: patient numbers of the queries and of the references; images of the same patient are not compared.
 
     Returns:
-        Between -1 and 1; -1 where there is nothing to compare with.
+        Correlations between -1 and 1; -1 if there is nothing to compare with.
     """
     found = torch.full((len(query),), -1.0)
     if not len(reference):
         return found.numpy()
-    groups = [torch.from_numpy(one) for one in apart] if apart else None
+    groups = [torch.from_numpy(patients) for patients in apart] if apart else None
     step = max(1, _PRODUCTS // len(reference))
     for start in range(0, len(query), step):
         part = slice(start, start + step)
@@ -72,26 +71,26 @@ def nearest(
 
 
 def repeats(
-    drawn: Float[Tensor, "rows side side"], candidates: Bool[np.ndarray, " rows"], limit: float
+    images: Float[Tensor, "rows side side"], candidates: Bool[np.ndarray, " rows"], limit: float
 ) -> tuple[Float[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
-    """Find candidates that nearly repeat an earlier one; the first of them stays.
+    """Find candidates that nearly repeat an earlier candidate; the first of them stays.
 
     Args:
-        drawn: thumbnails, in order.
-        candidates: the others are neither compared nor compared with.
-        limit: a correlation above it is a repetition.
+        images: thumbnails, in order.
+        candidates: images to compare; all others are ignored.
+        limit: correlation above which an image repeats another.
 
     Returns:
-        Correlation with the nearest earlier image that stays (NaN where there is none), and which rows repeat one.
+        Correlation with the nearest earlier image that stays (NaN if none does), and which rows repeat such an image.
     """
-    similarity = np.full(len(drawn), np.nan, np.float32)
-    repeated = np.zeros(len(drawn), bool)
+    similarity = np.full(len(images), np.nan, np.float32)
+    repeated = np.zeros(len(images), bool)
     places = np.flatnonzero(candidates)
-    chosen = drawn[torch.from_numpy(places)]
+    chosen = images[torch.from_numpy(places)]
     stays = np.zeros(len(places), bool)
     step = max(1, min(_IMAGES, _PRODUCTS // max(1, len(places))))
     for start in range(0, len(places), step):
-        # Up to the last row of the chunk; which of the chunk's own rows stay is known only as we go.
+        # Up to the last row of the chunk; which rows of the chunk stay is decided row by row.
         close = _correlation(chosen[start : start + step], chosen[: start + step]).numpy()
         for row, correlation in enumerate(close, start):
             earlier = correlation[:row][stays[:row]]

@@ -1,4 +1,4 @@
-"""A generator: a diffusers pipeline of the kind of Stable Diffusion 1.x, its context tokens, and its label space."""
+"""A generator: a diffusers pipeline like Stable Diffusion 1.x with context tokens and a label space."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +21,13 @@ from trcgl.core.randomness import derive_seed
 from trcgl.dataset.labels import LabelSpace
 from trcgl.generate.autoencoder import Autoencoder, build_autoencoder
 from trcgl.generate.context import ContextTokens
-from trcgl.generate.prompts import EMPTY, Prompt, prompt
+from trcgl.generate.prompts import EMPTY, Prompt
+from trcgl.generate.prompts import prompt as prompt_for
 from trcgl.generate.tokenizer import build_tokenizer
 
 _WORD_END = "</w>"
-_FAINT = 0.3
-_DECODED_PIXELS = 2**22  # of images that are decoded at once: the maps of a large autoencoder take gigabytes
+_WEAK = 0.3  # initial scale of the pooled prompt
+_DECODED_PIXELS = 2**22  # pixels decoded at once: the feature maps of a large autoencoder take gigabytes
 
 
 @dataclass
@@ -38,10 +39,10 @@ class Generator:
         text_encoder: ids to vectors (B, T, D).
         vae: images to latents and back, in float32.
         unet: predicts the velocity of noised latents.
-        scheduler: the noise levels it was trained on.
-        context: learnable tokens.
-        space: whose findings it draws.
-        info: content of `generator.json`; empty before it is saved.
+        scheduler: noise levels of the training.
+        context: learnable context tokens.
+        space: label space whose findings it generates.
+        info: content of `generator.json`; empty before the generator is saved.
     """
 
     tokenizer: CLIPTokenizer
@@ -52,7 +53,7 @@ class Generator:
     context: ContextTokens
     space: LabelSpace
     info: dict[str, Any]
-    _known: dict[str, list[int]] = field(default_factory=dict, repr=False)  # ids of words that were looked up
+    _known: dict[str, list[int]] = field(default_factory=dict, repr=False)  # cache of the ids of words
 
     def __post_init__(self) -> None:
         # The text encoder is small; its fused attention costs a twelfth of a training step on a CPU, and gains nothing.
@@ -60,44 +61,44 @@ class Generator:
 
     @property
     def image_size(self) -> int:
-        """Side of the drawn images, in pixels."""
+        """Side of the generated images in pixels."""
         factor = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         return self.unet.config["sample_size"] * factor
 
     def to(self, device: str | torch.device) -> "Generator":
-        """Move all parts, and let the U-Net compute as suits the device."""
+        """Move all parts to a device, and select the fastest attention of the U-Net for it."""
         if torch.device(device).type == "cpu":
             keep_freed_memory()
         for part in (self.text_encoder, self.vae, self.unet, self.context):
             part.to(device)
         self.unet.to(memory_format=torch.channels_last)
-        # On CPUs the fused kernel's backward pass in bfloat16 takes three times as long as the plain one.
+        # On CPUs the fused kernel's backward pass in bfloat16 takes three times as long as plain attention.
         plain = torch.device(device).type == "cpu"
         self.unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())
         return self
 
     def encode(self, prompts: Sequence[Prompt]) -> Float[Tensor, "batch tokens width"]:
-        """Encoded prompts with the context tokens in their place; equally long whatever they say.
+        """Encoded prompts with their context tokens, all of the same length.
 
         Raises:
             DataError: a prompt is longer than the text encoder can read.
         """
         device = self.text_encoder.device
-        ids = torch.tensor([self.ids(one) for one in prompts], device=device)
+        ids = torch.tensor([self.ids(prompt) for prompt in prompts], device=device)
         hidden = self._read(ids)
         if not self.context.after:
             return hidden
         present = torch.zeros(len(prompts), len(self.space.findings), device=device)
-        for row, one in zip(present, prompts, strict=True):
-            row[[self.space.index(finding) for finding in one.findings]] = 1
+        for row, prompt in zip(present, prompts, strict=True):
+            row[[self.space.index(finding) for finding in prompt.findings]] = 1
         return self.context.append(hidden, present)
 
-    def encode_empty(self) -> Float[Tensor, "one tokens width"]:
-        """The empty prompt, as long as any other."""
+    def encode_empty(self) -> Float[Tensor, "1 tokens width"]:
+        """The encoded empty prompt, of the same length as any other."""
         return self.encode([EMPTY])
 
-    def ids(self, one: Prompt) -> list[int]:
-        """Token ids of a prompt with placeholders of the context tokens, begun, ended and filled up.
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt with placeholders of the context tokens, begin and end, padded to full length.
 
         Raises:
             DataError: the prompt is longer than the text encoder can read.
@@ -106,14 +107,14 @@ class Generator:
         ids = [self.tokenizer.bos_token_id]
         if self.context.within:
             ids += self.context.shared_ids(vocabulary)
-        for words, finding in one.pieces:
+        for words, finding in prompt.pieces:
             if finding and self.context.within:
                 ids += self.context.finding_ids(self.space.index(finding), vocabulary)
             ids += self._ids_of(words)
         ids.append(self.tokenizer.eos_token_id)
         if len(ids) > longest:
             raise DataError(
-                f"the prompt {one.text!r} has {len(ids)} tokens, and the text encoder reads {longest}. "
+                f"the prompt {prompt.text!r} has {len(ids)} tokens, and the text encoder reads {longest}. "
                 "Ask for fewer findings, or use fewer context tokens."
             )
         return ids + [self.tokenizer.pad_token_id] * (longest - len(ids))
@@ -123,12 +124,12 @@ class Generator:
             self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
         return self._known[words]
 
-    def as_encoded(self, one: Prompt) -> list[str]:
-        """The pieces that the text encoder sees, and what is appended to what it says: what a prompt becomes."""
+    def as_encoded(self, prompt: Prompt) -> list[str]:
+        """A prompt as it is encoded: tokens of the text encoder, and context tokens within or after them."""
         vocabulary, shared = self.text_encoder.config.vocab_size, len(self.context.shared)
         each = self.context.of_finding.shape[1]
         pieces = []
-        for token in self.ids(one):
+        for token in self.ids(prompt):
             if token < vocabulary:
                 pieces.append(self.tokenizer.convert_ids_to_tokens(token).removesuffix(_WORD_END))
             elif token < vocabulary + shared:
@@ -139,15 +140,15 @@ class Generator:
         end = pieces.index(self.tokenizer.eos_token.removesuffix(_WORD_END)) + 1
         pieces = pieces[:end]
         if self.context.after:
-            about = " + ".join(one.findings) or "all findings"
+            about = " + ".join(prompt.findings) or "all findings"
             pieces += [f"[shared {place + 1}]" for place in range(shared)]
             pieces += [f"[mean of {about} {place + 1}]" for place in range(each)]
         return pieces
 
     def word_vectors(self, phrases: Iterable[str]) -> Float[Tensor, "phrases width"]:
-        """The mean vector of each phrase's words, as context tokens stand beside them.
+        """Mean vector of the words of each phrase, comparable with context tokens.
 
-        Embeddings for the placement `input`; what the encoder makes of the phrase alone for `output`.
+        Vectors are word embeddings for the placement `input` and outputs of the text encoder for `output`.
         """
         vectors = []
         for words in phrases:
@@ -166,7 +167,7 @@ class Generator:
         return self.vae.encode(seen).latent_dist.sample() * self.vae.config["scaling_factor"]
 
     def from_latents(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch colors height width"]:
-        """Images of latents, in [-1, 1] but for what overshoots."""
+        """Images of latents, nominally in [-1, 1]."""
         together = max(1, _DECODED_PIXELS // self.image_size**2)
         scaled = latents / self.vae.config["scaling_factor"]
         return torch.cat([self.vae.decode(part).sample for part in scaled.split(together)])
@@ -179,10 +180,10 @@ class Generator:
 
 
 def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
-    """A generator from scratch, on one channel; all weights are functions of the recipe's seed.
+    """A generator from scratch with a single image channel; all weights are functions of the recipe's seed.
 
     Raises:
-        RecipeError: sizes do not fit each other.
+        RecipeError: sizes do not match.
     """
     vae = build_autoencoder(recipe.autoencoder)
     levels = len(recipe.unet.widths)
@@ -195,7 +196,7 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
     if uneven := [width for width in recipe.unet.widths if width % recipe.unet.head_width]:
         raise RecipeError(f"unet.widths: {uneven[0]} is no multiple of unet.head_width, {recipe.unet.head_width}.")
     tokenizer = build_tokenizer(
-        (prompt((one,), space.normal).text + ", and" for one in space.findings), recipe.text.tokens
+        (prompt_for((finding,), space.normal).text + ", and" for finding in space.findings), recipe.text.tokens
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "generator"))
@@ -221,8 +222,8 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
             out_channels=channels,
             layers_per_block=recipe.unet.layers,
             block_out_channels=recipe.unet.widths,
-            down_block_types=tuple("CrossAttnDownBlock2D" if one else "DownBlock2D" for one in attends),
-            up_block_types=tuple("CrossAttnUpBlock2D" if one else "UpBlock2D" for one in reversed(attends)),
+            down_block_types=tuple("CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in attends),
+            up_block_types=tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attends)),
             attention_head_dim=tuple(width // recipe.unet.head_width for width in recipe.unet.widths),
             cross_attention_dim=recipe.text.width,
             addition_embed_type="text" if recipe.unet.pooled_text else None,
@@ -242,18 +243,18 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
         steps_offset=1,
     )
     generator = Generator(tokenizer, text_encoder, vae, unet, scheduler, context, space, {})
-    _begin_quietly(generator)
+    _initialize_conditioning(generator)
     return generator
 
 
 @torch.no_grad()
-def _begin_quietly(generator: Generator) -> None:
-    """Let prompts begin as a faint voice that already tells findings apart.
+def _initialize_conditioning(generator: Generator) -> None:
+    """Initialize the influence of prompts as weak but different for each finding.
 
-    Random words are noise to a network that cannot draw yet: it shuts them out, and within some hundred steps text
-    encoder and pooled prompt have collapsed to constants. So cross-attention begins silent, and what all prompts have
-    in common, nine tenths of a random encoder's output, is taken off the pooled prompt, each of whose numbers begins
-    with mean 0 and variance 1 over the findings. `readers` then learn slowly, so that a prompt keeps meaning the same.
+    An untrained network treats random prompt vectors as noise and suppresses them: within some hundred steps text
+    encoder and pooled prompt collapse to constants. So the output of cross-attention starts at zero, and the pooled
+    prompt is standardized to mean 0 and variance 1 over the findings, which removes the part that all prompts share,
+    nine tenths of a random encoder's output. `text_modules` then learn slowly, so that prompts keep their meaning.
     """
     for module in generator.unet.modules():
         if isinstance(module, BasicTransformerBlock):
@@ -261,22 +262,22 @@ def _begin_quietly(generator: Generator) -> None:
                 part.zero_()
         elif isinstance(module, TextTimeEmbedding):
             space = generator.space
-            text = generator.encode([prompt((one,), space.normal) for one in space.findings])
+            text = generator.encode([prompt_for((finding,), space.normal) for finding in space.findings])
             pooled = module.proj(module.pool(module.norm1(text)))
             spread = pooled.std(0).clamp(min=1e-3) if len(pooled) > 1 else torch.ones_like(pooled[0])
             module.proj.weight.div_(spread[:, None])
             module.proj.bias.sub_(pooled.mean(0)).div_(spread)
-            module.norm2.weight.fill_(_FAINT)
+            module.norm2.weight.fill_(_WEAK)
 
 
-def readers(generator: Generator) -> list[torch.nn.Module]:
-    """The parts that decide what a prompt means: the text encoder, and what pools its words."""
+def text_modules(generator: Generator) -> list[torch.nn.Module]:
+    """The modules that read prompts: the text encoder, and the pooling of its output if there is one."""
     pooling = generator.unet.add_embedding if generator.unet.config["addition_embed_type"] == "text" else None
     return [generator.text_encoder, *([pooling] if pooling else [])]
 
 
 def adapt(generator: Generator, recipe: GeneratorRecipe) -> torch.nn.Module:
-    """Make of the U-Net what is to be trained: all of it, or low-rank matrices beside its attention (LoRA).
+    """Prepare the U-Net for training: all of its weights, or low-rank matrices beside its attention (LoRA).
 
     Source: Hu et al. 2022; query, key, value and output of every attention, as Stable Diffusion is usually adapted.
     """

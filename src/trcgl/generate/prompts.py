@@ -12,39 +12,39 @@ _PLAIN, _NORMAL = "chest radiograph", "normal"
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a generator is asked for.
+    """A prompt.
 
     Args:
-        pieces: words, each with the finding that they name or None, in their order.
+        pieces: pairs of words and the finding that the words name, or None.
     """
 
     pieces: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def text(self) -> str:
-        """The prompt in words."""
+        """The prompt as text."""
         return " ".join(words for words, _ in self.pieces).replace(" ,", ",")
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """The findings that it names, in their order."""
+        """The findings that the prompt names, in order."""
         return tuple(finding for _, finding in self.pieces if finding)
 
 
 EMPTY = Prompt()
-"""What classifier-free guidance steers away from."""
+"""The unconditional prompt of classifier-free guidance."""
 
 
 def prompt(findings: Iterable[str], normal: str | None, order: np.random.Generator | None = None) -> Prompt:
     """The prompt for an image: "chest radiograph with pleural effusion, kyphosis and cardiomegaly".
 
     Args:
-        findings: of the image.
-        normal: the label that says "nothing found"; alone it makes a "normal chest radiograph".
-        order: shuffles the findings, so that their order means nothing; None keeps them as they are.
+        findings: findings of the image.
+        normal: the normal label; alone it gives "normal chest radiograph".
+        order: shuffles the findings, so that a generator learns nothing from their order; None keeps the order.
     """
     findings = list(findings)
-    named = [one for one in findings if one != normal]
+    named = [finding for finding in findings if finding != normal]
     if not named:
         return Prompt(((_NORMAL, normal), (_PLAIN, None))) if normal in findings else Prompt(((_PLAIN, None),))
     if order is not None:

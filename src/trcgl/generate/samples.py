@@ -1,4 +1,4 @@
-"""A grid of samples while a generator learns: the same prompts and seeds every time."""
+"""A grid of samples during training: the same prompts and seeds every time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,29 +19,29 @@ STEPS = 12
 
 
 class SampleGrid:
-    """A row for each prompt, a column for each seed.
+    """A grid with a row for each prompt and a column for each seed.
 
     Args:
-        folder: of the pictures, `<stage>-<step>.png`.
-        stage: name of the stage.
-        space: its normal label and its tail findings are drawn; all findings where it has no tail.
-        columns: images of each.
+        folder: folder of the pictures, `<stage>-<step>.png`.
+        stage: name of the training stage.
+        space: label space; the grid shows its normal label and tail findings, or all findings if it has no tail.
+        columns: images of each prompt.
     """
 
     def __init__(self, folder: Path, stage: str, space: LabelSpace, columns: int = 4) -> None:
         self._folder, self._stage, self._columns = folder, stage, columns
         chosen = space.in_group("tail") or space.findings
-        self._sets = [(one,) for one in dict.fromkeys([*([space.normal] if space.normal else []), *chosen])]
+        self._findings = list(dict.fromkeys([*([space.normal] if space.normal else []), *chosen]))
         self._normal = space.normal
 
     def sample(self, generator: Generator, step: int, loggers: Sequence[Any]) -> None:
-        """Draw the grid after `step` optimizer steps, into the folder and TensorBoard."""
-        asked = [prompt(one, self._normal) for one in self._sets for _ in range(self._columns)]
+        """Write the grid after `step` optimizer steps to the folder and TensorBoard."""
+        prompts = [prompt((finding,), self._normal) for finding in self._findings for _ in range(self._columns)]
         images = sample(
             generator,
-            generator.encode(asked),
+            generator.encode(prompts),
             generator.encode_empty(),
-            range(len(asked)),
+            range(len(prompts)),
             steps=STEPS,
         )
         picture = tiled(images, self._columns)
@@ -53,7 +53,7 @@ class SampleGrid:
 
 
 def tiled(images: UInt8[np.ndarray, "count height width"], columns: int) -> UInt8[np.ndarray, "rows wide"]:
-    """Images side by side, row by row; the last row is filled up with black."""
+    """Images side by side, row by row; the last row is filled with black images."""
     missing = -len(images) % columns
     images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
     count, height, width = images.shape

@@ -1,4 +1,4 @@
-"""From noise to radiographs: a prompt's encoding and a seed decide an image, whatever else is in the batch."""
+"""Sample radiographs from noise: an image depends on its prompt and seed, not on the rest of the batch."""
 
 import math
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from trcgl.generate.pipeline import Generator
 Solver = Literal["dpm++2m", "ddim"]
 
 GUIDED_TO = 0.0
-"""Log-SNR up to which guidance steers: as much signal as noise."""
+"""Default log-SNR above which guidance stops: as much signal as noise."""
 
 _OTHER_SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 _FIRST_LOG_SNR = -9.5
-"""Noise of 115 standard deviations: below it, no step has anything to say."""
+"""Noise of 115 standard deviations; steps at lower log-SNR have no effect."""
 
 
 def sample(
     generator: Generator,
     condition: Float[Tensor, "batch tokens features"],
-    empty: Float[Tensor, "one tokens features"],
+    empty: Float[Tensor, "1 tokens features"],
     seeds: Sequence[int],
     *,
     steps: int = 20,
@@ -34,18 +34,18 @@ def sample(
     guided_to: float = GUIDED_TO,
     solver: Solver = "dpm++2m",
 ) -> UInt8[np.ndarray, "batch height width"]:
-    """Draw one radiograph per seed.
+    """Sample a radiograph for each seed.
 
     Args:
-        generator: on the device to draw on.
+        generator: a generator on the device to sample on.
         condition: encoded prompts.
         empty: the encoded empty prompt, for classifier-free guidance.
-        seeds: of the images.
+        seeds: random seed of each image.
         steps: denoising steps.
-        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), of all images or of each; where it
-            is 1 for all, the empty prompt is not asked.
-        guided_to: log-SNR up to which guidance steers. What a radiograph shows is decided by then; from there on
-            guidance exaggerates texture (Kynkäänniemi et al. 2024), and the empty prompt is not asked.
+        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), for all images or for each; if
+            it is 1 for all, the empty prompt is not evaluated.
+        guided_to: log-SNR above which guidance stops. The content of a radiograph is decided by then; later
+            guidance exaggerates texture (Kynkäänniemi et al. 2024) and costs a second evaluation.
         solver: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
     """
     latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, solver, guided_to)
@@ -55,7 +55,7 @@ def sample(
 
 
 def starts(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "batch channels height width"]:
-    """The noise that each seed begins with, drawn on the CPU so that it is the same on every device."""
+    """Initial noise of each seed, computed on the CPU so that it is the same on every device."""
     channels, side = generator.unet.config["in_channels"], generator.unet.config["sample_size"]
     noise = [torch.randn((channels, side, side), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(noise).to(generator.unet.device)
@@ -65,7 +65,7 @@ def starts(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "batch c
 def denoise(
     generator: Generator,
     condition: Float[Tensor, "batch tokens features"],
-    empty: Float[Tensor, "one tokens features"],
+    empty: Float[Tensor, "1 tokens features"],
     noise: Float[Tensor, "batch channels height width"],
     steps: int,
     guidance: float | Sequence[float],
@@ -78,17 +78,17 @@ def denoise(
     both = torch.cat([condition, empty.expand(len(condition), -1, -1)])
     latents = noise * scheduler.init_noise_sigma
     scale = torch.as_tensor(guidance, dtype=torch.float32, device=latents.device).reshape(-1, 1, 1, 1)
-    steered = bool((scale != 1).any())
+    guided_at_all = bool((scale != 1).any())
     for step in scheduler.timesteps:
-        guided = steered and float(levels[int(step)]) <= guided_to
+        guided = guided_at_all and float(levels[int(step)]) <= guided_to
         predicted = generator.unet(
             (torch.cat([latents, latents]) if guided else latents).to(condition.dtype),
             step.to(latents.device),
             encoder_hidden_states=both if guided else condition,
         ).sample.float()
         if guided:
-            wanted, unasked = predicted.chunk(2)
-            predicted = unasked + scale * (wanted - unasked)
+            conditional, unconditional = predicted.chunk(2)
+            predicted = unconditional + scale * (conditional - unconditional)
         latents = scheduler.step(predicted, step, latents).prev_sample
     return latents
 
@@ -104,26 +104,26 @@ def _scheduler(generator: Generator, solver: Solver, steps: int) -> DPMSolverMul
         algorithm_type="dpmsolver++",
         solver_order=2,
         final_sigmas_type="zero",
-        **dict.fromkeys(_OTHER_SPACINGS, False),  # of a base, which would contradict the levels given here
+        **dict.fromkeys(_OTHER_SPACINGS, False),  # spacings of a base, which would contradict the given levels
     )
     scheduler.set_timesteps(timesteps=even_in_log_snr(generator.scheduler.alphas_cumprod, steps))
     return scheduler
 
 
 def even_in_log_snr(alpha_bar: Float[Tensor, " levels"], steps: int) -> list[int]:
-    """Noise levels for a few large steps: from the last one down to the first, their log-SNR evenly spaced.
+    """Noise levels for a few large steps, from the last level to the first, evenly spaced in log-SNR.
 
     The solver's error is in the log-SNR (Lu et al. 2022, section 4), and its last step, to no noise at all, gives the
-    posterior mean: what is finer than the noise before it is averaged away. Levels evenly spaced in time leave 20 steps
-    with a noise of .23 there, which costs a detail of standard deviation .13 half of its contrast; these leave .03 and
-    keep .98 of it. Where the last level is noise alone, its log-SNR is infinite, and the spacing begins below it.
+    posterior mean, which averages away details finer than the noise before it. Levels evenly spaced in time leave 20 steps
+    with a noise of .23 there, which costs a detail of standard deviation .13 half of its contrast; these levels leave
+    .03 and keep .98 of it. If the last level is pure noise, its log-SNR is infinite, and the spacing starts at -9.5.
 
     Args:
-        alpha_bar: of the scheduler, falling.
-        steps: at most so many; levels that round to the same are one.
+        alpha_bar: ā of the scheduler, decreasing.
+        steps: largest number of levels; levels that round to the same value are merged.
 
     Returns:
-        Levels, falling.
+        Levels, decreasing.
     """
     ratio = log_snr_of(alpha_bar).numpy()
     last = len(ratio) - 1

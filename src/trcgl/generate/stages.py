@@ -1,4 +1,4 @@
-"""What the stages of the generator's training minimize; all randomness is a function of the seed and the batch."""
+"""Losses of the training stages of a generator; all randomness is a function of the seed and the batch number."""
 
 from functools import cached_property
 from typing import Any
@@ -25,14 +25,14 @@ from trcgl.training.augment import augment, sample_parameters
 from trcgl.training.batches import SplitRows
 
 LOG_EVERY = 10
-"""Steps between two lines of the log."""
-_NAMED = 8  # images named when a loss is not finite
+"""Steps between two entries of the log."""
+_NAMED = 8  # images named in the error message of a loss that is not finite
 
 
 class Shared:
-    """A value that a copy of the module shares: the moving average copies what is trained, not what is not.
+    """A value that copies of a module share and that is no part of its state.
 
-    What it holds is no part of the module's state either, and stays out of checkpoints.
+    The moving average copies trained parameters only, and checkpoints leave everything else out.
     """
 
     def __init__(self, value: Any) -> None:
@@ -43,17 +43,17 @@ class Shared:
 
 
 class Stage(lightning.LightningModule):
-    """What the stages share: rows, rates, logs, and a stop when the loss is not finite.
+    """Common part of the stages: rows, learning rates, logs, and an error if the loss is not finite.
 
     Args:
-        generator: all its parts; those with trainable parameters are trained.
-        recipe: of the generator.
+        generator: the generator.
+        recipe: recipe of the generator.
         rows: training rows.
-        name: of the stage, part of every seed.
+        name: name of the stage, part of every random seed.
         steps: optimizer steps of the stage.
         rate: largest learning rate.
-        trained: the modules to train; of each, the parameters that require a gradient.
-        slowed: modules among them that learn at another rate, with the factor of `rate`.
+        trained: modules to train; only parameters that require a gradient are trained.
+        slowed: modules with a lower learning rate, each with its factor of `rate`.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class Stage(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe, self.rows, self.name, self.steps, self.rate = recipe, rows, name, steps, rate
+        self._trained = Shared(trained)
         self._generator = Shared(generator)
         self.parameters_of_stage = nn.ParameterList(
-            [one for module in trained for one in module.parameters() if one.requires_grad]
+            [weight for module in trained for weight in module.parameters() if weight.requires_grad]
         )
-        self._factors = {id(one): factor for module, factor in slowed for one in module.parameters()}
+        self._factors = {id(weight): factor for module, factor in slowed for weight in module.parameters()}
         self._gradient_norm = torch.tensor(0.0)
         self._last: tuple[Tensor, Tensor] | None = None  # loss and rows of the latest batch
 
@@ -82,6 +83,11 @@ class Stage(lightning.LightningModule):
     def generator(self) -> Generator:
         """The generator in training."""
         return self._generator.value
+
+    @property
+    def trained(self) -> tuple[nn.Module, ...]:
+        """The modules that are trained."""
+        return self._trained.value
 
     def setup(self, stage: str) -> None:
         """Bring all parts of the generator to the device."""
@@ -97,9 +103,9 @@ class Stage(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; the rate warms up, stays, and falls to 0 in the second half."""
         by_factor: dict[float, list[nn.Parameter]] = {}
-        for one in self.parameters():
-            by_factor.setdefault(self._factors.get(id(one), 1.0), []).append(one)
-        groups = [{"params": ones, "lr": self.rate * factor} for factor, ones in by_factor.items()]
+        for weight in self.parameters():
+            by_factor.setdefault(self._factors.get(id(weight), 1.0), []).append(weight)
+        groups = [{"params": weights, "lr": self.rate * factor} for factor, weights in by_factor.items()]
         fused = self.device.type == "cpu"  # on GPUs it would unscale gradients itself, before they are clipped
         optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
         warmup = min(self.recipe.fit.warmup_steps, self.steps // 4)
@@ -126,7 +132,7 @@ class Stage(lightning.LightningModule):
             )
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Log the step that was just made, then set the rate of the next one."""
+        """Log the last step, then set the learning rate of the next step."""
         if self.global_step % LOG_EVERY == 0 and self._last is not None:
             loss = self.trainer.strategy.reduce(self._last[0], reduce_op="mean")
             values = {"loss": float(loss), "gradient_norm": float(self._gradient_norm)}
@@ -135,7 +141,7 @@ class Stage(lightning.LightningModule):
         scheduler.step()
 
     def images(self, batch: dict[str, Any]) -> Float[Tensor, "batch 1 height width"]:
-        """Images of a batch at the generator's size, changed as the recipe says, in [-1, 1]."""
+        """Augmented images of a batch at the generator's size, in [-1, 1]."""
         image = to_unit(at_size(batch["image"], self.recipe.image_size))
         if self.recipe.augment != UNCHANGED:
             seed = derive_seed(self.recipe.seed, self.name)
@@ -144,7 +150,7 @@ class Stage(lightning.LightningModule):
         return image * 2 - 1
 
     def mean(self, each: Float[Tensor, " batch"], batch: dict[str, Any]) -> Tensor:
-        """Mean over the real rows of the batch on all processes together; remembers the loss for the log."""
+        """Mean over the real rows of the batch on all processes; also stores the loss for the log."""
         real = batch["real"].float()
         count = real.sum()
         if self.trainer.world_size > 1:  # DDP averages gradients over processes
@@ -155,7 +161,7 @@ class Stage(lightning.LightningModule):
 
 
 class Diffusion(Stage):
-    """The network, or the context tokens, learn to denoise latents of labeled radiographs."""
+    """Train the network or the context tokens to denoise latents of labeled radiographs."""
 
     grid: SampleGrid | None = None
 
@@ -166,7 +172,7 @@ class Diffusion(Stage):
         return diffusion.shares_of_levels(levels, settings.log_snr_mean, settings.log_snr_std)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Squared error of what the network predicts, weighted by min-SNR."""
+        """Squared error of the prediction, weighted by min-SNR."""
         number, whole, slot = batch["number"], batch["of"], batch["slot"].cpu()
         seed = derive_seed(self.recipe.seed, self.name, number)
         torch.manual_seed(derive_seed(seed, self.global_rank))
@@ -189,48 +195,48 @@ class Diffusion(Stage):
         return self.mean(error * weight, batch)
 
     def val_dataloader(self) -> list[int]:
-        """One batch, of which `validation_step` makes a grid of samples."""
+        """A single batch, for which `validation_step` samples a grid."""
         return [0]
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        """Draw the grid, with averaged weights where they are averaged."""
+        """Sample the grid, with averaged weights if they are averaged."""
         if self.grid and self.trainer.is_global_zero:
             self.grid.sample(self.generator, self.global_step, self.loggers)
 
     def _hidden(self, batch: dict[str, Any], random: np.random.Generator) -> Float[Tensor, "batch tokens width"]:
-        """Encoded prompts, some about a part of the findings, some empty.
+        """Encoded prompts; some name only a part of the findings, some are empty.
 
-        A tail finding is always named. Its images are shown so often that a prompt that leaves it out would soon mean
-        it, and what was asked for without it would be drawn with it.
+        Tail findings are always named: their images are shown so often that prompts without them would come to imply
+        them.
         """
         settings, space = self.recipe.diffusion, self.generator.space
         whole, slots = batch["of"], batch["slot"].cpu().numpy()
-        draws = random.random((whole, 2 + len(space.findings)))[slots]
+        chances = random.random((whole, 2 + len(space.findings)))[slots]
         tail = np.isin(space.findings, space.in_group("tail"))
         orders = random.integers(2**32, size=whole)[slots]
         prompts = []
-        for label, draw, order in zip(batch["label"].cpu().numpy(), draws, orders, strict=True):
+        for label, chance, order in zip(batch["label"].cpu().numpy(), chances, orders, strict=True):
             present = np.flatnonzero(label == 1)
-            if len(present) > 1 and draw[0] < settings.label_dropout:
-                kept = (draw[2:][present] < 0.5) | tail[present]
-                kept[draw[2:][present].argmin()] = True
+            if len(present) > 1 and chance[0] < settings.label_dropout:
+                kept = (chance[2:][present] < 0.5) | tail[present]
+                kept[chance[2:][present].argmin()] = True
                 present = present[kept]
             shuffled = np.random.default_rng(order)
             prompts.append(prompt([space.findings[place] for place in present], space.normal, shuffled))
         hidden = self.generator.encode(prompts)
-        empty = torch.from_numpy(draws[:, 1] < settings.caption_dropout).to(hidden.device)
+        empty = torch.from_numpy(chances[:, 1] < settings.caption_dropout).to(hidden.device)
         return torch.where(empty[:, None, None], self.generator.encode_empty(), hidden)
 
 
 class Autoencoder(Stage):
-    """A variational autoencoder learns to give back what it is shown (Rombach et al. 2022, without a critic).
+    """Train a variational autoencoder to reconstruct images (Rombach et al. 2022, without a discriminator).
 
-    A feature loss compares the maps of a classifier of radiographs, which keeps what findings are told by where a
-    squared error would smooth it away.
+    A feature loss compares feature maps of a classifier of radiographs; it keeps details of findings that a pixel error
+    would smooth away.
 
     Args:
-        features: image (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
-        arguments: of `Stage`.
+        features: network from images (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
+        arguments: arguments of `Stage`.
     """
 
     def __init__(self, *, features: nn.Module | None, **arguments: Any) -> None:
@@ -244,15 +250,17 @@ class Autoencoder(Stage):
             self._features.value.to(self.device)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Absolute error of the pixels, a little pull of the latents to N(0, I), and the feature loss."""
+        """Absolute error of the pixels, KL divergence of the latents from N(0, I), and the feature loss."""
         settings, vae = self.recipe.autoencoder, self.generator.vae
         torch.manual_seed(derive_seed(self.recipe.seed, self.name, batch["number"], self.global_rank))
         image = self.images(batch)
-        asked = image.expand(-1, vae.config["in_channels"], -1, -1)
-        posterior = vae.encode(asked).latent_dist
-        given = vae.decode(posterior.sample()).sample.mean(1, keepdim=True)
-        each = (given - image).abs().mean((1, 2, 3)) + settings.kl_weight * posterior.kl() / image[0].numel()
+        seen = image.expand(-1, vae.config["in_channels"], -1, -1)
+        posterior = vae.encode(seen).latent_dist
+        decoded = vae.decode(posterior.sample()).sample.mean(1, keepdim=True)
+        each = (decoded - image).abs().mean((1, 2, 3)) + settings.kl_weight * posterior.kl() / image[0].numel()
         if network := self._features.value:
-            wanted, seen = network((image + 1) / 2), network((given.clamp(-1, 1) + 1) / 2)
-            each = each + settings.feature_weight * functional.l1_loss(seen, wanted, reduction="none").mean((1, 2, 3))
+            expected, found = network((image + 1) / 2), network((decoded.clamp(-1, 1) + 1) / 2)
+            each = each + settings.feature_weight * functional.l1_loss(found, expected, reduction="none").mean(
+                (1, 2, 3)
+            )
         return self.mean(each, batch)

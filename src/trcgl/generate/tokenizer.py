@@ -1,4 +1,4 @@
-"""A CLIP tokenizer for a generator from scratch: a word of its prompts is one token, any other word is spelled."""
+"""A CLIP tokenizer for a generator from scratch: each word of its prompts is a token, other words are spelled."""
 
 import json
 from collections.abc import Iterable

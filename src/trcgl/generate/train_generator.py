@@ -1,10 +1,10 @@
-"""`trcgl train-generator DATASET --out GENERATOR`: a diffusion model that draws radiographs on request.
+"""`trcgl train-generator DATASET --out GENERATOR`: train a diffusion model of radiographs with given findings.
 
-Stages, each of which is resumed where it stopped:
+Stages, each of which resumes where it stopped:
 
-1. `autoencoder`: only where the recipe asks for a VAE from scratch.
+1. `autoencoder`: only if the recipe has a VAE from scratch.
 2. `network`: the U-Net (and the text encoder, if it starts from scratch) on all training rows, class-balanced.
-3. `context`: the context tokens alone; everything else is frozen.
+3. `context`: the context tokens; everything else is frozen.
 """
 
 import datetime
@@ -30,7 +30,7 @@ from trcgl.generate.fitting import fit_stage
 from trcgl.generate.inputs import check_train_patients
 from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
-from trcgl.generate.stages import Autoencoder, Diffusion
+from trcgl.generate.stages import Autoencoder, Diffusion, Stage
 from trcgl.generate.training_rows import training_rows
 from trcgl.model.folder import load_model
 from trcgl.model.tensors import at_size
@@ -38,24 +38,24 @@ from trcgl.training.batches import SplitRows
 from trcgl.training.stop import StopRequest, stop_signals
 
 SCHEMA = "trcgl.generator-run/1"
-_MEASURED, _PIXELS = 512, 2**22  # images of which the scale of the latents is measured, and their pixels, at most
+_MEASURED, _PIXELS = 512, 2**22  # largest numbers of images and pixels that the latent scale is measured on
 
 
 def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split: str = "train") -> dict[str, Any]:
-    """Train a generator on the train patients of a dataset; the same call again resumes, and bit for bit.
+    """Train a generator on the train patients of a dataset; the same call again resumes with the same weights.
 
     Args:
         dataset: a dataset folder with images.
-        recipe: every setting.
-        out: the generator folder; made if it does not exist.
-        split: the rows to learn from. Only train is allowed: see the error.
+        recipe: the recipe.
+        out: the generator folder; created if it does not exist.
+        split: the rows to train on. Only `train` is allowed.
 
     Returns:
         The content of `generator.json`.
 
     Raises:
         RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, or training diverged.
-        DataError: the dataset is not usable, another split than train was asked for, or the disk is full.
+        DataError: the dataset cannot be used, the split is not `train`, or the disk is full.
         CheckpointError: the base or a checkpoint cannot be read.
         Interrupted: a signal asked to stop; the state is saved.
     """
@@ -63,7 +63,7 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
     check(recipe)
     opened = open_dataset(dataset)
     rows = training_rows(opened, split)
-    # What can be refused is refused before the folder is taken, so that the corrected command may take it.
+    # Check everything before the folder is claimed, so that a corrected command can claim it.
     generator = None if (out / "generator.json").exists() else _begin(recipe, opened, rows)
     _claim(dataset, recipe, out)
     if generator is None:
@@ -74,10 +74,10 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
 
 
 def check(recipe: GeneratorRecipe) -> None:
-    """Refuse settings that cannot be trained with.
+    """Check the settings of a recipe.
 
     Raises:
-        RecipeError: one is; the message names it.
+        RecipeError: a setting has a value that it cannot have; the message names both.
     """
     fit = recipe.fit
     for path, holds, wanted in (
@@ -92,18 +92,19 @@ def check(recipe: GeneratorRecipe) -> None:
         ("fit.save_steps", fit.save_steps >= 0, "at least 0"),
         ("fit.grid_every", fit.grid_every >= 0, "at least 0"),
         ("diffusion.min_snr", recipe.diffusion.min_snr >= 0, "at least 0 (0 switches it off)"),
-        ("diffusion.log_snr_std", recipe.diffusion.log_snr_std >= 0, "at least 0 (0 shows all levels alike)"),
+        ("diffusion.log_snr_std", recipe.diffusion.log_snr_std >= 0, "at least 0 (0 trains all levels equally)"),
         ("diffusion.caption_dropout", 0 <= recipe.diffusion.caption_dropout < 1, "at least 0 and below 1"),
         ("diffusion.label_dropout", 0 <= recipe.diffusion.label_dropout <= 1, "between 0 and 1"),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
-        ("augment.erasing", recipe.augment.erasing == 0, "0: erased rectangles would be drawn"),
-        ("augment.mixup", recipe.augment.mixup == 0, "0: mixed radiographs would be drawn"),
+        ("augment.erasing", recipe.augment.erasing == 0, "0: synthetic images would have erased rectangles"),
+        ("augment.mixup", recipe.augment.mixup == 0, "0: synthetic images would be mixtures"),
         ("fit.devices", fit.devices == "auto" or fit.devices >= 1, "auto, or at least 1"),
         ("autoencoder.factor", recipe.autoencoder.factor >= 1, "at least 1"),
         ("autoencoder.width", recipe.autoencoder.width >= 16 and not recipe.autoencoder.width % 16, "16, 32, 48, ..."),
         (
             "unet.widths",
-            recipe.base is not None or not any(one % 16 or one % recipe.unet.head_width for one in recipe.unet.widths),
+            recipe.base is not None
+            or not any(width % 16 or width % recipe.unet.head_width for width in recipe.unet.widths),
             f"multiples of 16 and of unet.head_width, {recipe.unet.head_width}",
         ),
         ("text.heads", recipe.text.heads >= 1 and not recipe.text.width % recipe.text.heads, "a divisor of text.width"),
@@ -120,7 +121,7 @@ def check(recipe: GeneratorRecipe) -> None:
 
 
 def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipeline.Generator:
-    """The generator before training, once it is known that it can read every prompt that training will show it."""
+    """The generator before training; its text encoder can read the prompt of every training row."""
     if recipe.base and (Path(recipe.base) / "generator.json").exists():
         base = storage.read_json(Path(recipe.base) / "generator.json")
         check_train_patients(Path(recipe.base), base["training_patient_digest"], opened)
@@ -141,23 +142,27 @@ def _train(
     request: StopRequest,
 ) -> dict[str, Any]:
     shared: dict[str, Any] = {"generator": generator, "recipe": recipe, "rows": rows}
-    how: dict[str, Any] = {"settings": recipe.fit, "request": request}
     for part in (generator.vae, generator.text_encoder, generator.unet, generator.context):
         part.requires_grad_(False)
 
+    def fit(stage: Stage) -> None:
+        fit_stage(stage, stage.name, out / "training" / stage.name, stage.steps, recipe.fit, request)
+        generator.to("cpu")  # Lightning moves back only the trained parts
+        for part in stage.trained:
+            part.requires_grad_(False)
+
     if recipe.autoencoder.kind == "vae" and recipe.autoencoder.steps and not recipe.base:
         features = recipe.autoencoder.features
-        stage = Autoencoder(
-            **shared,
-            features=load_model(Path(features) / "model").network.backbone if features else None,
-            name="autoencoder",
-            steps=recipe.autoencoder.steps,
-            rate=recipe.autoencoder.lr,
-            trained=(generator.vae.requires_grad_(True),),
+        fit(
+            Autoencoder(
+                **shared,
+                features=load_model(Path(features) / "model").network.backbone if features else None,
+                name="autoencoder",
+                steps=recipe.autoencoder.steps,
+                rate=recipe.autoencoder.lr,
+                trained=(generator.vae.requires_grad_(True),),
+            )
         )
-        fit_stage(stage, stage="autoencoder", folder=out / "training" / "autoencoder", steps=stage.steps, **how)
-        generator.to("cpu")  # Lightning brings back what was trained, and leaves the rest on the device
-        generator.vae.requires_grad_(False)
     measure_scale(generator.vae, _some_images(opened, recipe))
 
     trained: tuple[torch.nn.Module, ...] = (pipeline.adapt(generator, recipe),)
@@ -165,9 +170,9 @@ def _train(
         trained += (generator.text_encoder.requires_grad_(True),)
     if recipe.fit.gradient_checkpointing:
         generator.unet.enable_gradient_checkpointing()
-    together = recipe.context.placement != "none" and not recipe.fit.context_steps
-    generator.context.enabled = together
-    if together:
+    has_tokens = recipe.context.placement != "none"
+    generator.context.enabled = has_tokens and not recipe.fit.context_steps
+    if generator.context.enabled:
         trained += (generator.context.requires_grad_(True),)
     network = Diffusion(
         **shared,
@@ -175,30 +180,25 @@ def _train(
         steps=recipe.fit.steps,
         rate=recipe.fit.lr,
         trained=trained,
-        slowed=tuple((part, recipe.text.rate) for part in pipeline.readers(generator)),
+        slowed=tuple((part, recipe.text.rate) for part in pipeline.text_modules(generator)),
     )
     network.grid = SampleGrid(out / "samples", "network", opened.space)
-    fit_stage(network, stage="network", folder=out / "training" / "network", steps=recipe.fit.steps, **how)
-    generator.to("cpu")
-    for part in trained:
-        part.requires_grad_(False)
+    fit(network)
 
-    if recipe.context.placement != "none" and recipe.fit.context_steps:
+    if has_tokens and recipe.fit.context_steps:
         generator.context.enabled = True
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(recipe.seed, "context tokens"))
             folder.start_context(generator)
-        generator.context.requires_grad_(True)
         context = Diffusion(
             **shared,
             name="context",
             steps=recipe.fit.context_steps,
             rate=recipe.fit.context_lr,
-            trained=(generator.context,),
+            trained=(generator.context.requires_grad_(True),),
         )
         context.grid = SampleGrid(out / "samples", "context", opened.space)
-        fit_stage(context, stage="context", folder=out / "training" / "context", steps=context.steps, **how)
-        generator.to("cpu")
+        fit(context)
     return _finish(generator, opened, rows, recipe, out)
 
 
@@ -226,12 +226,12 @@ def _finish(
 
 def _license(recipe: GeneratorRecipe) -> str:
     if recipe.base is None:
-        return "Trained from scratch: no license but that of the training images."
-    return f"Adapted from {recipe.base}: its license holds (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
+        return "Trained from scratch: only the license of the training images applies."
+    return f"Adapted from {recipe.base}: its license applies (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
 
 
 def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:
-    """Make the folder this recipe's and this dataset's; the first process does."""
+    """Claim the folder for this recipe and this dataset, in the first process."""
     if _get_rank():
         return
 
@@ -244,11 +244,11 @@ def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:
         storage.write_json(out / "environment.json", storage.environment())
         storage.write_json(out / "run.json", {"schema": SCHEMA, "dataset_digest": digest, "command": storage.command()})
     if storage.read_json(out / "run.json")["dataset_digest"] != digest:
-        raise RecipeError(f"{out} was trained on another dataset than {dataset} is now. Choose another --out.")
+        raise RecipeError(f"{out} was trained on another dataset, or {dataset} has changed. Choose another --out.")
 
 
 def _some_images(opened: Dataset, recipe: GeneratorRecipe) -> torch.Tensor:
-    """Images (n, 1, H, W) in [-1, 1], evenly from all training rows."""
+    """Images (n, 1, H, W) in [-1, 1], evenly spaced over all training rows."""
     rows = opened.split("train")["row"].to_numpy()
     count = min(_MEASURED, max(1, _PIXELS // recipe.image_size**2), len(rows))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]

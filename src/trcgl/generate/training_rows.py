@@ -1,4 +1,4 @@
-"""Batches for the generator: training rows alone, class-balanced, with head images replayed."""
+"""Training batches of a generator: train rows only, class-balanced, with a share of all rows alike."""
 
 from collections.abc import Sequence
 
@@ -15,59 +15,59 @@ from trcgl.training.sampling import Sampler, class_balanced, natural
 
 
 def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
-    """Images and labels of the rows that a generator may see.
+    """Images and labels of the rows that a generator is trained on.
 
     Raises:
-        DataError: the split is another than train, empty, or the dataset has no images or drawn ones.
+        DataError: the split is not train, no row has a finding, or the dataset has no images or synthetic ones.
     """
     if dataset.info["source"] == "synthetic":
-        raise DataError(f"{dataset.folder} holds drawn images. A generator learns from real ones: give their dataset.")
+        raise DataError(f"{dataset.folder} holds synthetic images. Train a generator on the real dataset.")
     if split != "train":
         raise DataError(
-            f"{dataset.folder}: a generator is trained on train patients only, not on {split!r}; what it has seen of "
-            "val or test would come back in drawn images and make every figure on them too good."
+            f"{dataset.folder}: a generator is trained on train patients only, not on {split!r}: synthetic images would "
+            "carry val or test patients into training and make every result on them too good."
         )
     dataset.require_images()
     rows = SplitRows(dataset, dataset.split("train"))
     if not (rows.labels == 1).any():
-        raise DataError(f"{dataset.folder}: no training row has a finding, so there is nothing to draw on request.")
+        raise DataError(f"{dataset.folder}: no training row has a finding, so there are no prompts to learn.")
     return rows
 
 
 def most_sampled(space: LabelSpace) -> list[int]:
     """Columns of the tail findings and of the normal label.
 
-    Where a tail finding is all that an image shows, the same without it is a normal radiograph; what is hardly shown is
-    drawn with traces of what is shown all the time.
+    An image with a single tail finding has a normal radiograph as its counterpart; without enough normal training
+    images, samples of normal prompts show traces of tail findings.
     """
     tail = space.in_group("tail")
     beside = (space.normal,) if tail and space.normal else ()
-    return [space.index(one) for one in (*tail, *beside)]
+    return [space.index(finding) for finding in (*tail, *beside)]
 
 
 def sampler(
-    labels: Float[np.ndarray, "rows findings"], drawn: Sequence[int], settings: FitRecipe, seed: int
+    labels: Float[np.ndarray, "rows findings"], favored: Sequence[int], settings: FitRecipe, seed: int
 ) -> Sampler:
-    """Epoch to rows: class-balanced, a share of them of the tail, and a share taken by rows as they come.
+    """Row sampling of a generator: class-balanced, a share of the tail findings, and a share of all rows alike.
 
     Args:
-        labels: of the training rows.
-        drawn: columns of what will be drawn most, which shares `settings.tail` equally.
+        labels: labels of the training rows.
+        favored: columns of the findings that share `settings.tail` equally.
         settings: `row_sampling`, `tail` and `replay`.
-        seed: of the order.
+        seed: random seed of the order.
     """
     if settings.row_sampling == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 
-    aimed = labels[:, list(drawn)]
+    favored_labels = labels[:, list(favored)]
 
     def mixed(epoch: int) -> Int[np.ndarray, " rows"]:
-        draw = generator(seed, "replay", epoch)
-        replayed = draw.random(len(labels)) < settings.replay
+        random = generator(seed, "replay", epoch)
+        replayed = random.random(len(labels)) < settings.replay
         rows = class_balanced(labels, seed, epoch)
-        if (aimed == 1).any():
-            of_tail = draw.random(len(labels)) < settings.tail
-            rows = np.where(of_tail, class_balanced(aimed, derive_seed(seed, "tail"), epoch), rows)
+        if (favored_labels == 1).any():
+            of_tail = random.random(len(labels)) < settings.tail
+            rows = np.where(of_tail, class_balanced(favored_labels, derive_seed(seed, "tail"), epoch), rows)
         return np.where(replayed, natural(len(labels), seed, epoch), rows)
 
     return mixed
@@ -76,9 +76,9 @@ def sampler(
 def loader(
     rows: SplitRows, order: Sampler, steps: int, batch_size: int, rank: int = 0, processes: int = 1
 ) -> ResumableLoader:
-    """So many batches, dealt to the processes; they resume where they stopped.
+    """A loader of `steps` batches, divided among the processes, that can resume at any batch.
 
-    To Lightning they are one epoch, whatever passes over the rows they take: a generator is trained by steps.
+    Lightning sees a single epoch, however often the rows are repeated: a generator is trained by steps.
     """
     needed = steps * batch_size
     shown = np.concatenate([order(epoch) for epoch in range(-(-needed // len(rows)))])[:needed]

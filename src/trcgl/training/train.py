@@ -249,15 +249,15 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
         absent = [one for one in opened.space.findings if not (data.train_manifest[one] == 1).any()]
         if absent:
             _say(f"this half has no positive of {', '.join(absent)}: what is learned says nothing about them")
-    if counted and not any(one["drawn_with"] for one in counted.values()):
+    if counted and not any(one["synthetic_with"] for one in counted.values()):
         _say("of the drawn images none was kept, or none is within the dose: this run learns from real ones alone")
     elif counted and not recipe.synthetic.weight:
         _say("synthetic.weight is 0: this run learns from real images alone")
         return
     for finding, one in (counted or {}).items():
-        if one["drawn_with"]:
+        if one["synthetic_with"]:
             dose = "" if one["dose"] is None else f" (dose {one['dose']:.2f})"
-            drawn = f"{one['drawn_for']:,} drawn for it{dose}, {one['drawn_with']:,} drawn with it"
+            drawn = f"{one['synthetic_for']:,} drawn for it{dose}, {one['synthetic_with']:,} drawn with it"
             _say(f"{finding}: {one['real']:,} real, {drawn}")
 
 
