@@ -132,7 +132,7 @@ def unfinish(path):
 
 
 def test_the_real_dataset_is_no_synthetic_folder(small):
-    with pytest.raises(DataError, match="holds no drawn images"):
+    with pytest.raises(DataError, match="holds no synthetic images"):
         open_inputs(small.dataset, small.dataset, small.auditor, None)
 
 

@@ -239,7 +239,7 @@ def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
     before, after = base_pipeline().unet.state_dict(), load(tmp_path / "g").unet.state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved and all(any(part in name for part in ("to_q", "to_k", "to_v", "to_out.0")) for name in moved)
-    assert "its license holds" in info["license"]
+    assert "its license applies" in info["license"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,6 @@ def test_a_dose_takes_as_many_copies_as_drawn_images(folders, tmp_path):
 
 def test_images_that_were_drawn_for_another_dataset_are_refused(folders, tmp_path):
     other = open_dataset(write_dataset(tmp_path / "other", seed=1))
-    with pytest.raises(DataError, match="drawn for another dataset"):
+    with pytest.raises(DataError, match="generated for another dataset"):
         duplicate(folders[1], other, tmp_path / "copies")
     assert not (tmp_path / "copies").exists()

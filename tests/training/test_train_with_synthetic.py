@@ -186,7 +186,7 @@ def test_the_run_says_what_it_learned_from(dataset, drawn, tmp_path, capsys):
 
 def test_a_run_with_drawn_images_may_not_screen(dataset, drawn, tmp_path):
     train(dataset, recipe_with({"epochs": 1}), tmp_path / "run", drawn)
-    with pytest.raises(DataError, match="was trained with drawn images"):
+    with pytest.raises(DataError, match="was trained with synthetic images"):
         open_screener(tmp_path / "run", open_dataset(dataset))
 
 

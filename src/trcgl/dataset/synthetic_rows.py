@@ -103,8 +103,8 @@ def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> Sy
         dose: synthetic images per real training image; `None` takes every kept row.
 
     Raises:
-        DataError: the folder is not a synthetic folder of this dataset, has rows of patients outside train, or images of
-            another size.
+        DataError: the folder is not a synthetic folder of this dataset, has rows of patients outside train, or has
+            images of another size.
     """
     folder = Path(folder)
     synthetic = open_dataset(folder)
@@ -135,8 +135,8 @@ def _check_patients(synthetic: Dataset, real: Dataset) -> None:
     outside = synthetic.manifest.filter((pl.col("split") != "train") | ~pl.col("patient_id").is_in(train.implode()))
     if outside.height:
         raise DataError(
-            f"{synthetic.folder}: image {outside['image_id'][0]!r} and {outside.height - 1} more are not of train patients "
-            f"of {real.folder}. Generate images for this dataset."
+            f"{synthetic.folder}: image {outside['image_id'][0]!r} and {outside.height - 1} more are not of train "
+            f"patients of {real.folder}. Generate images for this dataset."
         )
 
 

@@ -45,7 +45,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Save if a checkpoint is due; the last step is saved at the end of the epoch, when Lightning has counted it."""
+        """Save if a checkpoint is due; the last step is saved when Lightning has counted it."""
         self._stop = trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)
         self._due |= self._stop or bool(self._every and trainer.global_step % self._every == 0)
         self._due |= trainer.is_last_batch

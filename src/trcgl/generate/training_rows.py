@@ -24,8 +24,8 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
         raise DataError(f"{dataset.folder} holds synthetic images. Train a generator on the real dataset.")
     if split != "train":
         raise DataError(
-            f"{dataset.folder}: a generator is trained on train patients only, not on {split!r}: synthetic images would "
-            "carry val or test patients into training and make every result on them too good."
+            f"{dataset.folder}: a generator is trained on train patients only, not on {split!r}: synthetic images "
+            "would carry val or test patients into training and make every result on them too good."
         )
     dataset.require_images()
     rows = SplitRows(dataset, dataset.split("train"))

@@ -160,7 +160,7 @@ def test_an_interrupted_one_goes_on_and_draws_the_same(folders, tmp_path, monkey
 
 def test_what_cannot_be_drawn_is_refused(folders, tmp_path):
     other = open_dataset(write_dataset(tmp_path / "other", seed=1))
-    with pytest.raises(DataError, match="drawn for another dataset"):
+    with pytest.raises(DataError, match="generated for another dataset"):
         drawn_into(tmp_path / "dcgan", other, folders[1])
     assert not (tmp_path / "dcgan").exists()
 
