@@ -116,7 +116,7 @@ def even_in_log_snr(alpha_bar: Float[Tensor, " levels"], steps: int) -> list[int
     The solver's error is in the log-SNR (Lu et al. 2022, section 4), and its last step, to no noise at all, gives the
     posterior mean, which averages away details finer than the noise before it. Levels evenly spaced in time leave 20
     steps with a noise of .23 there, which costs a detail of standard deviation .13 half of its contrast; these levels
-    leave .03 and keep .98 of it. If the last level is pure noise, its log-SNR is infinite, and the spacing starts at -9.5.
+    leave .03 and keep .98 of it. If the last level is pure noise, its log-SNR is infinite; the spacing starts at -9.5.
 
     Args:
         alpha_bar: ā of the scheduler, decreasing.
