@@ -26,8 +26,8 @@ def recipes(base, drawn):
 
 
 def test_the_ladder_adds_one_part_after_the_other():
-    made, _ = recipes(FULL, drawn=True)
-    rungs = ["plain", "up_to_sampler", "up_to_loss", "up_to_attention", "up_to_graph", "up_to_reweighting", "full"]
+    made, _ = recipes(FULL, synthetic=True)
+    rungs = ["plain", "up_to_row_sampling", "up_to_loss", "up_to_attention", "up_to_graph", "up_to_reweighting", "full"]
     assert list(made)[: len(rungs)] == rungs
     assert made["full"] == (FULL, "drawn") and made["up_to_reweighting"] == (FULL, "")
     plain = made["plain"][0]
@@ -41,7 +41,7 @@ def test_no_rung_is_the_rung_below_again():
     small = {"model.backbone": "resnet10t", "model.weights": "none", "model.image_size": 32}
     base = overridden(FULL, {**gates, **small, "loss.name": "bce", "train.row_sampling": "natural"})
     image, said = torch.rand(2, 1, 32, 32), []
-    for arm in ablation(base, drawn=False)[0][: 1 + len(MODULES)]:
+    for arm in ablation(base, synthetic=False)[0][: 1 + len(MODULES)]:
         torch.manual_seed(0)
         network = build_network(arm.recipe(base, 0).model, 4, torch.full((4, 4), 0.5)).eval()
         with torch.no_grad():
@@ -50,8 +50,8 @@ def test_no_rung_is_the_rung_below_again():
 
 
 def test_each_part_is_left_out_in_turn_and_nothing_is_trained_twice():
-    made, contrasts = recipes(FULL, drawn=True)
-    assert "without_drawn" not in made  # the last rung but one
+    made, contrasts = recipes(FULL, synthetic=True)
+    assert "without_synthetic" not in made  # the last rung but one
     assert made["without_loss"] == (dataclasses.replace(FULL, loss=LossRecipe(name="bce")), "drawn")
     assert made["without_attention"][0].model.switched_off == ("attention",)
     assert len({(repr(recipe), drawn) for recipe, drawn in made.values()}) == len(made)
@@ -61,22 +61,22 @@ def test_each_part_is_left_out_in_turn_and_nothing_is_trained_twice():
 
 
 def test_what_the_recipe_does_not_have_is_no_rung():
-    made, _ = recipes(overridden(FULL, {"loss.name": "bce", "train.row_sampling": "natural"}), drawn=False)
+    made, _ = recipes(overridden(FULL, {"loss.name": "bce", "train.row_sampling": "natural"}), synthetic=False)
     assert not [name for name in made if "loss" in name or "sampler" in name or "drawn" in name]
     with pytest.raises(RecipeError, match="nothing to take apart"):
-        ablation(overridden(FULL, dict(PLAIN)), drawn=False)
+        ablation(overridden(FULL, dict(PLAIN)), synthetic=False)
 
 
 def test_the_graph_is_swept_and_replaced_by_none_and_by_a_learned_one(tmp_path):
     opened = open_dataset(write_dataset(tmp_path / "data"))
-    arms, _ = ablation(FULL, drawn=False)
+    arms, _ = ablation(FULL, synthetic=False)
     told = edges(opened, FULL, arms)
     assert [one["name"] for one in told] == ["0.3 (full)", "0.02", "0.1", "0.2", "0.4", "identity", "learned"]
     assert {one["pairs"] for one in told} == {6}
     joined = [one["edges"] for one in told]
     assert joined[-2:] == [0, 6]
     assert joined[1] > 0 and np.all(np.diff(joined[1:-1]) <= 0)
-    made, _ = recipes(FULL, drawn=False)
+    made, _ = recipes(FULL, synthetic=False)
     assert made["graph_identity"][0] == overridden(FULL, {"model.graph": "identity"})
     assert made["graph_learned"][0] == overridden(FULL, {"model.graph": "learned"})
 
@@ -84,11 +84,11 @@ def test_the_graph_is_swept_and_replaced_by_none_and_by_a_learned_one(tmp_path):
 @pytest.mark.parametrize(("kind", "swept"), [("learned", "symmetric"), ("identity", "symmetric"), ("ml_gcn", "ml_gcn")])
 def test_the_sweep_is_over_counted_graphs_whatever_the_recipe_has(tmp_path, kind, swept):
     base = overridden(FULL, {"model.graph": kind})
-    made, _ = recipes(base, drawn=False)
+    made, _ = recipes(base, synthetic=False)
     assert made["graph_0.02"][0].model.graph == swept
     assert f"graph_{kind}" not in made  # it is the full recipe
     opened = open_dataset(write_dataset(tmp_path / "data"))
-    full = edges(opened, base, ablation(base, drawn=False)[0])[0]
+    full = edges(opened, base, ablation(base, synthetic=False)[0])[0]
     name = {"ml_gcn": "0.3", "identity": "identity", "learned": "learned"}[kind]
     assert full["name"] == f"{name} (full)"
     assert full["edges"] == {"identity": 0, "learned": 6}.get(kind, full["edges"])

@@ -12,7 +12,7 @@ from trcgl.dataset.store import open_dataset
 from trcgl.model.heads import HEADS
 from trcgl.model.trcgl_net import build_network
 from trcgl.recipes import RECIPES
-from trcgl.study.arms import PLAIN, chosen, over_base
+from trcgl.study.arms import PLAIN, choose_arms, over_base
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import against_baseline
 from trcgl.training.batches import SplitRows
@@ -127,15 +127,15 @@ def test_ml_gcn_keeps_vectors_of_text_and_learns_random_ones():
 def test_an_arm_that_lacks_something_says_what_to_give_and_is_left_out_of_all():
     short = overridden(BASE, {"train.epochs": 1})
     with pytest.raises(RecipeError, match=r"random_labels needs .* transformers text model as --model.label-text"):
-        chosen(("random_labels",), PEERS, BASE, drawn=False)
+        choose_arms(("random_labels",), PEERS, BASE, synthetic=False)
     with pytest.raises(RecipeError, match=r"retrained needs .* --train.epochs of 2 or more"):
-        chosen(("retrained",), PEERS, short, drawn=False)
+        choose_arms(("retrained",), PEERS, short, synthetic=False)
     for base, left_out in (
         (BASE, {"random_labels"}),
         (short, {"random_labels", "retrained"}),
         (overridden(BASE, TEXT), set()),
     ):
-        assert set(PEERS) - {arm.name for arm in chosen((), PEERS, base, drawn=True)} == left_out
+        assert set(PEERS) - {arm.name for arm in choose_arms((), PEERS, base, synthetic=True)} == left_out
     check(PEERS["retrained"].recipe(overridden(BASE, {"train.epochs": 2}), 0))
 
 
@@ -148,18 +148,18 @@ def test_a_backbone_is_not_compared_from_scratch_with_one_that_has_weights_of_it
 
 
 def test_peers_are_chosen_by_name_and_drawn_ones_need_drawn_images():
-    assert [one.name for one in chosen(("asl", "linear"), PEERS, BASE, drawn=False)] == ["asl", "linear"]
-    everything = chosen((), PEERS, BASE, drawn=True)
+    assert [one.name for one in choose_arms(("asl", "linear"), PEERS, BASE, synthetic=False)] == ["asl", "linear"]
+    everything = choose_arms((), PEERS, BASE, synthetic=True)
     assert [one.name for one in everything] == [one for one in PEERS if one != "random_labels"]
-    assert chosen((), PEERS, BASE, drawn=False) == tuple(one for one in everything if not one.drawn)
+    assert choose_arms((), PEERS, BASE, synthetic=False) == tuple(one for one in everything if not one.drawn)
     with pytest.raises(RecipeError, match="--synthetic"):
-        chosen(("drawn",), PEERS, BASE, drawn=False)
+        choose_arms(("drawn",), PEERS, BASE, synthetic=False)
     with pytest.raises(RecipeError, match="more than once"):
-        chosen(("asl", "asl"), PEERS, BASE, drawn=False)
+        choose_arms(("asl", "asl"), PEERS, BASE, synthetic=False)
 
 
 def test_the_primary_contrast_comes_first_and_is_against_the_baseline():
-    arms = chosen(("trcgl", "asl", "linear"), PEERS, BASE, drawn=False)
+    arms = choose_arms(("trcgl", "asl", "linear"), PEERS, BASE, synthetic=False)
     told = against_baseline(arms, "trcgl", None)
     assert [(one.arm, one.against) for one in told] == [("linear", "trcgl"), ("asl", "trcgl")]
     assert against_baseline(arms, "linear", "asl")[0].arm == "asl"
@@ -172,17 +172,17 @@ def test_the_primary_contrast_comes_first_and_is_against_the_baseline():
 
 def test_where_all_are_taken_those_that_cannot_start_alike_are_left_out():
     base = overridden(RECIPES["nih_mini"](), {"model.weights": "imagenet.safetensors"})
-    names = [one.name for one in chosen((), PEERS, base, drawn=False)]
+    names = [one.name for one in choose_arms((), PEERS, base, synthetic=False)]
     assert "csra" in names and "resnet50" not in names
     with pytest.raises(RecipeError, match="resnet50 needs .* --model.weights hub or none"):
-        chosen(("trcgl", "resnet50"), PEERS, base, drawn=False)
+        choose_arms(("trcgl", "resnet50"), PEERS, base, synthetic=False)
 
 
 def test_no_two_arms_train_the_same():
     base = overridden(Recipe(), {"augment.mixup": 0.4})
-    assert "mixup" not in [one.name for one in chosen((), PEERS, base, drawn=False)]
+    assert "mixup" not in [one.name for one in choose_arms((), PEERS, base, synthetic=False)]
     with pytest.raises(RecipeError, match="mixup would be the runs of linear again"):
-        chosen(("trcgl", "linear", "mixup"), PEERS, base, drawn=False)
+        choose_arms(("trcgl", "linear", "mixup"), PEERS, base, synthetic=False)
 
 
 def test_over_base_keeps_loss_and_sampler_for_networks_and_leaves_the_others_alone():

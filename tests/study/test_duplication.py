@@ -6,7 +6,7 @@ from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import open_dataset
 from trcgl.dataset.synthetic_rows import open_synthetic
-from trcgl.study.duplication import duplicate
+from trcgl.study.training_variants import duplicate
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from trcgl.core.generator_recipe import AutoencoderRecipe, GeneratorRecipe, UNet
 from trcgl.dataset.store import open_dataset
 from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate import pipeline
-from trcgl.study import training_variants as material
-from trcgl.study.duplication import duplicate
+from trcgl.study import training_variants
+from trcgl.study.training_variants import duplicate
 
 REJECTED = (2, 5, 12, 20)
 
@@ -34,7 +34,7 @@ def counted(drawn):
 @pytest.mark.parametrize("dose", [0.25, 0.5, None])
 def test_unscreened_images_are_as_many_of_each_target_and_the_first_drawn(folders, tmp_path, dose):
     real, drawn = folders
-    material.unscreened(drawn, real, tmp_path / "all")
+    training_variants.unscreened(drawn, real, tmp_path / "all")
     with_all, kept = open_synthetic(tmp_path / "all", real, dose), open_synthetic(drawn, real, dose)
     assert counted(with_all) == counted(kept)
     whole = open_dataset(drawn).manifest
@@ -52,7 +52,7 @@ def test_unscreened_images_are_as_many_of_each_target_and_the_first_drawn(folder
 @pytest.mark.parametrize("dose", [0.25, 0.75])
 def test_deranged_images_are_the_same_and_their_label_sets_are_exchanged(folders, tmp_path, dose):
     real, drawn = folders
-    assert material.deranged(drawn, real, dose, tmp_path / "deranged") == 0
+    assert training_variants.deranged(drawn, real, dose, tmp_path / "deranged") == 0
     before, after = open_synthetic(drawn, real, dose), open_synthetic(tmp_path / "deranged", real, dose)
     assert after.rows["image_id"].to_list() == before.rows["image_id"].to_list()
     for one, other in zip(before.rows["row"], after.rows["row"], strict=True):
@@ -70,31 +70,31 @@ SETS = st.lists(st.sets(st.sampled_from("abcd"), min_size=1, max_size=2), min_si
 def test_a_derangement_is_a_permutation_that_gives_nobody_his_own_where_that_can_be(sets, seed):
     requested = [sorted(one) for one in sets]
     targets = [one[0] for one in requested]
-    giver = material.derange(targets, requested, seed)
+    giver = training_variants.derange(targets, requested, seed)
     assert sorted(giver) == list(range(len(sets)))
     own = [target in requested[place] for target, place in zip(targets, giver, strict=True)]
     alone = all(len(one) == 1 for one in requested)
     if alone and max(Counter(targets).values()) <= len(targets) / 2:
         assert not any(own)
-    assert (giver == material.derange(targets, requested, seed)).all()
+    assert (giver == training_variants.derange(targets, requested, seed)).all()
 
 
 def test_where_all_images_show_one_finding_nothing_can_be_deranged_and_it_is_said(folders, tmp_path):
     real, _ = folders
     drawn = write_synthetic(tmp_path / "drawn", real.folder, targets={"Hernia": 5})
-    assert material.deranged(drawn, real, 1.0, tmp_path / "deranged") == 5
+    assert training_variants.deranged(drawn, real, 1.0, tmp_path / "deranged") == 5
 
 
 def test_a_round_trip_changes_pixels_where_the_autoencoder_does_and_nothing_else(folders, tmp_path):
     real, drawn = folders
     duplicate(drawn, real, tmp_path / "copies")
     lossless, _ = small_generator()
-    material.round_trip(tmp_path / "copies", real, tmp_path / "same", lossless)
-    assert material.unchanged(tmp_path / "copies", tmp_path / "same")
+    training_variants.round_trip(tmp_path / "copies", real, tmp_path / "same", lossless)
+    assert training_variants.unchanged(tmp_path / "copies", tmp_path / "same")
     autoencoder = AutoencoderRecipe(kind="vae", factor=2, width=16)
     recipe = GeneratorRecipe(image_size=SIDE, autoencoder=autoencoder, unet=UNetRecipe(widths=(32,), layers=1))
-    material.round_trip(tmp_path / "copies", real, tmp_path / "changed", pipeline.build(recipe, SPACE))
-    assert not material.unchanged(tmp_path / "copies", tmp_path / "changed")
+    training_variants.round_trip(tmp_path / "copies", real, tmp_path / "changed", pipeline.build(recipe, SPACE))
+    assert not training_variants.unchanged(tmp_path / "copies", tmp_path / "changed")
     copies, changed = (open_synthetic(tmp_path / one, real, 0.5) for one in ("copies", "changed"))
     assert changed.rows.equals(copies.rows) and changed.targets.equals(copies.targets)
     assert np.ptp(changed.dataset.images) > 0
@@ -102,4 +102,4 @@ def test_a_round_trip_changes_pixels_where_the_autoencoder_does_and_nothing_else
 
 def test_label_sets_hold_what_is_present_and_nothing_unknown():
     rows = pl.DataFrame({"a": [1, None], "b": [0, 1], "c": [1, None]})
-    assert material.label_sets(rows, ["a", "b", "c"]) == [["a", "c"], ["b"]]
+    assert training_variants.label_sets(rows, ["a", "b", "c"]) == [["a", "c"], ["b"]]

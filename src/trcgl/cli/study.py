@@ -9,19 +9,19 @@ from trcgl.core.registry import unknown
 
 KINDS = {
     "peers": "Compare long-tail methods over the same data, steps, augmentation and selection rule.",
-    "ablation": "Take a recipe apart: a ladder from plain to full, and each part left out in turn.",
-    "utility": "Ask whether drawn images help more than as many copies of real ones.",
+    "ablation": "Take a recipe apart: add its parts one by one, then leave out each part in turn.",
+    "utility": "Compare synthetic images with as many duplicates of real images.",
 }
 EXAMPLE = "trcgl study peers phantom --recipe phantom --arms trcgl linear asl --out study"
 EXAMPLES = {
     "peers": EXAMPLE,
     "ablation": "trcgl study ablation phantom --recipe phantom --out ablation",
-    "utility": "trcgl study utility phantom --synthetic drawn --recipe phantom --out utility",
+    "utility": "trcgl study utility phantom --synthetic synthetic --recipe phantom --out utility",
 }
 
 
 def study(arguments: list[str]) -> Chosen:
-    """The command of `trcgl study`, whose flags depend on its kind and recipe."""
+    """The command of `trcgl study`; its options depend on kind and recipe."""
     import tyro
 
     from trcgl.core.recipe import Recipe
@@ -29,8 +29,8 @@ def study(arguments: list[str]) -> Chosen:
 
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"Example: {EXAMPLE}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
-        print("Train several arms on several seeds and compare them on test. `trcgl study KIND --help` shows more.\n")
-        print("\n".join(f"  {name:<10} {what}" for name, what in KINDS.items()))
+        print("Train several arms on several seeds and compare them on test. `trcgl study KIND --help` shows all options.\n")
+        print("\n".join(f"  {kind:<10} {description}" for kind, description in KINDS.items()))
         raise SystemExit(0)
     if not arguments:
         raise RecipeError(f"name the kind first: trcgl study KIND DATASET; there are {', '.join(KINDS)}.")
@@ -40,12 +40,12 @@ def study(arguments: list[str]) -> Chosen:
     name, base, about, _ = chosen_recipe(rest, "trcgl", RECIPES, Recipe)
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
     shared = f"""
-        dataset: A dataset folder with images and a test split.
-        out: The study folder to write; the same command again goes on, also in several processes at once.
-        recipe: What all arms share: one of {", ".join(RECIPES)}, or the path of a recipe.json.
-        seeds: Runs of each arm."""
-    drawn = """
-        synthetic: A folder drawn for this dataset, for the arms that train with drawn images."""
+        dataset: Dataset folder with images and a test split.
+        out: Study folder to write. The same command again continues, also in several processes at once.
+        recipe: Recipe that all arms share: {", ".join(RECIPES)}, or the path of a recipe.json.
+        seeds: Training runs of each arm."""
+    with_synthetic = """
+        synthetic: Synthetic folder of this dataset, for the arms that train with synthetic images."""
 
     def peers(
         dataset: Path,
@@ -63,7 +63,7 @@ def study(arguments: list[str]) -> Chosen:
     ) -> Done:
         from trcgl.study import study as stage
 
-        told = stage.peers(
+        table = stage.peers(
             dataset,
             settings,
             out,
@@ -74,7 +74,7 @@ def study(arguments: list[str]) -> Chosen:
             primary=primary,
             synthetic=synthetic,
         )
-        return _done(told, out)
+        return _done(table, out)
 
     def ablation(
         dataset: Path,
@@ -114,7 +114,7 @@ def study(arguments: list[str]) -> Chosen:
             "shared_tokens": shared_tokens,
             "per_finding_tokens": per_finding_tokens,
         }
-        told = stage(
+        table = stage(
             dataset,
             settings,
             out,
@@ -124,59 +124,59 @@ def study(arguments: list[str]) -> Chosen:
             seeds=seeds,
             choosing_seeds=choosing_seeds,
             generator=generator,
-            prompts={name: folder for name, folder in folders.items() if folder},
+            prompts={prompt: folder for prompt, folder in folders.items() if folder},
         )
-        return _done(told, out)
+        return _done(table, out)
 
     from trcgl.study.peers import PEERS
 
     peers.__doc__ = f"""{KINDS["peers"]}
 
-    The base recipe is {name}; every setting is overridden by its path.
+    The base recipe is {name}. Every setting can be overridden by its path.
 
-    Args:{shared}{drawn}
-        arms: What to compare: {", ".join(PEERS)}. All, where none is named.
-        over: What heads and backbones stand on: cross-entropy and every row once an epoch (plain), or loss and sampler
-            of the base recipe (base), so that networks alone are compared.
-        baseline: The arm that the others are compared with.
-        primary: The arm of the one contrast that is not adjusted for the number of contrasts. By default that of a
-            study that is there already, else linear.
+    Args:{shared}{with_synthetic}
+        arms: Arms to compare: {", ".join(PEERS)}. Default: all.
+        over: Train heads and backbones with cross-entropy and every row once an epoch (plain), or with the loss and row
+            sampling of the base recipe (base), which compares networks only.
+        baseline: Arm that the others are compared with.
+        primary: Arm of the one contrast that is not adjusted for the number of contrasts. Default: that of the existing
+            study, else linear.
     """
     ablation.__doc__ = f"""{KINDS["ablation"]}
 
-    The full recipe is {name}; every setting is overridden by its path.
+    The full recipe is {name}. Every setting can be overridden by its path.
 
     {about}
 
-    Args:{shared}{drawn}
+    Args:{shared}{with_synthetic}
     """
     utility.__doc__ = f"""{KINDS["utility"]}
 
-    The base recipe is {name}; every setting is overridden by its path.
+    The base recipe is {name}. Every setting can be overridden by its path.
 
     Args:{shared}
-        synthetic: A folder drawn for this dataset.
-        doses: Kept images drawn for a finding ÷ its real training images; val chooses one.
-        schedules: mix: drawn images among real ones. pretrain: drawn images first. Val chooses one.
+        synthetic: Synthetic folder of this dataset.
+        doses: Synthetic images per real training image of the finding, one or more values; val chooses one.
+        schedules: Show synthetic images among real ones (mix) or before them (pretrain); val chooses one.
         choosing_seeds: Further runs of each dose and schedule, by which val chooses; they are not compared.
-        generator: That drew the images, for the round trip through its autoencoder; where it was when it drew, by
-            default.
-        handwritten: A folder drawn by words alone: `trcgl synthesize --prompt handwritten`.
-        shared_tokens: A folder drawn by words and the shared context tokens: `--prompt shared_tokens`.
-        per_finding_tokens: A folder drawn by words and the tokens of each finding: `--prompt per_finding_tokens`.
+        generator: Generator folder, for the round trip through its autoencoder; default: the path recorded in the
+            synthetic folder.
+        handwritten: Synthetic folder generated from text only: `trcgl synthesize --prompt handwritten`.
+        shared_tokens: Synthetic folder generated with shared context tokens: `--prompt shared_tokens`.
+        per_finding_tokens: Synthetic folder generated with the tokens of each finding: `--prompt per_finding_tokens`.
     """
     commands: dict[str, Command] = {"peers": peers, "ablation": ablation, "utility": utility}
     return commands[kind], rest, EXAMPLES[kind]
 
 
-def _done(told: dict[str, Any], out: Path) -> Done:
+def _done(table: dict[str, Any], out: Path) -> Done:
     from trcgl.study.tables import markdown
 
-    return Done(told, f"{markdown(told)}\ntable: {out / 'table.md'}\npage: {out / 'study.html'}")
+    return Done(table, f"{markdown(table)}\ntable: {out / 'table.md'}\npage: {out / 'study.html'}")
 
 
 VERB = Verb(
-    "Train several arms on several seeds, and say what may be said about their differences.",
+    "Train several methods with several seeds and compare them on test.",
     EXAMPLE,
     study,
 )

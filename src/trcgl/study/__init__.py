@@ -1,1 +1,1 @@
-"""Controlled experiments: arms that differ in one thing, several seeds each, and what may be said about them."""
+"""Controlled experiments: arms that differ in one setting, trained with several seeds and compared on test."""

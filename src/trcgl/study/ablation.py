@@ -1,6 +1,7 @@
-"""The ablation of a recipe: a ladder from plain to full, each part left out in turn, and a sweep of the label graph."""
+"""The ablation of a recipe: add its parts one by one, leave out each part in turn, and vary the label graph."""
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from trcgl.core.errors import RecipeError
@@ -13,124 +14,106 @@ from trcgl.study.plan import Contrast
 
 REFERENCE = "TRCGL-Net, arXiv 2607.00975"
 MODULES = ("attention", "graph", "reweighting")
-"""Reweighting is added last: it reaches the logits through the two others alone."""
-GRAPH = "model.graph_threshold"
+"""Reweighting is added last: it reaches the logits through the two others only."""
 THRESHOLDS = (0.02, 0.1, 0.2, 0.4)
-KIND = "model.graph"
 COUNTED = ("symmetric", "ml_gcn")
-"""Graphs whose edges are counted, and which a threshold therefore changes."""
-PARTS = ("sampler", "loss", *MODULES, "drawn")
-"""What is added, in this order, and left out."""
-IN_WORDS = {
-    "sampler": "the sampler",
+"""Graphs whose edges are counted, so that a threshold changes them."""
+PARTS = {
+    "row_sampling": "row sampling",
     "loss": "the loss",
-    "reweighting": "channel reweighting",
     "attention": "class-aware attention",
     "graph": "the label graph",
-    "drawn": "drawn images",
+    "reweighting": "channel reweighting",
+    "synthetic": "synthetic images",
 }
+"""Part to its description, in the order in which parts are added."""
+PLAIN_SETTINGS = {
+    part: {path: value for path, value in PLAIN.items() if path.startswith(prefix)}
+    for part, prefix in (("row_sampling", "train.row_sampling"), ("loss", "loss."))
+}
+"""Part to the settings without it."""
 
 
-def ablation(base: Recipe, *, drawn: bool) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
+def ablation(base: Recipe, *, synthetic: bool) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Arms and contrasts of the ablation of a recipe; the primary contrast is full against plain.
 
-    A part that the recipe does not have (its loss is cross-entropy already, its sampler the natural one) is no rung.
+    A part that the recipe does not have (for instance because its loss is cross-entropy) is skipped.
 
     Args:
         base: the full recipe.
-        drawn: whether there are drawn images.
+        synthetic: whether there are synthetic images.
 
     Raises:
         RecipeError: the recipe has no part that could be left out.
     """
-    parts = [one for one in PARTS if _has(base, one, drawn)]
+    parts = [part for part in PARTS if _has(base, part, synthetic)]
     if not parts:
         raise RecipeError(f"the recipe {base.name} is plain already: there is nothing to take apart.")
     arms: dict[str, Arm] = {}
     contrasts: dict[frozenset[str], Contrast] = {}
 
-    def arm(name: str, kept: Iterable[str], changes: Mapping[str, Any] | None = None) -> str:
-        """Add an arm, unless one that does the same is there; return its name."""
+    def add(name: str, kept: Iterable[str], changes: Mapping[str, Any] | None = None) -> str:
+        """Add an arm, unless an arm that trains the same exists; return its name."""
         kept = set(kept)
-        made = Arm(
-            name,
-            {**_without(base, set(parts) - kept), **(changes or {})},
-            REFERENCE,
-            "",
-            "drawn" if "drawn" in kept else "",
-        )
-        for one in arms.values():
-            if (one.drawn, one.recipe(base, 0)) == (made.drawn, made.recipe(base, 0)):
-                return one.name
-        arms[name] = made
-        return name
+        changes = {**_without(base, set(parts) - kept), **(changes or {})}
+        arm = Arm(name, changes, REFERENCE, synthetic="synthetic" if "synthetic" in kept else "")
+        twin = next((other.name for other in arms.values() if arm.trains_as(other, base)), None)
+        return twin or arms.setdefault(name, arm).name
 
-    def ask(one: str, against: str, what: str) -> None:
-        if one != against:
-            contrasts.setdefault(frozenset((one, against)), Contrast(one, against, what))
+    def ask(arm: str, against: str, what: str) -> None:
+        if arm != against:
+            contrasts.setdefault(frozenset((arm, against)), Contrast(arm, against, what))
 
-    names = ["plain", *(f"up_to_{one}" for one in parts[:-1]), "full"]
-    rungs = [arm(name, parts[:place]) for place, name in enumerate(names)]
+    names = ["plain", *(f"up_to_{part}" for part in parts[:-1]), "full"]
+    rungs = [add(name, parts[:place]) for place, name in enumerate(names)]
     ask("full", "plain", "does the whole help?")
     for part, lower, upper in zip(parts, rungs, rungs[1:], strict=False):
-        ask(upper, lower, f"adding {IN_WORDS[part]}")
-    for one in parts:
-        ask(arm(f"without_{one}", set(parts) - {one}), "full", f"leaving out {IN_WORDS[one]}")
+        ask(upper, lower, f"adding {PARTS[part]}")
+    for part in parts:
+        ask(add(f"without_{part}", set(parts) - {part}), "full", f"leaving out {PARTS[part]}")
     if "graph" in parts:
         counted = base.model.graph if base.model.graph in COUNTED else COUNTED[0]
         for threshold in THRESHOLDS:
-            swept = arm(f"graph_{threshold}", parts, {KIND: counted, GRAPH: threshold})
-            ask(swept, "full", f"edges from {threshold} up")
-        ask(arm("graph_identity", parts, {KIND: "identity"}), "full", "a graph without edges")
-        ask(arm("graph_learned", parts, {KIND: "learned"}), "full", "a learned attention graph in place of counts")
+            changes = {"model.graph": counted, "model.graph_threshold": threshold}
+            ask(add(f"graph_{threshold}", parts, changes), "full", f"edges from {threshold} up")
+        ask(add("graph_identity", parts, {"model.graph": "identity"}), "full", "a graph without edges")
+        learned = add("graph_learned", parts, {"model.graph": "learned"})
+        ask(learned, "full", "a learned attention graph in place of counts")
     return tuple(arms.values()), tuple(contrasts.values())
 
 
 def edges(opened: Dataset, base: Recipe, arms: tuple[Arm, ...]) -> list[dict[str, Any]]:
-    """How many pairs of findings each graph of the ablation joins, of how many; a learned one joins them all."""
-    import torch  # only now: a study does not wait for it where it trains in other processes
+    """Number of pairs of findings that each graph of the ablation joins; a learned graph joins all pairs."""
+    import torch  # here: a study trains in other processes and need not wait for it
 
     from trcgl.model.label_graph import build_adjacency
 
     rows = half(opened, base.train.half, with_none=base.train.with_none)
     conditional = torch.from_numpy(counts(rows, opened.space).conditional())
     pairs = len(conditional) * (len(conditional) - 1) // 2
-    told = []
-    for one in arms:
-        model = one.recipe(base, 0).model
-        if model.head == "trcgl" and (one.name == "full" or one.name.startswith("graph_")):
+    graphs = []
+    for arm in arms:
+        model = arm.recipe(base, 0).model
+        if model.head == "trcgl" and (arm.name == "full" or arm.name.startswith("graph_")):
             graph = build_adjacency(conditional, model)
             joined = int(((graph != 0) | (graph.T != 0)).triu(1).sum()) if model.graph != "learned" else pairs
             name = f"{model.graph_threshold}" if model.graph in COUNTED else model.graph
-            told.append({"name": name + (" (full)" if one.name == "full" else ""), "edges": joined, "pairs": pairs})
-    return told
+            graphs.append({"name": name + (" (full)" if arm.name == "full" else ""), "edges": joined, "pairs": pairs})
+    return graphs
 
 
-def _has(base: Recipe, part: str, drawn: bool) -> bool:
-    if part == "drawn":
-        return drawn
-    if part in ("sampler", "loss"):
-        return any(_value(base, path) != value for path, value in _plain(part).items())
+def _has(base: Recipe, part: str, synthetic: bool) -> bool:
+    if part == "synthetic":
+        return synthetic
+    if part in PLAIN_SETTINGS:
+        return any(attrgetter(path)(base) != value for path, value in PLAIN_SETTINGS[part].items())
     return base.model.head == "trcgl" and part not in base.model.switched_off
 
 
 def _without(base: Recipe, parts: set[str]) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for one in ("sampler", "loss"):
-        if one in parts:
-            changes |= _plain(one)
-    if off := tuple(one for one in MODULES if one in parts or one in base.model.switched_off):
+    changes = {
+        path: value for part, settings in PLAIN_SETTINGS.items() if part in parts for path, value in settings.items()
+    }
+    if off := tuple(module for module in MODULES if module in parts or module in base.model.switched_off):
         changes["model.switched_off"] = off
     return changes
-
-
-def _plain(part: str) -> dict[str, Any]:
-    prefix = {"sampler": "train.row_sampling", "loss": "loss."}[part]
-    return {path: value for path, value in PLAIN.items() if path.startswith(prefix)}
-
-
-def _value(base: Recipe, path: str) -> Any:
-    value: Any = base
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value

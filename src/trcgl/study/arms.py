@@ -1,7 +1,4 @@
-"""Arms of a study: a recipe that differs from a base in what the arm is about, and in nothing else.
-
-Data, image size, number of steps, batch size, augmentation, selection rule and every other setting are the base's.
-"""
+"""Arms of a study: recipes that differ from a base recipe in the compared settings, and in nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +16,7 @@ PLAIN: Mapping[str, Any] = {
 """Global average pooling, a linear layer, binary cross-entropy, every row once an epoch."""
 
 REMEDY: Mapping[str, Any] = {path: value for path, value in PLAIN.items() if path != "model.head"}
-"""The part of it that is no network."""
+"""The settings of `PLAIN` that are not about the network."""
 
 Changes = Mapping[str, Any]
 """Recipe fields by path."""
@@ -27,28 +24,28 @@ Changes = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to compare.
+    """A method to compare.
 
     Args:
-        name: on the command line and in the table; also the name of its folder.
-        changes: in which fields it differs from the base; or a function of the base that says so.
-        reference: where it was published.
-        differs: how it differs from the original; empty if it does not.
-        drawn: what trains beside the real images: nothing, the drawn images of the study (`drawn`), as many copies of
-            the real images that they were drawn for (`copies`), as many that a DCGAN draws (`dcgan`), or one of the
-            folders of the plan, by its name.
-        lacks: says what to give where the arm cannot be made from a base, or would be the base; empty where it can.
+        name: on the command line, in the table and of its folder.
+        changes: fields in which it differs from the base, or a function of the base that returns them.
+        reference: publication.
+        differs: difference from the original; empty if there is none.
+        synthetic: what it trains with beside the real images: nothing (empty), the study's `synthetic` folder, as many
+            `duplicates` of the real images, as many images of a `dcgan`, or a folder of the plan by its name.
+        lacks: returns what to give if the arm cannot be trained from a base or would equal the base; else an empty
+            string.
     """
 
     name: str
     changes: Changes | Callable[[Recipe], Changes] = field(default_factory=dict)
     reference: str = ""
     differs: str = ""
-    drawn: str = ""
+    synthetic: str = ""
     lacks: Callable[[Recipe], str] = lambda base: ""
 
     def changes_of(self, base: Recipe) -> Changes:
-        """In which fields it differs from a base."""
+        """Fields in which it differs from a base."""
         return self.changes(base) if callable(self.changes) else self.changes
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
@@ -66,54 +63,54 @@ class Arm:
             )
         return overridden(base, {**changes, "seed": base.seed + seed})
 
+    def trains_as(self, other: "Arm", base: Recipe) -> bool:
+        """Whether another arm trains the same network with the same images."""
+        return (self.synthetic, self.recipe(base, 0)) == (other.synthetic, other.recipe(base, 0))
+
 
 def over_base(arm: Arm) -> Arm:
-    """The arm on the base's own loss and sampler, unless it is about one of them.
+    """The arm with the base's own loss and row sampling, unless it is about one of them.
 
-    Over `PLAIN` a head or backbone competes with the base's remedy for the long tail; so it competes with its network.
+    With `PLAIN`, a head or backbone competes with the base's remedy for the long tail; so it competes with its network.
     """
 
     def changes(base: Recipe) -> Changes:
-        made = arm.changes_of(base)
-        own = any(made.get(path, value) != value for path, value in REMEDY.items())
-        return made if own else {path: value for path, value in made.items() if path not in REMEDY}
+        own = arm.changes_of(base)
+        about_remedy = any(own.get(path, value) != value for path, value in REMEDY.items())
+        return own if about_remedy else {path: value for path, value in own.items() if path not in REMEDY}
 
     return replace(arm, changes=changes)
 
 
-def chosen(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, drawn: bool) -> tuple[Arm, ...]:
-    """The arms of these names, in their order; all that can be made and differ where none is named.
+def choose_arms(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, synthetic: bool) -> tuple[Arm, ...]:
+    """The arms of these names in their order; without names, all arms that can be trained and differ.
 
     Args:
         names: from the command line.
         known: the registry.
-        base: what the arms change.
-        drawn: whether the study has drawn images.
+        base: the recipe that the arms change.
+        synthetic: whether the study has synthetic images.
 
     Raises:
-        RecipeError: a name is unknown or comes twice, an arm needs what the base or the study has not, or two arms
-            would train the same.
+        RecipeError: a name is unknown or given twice, an arm needs something that the base or the study lacks, or two
+            arms would train the same.
     """
-    if unknown := [one for one in names if one not in known]:
+    if unknown := [name for name in names if name not in known]:
         raise RecipeError(f"unknown arm {unknown[0]!r}; there are {', '.join(known)}.")
-    if twice := [one for one in names if list(names).count(one) > 1]:
+    if twice := [name for name in names if list(names).count(name) > 1]:
         raise RecipeError(f"--arms names {twice[0]!r} more than once.")
-    if not names:
-        possible = [one for one in known.values() if (drawn or not one.drawn) and not one.lacks(base)]
-        return tuple(one for place, one in enumerate(possible) if not _twin(one, possible[:place], base))
-    arms = tuple(known[one] for one in names)
-    if lacking := [one.name for one in arms if one.drawn and not drawn]:
-        raise RecipeError(f"{lacking[0]} trains with drawn images: give their folder as --synthetic.")
-    for one in arms:
-        if wanted := one.lacks(base):
-            raise RecipeError(f"{one.name} needs more than the base recipe {base.name} has: give {wanted}.")
-    for place, one in enumerate(arms):
-        if other := _twin(one, arms[:place], base):
-            raise RecipeError(f"{one.name} would be the runs of {other} again with this base. Leave one of them out.")
-    return arms
-
-
-def _twin(arm: Arm, others: Sequence[Arm], base: Recipe) -> str:
-    """The name of another arm that trains the same; empty where none does."""
-    same = (one.name for one in others if (one.drawn, one.recipe(base, 0)) == (arm.drawn, arm.recipe(base, 0)))
-    return next(same, "")
+    arms: list[Arm] = []
+    for name in names or known:
+        arm = known[name]
+        if arm.synthetic and not synthetic:
+            problem = f"{name} trains with synthetic images: give their folder as --synthetic."
+        elif wanted := arm.lacks(base):
+            problem = f"{name} needs more than the base recipe {base.name} has: give {wanted}."
+        elif twins := [other.name for other in arms if arm.trains_as(other, base)]:
+            problem = f"{name} would repeat the runs of {twins[0]} with this base. Leave one of them out."
+        else:
+            arms.append(arm)
+            continue
+        if names:
+            raise RecipeError(problem)
+    return tuple(arms)

@@ -1,4 +1,4 @@
-"""Which dose and schedule the primary contrast of `utility` has: chosen on val, by a rule that is fixed beforehand."""
+"""Choice of the dose and schedule for the primary contrast of `utility`: on val, by a rule fixed beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.utility-choice/1"
 RULE = (
-    "the dose and schedule of the arm drawn with the highest tail mAP on val, mean over the choosing seeds, among "
+    "the dose and schedule of the arm synthetic with the highest tail mAP on val, mean over the choosing seeds, among "
     "those that lost the fewest; the smaller dose, then the schedule named first, where two are equal"
 )
 FIRST_SEED = 1000
-"""Of the runs that choose. They are not the runs that are compared: a setting that had lucky seeds when it was chosen
+"""First seed of the choosing runs. They are not the compared runs: a setting that had lucky seeds when it was chosen
 would keep them on test."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How drawn images take part.
+    """A way to train with synthetic images.
 
     Args:
-        dose: kept images drawn for a finding ÷ its real training images.
+        dose: kept images generated for a finding ÷ its real training images.
         schedule: mix or pretrain.
     """
 
@@ -37,60 +37,59 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As part of an arm's name."""
+        """Part of an arm's name."""
         return f"{self.schedule}_{self.dose:g}"
 
 
 def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> dict[str, Any]:
-    """Choose by `RULE`. Reads predictions on val, and nothing about test.
+    """Choose by `RULE`, from predictions on val only.
 
     Args:
         runs: settings in ascending order of dose, each with its runs, all of which are done.
         space: of the dataset.
 
     Returns:
-        Schema `trcgl.utility-choice/1`: dose, schedule, and what val said of every candidate.
+        Schema `trcgl.utility-choice/1`: dose, schedule, and the tail mAP on val of every candidate.
 
     Raises:
         DataError: no run finished, or val has no positive of a tail finding.
     """
     candidates: list[dict[str, Any]] = []
     for setting, jobs in runs:
-        values = {
-            job.seed: val_tail(job, space) for job in jobs if storage.read_json(job.outcome)["status"] == "finished"
-        }
+        finished = [job for job in jobs if storage.read_json(job.outcome)["status"] == "finished"]
+        values = [val_tail(job, space) for job in finished]
         candidates.append(
             {
                 "dose": setting.dose,
                 "schedule": setting.schedule,
-                "seeds": list(values),
-                "mean": float(np.mean(list(values.values()))) if values else None,
-                "values": list(values.values()),
+                "seeds": [job.seed for job in finished],
+                "mean": float(np.mean(values)) if values else None,
+                "values": values,
             }
         )
-    finished = [one for one in candidates if one["seeds"]]
-    if not finished:
-        raise DataError("every run with drawn images diverged. Give a smaller --train.head-lr and --train.backbone-lr.")
-    best = max(finished, key=lambda one: (len(one["seeds"]), one["mean"]))  # the first of equals
-    return {
-        "schema": SCHEMA,
-        "rule": RULE,
-        "dose": best["dose"],
-        "schedule": best["schedule"],
-        "candidates": candidates,
-    }
+    possible = [candidate for candidate in candidates if candidate["seeds"]]
+    if not possible:
+        raise DataError(
+            "every run with synthetic images diverged. Give a smaller --train.head-lr and --train.backbone-lr."
+        )
+    best = max(possible, key=lambda candidate: (len(candidate["seeds"]), candidate["mean"]))  # the first of equals
+    chosen = {"dose": best["dose"], "schedule": best["schedule"]}
+    return {"schema": SCHEMA, "rule": RULE, **chosen, "candidates": candidates}
 
 
 def val_tail(job: Job, space: LabelSpace) -> float:
     """Tail mAP of a run on val, over the findings that have a positive there.
 
     Raises:
-        DataError: none has.
+        DataError: no tail finding has a positive.
     """
-    told = read_predictions(job.folder / "predictions" / "val.parquet", space)
-    columns = [space.index(one) for one in space.in_group("tail")]
-    found = [average_precision(told.truth[:, one], told.score[:, one], told.weight).value for one in columns]
-    defined = [one for one in found if one is not None]
+    predictions = read_predictions(job.folder / "predictions" / "val.parquet", space)
+    columns = [space.index(finding) for finding in space.in_group("tail")]
+    precisions = [
+        average_precision(predictions.truth[:, column], predictions.score[:, column], predictions.weight).value
+        for column in columns
+    ]
+    defined = [precision for precision in precisions if precision is not None]
     if not defined:
         raise DataError("val has no positive of a tail finding, and dose and schedule are chosen by tail mAP on it.")
     return float(np.mean(defined))

@@ -1,6 +1,6 @@
-"""The peers: published methods as changes of a base recipe. A further one is an `Arm` here.
+"""The peers: published methods as changes of a base recipe. To add a peer, add an `Arm` here.
 
-Heads, losses, samplers, retraining and mixup stand on `PLAIN`, so that each is seen alone.
+Heads, losses, row sampling, retraining and mixup change `PLAIN`, so that each is compared alone.
 """
 
 from functools import partial
@@ -9,10 +9,10 @@ from trcgl.core.recipe import Recipe
 from trcgl.study.arms import PLAIN, Arm, Changes
 
 SMALL = 160
-"""Images of fewer pixels get a finer map than the backbone's own stride of 32 would leave."""
+"""Smaller images get a finer feature map than the backbone's own stride of 32 gives."""
 GENTLE = 5e-4
-"""The largest learning rate that LayerNorm networks and transformer layers bear; a small ResNet from scratch bears
-4e-3, at which label queries learn next to nothing (docs/study.md)."""
+"""Highest learning rate for LayerNorm networks and transformer layers. A small ResNet from scratch trains with 4e-3, at
+which label queries learn next to nothing (docs/study.md)."""
 
 
 def _backbone(
@@ -23,14 +23,14 @@ def _backbone(
     Args:
         name: of the arm.
         model: timm's name.
-        reference: where it was published.
-        fine: changes on small images.
+        reference: publication.
+        fine: changes for small images.
         gentle: cap the learning rates.
         drops: whether it has stochastic depth.
     """
 
     def changes(base: Recipe) -> Changes:
-        made = {
+        own = {
             **PLAIN,
             "model.backbone": model,
             "model.output_stride": None,
@@ -38,13 +38,13 @@ def _backbone(
             "train.frozen_stages": None,
         }
         if base.model.image_size < SMALL:
-            made |= fine or {}
+            own |= fine or {}
         if not drops:
-            made["model.drop_path"] = 0.0
+            own["model.drop_path"] = 0.0
         if gentle:
-            made["train.backbone_lr"] = min(base.train.backbone_lr, GENTLE)
-            made["train.head_lr"] = min(base.train.head_lr, GENTLE)
-        return made
+            own["train.backbone_lr"] = min(base.train.backbone_lr, GENTLE)
+            own["train.head_lr"] = min(base.train.head_lr, GENTLE)
+        return own
 
     differs = "Image size, schedule and kind of initial weights are the base's" + (
         f"; finer maps below {SMALL} pixels." if fine else "."
@@ -54,7 +54,7 @@ def _backbone(
 
 
 def _start(model: str, base: Recipe) -> str:
-    """A backbone can start from timm's weights or from none, not from a file for another one."""
+    """A backbone can start from timm's weights or at random, not from a file for another backbone."""
     other = model != base.model.backbone and base.model.weights not in ("hub", "none")
     return f"--model.weights hub or none, for {base.model.weights} is of {base.model.backbone}" if other else ""
 
@@ -64,22 +64,22 @@ def _head(name: str, reference: str, differs: str, changes: Changes | None = Non
 
     Args:
         name: of the arm and of the head.
-        reference: where it was published.
-        differs: how it differs from the original.
+        reference: publication.
+        differs: difference from the original.
         changes: the head's own settings.
-        gentle: cap the head's learning rate, which label queries and class tokens need.
+        gentle: cap the head's learning rate, as label queries and class tokens need.
     """
 
-    def made(base: Recipe) -> Changes:
+    def all_changes(base: Recipe) -> Changes:
         rate = {"train.head_lr": min(base.train.head_lr, GENTLE)} if gentle else {}
         return {**PLAIN, "model.head": name, **(changes or {}), **rate}
 
     rate = f" The head's learning rate is at most {GENTLE:g}." if gentle else ""
-    return Arm(name, made, reference, differs + rate)
+    return Arm(name, all_changes, reference, differs + rate)
 
 
 def _ml_gcn(base: Recipe) -> Changes:
-    """ML-GCN over vectors of text that stay as they are, or over random ones, which have to learn."""
+    """ML-GCN with frozen text embeddings if the base has them, else with random embeddings that are learned."""
     return {
         **PLAIN,
         "model.head": "ml_gcn",
@@ -112,7 +112,7 @@ PEERS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
         Arm("trcgl", {}, "TRCGL-Net, arXiv 2607.00975", "The base recipe as it is."),
-        Arm("linear", PLAIN, "", "The base's backbone and nothing else: what every remedy has to beat."),
+        Arm("linear", PLAIN, "", "The base's backbone alone: the baseline of every remedy."),
         Arm(
             "trcgl_published",
             {
@@ -133,7 +133,7 @@ PEERS: dict[str, Arm] = {
                 "train.repeat_cap": 10.0,
             },
             "TRCGL-Net, arXiv 2607.00975",
-            "Published gates, graph, loss and sampler; the base's backbone, schedule and augmentation.",
+            "Published gates, graph, loss and row sampling; the base's backbone, schedule and augmentation.",
         ),
         _backbone("resnet50", "resnet50", "He et al. 2016", fine=_STRIDE_16),
         _backbone("densenet121", "densenet121", "Huang et al. 2017; CheXNet, Rajpurkar et al. 2017", drops=False),
@@ -183,23 +183,23 @@ PEERS: dict[str, Arm] = {
         _head(
             "chexgcn",
             "CheXGCN, Chen et al. 2020 (JBHI)",
-            "In its manner: the scores of the graph are added to the image's. Graph and embeddings are the base's.",
+            "Simplified: the scores of the graph are added to the image's. Graph and embeddings are the base's.",
         ),
         _head(
             "dualattnet",
             "DualAttNet, Xu & Duan 2024",
-            "In its manner: a classifier instead of a detector; fine-grained attention is learned from image labels.",
+            "Simplified: a classifier instead of a detector; fine-grained attention is learned from image labels.",
         ),
         _head(
             "experts",
             "LTCXNet, Huang et al. 2024",
-            "In its manner: experts for head, medium and tail findings share a backbone and have no ML-Decoder.",
+            "Simplified: experts for head, medium and tail findings share a backbone and have no ML-Decoder.",
         ),
         Arm(
             "random_labels",
             _RANDOM,
             "",
-            "The base recipe with label embeddings that start at random, where the base's start at vectors of text.",
+            "The base recipe with random initial label embeddings instead of text embeddings.",
             lacks=_text,
         ),
         Arm(
@@ -237,13 +237,13 @@ PEERS: dict[str, Arm] = {
             "effective_number",
             {**PLAIN, "loss.name": "class_balanced", "loss.beta": 0.9999},
             "Class-balanced loss, Cui et al. 2019",
-            "The loss, not the sampler class_balanced; the weight is of the finding, not of a row's one class.",
+            "The loss, not the row sampling class_balanced; weights are per finding, not per row.",
         ),
         Arm(
             "distribution_balanced",
             {**PLAIN, "loss.name": "distribution_balanced", "train.row_sampling": "class_balanced"},
             "Wu et al. 2020",
-            "Over class-balanced sampling, as there; without the focal factor of the authors' code.",
+            "With class-balanced row sampling, as published; without the focal factor of the authors' code.",
         ),
         Arm(
             "logit_adjusted",
@@ -255,50 +255,56 @@ PEERS: dict[str, Arm] = {
             "entropy_maximization",
             {**PLAIN, "loss.name": "entropy_maximization"},
             "Zhou et al. 2022",
-            "Labels may be known to be negative; without pseudo-labels. It is linear where all labels are known.",
+            "Labels may be known to be negative; without pseudo-labels. Equals linear if all labels are known.",
         ),
         Arm(
             "class_balanced",
             {**PLAIN, "train.row_sampling": "class_balanced"},
             "Shen et al. 2016",
-            "A finding is drawn first, then one of its images; an epoch has as many places as rows.",
+            "A finding is chosen first, then one of its images; an epoch shows as many images as there are rows.",
         ),
         Arm(
             "repeat_factor",
             {**PLAIN, "train.row_sampling": "repeat_factor"},
             "Gupta et al. 2019 (LVIS)",
-            "Per image; an epoch is cut to as many places as rows.",
+            "Per image; an epoch is cut to as many images as there are rows.",
         ),
         Arm(
             "retrained",
             _retraining,
             "cRT, Kang et al. 2020",
-            "The last tenth of the epochs, one at least, retrains the head on class-balanced rows (10 more there).",
+            "The last tenth of the epochs, at least one, retrains the head on class-balanced rows (paper: 10 more).",
             lacks=_second_epoch,
         ),
         Arm("mixup", {**PLAIN, "augment.mixup": 0.4}, "Zhang et al. 2018", "α = 0.4; a batch is mixed in pairs."),
-        Arm("drawn", {}, "TRCGL-Net, arXiv 2607.00975", "The base recipe with the images of --synthetic.", "drawn"),
         Arm(
-            "drawn_entropy_maximization",
+            "synthetic",
+            {},
+            "TRCGL-Net, arXiv 2607.00975",
+            "The base recipe with the images of --synthetic.",
+            "synthetic",
+        ),
+        Arm(
+            "synthetic_entropy_maximization",
             {"loss.name": "entropy_maximization"},
             "Zhou et al. 2022",
-            "As drawn, but the labels that a drawn image was not asked for ask for doubt instead of being left out.",
-            "drawn",
+            "As synthetic, but the loss maximizes the entropy of unknown labels of synthetic images.",
+            "synthetic",
         ),
         Arm(
             "duplicated",
             {},
             "Pink & Sykes 2026 (PMLR 318)",
-            "The base recipe; each image of --synthetic is replaced by a copy of the real one it was drawn for.",
-            "copies",
+            "The base recipe; each image of --synthetic is replaced by a duplicate of its real source image.",
+            "duplicates",
         ),
         Arm(
             "dcgan",
             {},
             "DCGAN, Radford et al. 2016; conditional, Mirza & Osindero 2014",
-            "The base recipe; each image of --synthetic is replaced by one that a DCGAN draws of the same label set. "
-            "It has a quarter of the channels, learns from class-balanced batches and from real images with another's "
-            "labels (Reed et al. 2016), takes 900 steps and draws with averaged weights.",
+            "The base recipe; each image of --synthetic is replaced by a DCGAN image of the same label set. The DCGAN "
+            "has a quarter of the channels, learns from class-balanced batches and from real images with the labels "
+            "of others (Reed et al. 2016), takes 900 steps and samples with averaged weights.",
             "dcgan",
         ),
     )

@@ -1,4 +1,4 @@
-"""What a study asks, decided before it starts: arms, seeds, the one primary contrast, and what it is judged on."""
+"""The question of a study, fixed before it starts: arms, seeds and contrasts, the first of which is the primary one."""
 
 import fcntl
 import json
@@ -16,6 +16,7 @@ from trcgl.core.recipe import Recipe, differences, from_json, overridden, to_jso
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study.arms import Arm
+from trcgl.study.stored import path_in, translate
 
 SCHEMA = "trcgl.study/1"
 
@@ -26,8 +27,8 @@ class Contrast:
 
     Args:
         arm: name of an arm.
-        against: name of another.
-        what: the question in words, where the names do not say it.
+        against: name of another arm.
+        what: the question, where the names do not tell it.
     """
 
     arm: str
@@ -43,12 +44,12 @@ class Plan:
         kind: peers, ablation or utility.
         dataset: folder of the real radiographs.
         base: the recipe that arms change.
-        arms: to be trained, each with every seed.
+        arms: each is trained with every seed.
         contrasts: the first is the primary one, the others are adjusted for their number.
         seeds: runs of each arm.
-        synthetic: folder of drawn radiographs, for the arms that train with them.
-        folders: further folders in the format of a synthetic one, by the name that arms call them.
-        asked: what `study.json` says of the question instead of, or besides, the first contrast.
+        synthetic: the synthetic folder, for the arms that train with it.
+        folders: further synthetic folders by the name that arms use.
+        asked: parts of the question in `study.json` besides, or instead of, the first contrast.
     """
 
     kind: str
@@ -67,21 +68,21 @@ class Plan:
 
 
 def comparable(base: Recipe) -> Recipe:
-    """The base with equally many steps for all arms, and one device for each run.
+    """The base with equally many steps for all arms and one device for each run.
 
-    Stopping early would end arms at different steps, before their schedules do. A study is spread over devices by
-    starting its command once for each.
+    Early stopping would end arms at different steps, before their schedules do. To use more devices, start the command
+    of the study once for each.
     """
     return overridden(base, {"train.devices": 1, "train.nodes": 1, "train.patience": 0})
 
 
 def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) -> tuple[Contrast, ...]:
-    """Every arm against the baseline, the primary one first.
+    """Every arm against the baseline, the primary contrast first.
 
     Raises:
-        RecipeError: there are fewer than two arms, or one of the two is not among them.
+        RecipeError: there are fewer than two arms, or the baseline or primary arm is not among them.
     """
-    names = [one.name for one in arms]
+    names = [arm.name for arm in arms]
     if len(names) < 2:
         raise RecipeError("a study needs two arms or more: --arms NAME NAME ...")
     for flag, name in (("--baseline", baseline), ("--primary", primary)):
@@ -89,30 +90,29 @@ def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) ->
             raise RecipeError(f"{flag} {name} is not among the arms of this study: {', '.join(names)}.")
     if primary == baseline:
         raise RecipeError(f"--primary and --baseline are both {baseline}. The primary contrast is between two arms.")
-    others = [one for one in names if one != baseline]
+    others = [name for name in names if name != baseline]
     first = primary or ("linear" if "linear" in others else others[0])
-    return tuple(Contrast(one, baseline) for one in sorted(others, key=lambda one: one != first))
+    return tuple(Contrast(name, baseline) for name in sorted(others, key=lambda name: name != first))
 
 
 def check(plan: Plan) -> Dataset:
-    """Refuse what cannot be studied before anything is trained.
+    """Refuse a plan that cannot be carried out, before anything is trained; return the opened dataset.
 
     Raises:
         DataError: the dataset has no images, no test split, or no tail finding with a positive in test.
-        RecipeError: there are too few seeds, or an arm cannot be made from the base recipe.
+        RecipeError: there are too few seeds, or an arm cannot be trained from the base recipe.
     """
     if plan.seeds < 1:
         raise RecipeError(f"--seeds is {plan.seeds}; it must be at least 1.")
     if plan.base.evaluate.replicates < 1:
-        raise RecipeError("evaluate.replicates is 0, and a study lives on its intervals. Give 1000 or so.")
+        raise RecipeError("evaluate.replicates is 0, and a study needs intervals. Give 1000 or so.")
     opened = open_dataset(plan.dataset)
     opened.require_images()
     if not (opened.manifest["split"] == "test").any():
         raise DataError(f"{plan.dataset} has no test split, and a study reports on test. Prepare the dataset with one.")
     rows = opened.split("test", with_none=plan.base.train.with_none)
-    tail = opened.space.in_group("tail")
-    if not any((rows[one] == 1).any() for one in tail):
-        raise DataError(f"{plan.dataset}: test has no positive of a tail finding, and a study is about tail mAP.")
+    if not any((rows[finding] == 1).any() for finding in opened.space.in_group("tail")):
+        raise DataError(f"{plan.dataset}: test has no positive of a tail finding, and a study compares tail mAP.")
     if plan.synthetic:
         open_synthetic(plan.synthetic, opened)
     for arm in plan.arms:
@@ -121,21 +121,20 @@ def check(plan: Plan) -> Dataset:
 
 
 def claim(plan: Plan, out: Path, opened: Dataset) -> None:
-    """Make the study folder ours for this question, and each arm's folder for its recipe.
+    """Reserve the study folder for this question, and the folder of each arm for its recipe.
 
-    The same folder takes further arms and seeds later, from other processes too; what it asks stays.
+    More arms and seeds can join later, from other processes too; the question stays.
 
     Raises:
-        RecipeError: the folder is of another dataset, base recipe or question, or an arm has changed since.
+        RecipeError: the folder has another dataset, base recipe or question, or an arm has changed.
     """
     digest = storage.sha256_file(plan.dataset / "dataset.json")
-    drawn = storage.sha256_file(plan.synthetic / "dataset.json") if plan.synthetic else None
     protocol = {
         "schema": SCHEMA,
         "kind": plan.kind,
         "dataset": opened.name,
         "dataset_digest": digest,
-        "synthetic_digest": drawn,
+        "synthetic_digest": storage.sha256_file(plan.synthetic / "dataset.json") if plan.synthetic else None,
         "baseline": plan.contrasts[0].against,
         "primary": plan.contrasts[0].arm,
         **plan.asked,
@@ -143,18 +142,26 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
     }
 
     def explain(stored: str) -> str:
-        before = json.loads(stored)
+        before = {**translate(json.loads(stored)), "recipe": json.loads(stored)["recipe"]}
         if before["dataset_digest"] != digest:
             return f"it is a study of another dataset ({before['dataset']}) than {plan.dataset}"
-        fixed = [name for name in protocol if name != "recipe" and before.get(name) != protocol[name]]
-        recipes = differences(from_json(json.dumps(before["recipe"])), plan.base)
-        return "; ".join([*(f"{name}: {before.get(name)} → {protocol[name]}" for name in fixed), *recipes])
+        changed = [
+            f"{name}: {before.get(name)} → {value}"
+            for name, value in protocol.items()
+            if name != "recipe" and before.get(name) != value
+        ]
+        return "; ".join([*changed, *differences(from_json(json.dumps(before["recipe"])), plan.base)])
 
     with alone(out):
         storage.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
         for arm in plan.arms:
             recipe = plan.recipe(arm, 0)
-            storage.claim(out / "runs" / arm.name, "arm.json", to_json(recipe), partial(_changed, recipe))
+            storage.claim(
+                path_in(out / "runs", arm.name),
+                "arm.json",
+                to_json(recipe),
+                partial(_changed, recipe),
+            )
 
 
 @contextmanager

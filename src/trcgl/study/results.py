@@ -1,6 +1,6 @@
-"""The table of a study: means over seeds, differences with their intervals, and a verdict that is computed."""
+"""From the outcomes of the runs to the table of a study: means over seeds and differences with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,73 +12,74 @@ from trcgl.core.recipe import UNUSED_GATE, Recipe, differences
 from trcgl.metrics.intervals import LEVEL
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import Estimate, Runs, difference, holm, mean, over_seeds
-from trcgl.study.wording import METRICS, verdict
+from trcgl.study.stored import read_stored
+from trcgl.study.wording import METRICS, sentences
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-table/1"
-JUDGED = "tail"
+TESTED = "tail"
 """The group whose mAP is compared, tested and adjusted."""
 DESCRIBED = ("medium", "head", "overall")
-"""Groups whose differences are told with plain 95 % intervals, and decide nothing."""
+"""Groups whose differences have plain 95 % intervals and decide nothing."""
+
+Samples = Mapping[str, Mapping[str, tuple[Runs, float]]]
+"""Arm and group to its runs and the degrees of freedom that patients leave."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of one run.
+    """The outcome of a run.
 
     Args:
         job: the run.
-        told: content of its outcome file.
+        content: of its outcome file.
     """
 
     job: Job
-    told: dict[str, Any]
+    content: dict[str, Any]
 
     @property
     def finished(self) -> bool:
-        """Whether it has numbers; a run that diverged has not."""
-        return self.told["status"] == "finished"
+        """Whether it has numbers; a diverged run has none."""
+        return self.content["status"] == "finished"
 
 
 def collect(jobs: Sequence[Job]) -> list[Outcome]:
     """The outcomes of the runs that are done."""
-    return [Outcome(one, storage.read_json(one.outcome)) for one in jobs if one.outcome.exists()]
+    return [Outcome(job, storage.read_json(job.outcome)) for job in jobs if job.outcome.exists()]
 
 
 def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The document of schema `trcgl.study-table/1`: everything that the same runs always give, so no times.
-
-    Args:
-        plan: of the study.
-        outcomes: of its runs.
-    """
-    by_arm = {arm.name: [one for one in outcomes if one.job.arm == arm.name] for arm in plan.arms}
-    finished = {name: [one for one in told if one.finished] for name, told in by_arm.items()}
-    patients = {
-        name: {group: min((one.told["freedom"][group] for one in told), default=0.0) for group in (JUDGED, *DESCRIBED)}
-        for name, told in finished.items()
-    }
-    runs = {name: {group: _runs(told, group) for group in patients[name]} for name, told in finished.items()}
-    arms = {}
+    """The document of schema `trcgl.study-table/1`. The same runs give the same document, so it holds no times."""
+    arms: dict[str, Any] = {}
+    samples: dict[str, dict[str, tuple[Runs, float]]] = {}
     for arm in plan.arms:
-        told = finished[arm.name]
+        of_arm = [outcome for outcome in outcomes if outcome.job.arm == arm.name]
+        runs = [outcome for outcome in of_arm if outcome.finished]
+        contents = [outcome.content for outcome in runs]
+        samples[arm.name] = {group: _sample(runs, group) for group in (TESTED, *DESCRIBED)}
+        gates = (
+            {name: over_seeds([run["gates"][name] for run in contents]) for name in contents[0]["gates"]}
+            if runs
+            else {}
+        )
+        recipe = plan.recipe(arm, 0)
         arms[arm.name] = {
             "reference": arm.reference,
             "differs": arm.differs,
-            "changes": [one for one in differences(plan.base, plan.recipe(arm, 0)) if not one.startswith("seed:")],
-            "seeds": [one.job.seed for one in told],
-            "diverged": {str(one.job.seed): one.told["why"] for one in by_arm[arm.name] if not one.finished},
-            "parameters": told[0].told["cost"]["parameters"] if told else None,
-            "metrics": {name: over_seeds([one.told["metrics"][name] for one in told]) for name in METRICS},
-            "interval": _within(mean(runs[arm.name][JUDGED], patients[arm.name][JUDGED]).interval()) if told else None,
-            "gates": _gates(told),
-            "unused": _unused(plan.recipe(arm, 0), told),
+            "changes": [change for change in differences(plan.base, recipe) if not change.startswith("seed:")],
+            "seeds": [outcome.job.seed for outcome in runs],
+            "diverged": {str(run.job.seed): run.content["why"] for run in of_arm if not run.finished},
+            "parameters": contents[0]["cost"]["parameters"] if runs else None,
+            "metrics": {name: over_seeds([run["metrics"][name] for run in contents]) for name in METRICS},
+            "interval": _within_unit(mean(*samples[arm.name][TESTED]).interval()) if runs else None,
+            "gates": gates,
+            "unused": _unused(recipe, gates),
             "findings": {
-                finding: over_seeds([one.told["findings"][finding]["AP"] for one in told])
-                for finding in (told[0].told["findings"] if told else ())
+                finding: over_seeds([run["findings"][finding]["AP"] for run in contents])
+                for finding in (contents[0]["findings"] if runs else ())
             },
         }
-    contrasts = _contrasts(plan, runs, patients)
     document = {
         "schema": SCHEMA,
         "kind": plan.kind,
@@ -86,58 +87,76 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "level": LEVEL,
         "replicates": plan.base.evaluate.replicates,
         "arms": arms,
-        "contrasts": contrasts,
+        "contrasts": _contrasts(plan.contrasts, samples),
     }
-    return document | {"verdict": verdict(document)}
+    return document | {"verdict": " ".join(sentences(document))}
 
 
 def earlier(plan: Plan, out: Path) -> list[dict[str, Any]]:
-    """Number of seeds and names of the contrasts of the tables that this study has written before with others than now.
+    """Seeds and contrasts of the tables that this study has written before, if they were others than now.
 
     A study that is extended because of what its table said finds more than its level says.
     """
     if not (out / "table.json").exists():
         return []
-    before = storage.read_json(out / "table.json")
-    look = {"seeds": before["seeds"], "contrasts": [f"{one['arm']} - {one['against']}" for one in before["contrasts"]]}
-    now = {"seeds": plan.seeds, "contrasts": [f"{one.arm} - {one.against}" for one in plan.contrasts]}
-    return [one for one in [*before.get("earlier", []), look] if one != now]
+    before = read_stored(out / "table.json")
+    names = [f"{contrast['arm']} - {contrast['against']}" for contrast in before["contrasts"]]
+    look = {"seeds": before["seeds"], "contrasts": names}
+    now = {"seeds": plan.seeds, "contrasts": [f"{asked.arm} - {asked.against}" for asked in plan.contrasts]}
+    return [seen for seen in [*before.get("earlier", []), look] if seen != now]
 
 
-def _runs(outcomes: Sequence[Outcome], group: str) -> Runs:
-    drawn = []
-    for one in outcomes:
-        with np.load(one.job.replicates, allow_pickle=False) as stored:
-            drawn.append(stored[group])
-    values = [one.told["metrics"][f"mAP_{group}"] for one in outcomes]
-    return Runs(
-        tuple(one.job.seed for one in outcomes),
-        np.array([np.nan if one is None else one for one in values], np.float64),
-        np.stack(drawn) if drawn else np.empty((0, 0)),
+def cost_of(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Parameters, images per second (fastest run) and peak memory (largest run) of each arm.
+
+    Apart from the table, because time and memory differ from run to run.
+    """
+    arms: dict[str, Any] = {}
+    for arm in plan.arms:
+        costs = [outcome.content["cost"] for outcome in outcomes if outcome.job.arm == arm.name and outcome.finished]
+        if costs:
+            arms[arm.name] = {
+                "parameters": costs[0]["parameters"],
+                "images_per_second": max(cost["images_per_second"] or 0.0 for cost in costs) or None,
+                "peak_memory_mib": max(cost["peak_memory_mib"] for cost in costs),
+                "device": costs[0]["device"],
+            }
+    return {"schema": "trcgl.study-cost/1", "arms": arms}
+
+
+def ends(interval: tuple[float, float] | None) -> list[float] | None:
+    """An interval as the table stores it."""
+    return [float(end) for end in interval] if interval else None
+
+
+def _sample(runs: Sequence[Outcome], group: str) -> tuple[Runs, float]:
+    replicates = []
+    for run in runs:
+        with np.load(run.job.replicates, allow_pickle=False) as stored:
+            replicates.append(stored[group])
+    values = [run.content["metrics"][f"mAP_{group}"] for run in runs]
+    sample = Runs(
+        tuple(run.job.seed for run in runs),
+        np.array([np.nan if value is None else value for value in values], np.float64),
+        np.stack(replicates) if replicates else np.empty((0, 0)),
     )
+    return sample, min((run.content["freedom"][group] for run in runs), default=0.0)
 
 
-def _gates(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
-    names = outcomes[0].told["gates"] if outcomes else {}
-    return {name: over_seeds([one.told["gates"][name] for one in outcomes]) for name in names}
+def _unused(recipe: Recipe, gates: dict[str, dict[str, Any]]) -> list[str]:
+    """Modules that training could have switched on and did not, in any seed."""
+    if not recipe.model.learn_gates:
+        return []
+    learned = {name: gate["values"] for name, gate in gates.items() if name not in recipe.model.switched_off}
+    return [name for name, values in learned.items() if max(map(abs, values)) < UNUSED_GATE]
 
 
-def _unused(recipe: Recipe, outcomes: Sequence[Outcome]) -> list[str]:
-    """Modules that training could have switched on and did not, in no seed."""
-    values = {name: one["values"] for name, one in _gates(outcomes).items() if name not in recipe.model.switched_off}
-    return [name for name, of in values.items() if recipe.model.learn_gates and max(map(abs, of)) < UNUSED_GATE]
-
-
-def _contrasts(
-    plan: Plan, runs: dict[str, dict[str, Runs]], patients: dict[str, dict[str, float]]
-) -> list[dict[str, Any]]:
-    found = [_compared(runs, one, JUDGED, patients) for one in plan.contrasts]
-    p = {str(place): one.p() for place, one in enumerate(found) if place and one and one.p() is not None}
+def _contrasts(asked: Sequence[Contrast], samples: Samples) -> list[dict[str, Any]]:
+    estimates = [_compare(samples, contrast, TESTED) for contrast in asked]
+    p = {str(place): estimate.p() for place, estimate in enumerate(estimates) if place and estimate}
     adjusted = holm({name: value for name, value in p.items() if value is not None})
-    told = []
-    for place, (contrast, estimate) in enumerate(zip(plan.contrasts, found, strict=True)):
-        one = adjusted.get(str(place))
-        alpha = one.alpha if one else 1 - LEVEL
+    found = []
+    for place, (contrast, estimate) in enumerate(zip(asked, estimates, strict=True)):
         document: dict[str, Any] = {
             "arm": contrast.arm,
             "against": contrast.against,
@@ -148,17 +167,19 @@ def _contrasts(
         }
         if estimate is None or estimate.error is None:
             why = estimate.why if estimate else "no seed that both arms finished"
-            told.append(document | {"interval": None, "p": None, "detectable": None, "why": why})
+            found.append(document | {"interval": None, "p": None, "detectable": None, "why": why})
             continue
-        also = {group: _compared(runs, contrast, group, patients) for group in DESCRIBED}
-        told.append(
+        step = adjusted.get(str(place))
+        alpha = step.alpha if step else 1 - LEVEL
+        also = {group: _compare(samples, contrast, group) for group in DESCRIBED}
+        found.append(
             document
             | {
                 "error": estimate.error,
                 "freedom": estimate.freedom if np.isfinite(estimate.freedom) else None,
                 "interval": ends(estimate.interval(alpha)),
                 "level": 1 - alpha,
-                "p": one.p if one else estimate.p(),
+                "p": step.p if step else estimate.p(),
                 "detectable": estimate.detectable(alpha),
                 "dropped": estimate.dropped,
                 "also": {
@@ -168,39 +189,14 @@ def _contrasts(
                 },
             }
         )
-    return told
+    return found
 
 
-def _compared(
-    runs: dict[str, dict[str, Runs]], contrast: Contrast, group: str, patients: dict[str, dict[str, float]]
-) -> Estimate | None:
-    one, other = contrast.arm, contrast.against
-    return difference(runs[one][group], runs[other][group], min(patients[one][group], patients[other][group]))
+def _compare(samples: Samples, contrast: Contrast, group: str) -> Estimate | None:
+    (runs, patients), (others, their_patients) = samples[contrast.arm][group], samples[contrast.against][group]
+    return difference(runs, others, min(patients, their_patients))
 
 
-def ends(interval: tuple[float, float] | None) -> list[float] | None:
-    """An interval as the table holds it."""
-    return [float(one) for one in interval] if interval else None
-
-
-def _within(interval: tuple[float, float] | None) -> list[float] | None:
-    """The part of an interval in which a mean of AP can lie."""
-    return [float(np.clip(one, 0, 1)) for one in interval] if interval else None
-
-
-def cost_of(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Parameters, images per second and peak memory of each arm: the fastest of its runs, and its largest memory.
-
-    Apart from the table, because the clock never gives the same numbers twice.
-    """
-    told: dict[str, Any] = {}
-    for arm in plan.arms:
-        costs = [one.told["cost"] for one in outcomes if one.job.arm == arm.name and one.finished]
-        if costs:
-            told[arm.name] = {
-                "parameters": costs[0]["parameters"],
-                "images_per_second": max((one["images_per_second"] or 0.0 for one in costs), default=0.0) or None,
-                "peak_memory_mib": max(one["peak_memory_mib"] for one in costs),
-                "device": costs[0]["device"],
-            }
-    return {"schema": "trcgl.study-cost/1", "arms": told}
+def _within_unit(interval: tuple[float, float] | None) -> list[float] | None:
+    """The part of an interval in [0, 1], where a mean of AP can lie."""
+    return [float(np.clip(end, 0, 1)) for end in interval] if interval else None

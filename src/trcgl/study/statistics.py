@@ -1,4 +1,4 @@
-"""Two arms on several seeds and the same test patients: the difference, its interval, and what could have been found.
+"""Difference of two arms over several seeds and the same test patients: interval, p-value and detectable difference.
 
 Seeds and patients are both a sample. The test statistic is that of multi-reader multi-case studies (Obuchowski &
 Rockette 1995) with the degrees of freedom of Hillis (2007): runs take the place of readers, patients that of cases.
@@ -6,15 +6,15 @@ For arms a and b with S seeds each,
 
     D  = mean over seeds of (M_a - M_b)                       M: tail mAP on all test patients
     V  = C + U_a + U_b
-    C  = max(0, c_aa + c_bb - 2 c_ab)                         what other patients would change
-    U_a = max(s_a², v_a - c_aa) / S                           what other seeds would change
+    C  = max(0, c_aa + c_bb - 2 c_ab)                         effect of other patients
+    U_a = max(s_a², v_a - c_aa) / S                           effect of other seeds
     ν  = V² / (C² / ν_C + (U_a² + U_b²) / (S - 1))            Satterthwaite
     interval: D ± t(ν) √V
 
 c_ab is the mean covariance between a run of a and a run of b (c_aa: two different runs of a), v_a the mean variance of
-one run of a, all over the paired patient bootstrap, in which every run meets the same draws of patients. s_a² is the
-variance between the seeds of a. It holds what a run and a patient have of their own (v_a - c_aa) already, which is why
-that is a floor and not a further term. Resampling three seeds instead has ten distinct outcomes, two thirds of the
+one run of a, all over the paired patient bootstrap, in which all runs are evaluated on the same replicates. s_a² is the
+variance between the seeds of a. It already includes the interaction of run and patient (v_a - c_aa), which is why that
+is a lower bound and not a further term. Resampling three seeds instead has ten distinct outcomes, two thirds of the
 variance, and no t. ν_C is that of a mean over findings, `trcgl.metrics.intervals.freedom_of_mean`.
 """
 
@@ -29,7 +29,7 @@ from scipy.stats import norm, t
 from trcgl.metrics.intervals import LEAST, LEVEL
 
 POWER = 0.8
-"""Of the test of a difference that is called detectable."""
+"""Power with which a detectable difference is found."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Runs:
     Args:
         seeds: of the runs.
         values: of each run, on all test patients.
-        replicates: the same on every draw of patients, NaN where undefined.
+        replicates: the same on every resample of patients, NaN where undefined.
     """
 
     seeds: tuple[int, ...]
@@ -48,20 +48,20 @@ class Runs:
 
     def at(self, seeds: Sequence[int]) -> "Runs":
         """The runs of these seeds."""
-        places = [self.seeds.index(one) for one in seeds]
+        places = [self.seeds.index(seed) for seed in seeds]
         return Runs(tuple(seeds), self.values[places], self.replicates[places])
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, or a difference of two, with what its interval is made of.
+    """A mean over seeds, or a difference of two means, with the parts of its interval.
 
     Args:
         value: the estimate.
         error: its standard error √V; None where there is none.
         freedom: ν.
-        why: the reason why there is no standard error.
-        seeds: that were averaged.
+        why: the reason if there is no standard error.
+        seeds: averaged seeds.
         dropped: replicates that left the metric undefined.
     """
 
@@ -88,10 +88,10 @@ class Estimate:
         return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
 
     def detectable(self, alpha: float = 1 - LEVEL) -> float | None:
-        """The difference that a study like this would find with a power of 80 %: at alpha = 0.05, 2.8 standard errors.
+        """The difference that a study of this size detects with a power of 80 %: at alpha = 0.05, 2.8 standard errors.
 
-        The standard error is that of the interval: its half-length in units of the normal distribution's, so that it
-        grows where few seeds widen the interval.
+        The standard error is the half-length of the interval divided by the normal quantile, so that it grows if few
+        seeds widen the interval.
         """
         ends, reach = self.interval(alpha), float(norm.isf(alpha / 2))
         return (1 + float(norm.ppf(POWER)) / reach) * (ends[1] - ends[0]) / 2 if ends else None
@@ -108,29 +108,29 @@ def mean(runs: Runs, patients: float) -> Estimate:
     return _estimate(float(runs.values.mean()), runs.seeds, runs.replicates, own.shared, [own], patients)
 
 
-def difference(one: Runs, other: Runs, patients: float) -> Estimate | None:
-    """Mean over the seeds that both arms have of the difference `one` - `other`; None where they have none in common.
+def difference(a: Runs, b: Runs, patients: float) -> Estimate | None:
+    """Mean difference `a` - `b` over the seeds that both arms have; None if they share no seed.
 
     Args:
-        one: runs of an arm.
-        other: runs of the arm it is compared with.
+        a: runs of an arm.
+        b: runs of the arm it is compared with.
         patients: ν_C.
     """
-    seeds = tuple(seed for seed in one.seeds if seed in other.seeds)
+    seeds = tuple(seed for seed in a.seeds if seed in b.seeds)
     if not seeds:
         return None
-    one, other = one.at(seeds), other.at(seeds)
-    both = np.concatenate([one.replicates, other.replicates])
-    value = float((one.values - other.values).mean())
-    a, b = _Parts.of(one), _Parts.of(other)
+    a, b = a.at(seeds), b.at(seeds)
+    both = np.concatenate([a.replicates, b.replicates])
+    value = float((a.values - b.values).mean())
+    parts = _Parts.of(a), _Parts.of(b)
     together = _kept(both)
     across = float(np.cov(together)[: len(seeds), len(seeds) :].mean()) if together.shape[1] > 1 else 0.0
-    return _estimate(value, seeds, both, a.shared + b.shared - 2 * across, [a, b], patients)
+    return _estimate(value, seeds, both, parts[0].shared + parts[1].shared - 2 * across, parts, patients)
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean and standard deviation of what is defined, and the values themselves."""
-    defined = [one for one in values if one is not None]
+    """Mean and standard deviation of the defined values, and all values."""
+    defined = [value for value in values if value is not None]
     if not defined:
         return {"mean": None, "sd": None, "values": list(values)}
     spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
@@ -139,7 +139,7 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Holm:
-    """What Holm's procedure says about one of several differences.
+    """Result of Holm's procedure for one of several differences.
 
     Args:
         p: adjusted p-value.
@@ -153,18 +153,18 @@ class Holm:
 def holm(p: Mapping[str, float], alpha: float = 1 - LEVEL) -> dict[str, Holm]:
     """Holm's step-down procedure (1979), with intervals that agree with its decisions.
 
-    The i-th smallest of m p-values is tested at alpha / (m - i + 1), until the first that fails: what follows it is
-    held to the same level (Strassburger & Bretz 2008).
+    The i-th smallest of m p-values is tested at alpha / (m - i + 1), until the first that fails; all later ones have
+    the level of that one (Strassburger & Bretz 2008).
     """
     order = sorted(p, key=lambda name: p[name])
-    told, largest, stopped = {}, 0.0, None
+    found, largest, stopped = {}, 0.0, None
     for place, name in enumerate(order):
         step = len(order) - place
         largest = max(largest, min(1.0, step * p[name]))
         if stopped is None and step * p[name] > alpha:
             stopped = alpha / step
-        told[name] = Holm(largest, stopped or alpha / step)
-    return told
+        found[name] = Holm(largest, stopped or alpha / step)
+    return found
 
 
 @dataclass(frozen=True)
@@ -208,14 +208,14 @@ def _estimate(
     dropped = replicates.shape[1] - kept
     why = None
     if len(seeds) < 2:
-        why = "one seed: what another would change is not known"
+        why = "one seed: the effect of other seeds is unknown"
     elif patients <= 0:
         why = "fewer than two positive patients"
     elif kept < LEAST:
-        why = f"only {kept} of {replicates.shape[1]} draws of patients leave every finding defined"
+        why = f"only {kept} of {replicates.shape[1]} resamples of patients leave every finding defined"
     if why:
         return Estimate(value, None, 0.0, why, seeds, dropped)
     shared = max(0.0, shared)
-    whole = shared + sum(one.own for one in parts)
-    below = shared**2 / patients + sum(one.own**2 / one.freedom for one in parts)
+    whole = shared + sum(part.own for part in parts)
+    below = shared**2 / patients + sum(part.own**2 / part.freedom for part in parts)
     return Estimate(value, float(np.sqrt(whole)), whole**2 / below if below else np.inf, None, seeds, dropped)

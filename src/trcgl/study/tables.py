@@ -1,151 +1,149 @@
-"""The results as Markdown and CSV."""
+"""The tables of a study, and the files table.md, table.csv and cost.md made from them."""
 
 import csv as comma
 import io
 from typing import Any
 
-from trcgl.core.markdown import table
+from trcgl.core import markdown as core_markdown
 from trcgl.core.recipe import UNUSED_GATE
-from trcgl.study import utility_tables
-from trcgl.study.experiments import causes_tables
-from trcgl.study.wording import METRICS, spread
+from trcgl.study import utility_report, wording
+from trcgl.study.registry import explored
+from trcgl.study.wording import METRICS, POWERED, Rows, Table, by_effect, change, decided, names_of, plural, spread
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """The verdict, the means over seeds, the differences, and what belongs below them."""
-    parts = [
-        document["verdict"],
-        f"Test, mean ± standard deviation over {_many(document['seeds'], 'seed')}:",
-        table(mean_rows(document)),
-        "Difference in tail mAP, with patients and seeds both sampled; \\* leaves out 0. The first contrast is the "
-        f"primary one, at {document['level']:.0%}; the others are adjusted for their number (Holm). `detectable`: the "
-        "smallest difference that would probably have been found.",
-        table(difference_rows(document)),
-    ]
-    if gates := gate_rows(document):
-        parts += ["Gates of the best epoch, mean ± standard deviation over seeds:", table(gates)]
-    if unused := unused_modules(document):
-        parts.append(unused)
-    if edges := document.get("edges"):
-        rows = [("graph", "edges", "of pairs")]
-        rows += [(one["name"], str(one["edges"]), str(one["pairs"])) for one in edges]
-        parts += ["Edges of the label graph:", table(rows)]
-    if causes := document.get("causes"):
-        parts += ["The causes that the paper gives, tested:", *causes_tables.answers(causes)]
-        parts += [text for caption, rows in causes_tables.sections(causes) for text in (caption, table(rows))]
+def sentences(document: dict[str, Any]) -> list[str]:
+    """What the study found, most important first."""
     if document["kind"] == "utility":
-        further = utility_tables.sections(document)
-        parts += [part for one in further for part in (f"{one.title}. {one.caption}:", table(one.rows))]
-    notes = [
+        return utility_report.sentences(document)
+    return wording.sentences(document)
+
+
+def tables_of(document: dict[str, Any]) -> list[Table]:
+    """All tables of the results, in the order of the report."""
+    found = [
+        Table(
+            "means", "Means over seeds", "Test: mean ± standard deviation over the seeds of each arm", _means(document)
+        ),
+        Table(
+            "differences",
+            "Differences in tail mAP",
+            f"Largest first; \\* marks an interval without 0. The primary contrast has a {document['level']:.0%} "
+            "interval, the others are adjusted for their number (Holm). Detectable: the smallest difference that a "
+            f"study of this size detects with {POWERED}",
+            _differences(document),
+        ),
+    ]
+    if gates := _gates(document):
+        caption = "Gates of the best epoch, mean ± standard deviation over seeds"
+        found.append(Table("gates", "Gates", caption, gates, folded=True))
+    if edges := document.get("edges"):
+        rows: Rows = [("graph", "edges", "of pairs")]
+        rows += [(graph["name"], str(graph["edges"]), str(graph["pairs"])) for graph in edges]
+        found.append(Table("edges", "Label graphs", "Edges of the label graph", rows, folded=True))
+    if document["kind"] == "utility":
+        found += utility_report.tables_of(document)
+    return found + explored(document).tables
+
+
+def notes(document: dict[str, Any]) -> list[str]:
+    """What a reader must know beside the tables: unused modules, diverged runs, earlier looks at the results."""
+    unused = [f"{name}: {', '.join(arm['unused'])}" for name, arm in document["arms"].items() if arm["unused"]]
+    found = [f"Unused: the learned gate is below {UNUSED_GATE} in every seed: {'; '.join(unused)}."] if unused else []
+    found += [
         f"{name}, seed {seed}, diverged and is not averaged: {why}"
         for name, arm in document["arms"].items()
         for seed, why in arm["diverged"].items()
     ]
-    notes += [looks] if (looks := looked_before(document)) else []
-    parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+    if earlier := document.get("earlier"):
+        looks = [
+            f"{plural(look['seeds'], 'seed')} and {plural(len(look['contrasts']), 'contrast')}" for look in earlier
+        ]
+        found.append(
+            f"A table of this study was written before with {', then with '.join(looks)}. If the study was extended "
+            "because of that table, its intervals are too short."
+        )
+    return found
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """table.md: what was found, all tables, notes."""
+    parts = [" ".join(sentences(document)), *explored(document).answers]
+    for shown in tables_of(document):
+        parts += [f"{shown.title}. {shown.caption}:", core_markdown.table(shown.rows)]
+    if noted := notes(document):
+        parts.append("\n".join(f"- {note}" for note in noted))
     return "\n\n".join(parts) + "\n"
 
 
-def looked_before(document: dict[str, Any]) -> str:
-    """With how many seeds and contrasts the study was looked at before; empty where it was not."""
-    if not document.get("earlier"):
-        return ""
-    looks = [
-        f"{_many(one['seeds'], 'seed')} and {_many(len(one['contrasts']), 'contrast')}" for one in document["earlier"]
-    ]
-    return (
-        f"A table of this study was written before with {', then with '.join(looks)}. If it was extended because of "
-        "what that said, its intervals are too short."
-    )
-
-
-def cost_markdown(cost: dict[str, Any]) -> str:
-    """What every arm costs."""
-    return table(cost_rows(cost)) + "\n"
-
-
-def mean_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Head and rows of the means over seeds."""
-    rows = [("arm", "seeds", *METRICS.values(), "parameters")]
-    for name, arm in document["arms"].items():
-        cells = [spread(arm["metrics"][metric]) for metric in METRICS]
-        rows.append((name, str(len(arm["seeds"])), *cells, millions(arm["parameters"])))
-    return rows
-
-
-def difference_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Head and rows of the contrasts."""
-    rows: list[tuple[str, ...]] = [("contrast", "question", "difference [interval]", "level", "p", "detectable")]
-    for one in document["contrasts"]:
-        name = f"{one['arm']} - {one['against']}" + (" (primary)" if one["primary"] else "")
-        if one["interval"] is None:
-            value = "–" if one["value"] is None else f"{one['value']:+.4f}"
-            rows.append((name, one["what"], f"{value} ({one['why']})", "", "", ""))
-            continue
-        low, high = one["interval"]
-        sure = "" if low <= 0 <= high else " \\*"
-        rows.append(
-            (
-                name,
-                one["what"],
-                f"{one['value']:+.4f} [{low:+.4f}, {high:+.4f}]{sure}",
-                f"{one['level']:.2%}",
-                probability(one["p"]),
-                f"{one['detectable']:.4f}",
-            )
-        )
-    return rows if any(row[1] for row in rows[1:]) else [(row[0], *row[2:]) for row in rows]
-
-
-def gate_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Head and rows of the gates; empty where no arm has any."""
-    with_gates = {name: arm["gates"] for name, arm in document["arms"].items() if arm["gates"]}
-    names = list(dict.fromkeys(gate for gates in with_gates.values() for gate in gates))
-    rows = [("arm", *names)]
-    rows += [(arm, *(spread(gates[one]) if one in gates else "" for one in names)) for arm, gates in with_gates.items()]
-    return rows if with_gates else []
-
-
-def unused_modules(document: dict[str, Any]) -> str:
-    """Which learned gates stayed nearer to 0 than 0.01, in a sentence; empty where none did."""
-    told = [f"{name}: {', '.join(arm['unused'])}" for name, arm in document["arms"].items() if arm["unused"]]
-    return f"Unused, for the learned gate is below {UNUSED_GATE} in every seed: {'; '.join(told)}." if told else ""
-
-
-def cost_rows(cost: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Head and rows of what every arm costs."""
-    rows: list[tuple[str, ...]] = [("arm", "parameters", "training images/s", "peak memory (MiB)", "device")]
+def cost_table(cost: dict[str, Any]) -> Table:
+    """Parameters, speed and memory of each arm."""
+    rows: Rows = [("arm", "parameters", "training images/s", "peak memory (MiB)", "device")]
     for name, arm in cost["arms"].items():
         rate = f"{arm['images_per_second']:.3g}" if arm["images_per_second"] else "–"
-        rows.append((name, millions(arm["parameters"]), rate, f"{arm['peak_memory_mib']:,}", arm["device"]))
-    return rows
+        rows.append((name, _millions(arm["parameters"]), rate, f"{arm['peak_memory_mib']:,}", arm["device"]))
+    caption = "Parameters, training images per second in the fastest epoch, and peak memory of the process"
+    return Table("cost", "Cost", caption, rows, folded=True)
+
+
+def arms_table(document: dict[str, Any]) -> Table:
+    """What each arm changes."""
+    rows: Rows = [("arm", "reference", "differs from the original", "changes")]
+    rows += [
+        (name, arm["reference"], arm["differs"], ", ".join(arm["changes"])) for name, arm in document["arms"].items()
+    ]
+    caption = "Settings that each arm changes in the base recipe; all other settings are the same"
+    return Table("arms", "Arms", caption, rows, prose=True, folded=True)
 
 
 def csv(document: dict[str, Any]) -> str:
-    """One row for each arm and seed, in full precision; a run that diverged has empty cells."""
+    """One row for each arm and seed, in full precision; a diverged run has empty cells."""
     text = io.StringIO()
     writer = comma.writer(text, lineterminator="\n")
     writer.writerow(["arm", "seed", "status", *METRICS, "parameters"])
     for name, arm in document["arms"].items():
-        rows = {
-            seed: [arm["metrics"][one]["values"][place] for one in METRICS] for place, seed in enumerate(arm["seeds"])
-        }
-        for seed, values in rows.items():
+        for place, seed in enumerate(arm["seeds"]):
+            values = [arm["metrics"][metric]["values"][place] for metric in METRICS]
             writer.writerow([name, seed, "finished", *values, arm["parameters"]])
         for seed in arm["diverged"]:
             writer.writerow([name, seed, "diverged", *([None] * len(METRICS)), arm["parameters"]])
     return text.getvalue()
 
 
-def millions(parameters: int | None) -> str:
-    """A number of parameters."""
+def _means(document: dict[str, Any]) -> Rows:
+    rows: Rows = [("arm", "seeds", *METRICS.values(), "parameters")]
+    for name, arm in document["arms"].items():
+        cells = [spread(arm["metrics"][metric]) for metric in METRICS]
+        rows.append((name, str(len(arm["seeds"])), *cells, _millions(arm["parameters"])))
+    return rows
+
+
+def _differences(document: dict[str, Any]) -> Rows:
+    rows: Rows = [("contrast", "question", "difference [interval]", "level", "p", "detectable")]
+    for contrast in by_effect(document["contrasts"]):
+        name = names_of(contrast) + (" (primary)" if contrast["primary"] else "")
+        if contrast["interval"] is None:
+            value = "–" if contrast["value"] is None else change(contrast["value"], None)
+            rows.append((name, contrast["what"], f"{value} ({contrast['why']})", "", "", ""))
+            continue
+        mark = " \\*" if decided(contrast["interval"]) else ""
+        difference = change(contrast["value"], contrast["interval"]) + mark
+        p = "< 0.001" if contrast["p"] < 0.001 else f"{contrast['p']:.3f}"
+        rows.append(
+            (name, contrast["what"], difference, f"{contrast['level']:.2%}", p, f"{contrast['detectable']:.4f}")
+        )
+    return rows if any(row[1] for row in rows[1:]) else [(row[0], *row[2:]) for row in rows]
+
+
+def _gates(document: dict[str, Any]) -> Rows:
+    """Empty if no arm has gates."""
+    with_gates = {name: arm["gates"] for name, arm in document["arms"].items() if arm["gates"]}
+    names = list(dict.fromkeys(gate for gates in with_gates.values() for gate in gates))
+    rows: Rows = [("arm", *names)]
+    rows += [
+        (arm, *(spread(gates[name]) if name in gates else "" for name in names)) for arm, gates in with_gates.items()
+    ]
+    return rows if with_gates else []
+
+
+def _millions(parameters: int | None) -> str:
     return "–" if parameters is None else f"{parameters / 1e6:.2f} M"
-
-
-def probability(p: float) -> str:
-    """A p-value."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

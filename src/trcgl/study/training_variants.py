@@ -1,10 +1,10 @@
-"""What trains beside the real images in an arm of `utility`: drawn images or copies, with one thing changed.
+"""Synthetic folders that the control arms of `utility` train with: duplicates, or synthetic images with one change.
 
-Each is a folder in the format of a synthetic one. Rows are as many for each target as the arm has that it is compared
-with, so that the one thing that was changed is the one thing that differs.
+Every folder has as many rows for each target as the folder it is compared with, so that nothing else differs.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from jaxtyping import Int, UInt8
 
 from trcgl.audit.checks.label_fidelity import foreign
 from trcgl.core import storage
+from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.dataset.synthetic_rows import KEPT, open_synthetic, read_provenance
@@ -33,15 +34,15 @@ def write_folder(
     provenance: pl.DataFrame,
     images: Iterable[UInt8[np.ndarray, "rows side side"]],
 ) -> None:
-    """Write a folder in the format of a synthetic one, `dataset.json` last.
+    """Write a folder in the format of a synthetic folder, `dataset.json` last.
 
     Args:
         out: the folder to write.
         like: a synthetic folder of the same real dataset.
-        name: of the new one.
+        name: of the new folder.
         manifest: columns as in `like`, in the order of the images.
         provenance: image_id, target and verdict at least.
-        images: one or more at a time, as many as rows.
+        images: arrays of one or more images, as many in all as rows.
     """
     manifest = manifest.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(like.manifest.columns)
     write_images(out / "images.npy", images, manifest.height, like.require_images().shape[1])
@@ -52,116 +53,168 @@ def write_folder(
     storage.write_json(out / "dataset.json", {**like.info, "name": name, "files": files})
 
 
-def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
-    """As many drawn images of each target as were kept, the first in seed order, whatever screening said of them.
+def finished(out: Path) -> bool:
+    """Whether a folder of `write_folder` is complete."""
+    return (out / "dataset.json").exists()
+
+
+def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False) -> None:
+    """Replace each synthetic image by a duplicate of its source, the real training image with the same label set.
+
+    Rows, targets, verdicts and order stay, so that doses, schedule and number of images shown are the same. A duplicate
+    has all labels of its source, including known negatives.
 
     Args:
         synthetic: written by `trcgl synthesize` for the dataset.
         real: the dataset.
-        out: the folder to write, unless it is there already.
+        out: the folder to write, unless it is finished.
+        masked: give duplicates the labels of the synthetic images: the requested labels are known, all others unknown.
+
+    Raises:
+        DataError: the folder belongs to another dataset, or does not name the source images.
     """
-    if (out / "dataset.json").exists():
+    if finished(out):
         return
-    drawn = open_synthetic(synthetic, real).dataset
-    rows = drawn.manifest.join(
+    opened = open_synthetic(synthetic, real).dataset
+    provenance = read_provenance(synthetic)
+    if "source_image_id" not in provenance.columns:
+        raise DataError(f"{synthetic}/provenance.parquet has no source_image_id. Run `trcgl synthesize` again.")
+    train = real.manifest.filter(pl.col("split") == "train").rename(
+        {"image_id": "source_image_id", "row": "source_row"}
+    )
+    copied = (
+        opened.manifest.select("image_id")
+        .join(provenance.select("image_id", "source_image_id"), on="image_id", how="left", maintain_order="left")
+        .join(train, on="source_image_id", how="left", maintain_order="left")
+    )
+    if lost := copied.filter(pl.col("source_row").is_null())["source_image_id"].to_list():
+        raise DataError(f"{synthetic}: the source image {lost[0]!r} is no train image of {real.folder}.")
+    if masked:
+        copied = copied.with_columns(opened.manifest.select(real.space.findings))
+    images, rows = real.require_images(), copied["source_row"].to_list()
+    write_folder(
+        out,
+        replace(opened, info={**opened.info, "pixel_rule": real.info.get("pixel_rule")}),
+        f"duplicates for {opened.name}",
+        copied.with_columns(weight=pl.lit(1.0)),
+        provenance,
+        (images[row][None] for row in rows),
+    )
+
+
+def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
+    """As many images of each target as were kept, the first in seed order, whatever screening decided.
+
+    Args:
+        synthetic: written by `trcgl synthesize` for the dataset.
+        real: the dataset.
+        out: the folder to write, unless it is finished.
+    """
+    if finished(out):
+        return
+    opened = open_synthetic(synthetic, real).dataset
+    rows = opened.manifest.join(
         read_provenance(synthetic).select(PROVENANCE), on="image_id", how="left", maintain_order="left"
     )
     kept = (pl.col("verdict") == KEPT).sum().over("target")
     taken = rows.filter(pl.int_range(pl.len()).over("target") < kept)
-    _select(out, drawn, f"unscreened of {drawn.name}", taken.select(drawn.manifest.columns), taken["target"])
+    _write_rows(out, opened, f"unscreened of {opened.name}", taken.select(opened.manifest.columns), taken["target"])
 
 
 def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
-    """The kept images up to a dose, each with the label set of another that does not hold what it was drawn for.
+    """The kept images up to a dose, each with the label set of another image that was generated for something else.
 
-    The label sets stay, and so does how often each comes.
+    The label sets stay, and so does their frequency.
 
     Args:
         synthetic: written by `trcgl synthesize` for the dataset.
         real: the dataset.
         dose: up to which rows take part.
-        out: the folder to write, unless it is there already.
+        out: the folder to write, unless it is finished.
 
     Returns:
-        How many images have a label set with what they were drawn for nevertheless; see `derange`.
+        How many images have a label set with their own target nevertheless; see `derange`.
     """
-    drawn = open_synthetic(synthetic, real, dose)
-    findings, targets = list(real.space.findings), drawn.targets.to_list()
-    requested = label_sets(drawn.rows, findings)
+    rows = open_synthetic(synthetic, real, dose)
+    findings, targets = list(real.space.findings), rows.targets.to_list()
+    requested = label_sets(rows.rows, findings)
     giver = derange(targets, requested)
-    right = sum(target in requested[place] for target, place in zip(targets, giver, strict=True))
-    if (out / "dataset.json").exists():
-        return right
-    rows = drawn.rows.with_columns(drawn.rows.select(findings)[giver])
-    _select(out, drawn.dataset, f"deranged of {drawn.dataset.name}", rows, drawn.targets)
-    return right
+    if not finished(out):
+        relabeled = rows.rows.with_columns(rows.rows.select(findings)[giver])
+        _write_rows(out, rows.dataset, f"deranged of {rows.dataset.name}", relabeled, rows.targets)
+    return sum(target in requested[place] for target, place in zip(targets, giver, strict=True))
 
 
-def round_trip(copies: Path, real: Dataset, out: Path, generator: "Generator") -> None:
-    """Copies of real images that went through the autoencoder of a generator, encode and decode.
+def round_trip(duplicates: Path, real: Dataset, out: Path, generator: "Generator") -> None:
+    """Duplicates of real images after encoding and decoding by the autoencoder of a generator.
 
     Args:
-        copies: written by `trcgl.study.duplication.duplicate`.
+        duplicates: written by `duplicate`.
         real: the dataset.
-        out: the folder to write, unless it is there already.
-        generator: whose autoencoder.
+        out: the folder to write, unless it is finished.
+        generator: with the autoencoder.
     """
     from trcgl.audit.round_trip import round_trip as encode_and_decode
     from trcgl.model.folder import best_device
 
-    if (out / "dataset.json").exists():
+    if finished(out):
         return
-    opened = open_synthetic(copies, real).dataset
+    opened = open_synthetic(duplicates, real).dataset
     generator.to(best_device())
-    back = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
+    decoded = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
     write_folder(
-        out, opened, f"round trip of {opened.name}", opened.manifest, read_provenance(copies).select(PROVENANCE), [back]
+        out,
+        opened,
+        f"round trip of {opened.name}",
+        opened.manifest,
+        read_provenance(duplicates).select(PROVENANCE),
+        [decoded],
     )
 
 
 def unchanged(folder: Path, other: Path) -> bool:
     """Whether two folders hold the same images, pixel by pixel."""
-    stores = [np.load(one / "images.npy", mmap_mode="r") for one in (folder, other)]
+    stores = [np.load(path / "images.npy", mmap_mode="r") for path in (folder, other)]
     return all(np.array_equal(*pair) for pair in zip(*stores, strict=True))
 
 
 def derange(targets: Sequence[str], requested: Sequence[Sequence[str]], seed: int = 0) -> Int[np.ndarray, " images"]:
-    """A permutation at random that gives every image a label set without the finding that it was drawn for.
+    """A random permutation that gives every image a label set without the finding that it was generated for.
 
-    A random permutation is mended by exchanges. Where more than half of the label sets hold one finding, that cannot
-    be done for all.
+    A random permutation is repaired by exchanges. If more than half of the label sets hold one finding, some images
+    keep a label set with their target.
 
     Args:
-        targets: the finding that each image was drawn for.
-        requested: the label set of each.
+        targets: the finding that each image was generated for.
+        requested: the label set of each image.
         seed: of the permutation.
 
     Returns:
-        For each image the place of the one whose label set it gets.
+        For each image the index of the image whose label set it gets.
     """
-    fits = {one: foreign(one, targets, requested) for one in dict.fromkeys(targets)}
-    draw = randomness(seed, "derange")
-    giver = draw.permutation(len(targets))
+    fits = {target: foreign(target, targets, requested) for target in dict.fromkeys(targets)}
+    random = randomness(seed, "derange")
+    giver = random.permutation(len(targets))
     kinds = list(fits)
-    allowed = np.stack([fits[one] for one in kinds])  # (targets, images): may it have the label set of this image?
-    kind = np.array([kinds.index(one) for one in targets])
+    allowed = np.stack([fits[kind] for kind in kinds])  # (targets, images): may it have the label set of this image?
+    kind = np.array([kinds.index(target) for target in targets])
     for image in np.flatnonzero(~allowed[kind, giver]):
-        if allowed[kind[image], giver[image]]:  # mended by an earlier exchange
+        if allowed[kind[image], giver[image]]:  # repaired by an earlier exchange
             continue
         possible = np.flatnonzero(allowed[kind[image], giver] & allowed[kind, giver[image]])
         if len(possible):
-            other = possible[draw.integers(len(possible))]
+            other = possible[random.integers(len(possible))]
             giver[[image, other]] = giver[[other, image]]
     return giver
 
 
 def label_sets(rows: pl.DataFrame, findings: Sequence[str]) -> list[list[str]]:
-    """The findings that each row of a manifest has."""
+    """The positive findings of each row of a manifest."""
     present = rows.select(pl.col(list(findings)) == 1).fill_null(False).to_numpy()
-    return [[one for one, there in zip(findings, row, strict=True) if there] for row in present]
+    return [[finding for finding, positive in zip(findings, row, strict=True) if positive] for row in present]
 
 
-def _select(out: Path, drawn: Dataset, name: str, rows: pl.DataFrame, targets: pl.Series) -> None:
-    images, places = drawn.require_images(), rows["row"].to_list()
+def _write_rows(out: Path, opened: Dataset, name: str, rows: pl.DataFrame, targets: pl.Series) -> None:
+    images, places = opened.require_images(), rows["row"].to_list()
     provenance = pl.DataFrame({"image_id": rows["image_id"], "target": targets}).with_columns(verdict=pl.lit(KEPT))
-    write_folder(out, drawn, name, rows, provenance, (images[place][None] for place in places))
+    write_folder(out, opened, name, rows, provenance, (images[place][None] for place in places))

@@ -1,7 +1,7 @@
-"""Does drawing help? Drawn images against as many copies of the real ones, at equal steps.
+"""Do synthetic images help? Synthetic images against as many duplicates of the real ones, at equal steps.
 
-First `drawn` at every dose and schedule, on seeds of its own; then val chooses one dose and schedule; then everything
-that is compared, on the seeds of the study.
+First `synthetic` is trained at every dose and schedule with seeds of its own, and val chooses one dose and schedule;
+then all arms are trained with the seeds of the study and compared on test.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,60 +14,59 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import generation_record, open_synthetic
-from trcgl.study import training_variants as material
+from trcgl.study import training_variants
 from trcgl.study.arms import Arm
 from trcgl.study.choice import FIRST_SEED, Setting, choose
-from trcgl.study.duplication import duplicate
 from trcgl.study.plan import Contrast, Plan, alone, comparable
-from trcgl.study.runner import COPIES, carry_out, jobs_of
+from trcgl.study.runner import jobs_of, train_runs
+from trcgl.study.stored import path_in
 from trcgl.study.study import begin, conclude
 from trcgl.study.utility_report import amounts, complete
 from trcgl.study.worker import Job
 
 Schedule = Literal["mix", "pretrain"]
 PROMPTS = {
-    "handwritten": "words alone, without context tokens",
-    "shared_tokens": "words and the shared context tokens",
-    "per_finding_tokens": "words and the context tokens of each finding",
+    "handwritten": "text only, without context tokens",
+    "shared_tokens": "text and the shared context tokens",
+    "per_finding_tokens": "text and the context tokens of each finding",
 }
-"""Arms whose images were drawn by other prompts, each from a folder of its own."""
+"""Arms with images of other prompts, each from its own folder."""
 REFERENCES = {
-    "real": "",
     "balanced": "Shen et al. 2016",
     "duplicated": "Pink & Sykes 2026 (PMLR 318)",
-    "drawn": "TRCGL-Net, arXiv 2607.00975",
+    "synthetic": "TRCGL-Net, arXiv 2607.00975",
 }
-WORDS = {
+DESCRIPTIONS = {
     "real": "The base recipe on real images alone.",
-    "balanced": "Real images alone; a finding is drawn first, then one of its images.",
-    "duplicated": "Each drawn image is replaced by a copy of the real one it was drawn for.",
-    "masked": "The copies of `duplicated`, of which no more is known than was asked for.",
-    "drawn": "The kept images of --synthetic.",
-    "round_trip": "The copies of `duplicated` after the generator's autoencoder, encode and decode.",
-    "unscreened": "As many images of each target as `drawn`, the first in seed order, whatever screening said.",
-    "deranged": "The images of `drawn`, each with the label set of an image that was drawn for something else.",
-}
+    "balanced": "Real images alone; a finding is chosen first, then one of its images.",
+    "duplicated": "Each synthetic image is replaced by a duplicate of the real image with the same label set.",
+    "masked": "The images of `duplicated` with the labels of `synthetic`: only requested labels are known.",
+    "synthetic": "The kept images of --synthetic.",
+    "round_trip": "The images of `duplicated` after encoding and decoding by the generator's autoencoder.",
+    "unscreened": "As many images of each target as `synthetic`, the first in seed order, whatever screening decided.",
+    "deranged": "The images of `synthetic`, each with the label set of an image that was generated for something else.",
+} | {name: f"Generated from {prompt}." for name, prompt in PROMPTS.items()}
 QUESTIONS = {
-    ("drawn", "real"): "does drawing help at all?",
-    ("duplicated", "real"): "do copies help at all?",
-    ("drawn", "balanced"): "or would sampling do?",
-    ("drawn", "masked"): "is it the images, or which labels are known?",
+    ("synthetic", "real"): "do synthetic images help?",
+    ("duplicated", "real"): "do duplicates help?",
+    ("synthetic", "balanced"): "or is class-balanced row sampling enough?",
+    ("synthetic", "masked"): "is it the images, or which labels are known?",
     ("round_trip", "duplicated"): "what does the autoencoder cost?",
-    ("drawn", "unscreened"): "does screening help?",
-    ("drawn", "deranged"): "is it what the images show?",
+    ("synthetic", "unscreened"): "does screening help?",
+    ("synthetic", "deranged"): "is it the content of the images?",
 }
 
 
 @dataclass(frozen=True)
-class Material:
-    """What there is to train with.
+class Images:
+    """The images to train with.
 
     Args:
-        synthetic: the drawn images.
-        settings: doses and schedules of `drawn`, in ascending order of dose.
+        synthetic: the synthetic folder.
+        settings: doses and schedules of `synthetic`, in ascending order of dose.
         curve: the schedule at which `duplicated` has every dose.
-        prompts: further synthetic folders, by what they were prompted with.
-        absent: arms that cannot be made or would repeat another, with the reason.
+        prompts: further synthetic folders, by names in `PROMPTS`.
+        absent: arms that cannot be trained or would repeat another, with the reason.
     """
 
     synthetic: Path
@@ -79,7 +78,7 @@ class Material:
     @property
     def doses(self) -> tuple[float, ...]:
         """In ascending order."""
-        return tuple(dict.fromkeys(one.dose for one in self.settings))
+        return tuple(dict.fromkeys(setting.dose for setting in self.settings))
 
 
 def utility(
@@ -95,211 +94,211 @@ def utility(
     generator: Path | None = None,
     prompts: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """Ask whether drawn images help more than as many copies of real ones.
+    """Compare training with synthetic images to training with as many duplicates of real images.
 
     Args:
         dataset: a dataset folder with images and a test split.
-        base: what is the same for all arms.
-        out: the study folder; the same call again goes on.
-        synthetic: a folder drawn for the dataset.
-        doses: kept images drawn for a finding ÷ its real training images; val chooses one.
-        schedules: how drawn images take part; val chooses one.
+        base: the recipe that all arms share.
+        out: the study folder; the same call again continues.
+        synthetic: a synthetic folder of the dataset.
+        doses: kept images generated for a finding ÷ its real training images; val chooses one.
+        schedules: how synthetic images take part; val chooses one.
         seeds: runs of each arm.
-        choosing_seeds: further runs of `drawn` at each dose and schedule, by which val chooses.
-        generator: that drew the images; None takes that of which `synthetic` tells, and leaves `round_trip` out where
-            it is gone.
-        prompts: folders drawn by other prompts, by names in `PROMPTS`.
+        choosing_seeds: further runs of `synthetic` at each dose and schedule, by which val chooses.
+        generator: of the images, for the arm `round_trip`; None takes the generator recorded in `synthetic`, and leaves
+            the arm out if that no longer exists.
+        prompts: synthetic folders of other prompts, by names in `PROMPTS`.
 
     Returns:
-        The table (schema `trcgl.study-table/1`), with the choice, the doses, the verdict and every tail finding.
+        The table (schema `trcgl.study-table/1`), with the choice, the doses, the outcome and every tail finding.
 
     Raises:
-        RecipeError: a dose, a schedule or the base recipe makes no sense, or the folder is of another study.
-        DataError: dataset, drawn images and generator do not belong together, or cannot be studied.
+        RecipeError: a dose, a schedule or the base recipe is invalid, or the folder belongs to another study.
+        DataError: dataset, synthetic images and generator do not belong together, or cannot be studied.
         Interrupted: a signal asked to stop; the state is saved.
     """
     base, out, dataset = comparable(base), Path(out), Path(dataset)
     _check(base, doses, schedules, choosing_seeds)
     opened = open_dataset(dataset)
-    there = _gather(opened, base, Path(synthetic), doses, schedules, prompts or {})
+    images = _open_images(opened, base, Path(synthetic), doses, schedules, prompts or {})
     plan = Plan(
         "utility",
         dataset,
         base,
-        tuple(_with("drawn", one) for one in there.settings),
-        (Contrast("drawn", "duplicated"),),
+        tuple(_at("synthetic", setting) for setting in images.settings),
+        (Contrast("synthetic", "duplicated"),),
         seeds,
-        there.synthetic,
-        there.prompts,
+        images.synthetic,
+        images.prompts,
         {"doses": sorted(doses), "schedules": list(schedules), "choosing_seeds": choosing_seeds},
     )
     begin(plan, out)
-    there = _make(there, opened, out, generator)
+    images = _write_variants(images, opened, out, generator)
     jobs = jobs_of(plan, out, range(FIRST_SEED, FIRST_SEED + choosing_seeds))
-    carry_out(jobs)
-    by_arm = [(one, [job for job in jobs if job.arm == f"drawn_{one.name}"]) for one in there.settings]
-    chosen = choose(by_arm, opened.space)
-    storage.write_json(out / "chosen.json", chosen)
-    setting = Setting(chosen["dose"], chosen["schedule"])
-    labels = f"deranged_{setting.dose:g}"
+    train_runs(jobs)
+    by_setting = [
+        (setting, [job for job in jobs if job.arm == f"synthetic_{setting.name}"]) for setting in images.settings
+    ]
+    choice = choose(by_setting, opened.space)
+    storage.write_json(out / "chosen.json", choice)
+    setting = Setting(choice["dose"], choice["schedule"])
+    deranged = f"deranged_{setting.dose:g}"
     with alone(out):
-        right = material.deranged(there.synthetic, opened, setting.dose, out / labels)
-    folders = {one: out / one for one in ("masked", "unscreened", "round_trip", labels)}
-    there = _without_twin(there, opened, setting, out / "unscreened")
-    whole = _second(replace(plan, folders={**plan.folders, **folders}), there, setting, labels)
+        right = training_variants.deranged(images.synthetic, opened, setting.dose, out / deranged)
+    images = _without_twin(images, opened, setting, out / "unscreened")
+    folders = {name: out / name for name in ("masked", "unscreened", "round_trip", deranged)}
+    whole = _all_arms(replace(plan, folders={**plan.folders, **folders}), images, setting, deranged)
     begin(whole, out)
     jobs = jobs_of(whole, out)
-    _check_drawn(jobs)
-    carry_out(jobs)
-    told = amounts(there.synthetic, opened, there.doses)
-    return conclude(
-        whole, out, opened, lambda document, _: complete(document, chosen, there.curve, told, there.absent, right)
-    )
+    _check_images(jobs)
+    train_runs(jobs)
+    added = {
+        "choice": choice,
+        "curve": images.curve,
+        "amounts": amounts(images.synthetic, opened, images.doses),
+        "absent": dict(images.absent),
+        "deranged_right": right,
+    }
+    return conclude(whole, out, opened, lambda document, _: complete(document, **added))
 
 
 def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str], choosing_seeds: int) -> None:
     if not doses or min(doses) <= 0:
-        raise RecipeError("--doses: give numbers above 0; dose 0 is the arm real, which is always there.")
+        raise RecipeError("--doses: give numbers above 0; dose 0 is the arm real, which is always trained.")
     if choosing_seeds < 1:
         raise RecipeError(f"--choosing-seeds is {choosing_seeds}; it must be at least 1.")
     if not schedules:
         raise RecipeError(f"--schedules: name one of {', '.join(get_args(Schedule))}, or both.")
     for flag, values in (("--doses", doses), ("--schedules", schedules)):
-        if twice := [one for one in values if list(values).count(one) > 1]:
+        if twice := [value for value in values if list(values).count(value) > 1]:
             raise RecipeError(f"{flag} names {twice[0]} more than once.")
     if not base.synthetic.weight:
-        raise RecipeError("synthetic.weight is 0, so that no drawn image would be shown. Give a weight above 0.")
+        raise RecipeError("synthetic.weight is 0, so that no synthetic image would be shown. Give a weight above 0.")
 
 
-def _check_prompt(name: str, drawn: Dataset) -> None:
-    """Refuse a folder that says that it was drawn by another prompt; `learned` may be of a generator without tokens."""
-    before = generation_record(drawn)["options"].get("prompt", "learned")
-    if before not in (name, "learned"):
-        raise RecipeError(f"--{name.replace('_', '-')} {drawn.folder}: it was drawn with --prompt {before}.")
+def _check_prompt(name: str, opened: Dataset) -> None:
+    """Refuse a folder that records another prompt; `learned` may come from a generator without tokens."""
+    recorded = generation_record(opened)["options"].get("prompt", "learned")
+    if recorded not in (name, "learned"):
+        raise RecipeError(f"--{name.replace('_', '-')} {opened.folder}: it was generated with --prompt {recorded}.")
 
 
-def _check_drawn(jobs: Sequence[Job]) -> None:
-    """Refuse runs that are done but were trained with other drawn images than their folder holds now."""
+def _check_images(jobs: Sequence[Job]) -> None:
+    """Refuse finished runs that were trained with other synthetic images than their folder holds now."""
     for job in jobs:
         if job.synthetic and job.outcome.exists():
-            before = storage.read_json(job.folder / "run.json")["synthetic"]["digest"]
-            if before != storage.sha256_file(job.synthetic / "dataset.json"):
+            trained_with = storage.read_json(job.folder / "run.json")["synthetic"]["digest"]
+            if trained_with != storage.sha256_file(job.synthetic / "dataset.json"):
                 raise RecipeError(
-                    f"{job.folder} was trained with other images than those that {job.synthetic} holds now. Choose "
-                    "another --out."
+                    f"{job.folder} was trained with other images than {job.synthetic} holds now. Choose another --out."
                 )
 
 
-def _gather(
+def _open_images(
     opened: Dataset,
     base: Recipe,
     synthetic: Path,
     doses: Sequence[float],
     schedules: Sequence[str],
     prompts: Mapping[str, Path],
-) -> Material:
+) -> Images:
     val = opened.split("val", with_none=base.train.with_none)
-    if not any((val[one] == 1).any() for one in opened.space.in_group("tail")):
+    if not any((val[finding] == 1).any() for finding in opened.space.in_group("tail")):
         raise DataError(f"{opened.folder}: val has no positive of a tail finding; dose and schedule are chosen on it.")
     absent = {}
     taken: dict[float, list[str]] = {}
     for dose in sorted(doses):
         rows = open_synthetic(synthetic, opened, dose).rows["image_id"].to_list()
         if not rows:
-            raise DataError(f"{synthetic}: screening kept no image. Draw more, or with another generator.")
-        if same := [one for one, before in taken.items() if before == rows]:
+            raise DataError(f"{synthetic}: screening kept no image. Generate more, or with another generator.")
+        if same := [smaller for smaller, before in taken.items() if before == rows]:
             absent[f"dose {dose:g}"] = f"no image was kept that dose {same[0]:g} does not take already"
         else:
             taken[dose] = rows
     for name, folder in prompts.items():
         _check_prompt(name, open_synthetic(folder, opened).dataset)
-    absent |= {one: f"no folder was given (--{one.replace('_', '-')})" for one in PROMPTS if one not in prompts}
+    absent |= {name: f"no folder was given (--{name.replace('_', '-')})" for name in PROMPTS if name not in prompts}
     if base.train.row_sampling == "class_balanced":
-        absent["balanced"] = "the base recipe samples so already"
+        absent["balanced"] = "the base recipe samples rows this way already"
     settings = tuple(Setting(dose, schedule) for dose in taken for schedule in schedules)
     curve = "mix" if "mix" in schedules else schedules[0]
-    return Material(synthetic, settings, curve, {name: Path(folder) for name, folder in prompts.items()}, absent)
+    return Images(synthetic, settings, curve, {name: Path(folder) for name, folder in prompts.items()}, absent)
 
 
-def _make(there: Material, opened: Dataset, out: Path, generator: Path | None) -> Material:
+def _write_variants(images: Images, opened: Dataset, out: Path, generator: Path | None) -> Images:
     """Write the folders that do not depend on the dose."""
-    absent = dict(there.absent)
+    absent = dict(images.absent)
+    duplicates, round_trip = path_in(out, "duplicates"), out / "round_trip"
     with alone(out):
-        duplicate(there.synthetic, opened, out / COPIES)
-        duplicate(there.synthetic, opened, out / "masked", masked=True)
-        material.unscreened(there.synthetic, opened, out / "unscreened")
-        if not (out / "round_trip" / "dataset.json").exists():
+        training_variants.duplicate(images.synthetic, opened, duplicates)
+        training_variants.duplicate(images.synthetic, opened, out / "masked", masked=True)
+        training_variants.unscreened(images.synthetic, opened, out / "unscreened")
+        if not training_variants.finished(round_trip):
             from trcgl.audit.inputs import generator_of
 
             try:
-                drew = generator_of(open_dataset(there.synthetic), opened, generator)
+                source = generator_of(open_dataset(images.synthetic), opened, generator)
             except DataError as error:
                 if generator:
                     raise
                 absent["round_trip"] = str(error)
             else:
-                material.round_trip(out / COPIES, opened, out / "round_trip", drew)
-    if "round_trip" not in absent and material.unchanged(out / COPIES, out / "round_trip"):
-        absent["round_trip"] = "the autoencoder gives every pixel back, so that this arm would be `duplicated` again"
-    return replace(there, absent=absent)
+                training_variants.round_trip(duplicates, opened, round_trip, source)
+    if "round_trip" not in absent and training_variants.unchanged(duplicates, round_trip):
+        absent["round_trip"] = "the autoencoder reproduces every pixel, so this arm would equal `duplicated`"
+    return replace(images, absent=absent)
 
 
-def _without_twin(there: Material, opened: Dataset, chosen: Setting, unscreened: Path) -> Material:
-    """`unscreened` is left out where it would show the images of `drawn` again."""
+def _without_twin(images: Images, opened: Dataset, chosen: Setting, unscreened: Path) -> Images:
+    """Leave out `unscreened` if it would show the images of `synthetic` again."""
     kept, first = (
         open_synthetic(folder, opened, chosen.dose).rows["image_id"].to_list()
-        for folder in (there.synthetic, unscreened)
+        for folder in (images.synthetic, unscreened)
     )
     why = {"unscreened": "screening rejected none of these images"} if kept == first else {}
-    return replace(there, absent={**there.absent, **why})
+    return replace(images, absent={**images.absent, **why})
 
 
-def _second(plan: Plan, there: Material, chosen: Setting, labels: str) -> Plan:
-    """All arms and contrasts, once dose and schedule are chosen."""
-    curve = [Setting(dose, there.curve) for dose in there.doses]
+def _all_arms(plan: Plan, images: Images, chosen: Setting, deranged: str) -> Plan:
+    """The plan with all arms and contrasts, once dose and schedule are chosen."""
+    curve = [Setting(dose, images.curve) for dose in images.doses]
     settings = curve if chosen in curve else [*curve, chosen]
-    at_chosen = {"masked": "masked", "round_trip": "round_trip", "unscreened": "unscreened", "deranged": labels}
-    at_chosen |= {one: one for one in there.prompts}
-    arms = [_real()]
-    if "balanced" not in there.absent:
-        arms.append(
-            Arm("balanced", {"train.row_sampling": "class_balanced"}, REFERENCES["balanced"], WORDS["balanced"])
-        )
-    arms += [_with("drawn", one) for one in settings]
-    arms += [_with("duplicated", one, COPIES) for one in settings]
-    arms += [_with(what, chosen, drawn) for what, drawn in at_chosen.items() if what not in there.absent]
+    at_chosen = {"masked": "masked", "round_trip": "round_trip", "unscreened": "unscreened", "deranged": deranged}
+    at_chosen |= {name: name for name in images.prompts}
+    arms = [Arm("real", {}, "", DESCRIPTIONS["real"])]
+    if "balanced" not in images.absent:
+        changes = {"train.row_sampling": "class_balanced"}
+        arms.append(Arm("balanced", changes, REFERENCES["balanced"], DESCRIPTIONS["balanced"]))
+    arms += [_at("synthetic", setting) for setting in settings]
+    arms += [_at("duplicated", setting, "duplicates") for setting in settings]
+    arms += [_at(kind, chosen, folder) for kind, folder in at_chosen.items() if kind not in images.absent]
     return replace(
         plan,
         arms=tuple(arms),
-        contrasts=_contrasts(arms, chosen, curve, list(there.prompts)),
-        asked={**plan.asked, "primary": "drawn", "baseline": "duplicated"},
+        contrasts=_contrasts(arms, chosen, curve, list(images.prompts)),
+        asked={**plan.asked, "primary": "synthetic", "baseline": "duplicated"},
     )
 
 
 def _contrasts(
     arms: Sequence[Arm], chosen: Setting, curve: Sequence[Setting], prompts: Sequence[str]
 ) -> tuple[Contrast, ...]:
-    def name(what: str, at: Setting = chosen) -> str:
-        return what if what in ("real", "balanced") else f"{what}_{at.name}"
+    def name(kind: str, at: Setting = chosen) -> str:
+        return kind if kind in ("real", "balanced") else f"{kind}_{at.name}"
 
-    drawn, duplicated = name("drawn"), name("duplicated")
-    asked = [Contrast(drawn, duplicated, "does drawing help more than copying?")]
-    asked += [Contrast(name(one), name(other), what) for (one, other), what in QUESTIONS.items()]
-    asked += [Contrast(name(one), drawn, f"{PROMPTS[one]}, in place of the study's") for one in prompts]
+    synthetic, duplicated = name("synthetic"), name("duplicated")
+    asked = [Contrast(synthetic, duplicated, "do synthetic images help more than duplicates?")]
+    asked += [Contrast(name(kind), name(other), question) for (kind, other), question in QUESTIONS.items()]
+    asked += [Contrast(name(prompt), synthetic, f"{PROMPTS[prompt]}, in place of the study's") for prompt in prompts]
     asked += [
-        Contrast(name("drawn", one), name("duplicated", one), f"the same at dose {one.dose:g}, {one.schedule}")
-        for one in curve
-        if one != chosen
+        Contrast(name("synthetic", at), name("duplicated", at), f"the same at dose {at.dose:g}, {at.schedule}")
+        for at in curve
+        if at != chosen
     ]
-    there = {one.name for one in arms}
-    return tuple(one for one in asked if {one.arm, one.against} <= there)
+    trained = {arm.name for arm in arms}
+    return tuple(contrast for contrast in asked if {contrast.arm, contrast.against} <= trained)
 
 
-def _real() -> Arm:
-    return Arm("real", {}, REFERENCES["real"], WORDS["real"])
-
-
-def _with(what: str, at: Setting, drawn: str = "drawn") -> Arm:
-    changes = {"synthetic.dose": at.dose, "synthetic.schedule": at.schedule}
-    words = WORDS.get(what) or f"Drawn by {PROMPTS[what]}."
-    return Arm(f"{what}_{at.name}", changes, REFERENCES.get(what, ""), words, drawn)
+def _at(kind: str, setting: Setting, folder: str = "synthetic") -> Arm:
+    changes = {"synthetic.dose": setting.dose, "synthetic.schedule": setting.schedule}
+    return Arm(f"{kind}_{setting.name}", changes, REFERENCES.get(kind, ""), DESCRIPTIONS[kind], folder)

@@ -1,6 +1,6 @@
-"""What a study of utility says: how many images each dose has, which was chosen, and a verdict that is computed."""
+"""The report of a study of utility: images at each dose, the outcome, its sentences and its tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,27 @@ import polars as pl
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic, read_provenance
-from trcgl.study.wording import adjusted, diverged
+from trcgl.metrics.intervals import FEW
+from trcgl.study.wording import (
+    Contrast,
+    Rows,
+    Table,
+    adjusted,
+    change,
+    decided,
+    diverged,
+    names_of,
+    plural,
+    spread,
+    would_be_detected,
+)
 
 HEAD_LOSS = 0.01
-"""Head mAP that drawing may cost where a gain is claimed."""
-
-Amounts = list[dict[str, Any]]
-"""Of each finding: its real training images, those drawn and kept for it, and what each dose asks for and uses."""
+"""Loss of head mAP up to which a gain is claimed."""
 
 
-def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> Amounts:
-    """How many images there are for every finding that was drawn for or is of the tail.
+def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> list[dict[str, Any]]:
+    """Numbers of images for every finding that has synthetic images or is a tail finding.
 
     Args:
         synthetic: written by `trcgl synthesize` for the dataset.
@@ -27,192 +37,249 @@ def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> Amounts:
         doses: of the study.
 
     Returns:
-        For each: finding, group, its `test_patients` (positive ones), `real` training images, `drawn` and `kept` for
-        it, and for each dose what it asks for (None for findings that are drawn beside the others, in their
-        proportion), what is used, and the dose that is reached.
+        For each finding: its group, positive `test_patients`, `real` training images, `synthetic` and `kept` images
+        generated for it, and for each dose the number `asked` for (None for balancing findings, which are taken in
+        proportion), the number `used`, and the dose `reached`.
     """
-    told = read_provenance(synthetic)
-    drawn = dict(told.group_by("target").len().iter_rows())
-    kept = dict(told.filter(pl.col("verdict") == KEPT).group_by("target").len().iter_rows())
+    verdicts = read_provenance(synthetic)
+    generated = dict(verdicts.group_by("target").len().iter_rows())
+    kept = dict(verdicts.filter(pl.col("verdict") == KEPT).group_by("target").len().iter_rows())
     used = {dose: dict(open_synthetic(synthetic, real, dose).targets.value_counts().iter_rows()) for dose in doses}
-    train = taking_part(real.manifest.filter(pl.col("split") == "train"))
-    test = taking_part(real.manifest.filter(pl.col("split") == "test"))
-    aimed = [one for one in drawn if one not in balancing(real.space)] or list(drawn)
+    train, test = (taking_part(real.manifest.filter(pl.col("split") == split)) for split in ("train", "test"))
+    dosed = [finding for finding in generated if finding not in balancing(real.space)] or list(generated)
+
+    def at_dose(finding: str, dose: float, positives: int) -> dict[str, Any]:
+        number = used[dose].get(finding, 0)
+        asked = images_at(dose, positives) if finding in dosed else None
+        return {"dose": dose, "asked": asked, "used": number, "reached": number / positives if positives else None}
+
     rows = []
     for finding in real.space.findings:
-        if finding not in drawn and real.space.groups.get(finding) != "tail":
-            continue
-        positives = int((train[finding] == 1).sum())
-        at_doses = [
-            {
-                "dose": dose,
-                "asked": images_at(dose, positives) if finding in aimed else None,
-                "used": used[dose].get(finding, 0),
-                "reached": used[dose].get(finding, 0) / positives if positives else None,
-            }
-            for dose in doses
-        ]
-        rows.append(
-            {
-                "finding": finding,
-                "group": real.space.groups.get(finding),
-                "test_patients": test.filter(pl.col(finding) == 1)["patient_id"].n_unique(),
-                "real": positives,
-                "drawn": drawn.get(finding, 0),
-                "kept": kept.get(finding, 0),
-                "doses": at_doses,
-            }
-        )
+        if finding in generated or real.space.groups.get(finding) == "tail":
+            positives = int((train[finding] == 1).sum())
+            rows.append(
+                {
+                    "finding": finding,
+                    "group": real.space.groups.get(finding),
+                    "test_patients": test.filter(pl.col(finding) == 1)["patient_id"].n_unique(),
+                    "real": positives,
+                    "synthetic": generated.get(finding, 0),
+                    "kept": kept.get(finding, 0),
+                    "doses": [at_dose(finding, dose, positives) for dose in doses],
+                }
+            )
     return rows
 
 
-def complete(
-    document: dict[str, Any],
-    chosen: dict[str, Any],
-    curve: str,
-    told: Amounts,
-    absent: Mapping[str, str],
-    right: int = 0,
-) -> dict[str, Any]:
-    """The table of a study, with what utility tells besides, and its own verdict.
+def complete(document: dict[str, Any], **added: Any) -> dict[str, Any]:
+    """The table of a study with the parts that only utility has: choice, curve, amounts, absent, deranged_right.
 
     Args:
         document: schema `trcgl.study-table/1`.
-        chosen: schema `trcgl.utility-choice/1`.
-        curve: the schedule at which `duplicated` has every dose.
-        told: images of each finding and dose.
-        absent: arms and doses that were left out, with the reason.
-        right: images of `deranged` whose label set holds what they were drawn for nevertheless.
+        added: `choice` (schema `trcgl.utility-choice/1`); `curve`, the schedule at which `duplicated` has every dose;
+            `amounts`; `absent`, arms and doses that were left out with the reason; `deranged_right`, how many images
+            of `deranged` have a label set with their own target nevertheless.
     """
-    added = {"choice": chosen, "curve": curve, "amounts": told, "absent": dict(absent), "deranged_right": right}
     whole = {**document, **added, "outcome": outcome(document["contrasts"])}
-    return {**whole, "verdict": verdict(whole)}
+    return {**whole, "verdict": " ".join(sentences(whole))}
 
 
-def outcome(contrasts: Sequence[dict[str, Any]]) -> str:
-    """`gain`, `head loss` (higher in the tail, but at the cost of the head), `no difference`, `loss` or `unknown`.
+def outcome(contrasts: Sequence[Contrast]) -> str:
+    """`gain`, `head loss` (a gain for the tail at the cost of the head), `no difference`, `loss` or `unknown`.
 
-    A gain is claimed only where the interval of the primary contrast lies above 0 and head mAP loses no more than 0.01,
-    against copies and against real images alone. The loss in the head is held to its estimate, not to its interval.
+    A gain is claimed only if the interval of the primary contrast lies above 0 and head mAP loses at most 0.01 against
+    duplicates and against real images alone. Head mAP is compared by its estimate, not by its interval.
     """
     first = contrasts[0]
     if first["interval"] is None:
         return "unknown"
-    low, high = first["interval"]
-    if high < 0:
-        return "loss"
-    if low <= 0:
-        return "no difference"
-    real, head = _contrast(contrasts, "real"), _head(contrasts)
+    sign = decided(first["interval"])
+    if sign <= 0:
+        return "loss" if sign else "no difference"
+    real = _contrast(contrasts, "real")
     if real and real["interval"] is None:
-        return "unknown"  # what it costs the head is not known
-    return "head loss" if any(value < -HEAD_LOSS for value in head.values()) else "gain"
+        return "unknown"  # the cost to the head is not known
+    return "head loss" if any(value < -HEAD_LOSS for value in _head(contrasts).values()) else "gain"
 
 
-def verdict(document: dict[str, Any]) -> str:
-    """What may be said, in sentences that are made from the numbers."""
-    contrasts, chosen = document["contrasts"], document["choice"]
+def sentences(document: dict[str, Any]) -> list[str]:
+    """What the study found: the outcome, unreached doses, the other contrasts, diverged runs."""
+    contrasts, choice = document["contrasts"], document["choice"]
     first = contrasts[0]
-    setting = f"dose {chosen['dose']:g}, {chosen['schedule']}, chosen on val"
-    against = f"drawn images against as many copies of real ones ({setting})"
+    setting = f"dose {choice['dose']:g}, {choice['schedule']}, chosen on val"
+    compared = f"synthetic images compared with as many duplicates of real ones ({setting})"
     if first["interval"] is None:
-        return f"Nothing can be said of {against}: {first['why']}."
-    seeds = len(first["seeds"])
-    found = f"{_number(first)} in tail mAP over {seeds} seeds"
+        return [f"Nothing can be said of {compared}: {first['why']}."]
+    found = f"{compared} change tail mAP by {_change(first)} over {plural(len(first['seeds']), 'seed')}"
     head = "; ".join(f"{value:+.4f} against {name}" for name, value in _head(contrasts).items())
     head = f"head mAP: {head}" if head else "there is no head finding to lose"
-    said = outcome(contrasts)
-    would = f"one of {first['detectable']:.4f} would probably have been"
     opening = {
-        "gain": f"A gain: {against} {found}; {head}.",
-        "head loss": f"No gain is claimed: {against} {found}, but head mAP loses more than {HEAD_LOSS} ({head}).",
-        "no difference": f"No difference shown: {against} {found}; {would}.",
-        "loss": f"A loss: {against} {found}.",
-        "unknown": f"No gain is claimed: {against} {found}, but what it costs the head is not known, for want of an "
-        "interval against real images alone.",
-    }[said]
-    sentences = [opening, *_short(document), *_against_real(contrasts), *_deranged(document)]
-    told = {("drawn", "real"), ("drawn", "deranged")}
-    others = [one for one in contrasts[1:] if (what(one["arm"]), what(one["against"])) not in told]
-    sentences += adjusted(others, lambda one: f"{one['arm']} - {one['against']}")
-    return " ".join(sentences + diverged(document))
+        "gain": f"A gain: {found}; {head}.",
+        "head loss": f"No gain is claimed: {found}, but head mAP loses more than {HEAD_LOSS} ({head}).",
+        "no difference": f"No difference shown: {found}; {would_be_detected(first)}.",
+        "loss": f"A loss: {found}.",
+        "unknown": f"No gain is claimed: {found}, but what it costs the head is not known, because the contrast with "
+        "real images alone has no interval.",
+    }[outcome(contrasts)]
+    reported = {("synthetic", "real"), ("synthetic", "deranged")}
+    others = [
+        contrast
+        for contrast in contrasts[1:]
+        if (kind_of(contrast["arm"]), kind_of(contrast["against"])) not in reported
+    ]
+    return [
+        opening,
+        *_against_real(contrasts),
+        *_unreached(document),
+        *_deranged(document),
+        *adjusted(others, names_of),
+        *diverged(document),
+    ]
 
 
-def what(arm: str) -> str:
-    """The kind of an arm, from its name: `drawn` of `drawn_mix_1`."""
+def tables_of(document: dict[str, Any]) -> list[Table]:
+    """The tables that only utility has."""
+    choice = document["choice"]
+    setting = f"dose {choice['dose']:g}, {choice['schedule']}"
+    found = [
+        Table(
+            "choice",
+            "Choice on val",
+            f"Tail mAP of synthetic on val, mean over seeds; {setting} was chosen. Test took no part",
+            _choice_rows(choice),
+        ),
+        Table(
+            "tail",
+            "Tail findings",
+            f"Average precision on test at {setting}, mean ± standard deviation over seeds, and the number of images "
+            f"that synthetic and duplicated both have; * fewer than {FEW} positive test patients",
+            _finding_rows(document),
+            folded=True,
+        ),
+        Table(
+            "doses",
+            "Doses",
+            "Images used of those asked for, and the dose reached. The number of kept images limits what can be used. "
+            "Balancing findings are taken in the same proportion as the others",
+            _dose_rows(document),
+            folded=True,
+        ),
+    ]
+    if document["absent"]:
+        rows = [("left out", "why"), *document["absent"].items()]
+        found.append(Table("absent", "Left out", "Arms and doses that this study does not have", rows, True, True))
+    return found
+
+
+def kind_of(arm: str) -> str:
+    """The kind of an arm from its name: `synthetic` for `synthetic_mix_1`."""
     for schedule in ("_mix_", "_pretrain_"):
         arm = arm.partition(schedule)[0]
     return arm
 
 
-def at_chosen(document: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    """The arm of a kind at the chosen dose and schedule; None where there is none."""
-    chosen = document["choice"]
-    return document["arms"].get(f"{kind}_{chosen['schedule']}_{chosen['dose']:g}")
+def _choice_rows(choice: dict[str, Any]) -> Rows:
+    rows: Rows = [("dose", "schedule", "tail mAP on val", "seeds", "chosen")]
+    for candidate in choice["candidates"]:
+        mean = "–" if candidate["mean"] is None else f"{candidate['mean']:.4f}"
+        chosen = (candidate["dose"], candidate["schedule"]) == (choice["dose"], choice["schedule"])
+        seeds = str(len(candidate["seeds"]))
+        rows.append((f"{candidate['dose']:g}", candidate["schedule"], mean, seeds, "yes" if chosen else ""))
+    return rows
 
 
-def _head(contrasts: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What drawing changes in head mAP, against copies and against real images alone."""
-    told = {}
-    for name, one in (("copies", contrasts[0]), ("real images alone", _contrast(contrasts, "real"))):
-        if one and "mAP_head" in one.get("also", {}):
-            told[name] = one["also"]["mAP_head"]["value"]
-    return told
-
-
-def _contrast(contrasts: Sequence[dict[str, Any]], against: str) -> dict[str, Any] | None:
-    """The contrast of the chosen `drawn` against an arm of a kind."""
-    drawn = contrasts[0]["arm"]
-    return next((one for one in contrasts[1:] if one["arm"] == drawn and what(one["against"]) == against), None)
-
-
-def _short(document: dict[str, Any]) -> list[str]:
-    """For which findings the kept images do not reach the chosen dose."""
-    dose = document["choice"]["dose"]
-    aimed = [
-        (one["finding"], at)
-        for one in document["amounts"]
-        for at in one["doses"]
-        if at["dose"] == dose and at["asked"] is not None and one["drawn"]
+def _finding_rows(document: dict[str, Any]) -> Rows:
+    choice = document["choice"]
+    suffix = f"{choice['schedule']}_{choice['dose']:g}"
+    arms = [document["arms"].get(name) for name in ("real", f"duplicated_{suffix}", f"synthetic_{suffix}")]
+    rows: Rows = [
+        ("finding", "test patients", "real", "duplicated", "synthetic", "asked", "kept", "used", "dose reached")
     ]
-    short = [f"{finding} {at['reached'] or 0:.2f}" for finding, at in aimed if at["used"] < at["asked"]]
+    for row in document["amounts"]:
+        if row["group"] == "tail":
+            at = next(at for at in row["doses"] if at["dose"] == choice["dose"])
+            patients = f"{row['test_patients']:,}{'*' if row['test_patients'] < FEW else ''}"
+            cells = [spread(arm["findings"][row["finding"]]) if arm and arm["findings"] else "–" for arm in arms]
+            counts = ["–" if number is None else f"{number:,}" for number in (at["asked"], row["kept"], at["used"])]
+            reached = "–" if at["reached"] is None else f"{at['reached']:.2f}"
+            rows.append((row["finding"], patients, *cells, *counts, reached))
+    return rows
+
+
+def _dose_rows(document: dict[str, Any]) -> Rows:
+    doses = [at["dose"] for at in document["amounts"][0]["doses"]]
+    rows: Rows = [("finding", "group", "real", "synthetic", "kept", *(f"dose {dose:g}" for dose in doses))]
+    for row in document["amounts"]:
+        counts = [f"{row[name]:,}" for name in ("real", "synthetic", "kept")]
+        used = [
+            f"{at['used']:,}"
+            + ("" if at["asked"] is None else f" of {at['asked']:,}")
+            + ("" if at["reached"] is None else f" ({at['reached']:.2f})")
+            for at in row["doses"]
+        ]
+        rows.append((row["finding"], row["group"] or "", *counts, *used))
+    return rows
+
+
+def _head(contrasts: Sequence[Contrast]) -> dict[str, float]:
+    """Change of head mAP against duplicates and against real images alone."""
+    compared = {"duplicates": contrasts[0], "real images alone": _contrast(contrasts, "real")}
+    return {
+        name: contrast["also"]["mAP_head"]["value"]
+        for name, contrast in compared.items()
+        if contrast and "mAP_head" in contrast.get("also", {})
+    }
+
+
+def _contrast(contrasts: Sequence[Contrast], against: str) -> Contrast | None:
+    """The contrast of the chosen `synthetic` arm with an arm of a kind."""
+    arm = contrasts[0]["arm"]
+    return next(
+        (found for found in contrasts[1:] if found["arm"] == arm and kind_of(found["against"]) == against), None
+    )
+
+
+def _unreached(document: dict[str, Any]) -> list[str]:
+    dose = document["choice"]["dose"]
+    dosed = {
+        row["finding"]: at
+        for row in document["amounts"]
+        for at in row["doses"]
+        if at["dose"] == dose and at["asked"] is not None and row["synthetic"]
+    }
+    short = [f"{finding} {at['reached'] or 0:.2f}" for finding, at in dosed.items() if at["used"] < at["asked"]]
     if not short:
         return []
-    return [f"Kept images do not reach the dose for {len(short)} of {len(aimed)} findings ({', '.join(short)})."]
+    return [f"Kept images do not reach the dose for {len(short)} of {len(dosed)} findings ({', '.join(short)})."]
 
 
-def _against_real(contrasts: Sequence[dict[str, Any]]) -> list[str]:
-    one = _contrast(contrasts, "real")
-    if one is None or one["interval"] is None:
+def _against_real(contrasts: Sequence[Contrast]) -> list[str]:
+    contrast = _contrast(contrasts, "real")
+    if contrast is None or contrast["interval"] is None:
         return []
-    low, high = one["interval"]
-    said = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
-    return [f"Against real images alone: {said}, {_number(one)}{_detectable(one)}."]
+    found = {1: "higher", -1: "lower", 0: "no difference shown"}[decided(contrast["interval"])]
+    return [f"Compared with real images alone: {found}, {_change(contrast)}{_detectable(contrast)}."]
 
 
 def _deranged(document: dict[str, Any]) -> list[str]:
     """Whether the same images with deranged labels do as well."""
-    one = _contrast(document["contrasts"], "deranged")
-    if one is None or one["interval"] is None:
+    contrast = _contrast(document["contrasts"], "deranged")
+    if contrast is None or contrast["interval"] is None:
         return []
-    low, high = one["interval"]
-    number = f"right - deranged: {_number(one)}{_detectable(one)}"
-    if low > 0:
-        said = f"Right labels do better than deranged ones ({number}): what the images show counts."
-    elif high < 0:
-        said = f"Deranged labels do better than right ones ({number}): what the images show is not what helps."
-    else:
-        said = f"Deranged labels are not shown to do worse than right ones ({number}): it may not be what the images "
-        said += "show that matters."
+    number = f"right - deranged: {_change(contrast)}{_detectable(contrast)}"
+    found = {
+        1: f"Right labels do better than deranged labels ({number}): the content of the images matters.",
+        -1: f"Deranged labels do better than right labels ({number}): the content of the images is not what helps.",
+        0: f"Deranged labels are not shown to do worse than right labels ({number}): the content of the images may not "
+        "be what matters.",
+    }[decided(contrast["interval"])]
     right = document["deranged_right"]
-    return [said + (f" {right} of the deranged images have their own finding nevertheless." if right else "")]
+    return [found + (f" {right} of the deranged images have their own finding nevertheless." if right else "")]
 
 
-def _number(one: dict[str, Any]) -> str:
-    low, high = one["interval"]
-    return f"{one['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+def _change(contrast: Contrast) -> str:
+    return change(contrast["value"], contrast["interval"])
 
 
-def _detectable(one: dict[str, Any]) -> str:
-    low, high = one["interval"]
-    return f", detectable {one['detectable']:.4f}" if low <= 0 <= high else ""
+def _detectable(contrast: Contrast) -> str:
+    return "" if decided(contrast["interval"]) else f", detectable {contrast['detectable']:.4f}"

@@ -1,7 +1,10 @@
-"""Columns, numbers and sentences as every table and page of a study gives them."""
+"""Columns, numbers, sentences and the table type that all reports of a study share."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from trcgl.study.statistics import POWER
 
 METRICS = {
     "mAP_tail": "tail mAP",
@@ -12,59 +15,33 @@ METRICS = {
     "mF1": "mF1",
     "mECE": "mECE",
 }
-"""Columns of the table."""
+"""Metric in `table.json` to its column."""
+POWERED = f"{100 * POWER:.0f} % power"
+
+Rows = list[tuple[str, ...]]
+Contrast = dict[str, Any]
+"""A contrast of `table.json`."""
 
 
-def verdict(document: dict[str, Any]) -> str:
-    """What may be said, in sentences that are made from the numbers."""
-    first, *others = document["contrasts"]
-    against_one = {one["against"] for one in document["contrasts"]} == {first["against"]}
-
-    def name(one: dict[str, Any]) -> str:
-        return str(one["arm"]) if against_one else f"{one['arm']} - {one['against']}"
-
-    return " ".join([_sentence(first), *adjusted(others, name), *diverged(document)])
-
-
-def adjusted(others: Sequence[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> list[str]:
-    """A sentence on the contrasts that are adjusted for their number; none where none has an interval.
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
 
     Args:
-        others: contrasts of the table.
-        name: what each is called.
+        id: anchor of its heading on the page.
+        title: heading.
+        caption: what the table shows, without a final period.
+        rows: header and rows.
+        prose: cells hold sentences rather than numbers.
+        folded: closed on the page until it is clicked.
     """
-    told = [one for one in others if one["interval"]]
-    if not told:
-        return []
-    higher = [name(one) for one in told if one["interval"][0] > 0]
-    lower = [name(one) for one in told if one["interval"][1] < 0]
-    unclear = [one for one in told if one["interval"][0] <= 0 <= one["interval"][1]]
-    counted = f"Of {len(told)} other contrast{'s' if len(told) > 1 else ''}, adjusted for their number (Holm): "
-    parts = [f"higher {', '.join(higher) or 'none'}", f"lower {', '.join(lower) or 'none'}"]
-    if unclear:
-        least, most = (pick(one["detectable"] for one in unclear) for pick in (min, max))
-        span = f"{least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"{least:.3f} to {most:.3f}"
-        parts.append(f"no difference shown for {', '.join(map(name, unclear))} (detectable: {span})")
-    return [counted + "; ".join(parts) + "."]
 
-
-def diverged(document: dict[str, Any]) -> list[str]:
-    """A sentence on the runs that diverged; none where none did."""
-    lost = [f"{name} seed {seed}" for name, arm in document["arms"].items() for seed in arm["diverged"]]
-    return [f"Diverged, and not averaged: {', '.join(lost)}."] if lost else []
-
-
-def _sentence(one: dict[str, Any]) -> str:
-    names = f"{one['arm']} against {one['against']}"
-    if one["interval"] is None:
-        return f"{names}: nothing can be said ({one['why']})."
-    low, high = one["interval"]
-    found = f"{one['value']:+.4f} [{low:+.4f}, {high:+.4f}] in tail mAP over {len(one['seeds'])} seeds"
-    if low > 0:
-        return f"{names}: higher, {found}."
-    if high < 0:
-        return f"{names}: lower, {found}."
-    return f"{names}: no difference shown, {found}; one of {one['detectable']:.4f} would probably have been."
+    id: str
+    title: str
+    caption: str
+    rows: Rows
+    prose: bool = False
+    folded: bool = False
 
 
 def spread(over_seeds: dict[str, Any]) -> str:
@@ -72,3 +49,82 @@ def spread(over_seeds: dict[str, Any]) -> str:
     if over_seeds["mean"] is None:
         return "–"
     return f"{over_seeds['mean']:.4f}" + (f" ± {over_seeds['sd']:.4f}" if over_seeds["sd"] is not None else "")
+
+
+def change(value: float, interval: Sequence[float] | None, digits: int = 4) -> str:
+    """A difference with its interval."""
+    if interval is None:
+        return f"{value:+.{digits}f}"
+    return f"{value:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
+
+
+def decided(interval: Sequence[float]) -> int:
+    """1 where an interval lies above 0, -1 where it lies below 0, 0 where it holds 0."""
+    return int(interval[0] > 0) - int(interval[1] < 0)
+
+
+def names_of(contrast: Contrast) -> str:
+    """`arm - against`."""
+    return f"{contrast['arm']} - {contrast['against']}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def would_be_detected(contrast: Contrast) -> str:
+    """The smallest difference that the contrast would have detected."""
+    return f"a difference of {contrast['detectable']:.2g} would have been detected with {POWERED}"
+
+
+def by_effect(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """Contrasts from the largest difference to the smallest; those without a value last."""
+    return sorted(contrasts, key=lambda contrast: -float("inf") if contrast["value"] is None else contrast["value"])[
+        ::-1
+    ]
+
+
+def sentences(document: dict[str, Any]) -> list[str]:
+    """What the study found: the primary contrast, the other contrasts, diverged runs."""
+    first, *others = document["contrasts"]
+    same_baseline = {contrast["against"] for contrast in document["contrasts"]} == {first["against"]}
+    name: Callable[[Contrast], str] = (lambda contrast: str(contrast["arm"])) if same_baseline else names_of
+    return [_primary(first), *adjusted(others, name), *diverged(document)]
+
+
+def adjusted(others: Sequence[Contrast], name: Callable[[Contrast], str]) -> list[str]:
+    """A sentence about the contrasts adjusted for their number; none if no contrast has an interval."""
+    found = by_effect([contrast for contrast in others if contrast["interval"]])
+    if not found:
+        return []
+    named = {
+        sign: [name(contrast) for contrast in found if decided(contrast["interval"]) == sign] for sign in (1, -1, 0)
+    }
+    parts = [f"higher {', '.join(named[1]) or 'none'}", f"lower {', '.join(named[-1]) or 'none'}"]
+    if named[0]:
+        detectable = [contrast["detectable"] for contrast in found if decided(contrast["interval"]) == 0]
+        ends = dict.fromkeys(f"{end:.3f}" for end in (min(detectable), max(detectable)))
+        parts.append(f"no difference shown for {', '.join(named[0])} (detectable with {POWERED}: {' to '.join(ends)})")
+    return [f"Of {plural(len(found), 'other contrast')}, adjusted for their number (Holm): {'; '.join(parts)}."]
+
+
+def diverged(document: dict[str, Any]) -> list[str]:
+    """A sentence about the runs that diverged; none if no run did."""
+    lost = [f"{name} seed {seed}" for name, arm in document["arms"].items() for seed in arm["diverged"]]
+    return [f"Diverged, and not averaged: {', '.join(lost)}."] if lost else []
+
+
+def _primary(contrast: Contrast) -> str:
+    arm, against = contrast["arm"], contrast["against"]
+    if contrast["interval"] is None:
+        return f"{arm} and {against} cannot be compared: {contrast['why']}."
+    number = f"{change(contrast['value'], contrast['interval'])} over {plural(len(contrast['seeds']), 'seed')}"
+    sign = decided(contrast["interval"])
+    if sign:
+        how = "better" if sign > 0 else "less well"
+        return f"{arm} recognizes rare findings {how} than {against}: tail mAP changes by {number}."
+    return (
+        f"No difference between {arm} and {against} was shown for rare findings: tail mAP changes by {number}; "
+        f"{would_be_detected(contrast)}."
+    )

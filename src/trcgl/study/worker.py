@@ -1,7 +1,7 @@
-"""One run of a study, in a process of its own: train, fit on val, score test, and put down what the table needs.
+"""One run of a study in its own process: train, fit on val, score test, write the outcome.
 
-A process for each run keeps the memory of a long study flat, makes the peak memory of each arm its own, and leaves the
-study alive when one run is killed. They start from a server that has imported torch once, so that none waits for that.
+A process for each run keeps the memory of a long study flat, measures the peak memory of each arm, and leaves the study
+alive when a run is killed. The processes are forked from a server that has imported torch once.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from trcgl.metrics.registry import METRICS
 
 SCHEMA = "trcgl.study-run/1"
 BUSY = 75
-"""Exit code of a process that finds its run in the hands of another."""
+"""Exit code of a process whose run is locked by another."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Job:
     """One run.
 
     Args:
-        arm: its name.
-        seed: its number within the study.
-        folder: of the run; what belongs to it lies beside it.
+        arm: name of the arm.
+        seed: number of the seed within the study.
+        folder: of the run; its other files lie beside it.
         dataset: folder of the real radiographs.
         recipe: of the run.
-        synthetic: folder of the drawn radiographs that take part, or None.
+        synthetic: synthetic folder that it trains with, or None.
     """
 
     arm: str
@@ -56,28 +56,28 @@ class Job:
 
     @property
     def outcome(self) -> Path:
-        """What came out: written last, so that it says that the run is done."""
+        """The outcome file: written last, so a run that has one is done."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def replicates(self) -> Path:
-        """Mean AP of each group on every draw of patients."""
+        """File of the mean AP of each group on every resample of patients."""
         return self.folder.with_name(f"{self.folder.name}.npz")
 
     @property
     def log(self) -> Path:
-        """What training said."""
+        """Output of training."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def lock(self) -> Path:
-        """Held by the process that works on the run; the system lets go of it however that process ends."""
+        """Lock of the process that works on the run; the system releases it however that process ends."""
         return self.folder.with_name(f"{self.folder.name}.lock")
 
 
 @contextmanager
 def held(path: Path) -> Iterator[IO[str] | None]:
-    """Hold a lock file; None where another process holds it."""
+    """Hold a lock file; yields None if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as handle:
         try:
@@ -88,12 +88,12 @@ def held(path: Path) -> Iterator[IO[str] | None]:
             yield handle
 
 
-def work(job: Job, say: Connection) -> None:
-    """Do a run unless another process is at it. `say` takes the message of an error that the user can put right."""
-    os.setpgid(0, 0)  # Ctrl-C is for the study, which then asks this process to stop once, not twice
+def work(job: Job, sender: Connection) -> None:
+    """Do a run unless another process works on it; send the message of an error to the study."""
+    os.setpgid(0, 0)  # Ctrl-C reaches the study only, which then asks this process to stop once, not twice
     stop_when_orphaned()
-    with held(job.lock) as mine:
-        if mine is None:
+    with held(job.lock) as lock:
+        if lock is None:
             sys.exit(BUSY)
         if job.outcome.exists():
             return
@@ -103,18 +103,18 @@ def work(job: Job, say: Connection) -> None:
             except Diverged as error:
                 storage.write_json(job.outcome, {"schema": SCHEMA, "status": "diverged", "why": str(error)})
             except TrcglError as error:
-                say.send(f"{job.arm}, seed {job.seed}: {error}")
+                sender.send(f"{job.arm}, seed {job.seed}: {error}")
                 sys.exit(2)
             except Interrupted as stopped:
                 sys.exit(128 + stopped.signal)
             except Exception:
                 traceback.print_exc()
-                say.send(traceback.format_exc())
+                sender.send(traceback.format_exc())
                 sys.exit(1)
 
 
-def try_out(jobs: Sequence[Job], say: Connection) -> None:
-    """Show two empty images to the network of every run, so that what cannot be built is known before any training."""
+def try_out(jobs: Sequence[Job], sender: Connection) -> None:
+    """Build the network of every run and apply it to two empty images, so that errors are found before any training."""
     import torch
 
     from trcgl.model.trcgl_net import build_network
@@ -132,10 +132,10 @@ def try_out(jobs: Sequence[Job], say: Connection) -> None:
             with torch.no_grad():
                 network(torch.zeros(2, 1, side, side))
         except TrcglError as error:
-            say.send(f"{job.arm}: {error}")
+            sender.send(f"{job.arm}: {error}")
             sys.exit(2)
-        except (RuntimeError, ValueError, AssertionError) as error:  # a map that shrinks to nothing, a window too large
-            say.send(f"{job.arm}: the network cannot be made for images of {side} pixels ({error}). Leave it out.")
+        except (RuntimeError, ValueError, AssertionError) as error:  # an empty feature map, a window that is too large
+            sender.send(f"{job.arm}: the network cannot be built for images of {side} pixels ({error}). Leave it out.")
             sys.exit(2)
 
 
@@ -148,52 +148,54 @@ def _finish(job: Job) -> dict[str, Any]:
     run = open_run(job.folder)
     calibration = calibrate(run)
     predictions = score(run, own_split(run, "test"), calibration)
-    told, drawn = measure(predictions, calibration.thresholds, job.recipe)
+    found, replicates = measure(predictions, calibration.thresholds, job.recipe)
     with storage.atomic(job.replicates) as aside, open(aside, "wb") as handle:
-        np.savez(handle, allow_pickle=False, **drawn)
+        np.savez(handle, allow_pickle=False, **replicates)
     gates = run.model.network.head.gates()
-    return {"schema": SCHEMA, "status": "finished", "best": info["best"], "cost": info["cost"], "gates": gates} | told
+    return {"schema": SCHEMA, "status": "finished", "best": info["best"], "cost": info["cost"], "gates": gates} | found
 
 
 def measure(
     predictions: Predictions, thresholds: dict[str, float], recipe: Recipe
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What the table needs of one run's test predictions.
+    """Metrics of the test predictions of one run.
 
     Returns:
-        Means of AP by group, of AUROC, F1 and calibration error over all, each finding's AP and AUROC, and the degrees
-        of freedom that patients leave to the mean of each group; and the mean AP of each group on every draw of
-        patients (replicates,).
+        Mean AP of each group, mean AUROC, F1 and calibration error, AP and AUROC of each finding, and the degrees of
+        freedom that patients leave to the mean of each group; and by group the mean AP on every resample of patients,
+        (replicates,).
     """
     space, settings = predictions.space, recipe.evaluate
     measured = predictions.measure(thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)
     table = {name: measured.values(name) for name in measured.metrics}
-    told: dict[str, Any] = {"metrics": {}, "freedom": {}, "findings": {}}
+    found: dict[str, Any] = {"metrics": {}, "freedom": {}, "findings": {}}
     replicates = {}
     for group, columns in _groups(space, table["AP"]).items():
-        drawn = measured.replicates["AP"][:, columns]
-        told["metrics"][f"mAP_{group}"] = float(table["AP"][columns].mean()) if columns else None
-        told["freedom"][group] = freedom_of_mean(drawn, measured.freedom["AP"][columns])
-        replicates[group] = drawn.mean(axis=1) if columns else np.full(len(drawn), np.nan)
-    scored = [space.index(one) for one in space.scored]
-    for name in METRICS.keys() - {"AP"}:
+        resampled = measured.replicates["AP"][:, columns]
+        found["metrics"][f"mAP_{group}"] = float(table["AP"][columns].mean()) if columns else None
+        found["freedom"][group] = freedom_of_mean(resampled, measured.freedom["AP"][columns])
+        replicates[group] = resampled.mean(axis=1) if columns else np.full(len(resampled), np.nan)
+    scored = [space.index(finding) for finding in space.scored]
+    for name in [name for name in METRICS if name != "AP"]:
         defined = table[name][scored][~np.isnan(table[name][scored])]
-        told["metrics"][f"m{name}"] = float(defined.mean()) if len(defined) else None
+        found["metrics"][f"m{name}"] = float(defined.mean()) if len(defined) else None
     for column, finding in enumerate(space.findings):
         values = {name: float(table[name][column]) for name in ("AP", "AUC")}
-        told["findings"][finding] = {name: None if np.isnan(one) else one for name, one in values.items()}
-    return told, replicates
+        found["findings"][finding] = {name: None if np.isnan(value) else value for name, value in values.items()}
+    return found, replicates
 
 
 def _groups(space: LabelSpace, precision: np.ndarray) -> dict[str, list[int]]:
-    """Columns of each group that have a positive."""
+    """Columns of each group whose findings have a positive."""
     members = {"overall": space.scored} | {group: space.in_group(group) for group in GROUPS}
-    columns = {group: [space.index(one) for one in findings] for group, findings in members.items()}
-    return {group: [one for one in of if not np.isnan(precision[one])] for group, of in columns.items()}
+    columns = {group: [space.index(finding) for finding in findings] for group, findings in members.items()}
+    return {
+        group: [column for column in of_group if not np.isnan(precision[column])] for group, of_group in columns.items()
+    }
 
 
 def stop_when_orphaned() -> None:
-    """Ask this process to stop and save, as SIGTERM does, when the study that started it is gone."""
+    """Send SIGTERM to this process, so that it saves and stops, when the study that started it has ended."""
     study = parent_process()
     if study is None:
         return

@@ -18,7 +18,7 @@ from trcgl.metrics.average_precision import average_precision
 from trcgl.phantom.counterfactual import flipped, lesion
 from trcgl.phantom.render import PhantomSpec, render
 from trcgl.study.ablation import ablation
-from trcgl.study.counterfactual_phantoms import lesions
+from trcgl.study.experiments.counterfactuals import lesions
 from trcgl.study.experiments.causes import causes, questions
 from trcgl.study.experiments.causes_tables import answers, sections
 from trcgl.study.experiments.strata import by_lesion, by_partner, measure, redrawn, stratum, thirds, usual_partners
@@ -189,7 +189,7 @@ def test_the_partner_is_the_head_finding_of_the_highest_lift_if_any_comes_more_o
 
 def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
     opened = open_dataset(dataset)
-    arms, contrasts = ablation(recipe, drawn=False)
+    arms, contrasts = ablation(recipe, synthetic=False)
     plan = Plan("ablation", dataset, comparable(recipe), arms, contrasts, 1)
 
     def together(split):
@@ -205,7 +205,7 @@ def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
 
 def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
     base = comparable(recipe)
-    arms, contrasts = ablation(base, drawn=False)
+    arms, contrasts = ablation(base, synthetic=False)
     asked = questions(Plan("ablation", Path("nowhere"), base, arms, contrasts, 1))
     lacking = {one.contrast.what: next(a for a in arms if a.name == one.contrast.against) for one in asked[1:]}
     off = {what: arm.recipe(base, 0).model.switched_off for what, arm in lacking.items()}
@@ -220,7 +220,7 @@ def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
 def with_interval(opened, recipe, out):
     """The part of the table that two seeds of full and plain lead to, with scores drawn at random."""
     base = comparable(recipe)
-    arms, contrasts = ablation(base, drawn=False)
+    arms, contrasts = ablation(base, synthetic=False)
     two = tuple(one for one in arms if one.name in ("full", "plain"))
     plan = Plan("ablation", opened.folder, base, two, contrasts[:1], 2)
     rows, rng = opened.split("test"), np.random.default_rng(0)

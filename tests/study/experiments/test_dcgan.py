@@ -17,7 +17,7 @@ from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate.training_rows import training_rows
 from trcgl.study.experiments import dcgan as module
 from trcgl.study.experiments.dcgan import Dcgan, DcganSettings, sample_with_dcgan
-from trcgl.study.experiments.dcgan_networks import DcganDiscriminator, DcganGenerator, drawn_side
+from trcgl.study.experiments.dcgan_networks import DcganDiscriminator, DcganGenerator, sampled_side
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.study import study
@@ -40,7 +40,7 @@ def drawn_into(folder, real, synthetic, base=BASE, settings=TINY):
 
 @pytest.mark.parametrize("side", [32, 40, 48, 56, 64, 96, 224, 256])
 def test_both_networks_fit_every_side_that_is_drawn(side):
-    assert drawn_side(side) == side
+    assert sampled_side(side) == side
     labels = torch.eye(3)
     image = DcganGenerator(3, side, 2, 5)(torch.randn(3, 5), labels)
     assert image.shape == (3, 1, side, side) and image.abs().max() <= 1
@@ -50,7 +50,7 @@ def test_both_networks_fit_every_side_that_is_drawn(side):
 
 @pytest.mark.parametrize(("side", "drawn"), [(33, 32), (50, 48), (100, 96), (300, 256), (255, 224), (512, 256)])
 def test_another_side_is_drawn_at_the_next_smaller_one(side, drawn):
-    assert drawn_side(side) == drawn
+    assert sampled_side(side) == drawn
 
 
 def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, tmp_path):

@@ -1,10 +1,11 @@
-"""The two causes that TRCGL-Net gives for failing on rare findings, put to the test in the arms of an ablation.
+"""Tests, in the arms of an ablation, of the two reasons that TRCGL-Net gives for failures on rare findings.
 
-That small lesions are drowned by global features, which channel reweighting and class-aware attention should mend: AP
-by thirds of the lesions' area and contrast. That rare findings are predicted from the head findings they come with,
-which the label graph should handle: AP with and without that partner, and what the partner alone does to the score.
+First, small lesions are lost in global features, which channel reweighting and class-aware attention should prevent: AP
+by thirds of the area and contrast of the lesions. Second, rare findings are predicted from the head findings they
+occur with, which the label graph should handle: AP with and without that partner, and the effect of the partner alone
+on the score.
 
-All of it is exploratory: plain 95 % intervals, adjusted for nothing.
+All of it is exploratory: plain 95 % intervals, not adjusted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,9 @@ from trcgl.core.recipe import overridden
 from trcgl.dataset.store import Dataset
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import LEVEL
-from trcgl.study.ablation import IN_WORDS, MODULES
-from trcgl.study.counterfactual_phantoms import Scoring, lesions, render_flipped, score_counterfactuals
+from trcgl.study.ablation import MODULES
+from trcgl.study.ablation import PARTS as MODULE_NAMES
+from trcgl.study.experiments.counterfactuals import Scoring, lesions, render_flipped, score_counterfactuals
 from trcgl.study.experiments.strata import (
     PARTS,
     Measured,
@@ -33,26 +35,31 @@ from trcgl.study.experiments.strata import (
     Stratum,
     by_lesion,
     by_partner,
+    counterfactual,
     measure,
-    redrawn,
     usual_partners,
 )
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.results import Outcome, ends
-from trcgl.study.runner import apart
+from trcgl.study.runner import run_apart
 from trcgl.study.statistics import Runs, difference, mean, over_seeds
+from trcgl.study.stored import read_stored, translate
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-causes/1"
-LESION, COMPANY = ("area", "contrast"), ("partner", "redrawn")
-"""Kinds of strata that test the one cause and the other."""
+LESION, COMPANY = ("area", "contrast"), ("partner", "counterfactual")
+"""Kinds of strata that test the first cause and the second."""
 TESTS = {"reweighting": LESION, "attention": LESION, "graph": COMPANY}
 """Module to the kinds of strata in which it should help."""
 
 
+Sample = tuple[Runs, float]
+"""Runs of an arm, and the degrees of freedom that patients leave."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """A difference of two arms to be told by stratum.
+    """A difference of two arms by stratum.
 
     Args:
         contrast: the arms.
@@ -64,14 +71,14 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Material:
-    """What is known about the test images beside their labels, in the order of the predictions.
+class Knowledge:
+    """Knowledge about the test images beside their labels, in the order of the predictions.
 
     Args:
-        lesion: area and contrast, finding to a value for every image, NaN where unknown; or the reason why there is
-            none.
+        lesion: area and contrast, finding to a value for every image, NaN where unknown; or the reason why they are
+            unknown.
         partners: finding to its usual partner, or the reason why it has none.
-        flipped: partner to the file of images in which it is flipped, or the reason why there is none.
+        flipped: partner to the file of images in which it is flipped, or the reason why there is no file.
     """
 
     lesion: Mapping[str, Mapping[str, Rows] | str]
@@ -80,16 +87,17 @@ class Material:
 
 
 def questions(plan: Plan) -> tuple[Question, ...]:
-    """Full against plain on everything, and against the arm without each module where that module should help."""
+    """Full against plain in all strata, and against the arm without each module where that module should help."""
     first = plan.contrasts[0]
-    full = next(one for one in plan.arms if one.name == first.arm)
+    full = next(arm for arm in plan.arms if arm.name == first.arm)
     asked = [Question(Contrast(first.arm, first.against, "the whole"), tuple(PARTS))]
     for module, kinds in TESTS.items():
-        off = tuple(one for one in MODULES if one == module or one in plan.base.model.switched_off)
+        off = tuple(name for name in MODULES if name == module or name in plan.base.model.switched_off)
         without = overridden(plan.base, {"model.switched_off": off})
         for arm in plan.arms:
-            if off != plan.base.model.switched_off and arm.recipe(plan.base, 0) == without and arm.drawn == full.drawn:
-                asked.append(Question(Contrast(full.name, arm.name, IN_WORDS[module]), kinds))
+            same = arm.recipe(plan.base, 0) == without and arm.synthetic == full.synthetic
+            if off != plan.base.model.switched_off and same:
+                asked.append(Question(Contrast(full.name, arm.name, MODULE_NAMES[module]), kinds))
     return tuple(asked)
 
 
@@ -100,48 +108,47 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
         plan: of the ablation.
         opened: its dataset.
         outcomes: of its runs.
-        out: the study folder, which keeps what was drawn and measured.
+        out: the study folder, which keeps the counterfactual phantoms and the metrics.
 
     Returns:
         The part `causes` of the table (schema `trcgl.study-table/1`).
     """
     asked = questions(plan)
     names = [arm.name for arm in plan.arms if any(arm.name in (q.contrast.arm, q.contrast.against) for q in asked)]
-    jobs = {name: [one.job for one in outcomes if one.finished and one.job.arm == name] for name in names}
-    material = _material(plan, opened, out)
-    todo = [job for of in jobs.values() for job in of if not _measured(job)]
-    _score(todo, material, opened)
+    jobs = {name: [run.job for run in outcomes if run.finished and run.job.arm == name] for name in names}
+    knowledge = _knowledge(plan, opened, out)
+    todo = [job for of_arm in jobs.values() for job in of_arm if not _measured(job)]
+    _score(todo, knowledge, opened)
     for job in track(todo, what="strata, run"):
-        _measure(job, material, opened)
-    told = {name: [storage.read_json(_stored(job)) for job in of] for name, of in jobs.items()}
+        _measure(job, knowledge, opened)
+    measured = {name: [read_stored(_metrics_file(job)) for job in of_arm] for name, of_arm in jobs.items()}
     document: dict[str, Any] = {
         "level": LEVEL,
         "partners": {
-            finding: {"why": one} if isinstance(one, str) else asdict(one) for finding, one in material.partners.items()
+            finding: {"why": partner} if isinstance(partner, str) else asdict(partner)
+            for finding, partner in knowledge.partners.items()
         },
-        **next(({"kinds": one["kinds"]} for of in told.values() for one in of), {"kinds": {}}),
+        "kinds": next((run["kinds"] for of_arm in measured.values() for run in of_arm), {}),
     }
-    runs = {name: _runs(jobs[name], told[name]) for name in names}
-    freedom = {name: _freedom(of) for name, of in told.items()}
-    document["arms"] = {name: _arm(told[name], runs[name], freedom[name]) for name in names}
+    samples = {name: _samples(jobs[name], measured[name]) for name in names}
+    document["arms"] = {name: _arm(measured[name], samples[name]) for name in names}
     document["contrasts"] = [
-        {"arm": q.contrast.arm, "against": q.contrast.against, "what": q.contrast.what, "key": key, **with_interval}
-        for q in asked
-        for key in dict.fromkeys(key for of in freedom.values() for key in of)
-        if key.split("/")[0] in q.kinds
-        for with_interval in [_difference(runs, freedom, q.contrast, key)]
+        asdict(question.contrast) | {"key": key} | _difference(samples, question.contrast, key)
+        for question in asked
+        for key in dict.fromkeys(key for of_arm in samples.values() for key in of_arm)
+        if key.split("/")[0] in question.kinds
     ]
     return document
 
 
 def strata(
-    predictions: Predictions, material: Material, flipped: Mapping[str, np.ndarray]
+    predictions: Predictions, knowledge: Knowledge, flipped: Mapping[str, np.ndarray]
 ) -> tuple[list[Stratum], list[Shift], dict[str, dict[str, Any]]]:
     """The strata of one run's test predictions.
 
     Args:
         predictions: of the run.
-        material: about its images.
+        knowledge: about its images.
         flipped: partner to the scores (rows, findings) of the images in which it is flipped.
 
     Returns:
@@ -160,15 +167,15 @@ def strata(
                 left[kind][finding] = "no positive or no negative in test"
             continue
         for kind in LESION:
-            known = material.lesion[kind]
+            known = knowledge.lesion[kind]
             cut = known if isinstance(known, str) else by_lesion(kind, finding, truth, score, weight, known[finding])
             if isinstance(cut, str):
                 left[kind][finding] = cut
             else:
                 made += cut
-        partner = material.partners[finding]
+        partner = knowledge.partners[finding]
         if isinstance(partner, str):
-            left["partner"][finding] = left["redrawn"][finding] = partner
+            left["partner"][finding] = left["counterfactual"][finding] = partner
             continue
         head = predictions.truth[:, space.index(partner.finding)]
         observed = by_partner(finding, truth, score, weight, head)
@@ -177,23 +184,23 @@ def strata(
         else:
             made += observed[0]
             shifts.append(observed[1])
-        where = material.flipped[partner.finding]
-        if isinstance(where, str):
-            left["redrawn"][finding] = where
+        images = knowledge.flipped[partner.finding]
+        if isinstance(images, str):
+            left["counterfactual"][finding] = images
         else:
-            both = redrawn(finding, truth, score, weight, head, flipped[partner.finding][:, column])
+            both = counterfactual(finding, truth, score, weight, head, flipped[partner.finding][:, column])
             if isinstance(both, str):
-                left["redrawn"][finding] = both
+                left["counterfactual"][finding] = both
             else:
                 made += both[0]
                 shifts.append(both[1])
     kinds: dict[str, dict[str, Any]] = {kind: {"positives": {}, "left_out": left[kind]} for kind in PARTS}
-    for one in made:
-        kinds[one.kind]["positives"].setdefault(one.finding, {})[one.part] = one.positives
+    for stratum in made:
+        kinds[stratum.kind]["positives"].setdefault(stratum.finding, {})[stratum.part] = stratum.positives
     return made, shifts, kinds
 
 
-def _material(plan: Plan, opened: Dataset, out: Path) -> Material:
+def _knowledge(plan: Plan, opened: Dataset, out: Path) -> Knowledge:
     with_none = plan.base.train.with_none
     rows, space = opened.split("test", with_none=with_none), opened.space
     tail = space.in_group("tail")
@@ -208,13 +215,13 @@ def _material(plan: Plan, opened: Dataset, out: Path) -> Material:
         lesion = dict.fromkeys(LESION, str(error))
     partners = usual_partners(opened.split("train", with_none=with_none), space)
     flipped: dict[str, Path | str] = {}
-    for one in partners.values():
-        if isinstance(one, Partner) and one.finding not in flipped:
+    for partner in partners.values():
+        if isinstance(partner, Partner) and partner.finding not in flipped:
             try:
-                flipped[one.finding] = render_flipped(opened, rows, one.finding, out)
+                flipped[partner.finding] = render_flipped(opened, rows, partner.finding, out)
             except DataError as error:
-                flipped[one.finding] = str(error)
-    return Material(lesion, partners, flipped)
+                flipped[partner.finding] = str(error)
+    return Knowledge(lesion, partners, flipped)
 
 
 def _values(rows: pl.DataFrame, table: pl.DataFrame, finding: str, kind: str) -> Rows:
@@ -223,26 +230,26 @@ def _values(rows: pl.DataFrame, table: pl.DataFrame, finding: str, kind: str) ->
     return joined[kind].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _score(todo: Sequence[Job], material: Material, opened: Dataset) -> None:
-    """Let the models of these runs score the redrawn images."""
+def _score(todo: Sequence[Job], knowledge: Knowledge, opened: Dataset) -> None:
+    """Let the models of these runs score the counterfactual images."""
     tasks = [
         Scoring(job, images, _scores(job, partner, opened))
         for job in todo
-        for partner, images in material.flipped.items()
+        for partner, images in knowledge.flipped.items()
         if isinstance(images, Path) and not _scores(job, partner, opened).exists()
     ]
     if tasks:
-        apart(score_counterfactuals, tasks, "scoring redrawn phantoms")
+        run_apart(score_counterfactuals, tasks, "scoring counterfactual phantoms")
 
 
-def _measure(job: Job, material: Material, opened: Dataset) -> None:
+def _measure(job: Job, knowledge: Knowledge, opened: Dataset) -> None:
     predictions = read_predictions(job.folder / "predictions" / "test.parquet", opened.space)
     flipped = {
         partner: np.load(_scores(job, partner, opened), allow_pickle=False)
-        for partner, images in material.flipped.items()
+        for partner, images in knowledge.flipped.items()
         if isinstance(images, Path)
     }
-    made, shifts, kinds = strata(predictions, material, flipped)
+    made, shifts, kinds = strata(predictions, knowledge, flipped)
     _, owner = np.unique(predictions.patient_id.to_numpy(), return_inverse=True)
     settings = job.recipe.evaluate
     found = measure(made, shifts, owner, replicates=settings.replicates, seed=settings.bootstrap_seed)
@@ -250,21 +257,22 @@ def _measure(job: Job, material: Material, opened: Dataset) -> None:
 
 
 def _write(job: Job, found: Measured, kinds: dict[str, dict[str, Any]]) -> None:
-    with storage.atomic(_draws(job)) as aside, open(aside, "wb") as handle:
-        np.savez(handle, allow_pickle=False, **{key.replace("/", "."): one for key, one in found.draws.items()})
-    told = {"values": found.values, "findings": found.findings, "freedom": found.freedom, "kinds": kinds}
-    storage.write_json(_stored(job), {"schema": SCHEMA, **told})
+    with storage.atomic(_replicates_file(job)) as aside, open(aside, "wb") as handle:
+        arrays = {key.replace("/", "."): array for key, array in found.replicates.items()}
+        np.savez(handle, allow_pickle=False, **arrays)
+    metrics = {"values": found.values, "findings": found.findings, "freedom": found.freedom, "kinds": kinds}
+    storage.write_json(_metrics_file(job), {"schema": SCHEMA, **metrics})
 
 
 def _measured(job: Job) -> bool:
-    return _stored(job).exists() and storage.read_json(_stored(job))["schema"] == SCHEMA
+    return _metrics_file(job).exists() and storage.read_json(_metrics_file(job))["schema"] == SCHEMA
 
 
-def _stored(job: Job) -> Path:
+def _metrics_file(job: Job) -> Path:
     return job.folder.with_name(f"causes-{job.seed}.json")
 
 
-def _draws(job: Job) -> Path:
+def _replicates_file(job: Job) -> Path:
     return job.folder.with_name(f"causes-{job.seed}.npz")
 
 
@@ -272,44 +280,43 @@ def _scores(job: Job, partner: str, opened: Dataset) -> Path:
     return job.folder / "predictions" / f"test-flipped-{opened.space.index(partner)}.npy"
 
 
-def _runs(jobs: Sequence[Job], told: Sequence[dict[str, Any]]) -> dict[str, Runs]:
-    draws: dict[str, list[np.ndarray]] = {}
+def _samples(jobs: Sequence[Job], measured: Sequence[dict[str, Any]]) -> dict[str, Sample]:
+    """Key of a stratum to the runs of an arm."""
+    replicates: dict[str, list[np.ndarray]] = {}
     for job in jobs:
-        with np.load(_draws(job), allow_pickle=False) as stored:
+        with np.load(_replicates_file(job), allow_pickle=False) as stored:
             for key in stored.files:
-                draws.setdefault(key.replace(".", "/"), []).append(stored[key])
+                replicates.setdefault(translate(key).replace(".", "/"), []).append(stored[key])
     seeds = tuple(job.seed for job in jobs)
-    return {key: Runs(seeds, np.array([one["values"][key] for one in told]), np.stack(of)) for key, of in draws.items()}
-
-
-def _arm(told: Sequence[dict[str, Any]], runs: dict[str, Runs], freedom: dict[str, float]) -> dict[str, Any]:
-    """Metrics of an arm by stratum, and how sure its gaps and shifts are."""
     return {
-        key: {
-            **over_seeds([one["values"][key] for one in told]),
-            "interval": ends(mean(runs[key], freedom[key]).interval()),
-            "findings": {
-                finding: float(np.mean([one["findings"][key][finding] for one in told]))
-                for finding in told[0]["findings"][key]
-            },
-        }
-        for key in runs
+        key: (
+            Runs(seeds, np.array([run["values"][key] for run in measured]), np.stack(of_key)),
+            min(run["freedom"][key] for run in measured),
+        )
+        for key, of_key in replicates.items()
     }
 
 
-def _freedom(told: Sequence[dict[str, Any]]) -> dict[str, float]:
-    return {key: min(one["freedom"][key] for one in told) for key in (told[0]["freedom"] if told else ())}
+def _arm(measured: Sequence[dict[str, Any]], samples: dict[str, Sample]) -> dict[str, Any]:
+    """Metrics of an arm by stratum, with the intervals of their means."""
+    return {
+        key: {
+            **over_seeds([run["values"][key] for run in measured]),
+            "interval": ends(mean(*sample).interval()),
+            "findings": {
+                finding: float(np.mean([run["findings"][key][finding] for run in measured]))
+                for finding in measured[0]["findings"][key]
+            },
+        }
+        for key, sample in samples.items()
+    }
 
 
-def _difference(
-    runs: dict[str, dict[str, Runs]], freedom: dict[str, dict[str, float]], contrast: Contrast, key: str
-) -> dict[str, Any]:
-    one, other = contrast.arm, contrast.against
-    estimate = None
-    if key in runs[one] and key in runs[other]:
-        estimate = difference(runs[one][key], runs[other][key], min(freedom[one][key], freedom[other][key]))
+def _difference(samples: Mapping[str, dict[str, Sample]], contrast: Contrast, key: str) -> dict[str, Any]:
+    arm, against = samples[contrast.arm].get(key), samples[contrast.against].get(key)
+    estimate = difference(arm[0], against[0], min(arm[1], against[1])) if arm and against else None
     if estimate is None:
         return {"value": None, "interval": None, "why": "no seed that both arms finished"}
-    found = ends(estimate.interval())
-    told: dict[str, Any] = {"value": estimate.value, "interval": found, "seeds": len(estimate.seeds)}
-    return told | ({"detectable": estimate.detectable()} if found else {"why": estimate.why})
+    interval = ends(estimate.interval())
+    found: dict[str, Any] = {"value": estimate.value, "interval": interval, "seeds": len(estimate.seeds)}
+    return found | ({"detectable": estimate.detectable()} if interval else {"why": estimate.why})

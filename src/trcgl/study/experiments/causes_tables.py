@@ -1,23 +1,25 @@
-"""The part `causes` of a study's table in words and rows."""
+"""Answers and tables of the part `causes` of a study's table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from trcgl.study.experiments.strata import GAPS, PARTS
+from trcgl.study.wording import POWERED, Rows, Table, change, names_of
 
-Rows = list[tuple[str, ...]]
+DIGITS = 3
 TITLES = {
     "area": "Tail findings by area of the lesion",
     "contrast": "Tail findings by contrast of the lesion",
-    "partner": "Tail findings with and without their usual head partner, images as they come",
-    "redrawn": "Tail findings with and without their usual head partner, the same phantoms redrawn",
+    "partner": "Tail findings with and without their usual head partner, in images as they are",
+    "counterfactual": "Tail findings with and without their usual head partner, in counterfactual phantoms",
 }
-CUT = {
-    "area": "thirds of each finding's positives, as many in each, against all negatives",
-    "contrast": "thirds of each finding's positives, as many in each, against all negatives",
+THIRDS = "thirds of each finding's positives, equally many in each, against all negatives"
+STRATA = {
+    "area": THIRDS,
+    "contrast": THIRDS,
     "partner": "positives with it against negatives with it, positives without it against negatives without it",
-    "redrawn": "every test phantom with the partner and without it, the same in all else; usual: positives with it, "
-    "negatives without it; counter: positives without it, negatives with it",
+    "counterfactual": "every test phantom rendered with the partner and without it, otherwise the same; usual: "
+    "positives with it, negatives without it; counter: positives without it, negatives with it",
 }
 WORSE = {
     "area": (
@@ -32,91 +34,120 @@ WORSE = {
         "tail findings are recognized less well without their partner",
         "tail findings are recognized less well with their partner",
     ),
-    "redrawn": (
+    "counterfactual": (
         "tail findings are recognized less well against their usual company than in it",
         "tail findings are recognized less well in their usual company than against it",
     ),
 }
-
+"""Kind to what a gap above 0 and below 0 means."""
 RAISED = {
-    "partner": ("the score is higher where the partner is", "the score is lower where the partner is"),
-    "redrawn": ("the partner alone raises the score", "the partner alone lowers the score"),
+    "partner": ("the score is higher where the partner is present", "the score is lower where the partner is present"),
+    "counterfactual": ("the partner alone raises the score", "the partner alone lowers the score"),
+}
+HARD = {
+    "area": "lesions are small",
+    "contrast": "lesions are faint",
+    "partner": "the partner is missing",
+    "counterfactual": "the company is unusual",
 }
 
 
-def sections(causes: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
-    """Caption and rows of every table: the arms by kind of stratum, then the contrasts."""
+def answers(causes: Mapping[str, Any]) -> list[str]:
+    """One sentence or more for each kind of stratum."""
+    found = []
+    for kind in PARTS:
+        gap_key = f"{kind}/gap/AP"
+        first = next((contrast for contrast in causes["contrasts"] if contrast["key"] == gap_key), None)
+        if first is None or gap_key not in causes["arms"].get(first["arm"], {}):
+            continue
+        arm = causes["arms"][first["arm"]]
+        more, less = GAPS[kind]
+        gap = arm[gap_key]
+        number = f"(AP {more} - {less}: {change(gap['mean'], gap['interval'], DIGITS)})"
+        if gap["interval"] is None:
+            found.append(f"{TITLES[kind]}, {first['arm']}: one seed has no interval {number}.")
+            continue
+        answer = f"{TITLES[kind]}, {first['arm']}: {_verdict(gap['interval'], *WORSE[kind])} {number}."
+        if shift := arm.get(f"{kind}/shift"):
+            says = _verdict(shift["interval"], *RAISED[kind])
+            number = change(shift["mean"], shift["interval"], DIGITS)
+            answer += f" In images without the finding, {says} (log-odds {number})."
+        for contrast in causes["contrasts"]:
+            hard_stratum = contrast["key"] == f"{kind}/{less}/AP"
+            if hard_stratum and contrast["what"] != "the whole" and contrast["value"] is not None:
+                says = _verdict(contrast["interval"], "it helps", "it harms")
+                number = change(contrast["value"], contrast["interval"], DIGITS)
+                answer += f" Where {HARD[kind]}, {contrast['what']}: {says} ({number})."
+        found.append(answer)
+    return found
+
+
+def tables_of(causes: Mapping[str, Any]) -> list[Table]:
+    """Arms by kind of stratum, contrasts, counted positives."""
+    found = []
     for kind, title in TITLES.items():
-        rows = arm_rows(causes, kind)
-        if rows:
-            shift = "; shift: what the partner adds to the log-odds in images without the finding"
-            yield (
-                f"{title} ({CUT[kind]}). AP / AUROC, means over findings and seeds; gap in AP"
-                f"{shift if rows[0][-1] == 'shift' else ''}; 95 % intervals.",
-                rows,
-            )
-    if rows := contrast_rows(causes):
-        yield (
-            "Do the modules help where they should? Difference of two arms in AP (of `shift` in log-odds), with the "
-            "smallest that would probably have been found, and in AUROC; plain 95 % intervals, adjusted for nothing: "
-            "they show where to look and decide nothing.",
-            rows,
+        if rows := _arm_rows(causes, kind):
+            caption = f"Strata: {STRATA[kind]}. AP / AUROC, means over findings and seeds; gap in AP"
+            if rows[0][-1] == "shift":
+                caption += "; shift: change of the log-odds by the partner in images without the finding"
+            found.append(Table(f"causes-{kind}", title, f"{caption}; 95 % intervals", rows, folded=True))
+    if rows := _contrast_rows(causes):
+        caption = (
+            "Do the modules help where they should? Difference of two arms in AP (of `shift` in log-odds), the "
+            f"smallest difference detectable with {POWERED}, and the difference in AUROC. Exploratory: plain 95 % "
+            "intervals, not adjusted"
         )
-    if rows := counted_rows(causes):
-        yield "What was counted: positives in each stratum, or why a finding is left out.", rows
+        found.append(Table("causes-contrasts", "Modules by stratum", caption, rows, folded=True))
+    if rows := _counted_rows(causes):
+        caption = "Positives in each stratum, or the reason why a finding is left out"
+        found.append(Table("causes-counted", "Positives by stratum", caption, rows, prose=True, folded=True))
+    return found
 
 
-def arm_rows(causes: Mapping[str, Any], kind: str) -> Rows:
-    """Head and rows of one kind of stratum; empty where nothing could be cut so."""
-    arms = {name: told for name, told in causes["arms"].items() if f"{kind}/gap/AP" in told}
+def _arm_rows(causes: Mapping[str, Any], kind: str) -> Rows:
+    """Empty if no arm has this kind of stratum."""
+    arms = {name: arm for name, arm in causes["arms"].items() if f"{kind}/gap/AP" in arm}
     if not arms:
         return []
     more, less = GAPS[kind]
-    shift = any(f"{kind}/shift" in told for told in arms.values())
+    shift = any(f"{kind}/shift" in arm for arm in arms.values())
+    keys = [f"{kind}/gap/AP", *([f"{kind}/shift"] if shift else [])]
     rows: Rows = [("arm", *PARTS[kind], f"{more} - {less}", *(("shift",) if shift else ()))]
-    for name, told in arms.items():
-        cells = [f"{told[f'{kind}/{p}/AP']['mean']:.3f} / {told[f'{kind}/{p}/AUC']['mean']:.3f}" for p in PARTS[kind]]
-        ends = [f"{kind}/gap/AP"] + ([f"{kind}/shift"] if shift else [])
-        rows.append((name, *cells, *(signed(told[key]["mean"], told[key]["interval"]) for key in ends)))
+    for name, arm in arms.items():
+        means = [
+            " / ".join(f"{arm[f'{kind}/{part}/{metric}']['mean']:.3f}" for metric in ("AP", "AUC"))
+            for part in PARTS[kind]
+        ]
+        rows.append((name, *means, *(change(arm[key]["mean"], arm[key]["interval"], DIGITS) for key in keys)))
     return rows
 
 
-def contrast_rows(causes: Mapping[str, Any]) -> Rows:
-    """Head and rows of the differences between arms, in AP and in AUROC, and in shift."""
-    rows: Rows = [("contrast", "what it tests", "where", "difference [95 %]", "detectable", "in AUROC")]
-    areas = {(one["arm"], one["against"], one["key"]): one for one in causes["contrasts"] if one["key"].endswith("AUC")}
-    for one in causes["contrasts"]:
-        kind, *part = one["key"].split("/")
-        if part[-1] == "AUC" or part[0] == "middle" or one["value"] is None:
+def _contrast_rows(causes: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("contrast", "tested", "where", "difference [95 %]", "detectable", "in AUROC")]
+    areas = {
+        (names_of(contrast), contrast["key"]): change(contrast["value"], contrast["interval"], DIGITS)
+        for contrast in causes["contrasts"]
+        if contrast["value"] is not None
+    }
+    for contrast in causes["contrasts"]:
+        kind, part, *metric = contrast["key"].split("/")
+        if metric == ["AUC"] or part == "middle" or contrast["value"] is None:
             continue
-        area = areas.get((one["arm"], one["against"], f"{kind}/{part[0]}/AUC"))
-        more, less = GAPS[kind]
-        where = {"gap": f"{more} - {less}", "shift": "shift"}.get(part[0], part[0])
-        found = one.get("detectable")
-        rows.append(
-            (
-                f"{one['arm']} - {one['against']}",
-                one["what"],
-                f"{kind}: {where}",
-                signed(one["value"], one["interval"]),
-                "–" if found is None else f"{found:.3f}",
-                signed(area["value"], area["interval"]) if area and area["value"] is not None else "–",
-            )
-        )
+        name, where = names_of(contrast), " - ".join(GAPS[kind]) if part == "gap" else part
+        detectable = f"{contrast['detectable']:.3f}" if "detectable" in contrast else "–"
+        area = areas.get((name, f"{kind}/{part}/AUC"), "–")
+        rows.append((name, contrast["what"], f"{kind}: {where}", areas[name, contrast["key"]], detectable, area))
     return rows if len(rows) > 1 else []
 
 
-def counted_rows(causes: Mapping[str, Any]) -> Rows:
-    """Head and rows of what every finding brings to each kind of stratum."""
-    findings = list(causes["partners"])
+def _counted_rows(causes: Mapping[str, Any]) -> Rows:
     rows: Rows = [("finding", "usual head partner", *PARTS)]
-    for finding in findings:
-        partner = causes["partners"][finding]
+    for finding, partner in causes["partners"].items():
         cells = []
-        for told in causes["kinds"].values():
-            counted, why = told["positives"].get(finding), told["left_out"].get(finding)
+        for kind in causes["kinds"].values():
+            counted, why = kind["positives"].get(finding), kind["left_out"].get(finding)
             without = "–" if why == partner.get("why") else why
-            cells.append(", ".join(f"{part} {n}" for part, n in counted.items()) if counted else without)
+            cells.append(", ".join(f"{part} {number}" for part, number in counted.items()) if counted else without)
         named = partner.get("why") or (
             f"{partner['finding']} (in {partner['share']:.0%} of train, {partner['lift']:.1f} × chance)"
         )
@@ -124,54 +155,7 @@ def counted_rows(causes: Mapping[str, Any]) -> Rows:
     return rows if len(rows) > 1 and causes["kinds"] else []
 
 
-def answers(causes: Mapping[str, Any]) -> list[str]:
-    """What may be said about each cause, in sentences made from the numbers."""
-    told = []
-    for kind in PARTS:
-        first = next((one for one in causes["contrasts"] if one["key"] == f"{kind}/gap/AP"), None)
-        if first is None or f"{kind}/gap/AP" not in causes["arms"].get(first["arm"], {}):
-            continue
-        full = causes["arms"][first["arm"]]
-        more, less = GAPS[kind]
-        gap = full[f"{kind}/gap/AP"]
-        if gap["interval"] is None:
-            told.append(
-                f"{TITLES[kind]}, {first['arm']}: one seed says nothing of another "
-                f"(AP {more} - {less}: {signed(gap['mean'], None)})."
-            )
-            continue
-        sentence = (
-            f"{TITLES[kind]}, {first['arm']}: {found(gap['interval'], *WORSE[kind])} "
-            f"(AP {more} - {less}: {signed(gap['mean'], gap['interval'])})."
-        )
-        if shift := full.get(f"{kind}/shift"):
-            says = found(shift["interval"], *RAISED[kind])
-            sentence += f" In images without the finding, {says} (log-odds {signed(shift['mean'], shift['interval'])})."
-        for one in causes["contrasts"]:
-            key = one["key"].split("/")
-            if one["what"] != "the whole" and one["value"] is not None and key == [kind, less, "AP"]:
-                says = found(one["interval"], "it helps", "it harms")
-                sentence += f" Where {_lacking(kind)}, {one['what']}: {says} ({signed(one['value'], one['interval'])})."
-        told.append(sentence)
-    return told
-
-
-def found(interval: list[float] | None, above: str, below: str) -> str:
-    """What an interval says."""
+def _verdict(interval: list[float] | None, above: str, below: str) -> str:
     if interval is None:
         return "nothing can be said"
     return above if interval[0] > 0 else below if interval[1] < 0 else "no difference is shown"
-
-
-def signed(value: float, interval: list[float] | None) -> str:
-    """A difference with its interval."""
-    return f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
-
-
-def _lacking(kind: str) -> str:
-    return {
-        "area": "lesions are small",
-        "contrast": "lesions are faint",
-        "partner": "the partner is missing",
-        "redrawn": "the company is unusual",
-    }[kind]

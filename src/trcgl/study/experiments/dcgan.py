@@ -1,4 +1,4 @@
-"""Generative augmentation by a conditional DCGAN: what any drawn image does, against what ours do."""
+"""Generative augmentation by a conditional DCGAN, a baseline for the images of the diffusion model."""
 
 import sys
 import time
@@ -24,8 +24,8 @@ from trcgl.dataset.synthetic_rows import open_synthetic, read_provenance
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.training_rows import loader, training_rows
 from trcgl.model.tensors import at_size, to_unit
-from trcgl.study.experiments.dcgan_networks import SMALLEST, DcganDiscriminator, DcganGenerator, drawn_side
-from trcgl.study.training_variants import write_folder
+from trcgl.study.experiments.dcgan_networks import SMALLEST, DcganDiscriminator, DcganGenerator, sampled_side
+from trcgl.study.training_variants import finished, write_folder
 from trcgl.study.worker import held
 from trcgl.training.batches import SplitRows
 from trcgl.training.sampling import class_balanced
@@ -33,22 +33,22 @@ from trcgl.training.stop import stop_signals
 
 LOG_EVERY = 10
 """Steps between two lines of the log."""
-_PART = 256  # images drawn at once
-_PATIENCE = 1.0  # seconds between two looks at a folder that another process makes
+_PART = 256  # images sampled at once
+_PATIENCE = 1.0  # seconds between two looks at a folder that another process writes
 
 
 @dataclass(frozen=True)
 class DcganSettings:
-    """What decides a DCGAN, besides its training images and the seed.
+    """Settings of a DCGAN.
 
     Args:
         width: channels of the largest maps (128 in the original's generator).
         noise: length of z.
-        steps: of both networks.
-        batch_size: images a step.
+        steps: optimizer steps of either network.
+        batch_size: images per step.
         rate: learning rate of Adam.
         momentum: β1 of Adam.
-        average: decay of the average of the weights that draws.
+        average: decay of the averaged weights, which sample.
     """
 
     width: int = 32
@@ -61,15 +61,15 @@ class DcganSettings:
 
 
 class Dcgan(lightning.LightningModule):
-    """Both networks and what they minimize: a step of the discriminator, then one of the generator, on one batch.
+    """Both networks and their losses: a step of the discriminator, then one of the generator, on each batch.
 
-    Findings take turns, as in our generator: with rows as they come, a rare finding is hardly ever asked for.
+    Row sampling is class-balanced, as for the diffusion model: else a rare finding is hardly ever requested.
 
     Args:
         rows: training rows.
-        side: of the images, as `drawn_side` allows.
+        side: of the images in pixels, as `sampled_side` allows.
         settings: of both networks.
-        seed: of weights, noise and order.
+        seed: of weights, noise and row sampling.
     """
 
     def __init__(self, rows: SplitRows, side: int, settings: DcganSettings, seed: int) -> None:
@@ -88,16 +88,16 @@ class Dcgan(lightning.LightningModule):
         return loader(self.rows, order, self.settings.steps, self.settings.batch_size)
 
     def configure_optimizers(self) -> Any:
-        """Adam for each."""
-        how: dict[str, Any] = {"lr": self.settings.rate, "betas": (self.settings.momentum, 0.999)}
-        networks = (self.generator, self.discriminator)
-        return [torch.optim.Adam(one.parameters(), **how) for one in networks]
+        """Adam for either network."""
+        settings: dict[str, Any] = {"lr": self.settings.rate, "betas": (self.settings.momentum, 0.999)}
+        return [torch.optim.Adam(network.parameters(), **settings) for network in (self.generator, self.discriminator)]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """One step of each network.
 
-        The discriminator minimizes the cross-entropy of real images with their labels against drawn ones, and against
-        real ones with the labels of another (Reed et al. 2016, algorithm 1); the generator that of drawn called real.
+        The discriminator minimizes the cross-entropy of real images with their labels against synthetic images, and
+        against real images with the labels of others (Reed et al. 2016, algorithm 1); the generator that of synthetic
+        images called real.
         """
         of_generator, of_discriminator = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         counted = self.optimizers()[0]  # type: ignore[index]  # Lightning counts the steps of this one alone
@@ -105,13 +105,13 @@ class Dcgan(lightning.LightningModule):
         labels = (batch["label"] == 1).float()
         random = torch.Generator().manual_seed(derive_seed(self.seed, "noise", batch["number"]))
         noise = torch.randn((len(image), self.settings.noise), generator=random).to(image)
-        drawn = self.generator(noise, labels)
+        synthetic = self.generator(noise, labels)
         others = labels.roll(1, dims=0)
         differ = (others != labels).any(1).float()
 
         of_discriminator.zero_grad()
         real, mistaken = self.discriminator(image, labels, others)
-        (fake,) = self.discriminator(drawn.detach(), labels)
+        (fake,) = self.discriminator(synthetic.detach(), labels)
         wrong = (functional.softplus(fake) + functional.softplus(mistaken) * differ) / (1 + differ)
         against = functional.softplus(-real).mean() + wrong.mean()
         self.manual_backward(against)
@@ -119,15 +119,15 @@ class Dcgan(lightning.LightningModule):
 
         of_generator.zero_grad()
         self.discriminator.requires_grad_(False)
-        (fooled,) = self.discriminator(drawn, labels)
+        (fooled,) = self.discriminator(synthetic, labels)
         loss = functional.softplus(-fooled).mean()
         self.manual_backward(loss)
         self.discriminator.requires_grad_(True)
         counted.step()
-        self._tell(loss.detach(), against.detach())
+        self._log(loss.detach(), against.detach())
         return {"loss": loss.detach()}
 
-    def _tell(self, loss: Tensor, against: Tensor) -> None:
+    def _log(self, loss: Tensor, against: Tensor) -> None:
         if not (loss + against).isfinite():
             raise Diverged(f"the DCGAN diverged after step {self.global_step}. Leave the arm dcgan out.")
         if self.global_step % LOG_EVERY == 0:
@@ -138,50 +138,50 @@ class Dcgan(lightning.LightningModule):
     def sample(
         self, labels: Float[np.ndarray, "count findings"], names: list[str]
     ) -> UInt8[np.ndarray, "count side side"]:
-        """Images of some label sets; one depends on its name and labels, not on those beside it."""
-        noise = [generator(self.seed, "draw", one).standard_normal(self.settings.noise) for one in names]
-        asked = torch.from_numpy(np.stack(noise)).float().to(self.device), torch.from_numpy(labels).to(self.device)
-        drawn = self.generator.eval()(*asked)
-        return ((drawn[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+        """Images of label sets; an image depends on its name and labels only, not on the other images."""
+        noise = [generator(self.seed, "draw", name).standard_normal(self.settings.noise) for name in names]
+        inputs = torch.from_numpy(np.stack(noise)).float().to(self.device), torch.from_numpy(labels).to(self.device)
+        images = self.generator.eval()(*inputs)
+        return ((images[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def sample_with_dcgan(
     synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: DcganSettings | None = None
 ) -> None:
-    """Write a synthetic folder in which each drawn image is replaced by one that a DCGAN draws of the same label set.
+    """Write a synthetic folder in which each image is replaced by a DCGAN image with the same label set.
 
-    Rows, labels, targets, verdicts and order stay, so that doses, schedule and the number of images shown are those of
-    the folder. The DCGAN learns from the train rows of the dataset alone, and is trained once: a folder that is
-    finished stays, one that was interrupted goes on, and of several processes one makes it while the others wait.
+    Rows, labels, targets, verdicts and order stay, so that doses, schedule and the number of images shown are the same.
+    The DCGAN learns from the train rows of the dataset only, and is trained once: a finished folder stays, an
+    interrupted one is continued, and of several processes one writes it while the others wait.
 
     Args:
         synthetic: written by `trcgl synthesize` for the dataset.
         real: the dataset.
-        out: the folder to write, unless it is there already.
-        base: its seed and its hardware hold for the DCGAN.
+        out: the folder to write, unless it is finished.
+        base: recipe with the seed and the hardware settings.
         settings: of the DCGAN.
 
     Raises:
-        DataError: the folder was drawn for another dataset, or the images are too small.
-        Diverged: training did.
+        DataError: the folder belongs to another dataset, or the images are too small.
+        Diverged: training diverged.
         Interrupted: a signal asked to stop; the state is saved.
     """
-    while not (out / "dataset.json").exists():
-        with held(out.with_name(f"{out.name}.lock")) as mine:
-            if mine is not None and not (out / "dataset.json").exists():
+    while not finished(out):
+        with held(out.with_name(f"{out.name}.lock")) as lock:
+            if lock is not None and not finished(out):
                 _make(synthetic, real, out, base, settings or DcganSettings())
-        if mine is None:
+        if lock is None:
             time.sleep(_PATIENCE)
 
 
 def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: DcganSettings) -> None:
-    drawn = open_synthetic(synthetic, real).dataset
+    opened = open_synthetic(synthetic, real).dataset
     side = real.require_images().shape[1]
     if side < SMALLEST:
-        raise DataError(f"{real.folder}: images have {side} pixels; a DCGAN draws {SMALLEST} or more. Leave it out.")
-    dcgan = train_dcgan(training_rows(real), drawn_side(side), settings, base, out / "training")
-    labels = (drawn.manifest.select(drawn.space.findings).fill_null(0) == 1).to_numpy().astype(np.float32)
-    names = drawn.manifest["image_id"].to_list()
+        raise DataError(f"{real.folder}: images have {side} pixels; a DCGAN needs {SMALLEST} or more. Leave it out.")
+    dcgan = train_dcgan(training_rows(real), sampled_side(side), settings, base, out / "training")
+    labels = (opened.manifest.select(opened.space.findings).fill_null(0) == 1).to_numpy().astype(np.float32)
+    names = opened.manifest["image_id"].to_list()
 
     def parts() -> Iterator[UInt8[np.ndarray, "count side side"]]:
         for start in range(0, len(labels), _PART):
@@ -189,8 +189,8 @@ def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: Dcg
             yield at_size(torch.from_numpy(dcgan.sample(labels[part], names[part])), side).numpy()
 
     provenance = read_provenance(synthetic)
-    about = {**drawn.info, "dcgan": {**asdict(settings), "seed": base.seed, "side": dcgan.side}}
-    write_folder(out, replace(drawn, info=about), f"DCGAN for {drawn.name}", drawn.manifest, provenance, parts())
+    info = {**opened.info, "dcgan": {**asdict(settings), "seed": base.seed, "side": dcgan.side}}
+    write_folder(out, replace(opened, info=info), f"DCGAN for {opened.name}", opened.manifest, provenance, parts())
 
 
 def train_dcgan(rows: SplitRows, side: int, settings: DcganSettings, base: Recipe, folder: Path) -> Dcgan:
@@ -198,12 +198,12 @@ def train_dcgan(rows: SplitRows, side: int, settings: DcganSettings, base: Recip
 
     Args:
         rows: training rows.
-        side: of its images, as `drawn_side` allows.
+        side: of its images in pixels, as `sampled_side` allows.
         settings: of the DCGAN.
-        base: its seed and its hardware hold.
-        folder: of the checkpoint and the log; where it holds a checkpoint, training goes on from there.
+        base: recipe with the seed and the hardware settings.
+        folder: of checkpoint and log; training continues from a checkpoint in it.
     """
-    print(f"a DCGAN learns to draw, {settings.steps} steps at {side} pixels", file=sys.stderr, flush=True)
+    print(f"training a DCGAN, {settings.steps} steps at {side} pixels", file=sys.stderr, flush=True)
     dcgan = Dcgan(rows, side, settings, base.seed)
     fit = FitRecipe(
         ema=settings.average, grid_every=0, save_steps=0, devices=1, nodes=1, accelerator=base.train.accelerator

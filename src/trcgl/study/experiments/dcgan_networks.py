@@ -7,18 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 SMALLEST, LARGEST = 32, 256
-"""Sides of the images that it draws, in pixels."""
+"""Sides of the images that a DCGAN can sample, in pixels."""
 _DEEPEST = 8  # times `width`: channels of the smallest maps, as published
 
 
-def drawn_side(side: int) -> int:
-    """The largest side up to `side` that is 4, 5, 6 or 7 doubled often enough, at most 256: what a DCGAN can draw."""
+def sampled_side(side: int) -> int:
+    """The largest side up to `side` and 256 that is 4, 5, 6 or 7 times a power of 2, as the layers of a DCGAN need."""
     side = min(side, LARGEST)
     return side // 2 ** doublings(side) * 2 ** doublings(side)
 
 
 def doublings(side: int) -> int:
-    """How often a map of 4 to 7 places doubles to make so many."""
+    """Number of doublings from a feature map of 4 to 7 pixels to `side`."""
     return (side // 4).bit_length() - 1
 
 
@@ -29,7 +29,7 @@ class DcganGenerator(nn.Module):
 
     Args:
         findings: number of labels C.
-        side: of the image, as `drawn_side` allows.
+        side: of the image, as `sampled_side` allows.
         width: channels of the largest maps; they double towards the smallest, up to eight times.
         noise: length of z.
     """
@@ -64,7 +64,7 @@ class DcganDiscriminator(nn.Module):
 
     Args:
         findings: number of labels C.
-        side: of the image, as `drawn_side` allows.
+        side: of the image, as `sampled_side` allows.
         width: channels of the largest maps.
     """
 
@@ -77,7 +77,7 @@ class DcganDiscriminator(nn.Module):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.join = nn.Sequential(nn.Conv2d(channels[-1] + findings, channels[-1], 1), nn.LeakyReLU(0.2))
-        self.judge = nn.Conv2d(channels[-1], 1, side >> steps)
+        self.judge = nn.Conv2d(channels[-1], 1, side >> steps)  # stored checkpoints have this name
         self.apply(_start)
 
     def forward(
@@ -85,15 +85,15 @@ class DcganDiscriminator(nn.Module):
     ) -> tuple[Float[Tensor, " batch"], ...]:
         """Logits, above 0 for real, of the same images with each of several labels."""
         feature = self.layers(image)  # (B, D, g, g)
-        return tuple(self._judge(feature, one) for one in labels)
+        return tuple(self._logit(feature, labels_of) for labels_of in labels)
 
-    def _judge(self, feature: Tensor, labels: Tensor) -> Float[Tensor, " batch"]:
+    def _logit(self, feature: Tensor, labels: Tensor) -> Float[Tensor, " batch"]:
         everywhere = labels[:, :, None, None].expand(-1, -1, *feature.shape[2:])  # (B, C, g, g)
         return self.judge(self.join(torch.cat([feature, everywhere], dim=1)))[:, 0, 0, 0]
 
 
 def _channels(steps: int, width: int) -> list[int]:
-    """From the largest map to the smallest."""
+    """Channels from the largest map to the smallest."""
     return [width * min(_DEEPEST, 2**step) for step in range(steps)]
 
 

@@ -1,7 +1,7 @@
-"""Strata of a finding's test images: lesions small or large, faint or strong, with or without their usual company.
+"""Strata of a finding's test images: small or large, faint or strong lesions, with or without the usual partner.
 
-AP depends on prevalence. The positives of every stratum are therefore weighted so that its odds of prevalence are those
-of the finding among all images: strata differ in which images they hold, not in how rare the finding is.
+AP depends on prevalence. The positives of every stratum are therefore weighted so that the finding is as prevalent in
+it as in all images: strata differ in their images, not in how rare the finding is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,6 @@ from trcgl.metrics.auroc import AUROC
 from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, freedom_of_mean
-from trcgl.metrics.metric import Metric
 
 FEWEST = 5
 """Fewest positives of a stratum."""
@@ -26,27 +25,27 @@ PARTS = {
     "area": ("small", "middle", "large"),
     "contrast": ("faint", "middle", "strong"),
     "partner": ("with", "without"),
-    "redrawn": ("with", "without", "usual", "counter"),
+    "counterfactual": ("with", "without", "usual", "counter"),
 }
 """Kind to strata: thirds of a finding's positives by area and by contrast of the lesion; images with and without the
-partner, as they come; the same images redrawn, all with it, all without it, as usual (positives with it, negatives
-without it) and counter-stereotypical (positives without it, negatives with it)."""
+partner; counterfactual images, all with the partner, all without it, as usual (positives with it, negatives without it)
+and counter-stereotypical (positives without it, negatives with it)."""
 GAPS = {
     "area": ("large", "small"),
     "contrast": ("strong", "faint"),
     "partner": ("with", "without"),
-    "redrawn": ("usual", "counter"),
+    "counterfactual": ("usual", "counter"),
 }
-"""The gap of a kind is the first of these less the second."""
+"""The gap of a kind is the first stratum minus the second."""
 SURE = 1e-6
-"""Scores are kept so far from 0 and 1 before their log-odds are taken."""
+"""Distance from 0 and 1 to which scores are clipped before their log-odds are taken."""
 
 Rows = Float[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True)
 class Partner:
-    """The head finding that a tail finding usually comes with.
+    """The head finding that a tail finding usually occurs with.
 
     Args:
         finding: the head finding h.
@@ -65,11 +64,11 @@ class Stratum:
 
     Args:
         kind: in `PARTS`.
-        part: of the kind.
-        finding: its name.
+        part: stratum of the kind.
+        finding: name of the finding.
         truth: 1 present, 0 absent, NaN where the image is unknown or outside the stratum.
         score: of the finding.
-        weight: how much an image counts.
+        weight: of each image.
     """
 
     kind: str
@@ -81,19 +80,19 @@ class Stratum:
 
     @property
     def positives(self) -> int:
-        """How many there are."""
+        """Number of positives."""
         return int((self.truth == 1).sum())
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What the partner does to the log-odds of a finding in images without the finding: a difference of two means.
+    """Change of a finding's log-odds by the partner in images without the finding: a difference of two means.
 
     Args:
-        kind: partner or redrawn.
-        finding: its name.
+        kind: partner or counterfactual.
+        finding: name of the finding.
         values: log-odds with the partner, and without.
-        weights: how much each image counts in either mean.
+        weights: of each image in either mean.
     """
 
     kind: str
@@ -110,32 +109,32 @@ class Measured:
         values: means over the findings of the kind.
         findings: the same for each finding.
         freedom: degrees of freedom that patients leave to a value.
-        draws: means over findings on every draw of patients, NaN where undefined.
+        replicates: means over findings on every resample of patients, NaN where undefined.
     """
 
     values: dict[str, float]
     findings: dict[str, dict[str, float]]
     freedom: dict[str, float]
-    draws: dict[str, Float[np.ndarray, " replicates"]] = field(default_factory=dict)
+    replicates: dict[str, Float[np.ndarray, " replicates"]] = field(default_factory=dict)
 
 
 def usual_partners(train: pl.DataFrame, space: LabelSpace) -> dict[str, Partner | str]:
-    """Every tail finding's head finding of the highest lift, or the reason why it has none.
+    """The head finding of the highest lift for every tail finding, or the reason why it has none.
 
     Args:
-        train: rows of the training split; the partner is never looked up in test.
+        train: rows of the training split; the partner never depends on test.
         space: with groups.
     """
-    told = counts(train, space)
-    conditional, share = told.conditional(), told.positives / np.maximum(told.labeled, 1)
-    heads = [space.index(one) for one in space.in_group("head") if one != space.normal]
+    together = counts(train, space)
+    conditional, share = together.conditional(), together.positives / np.maximum(together.labeled, 1)
+    heads = [space.index(finding) for finding in space.in_group("head") if finding != space.normal]
     partners: dict[str, Partner | str] = {}
     for finding in space.in_group("tail"):
         row = conditional[space.index(finding)]
-        lift = {one: row[one] / share[one] for one in heads if share[one] > 0}
-        best = max(lift, key=lambda one: lift[one], default=None)
+        lift = {head: row[head] / share[head] for head in heads if share[head] > 0}
+        best = max(lift, key=lift.__getitem__, default=None)
         if best is None or lift[best] <= 1:
-            partners[finding] = "no head finding comes with it in train more often than by chance"
+            partners[finding] = "no head finding occurs with it in train more often than by chance"
         else:
             partners[finding] = Partner(space.findings[best], float(row[best]), float(lift[best]))
     return partners
@@ -146,14 +145,14 @@ def thirds(truth: Rows, value: Rows) -> tuple[Bool[np.ndarray, " rows"], ...]:
 
     Args:
         truth: 1 present, 0 absent, NaN unknown.
-        value: NaN where unknown; such a positive is in no third.
+        value: NaN where unknown; a positive of unknown value is in no third.
     """
     known = np.flatnonzero((truth == 1) & ~np.isnan(value))
     order = known[np.argsort(value[known], kind="stable")]
     size, spare = divmod(len(order), 3)
     start = size + spare // 2
     places = (order[:size], order[start : start + size], order[len(order) - size :])
-    return tuple(np.isin(np.arange(len(truth)), one) for one in places)
+    return tuple(np.isin(np.arange(len(truth)), third) for third in places)
 
 
 def stratum(
@@ -169,7 +168,7 @@ def stratum(
 def by_lesion(
     kind: str, finding: str, truth: Rows, score: Rows, weight: Rows, value: Rows
 ) -> tuple[Stratum, ...] | str:
-    """Thirds of the positives by a property of the lesion, each against all negatives; or why there are none."""
+    """Thirds of the positives by a property of the lesion, each against all negatives; or why they cannot be formed."""
     chosen = thirds(truth, value)
     if chosen[0].sum() < FEWEST:
         known = int(((truth == 1) & ~np.isnan(value)).sum())
@@ -183,7 +182,7 @@ def by_lesion(
 def by_partner(
     finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows
 ) -> tuple[tuple[Stratum, Stratum], Shift] | str:
-    """Images with the partner and images without it, as they come; or why they cannot be compared."""
+    """Images with the partner and images without it; or why they cannot be compared."""
     few = {
         f"{int(((truth == present) & (head == there)).sum())} {word} {'with' if there else 'without'} the partner"
         for present, word in ((1, "positives"), (0, "negatives"))
@@ -201,18 +200,18 @@ def by_partner(
     return (both[0], both[1]), Shift("partner", finding, (odds, odds), (negatives[0], negatives[1]))
 
 
-def redrawn(
+def counterfactual(
     finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows, flipped: Rows
 ) -> tuple[tuple[Stratum, ...], Shift] | str:
-    """All images with the partner and without it, by turns; what an image is not was redrawn.
+    """All images both with the partner and without it; one of the two versions is counterfactual.
 
     Args:
-        finding: its name.
+        finding: name of the finding.
         truth: of the finding.
         score: of every image as it is.
-        weight: how much an image counts.
-        head: whether it has the partner.
-        flipped: score of the same image redrawn with the partner if it has none, without it if it has.
+        weight: of each image.
+        head: whether the image has the partner.
+        flipped: score of the same image rendered with the partner removed if present, added if absent.
 
     Returns:
         The strata and the shift, or why there are too few images.
@@ -223,11 +222,11 @@ def redrawn(
     positive = truth == 1
     scores = (there, gone, np.where(positive, there, gone), np.where(positive, gone, there))
     made = tuple(
-        Stratum("redrawn", part, finding, truth, one, weight)
-        for part, one in zip(PARTS["redrawn"], scores, strict=True)
+        Stratum("counterfactual", part, finding, truth, own, weight)
+        for part, own in zip(PARTS["counterfactual"], scores, strict=True)
     )
     negatives = np.where(truth == 0, weight, 0.0)
-    return made, Shift("redrawn", finding, (log_odds(there), log_odds(gone)), (negatives, negatives))
+    return made, Shift("counterfactual", finding, (log_odds(there), log_odds(gone)), (negatives, negatives))
 
 
 def log_odds(score: Rows) -> Rows:
@@ -249,80 +248,81 @@ def measure(
         strata: of one run; a finding of a kind has all of its parts.
         shifts: of the same run.
         owner: number of the patient of every image, all of 0 to the largest.
-        replicates: draws of patients; 0 draws none.
-        seed: of the draws, as in `trcgl.metrics.bootstrap`.
+        replicates: resamples of patients; 0 for none.
+        seed: of the resamples, as in `trcgl.metrics.bootstrap`.
     """
     found = Measured({}, {}, {})
     if not strata:
         return found
-    point, drawn = _metrics(strata, owner, replicates, seed)
-    for kind in dict.fromkeys(one.kind for one in strata):
+    point, resampled = _metrics(strata, owner, replicates, seed)
+    for kind in dict.fromkeys(stratum.kind for stratum in strata):
         places = {part: _places(strata, kind, part) for part in PARTS[kind]}
         more, less = GAPS[kind]
         names = [strata[place].finding for place in places[more]]
         freedom = {
-            part: np.array([effective_patients(strata[one].truth, owner, strata[one].weight) - 1 for one in of])
-            for part, of in places.items()
+            part: np.array([effective_patients(strata[at].truth, owner, strata[at].weight) - 1 for at in of_part])
+            for part, of_part in places.items()
         }
         freedom["gap"] = np.minimum(freedom[more], freedom[less])
         for metric in ("AP", "AUC"):
-            values = {part: point[metric][of] for part, of in places.items()}
-            draws = {part: drawn[metric][:, of] for part, of in places.items()}
-            values["gap"], draws["gap"] = values[more] - values[less], draws[more] - draws[less]
+            values = {part: point[metric][of_part] for part, of_part in places.items()}
+            again = {part: resampled[metric][:, of_part] for part, of_part in places.items()}
+            values["gap"], again["gap"] = values[more] - values[less], again[more] - again[less]
             for part in values:
-                patients = freedom_of_mean(draws[part], freedom[part])
-                _note(found, f"{kind}/{part}/{metric}", names, values[part], draws[part], patients)
-    for kind in dict.fromkeys(one.kind for one in shifts):
-        own = [one for one in shifts if one.kind == kind]
-        shifted = np.array([_means(one, np.ones(len(owner))) for one in own])
-        redone = np.stack([_shift_draws(one, owner, replicates, seed) for one in own], axis=1)
-        patients = min(effective_patients(np.ones_like(one), owner, one) for of in own for one in of.weights) - 1
-        _note(found, f"{kind}/shift", [one.finding for one in own], shifted, redone, patients)
+                patients = freedom_of_mean(again[part], freedom[part])
+                _note(found, f"{kind}/{part}/{metric}", names, values[part], again[part], patients)
+    for kind in dict.fromkeys(shift.kind for shift in shifts):
+        own = [shift for shift in shifts if shift.kind == kind]
+        shifted = np.array([_shift_of(shift, np.ones(len(owner))) for shift in own])
+        redone = np.stack([_shift_replicates(shift, owner, replicates, seed) for shift in own], axis=1)
+        weights = [weight for shift in own for weight in shift.weights]
+        patients = min(effective_patients(np.ones_like(weight), owner, weight) for weight in weights) - 1
+        _note(found, f"{kind}/shift", [shift.finding for shift in own], shifted, redone, patients)
     return found
 
 
 def _note(
-    found: Measured, key: str, names: Iterable[str], values: np.ndarray, draws: np.ndarray, freedom: float
+    found: Measured, key: str, names: Iterable[str], values: np.ndarray, replicates: np.ndarray, freedom: float
 ) -> None:
     found.values[key] = float(values.mean())
     found.findings[key] = dict(zip(names, map(float, values), strict=True))
     found.freedom[key] = float(freedom)
-    if len(draws):
-        found.draws[key] = draws.mean(axis=1)
+    if len(replicates):
+        found.replicates[key] = replicates.mean(axis=1)
 
 
 def _places(strata: Sequence[Stratum], kind: str, part: str) -> list[int]:
-    return [place for place, one in enumerate(strata) if (one.kind, one.part) == (kind, part)]
+    return [place for place, stratum in enumerate(strata) if (stratum.kind, stratum.part) == (kind, part)]
 
 
 def _metrics(
     strata: Sequence[Stratum], owner: Int[np.ndarray, " rows"], replicates: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     metrics = (AVERAGE_PRECISION, AUROC)
-    point = {metric.name: np.array([_value(metric, one) for one in strata]) for metric in metrics}
+    point = {
+        metric.name: np.array(
+            [metric(stratum.truth, stratum.score, stratum.weight).value for stratum in strata], np.float64
+        )
+        for metric in metrics
+    }
     if not replicates:
         return point, dict.fromkeys(point, np.empty((0, len(strata))))
-    truth, score, weight = (np.stack([getattr(one, name) for one in strata], axis=1) for name in _ARRAYS)
+    arrays = [np.stack([getattr(stratum, name) for stratum in strata], axis=1) for name in ("truth", "score", "weight")]
+    truth, score, weight = arrays
     return point, patient_bootstrap(truth, score, owner, weight, metrics=metrics, replicates=replicates, seed=seed)
 
 
-_ARRAYS = ("truth", "score", "weight")
-
-
-def _value(metric: Metric, one: Stratum) -> float:
-    value = metric(one.truth, one.score, one.weight).value
-    return np.nan if value is None else value
-
-
-def _shift_draws(
+def _shift_replicates(
     shift: Shift, owner: Int[np.ndarray, " rows"], replicates: int, seed: int
 ) -> Float[np.ndarray, " replicates"]:
     patients = int(owner.max()) + 1
-    return np.array([_means(shift, resample_patients(patients, seed, one)[owner]) for one in range(replicates)])
+    return np.array(
+        [_shift_of(shift, resample_patients(patients, seed, number)[owner]) for number in range(replicates)]
+    )
 
 
-def _means(shift: Shift, times: np.ndarray) -> float:
-    with np.errstate(invalid="ignore"):  # 0 / 0: this draw has no such image
+def _shift_of(shift: Shift, times: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):  # 0 / 0: this resample has no such image
         more, less = (
             (times * weight) @ value / (times @ weight)
             for value, weight in zip(shift.values, shift.weights, strict=True)
