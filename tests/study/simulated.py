@@ -20,24 +20,23 @@ def runs(rng, truth, hardness, *, signal=2.0, seeds=(0, 1, 2), between=0.15, own
     """Tail mAP of an arm's runs.
 
     Args:
-        rng: of everything that is drawn here.
+        rng: random generator.
         truth: of `resample_patients`.
         hardness: of `resample_patients`; shared by all runs.
         signal: distance between positives and negatives: how good the arm is.
         seeds: of the runs.
         between: standard deviation of the signal between seeds.
-        own: of what one run makes of one patient and no other run does.
-        replicates: draws of patients, the same for every run.
+        own: of interaction of run and patient.
+        replicates: resamples of patients, the same for every run.
     """
-    values, drawn = [], []
+    values, resampled = [], []
     for _ in seeds:
         learned = signal + between * rng.normal()
         score = learned * truth + hardness + own * rng.normal(size=truth.shape)
         values.append(np.mean([average_precision(*one).value for one in zip(truth.T, score.T, strict=True)]))
         patients = np.arange(len(truth))
-        drawn.append(
-            patient_bootstrap(truth, score, patients, metrics=(AVERAGE_PRECISION,), replicates=replicates, workers=1)[
-                "AP"
-            ].mean(1)
+        again = patient_bootstrap(
+            truth, score, patients, metrics=(AVERAGE_PRECISION,), replicates=replicates, workers=1
         )
-    return Runs(tuple(seeds), np.array(values), np.array(drawn))
+        resampled.append(again["AP"].mean(1))
+    return Runs(tuple(seeds), np.array(values), np.array(resampled))

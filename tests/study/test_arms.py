@@ -147,13 +147,13 @@ def test_a_backbone_is_not_compared_from_scratch_with_one_that_has_weights_of_it
     assert PEERS["resnet50"].recipe(overridden(base, {"model.weights": "hub"}), 0).model.weights == "hub"
 
 
-def test_peers_are_chosen_by_name_and_drawn_ones_need_drawn_images():
+def test_peers_are_chosen_by_name_and_some_need_synthetic_images():
     assert [one.name for one in choose_arms(("asl", "linear"), PEERS, BASE, synthetic=False)] == ["asl", "linear"]
     everything = choose_arms((), PEERS, BASE, synthetic=True)
     assert [one.name for one in everything] == [one for one in PEERS if one != "random_labels"]
-    assert choose_arms((), PEERS, BASE, synthetic=False) == tuple(one for one in everything if not one.drawn)
+    assert choose_arms((), PEERS, BASE, synthetic=False) == tuple(one for one in everything if not one.synthetic)
     with pytest.raises(RecipeError, match="--synthetic"):
-        choose_arms(("drawn",), PEERS, BASE, synthetic=False)
+        choose_arms(("synthetic",), PEERS, BASE, synthetic=False)
     with pytest.raises(RecipeError, match="more than once"):
         choose_arms(("asl", "asl"), PEERS, BASE, synthetic=False)
 
@@ -181,7 +181,7 @@ def test_where_all_are_taken_those_that_cannot_start_alike_are_left_out():
 def test_no_two_arms_train_the_same():
     base = overridden(Recipe(), {"augment.mixup": 0.4})
     assert "mixup" not in [one.name for one in choose_arms((), PEERS, base, synthetic=False)]
-    with pytest.raises(RecipeError, match="mixup would be the runs of linear again"):
+    with pytest.raises(RecipeError, match="mixup would repeat the runs of linear"):
         choose_arms(("trcgl", "linear", "mixup"), PEERS, base, synthetic=False)
 
 

@@ -1,4 +1,4 @@
-"""Dose and schedule are chosen by what val says; what test says must not matter."""
+"""Dose and schedule are chosen by val; predictions on test must not matter."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def finished(folder, dataset, name, seed, *, val, test, status="finished"):
         truth = np.nan_to_num(label_array(rows, SPACE))
         noise = np.random.default_rng(seed).normal(size=truth.shape)
         logit = (skill * truth + noise).astype(np.float32)
-        told = Predictions.from_manifest(rows, SPACE, logit=logit, score=1 / (1 + np.exp(-logit)))
-        write_predictions(job.folder / "predictions" / f"{split}.parquet", told)
+        predictions = Predictions.from_manifest(rows, SPACE, logit=logit, score=1 / (1 + np.exp(-logit)))
+        write_predictions(job.folder / "predictions" / f"{split}.parquet", predictions)
     storage.write_json(job.outcome, {"status": status, "metrics": {"mAP_tail": test / 10}})
     return job
 
@@ -50,17 +50,17 @@ SKILLS = {
 }
 
 
-def test_the_best_on_val_is_chosen_although_test_says_otherwise(dataset, tmp_path):
+def test_the_best_on_val_is_chosen_although_test_disagrees(dataset, tmp_path):
     runs = candidates(tmp_path, dataset, SKILLS)
-    told = choose(runs, SPACE)
-    assert (told["dose"], told["schedule"]) == (0.25, "pretrain")
-    assert len(told["candidates"]) == 4
+    choice = choose(runs, SPACE)
+    assert (choice["dose"], choice["schedule"]) == (0.25, "pretrain")
+    assert len(choice["candidates"]) == 4
     predictions = [val_tail(job, SPACE) for job in runs[1][1]]
-    assert told["candidates"][1]["values"] == predictions
-    assert told["candidates"][1]["mean"] == pytest.approx(np.mean(predictions))
+    assert choice["candidates"][1]["values"] == predictions
+    assert choice["candidates"][1]["mean"] == pytest.approx(np.mean(predictions))
 
 
-def test_whatever_test_says_the_choice_is_the_same_to_the_last_byte(dataset, tmp_path):
+def test_the_choice_does_not_depend_on_test(dataset, tmp_path):
     turned = {key: (val, 9.0 - test) for key, (val, test) in SKILLS.items()}
     first = choose(candidates(tmp_path / "one", dataset, SKILLS), SPACE)
     assert choose(candidates(tmp_path / "other", dataset, turned), SPACE) == first
@@ -91,5 +91,5 @@ def test_the_smaller_dose_is_chosen_of_equals_and_a_setting_that_lost_a_seed_las
     for _, jobs in runs:
         for job in jobs:
             storage.write_json(job.outcome, {"status": "diverged", "why": "loss"})
-    with pytest.raises(DataError, match="every run with drawn images diverged"):
+    with pytest.raises(DataError, match="every run with synthetic images diverged"):
         choose(runs, SPACE)

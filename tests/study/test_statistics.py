@@ -68,7 +68,7 @@ def test_the_interval_of_a_difference_over_three_seeds_covers_the_truth(between,
     assert 0.925 < np.mean([low < 0 < high for low, high in ends]) < 0.99
 
 
-def test_what_is_hard_for_both_arms_cancels_out():
+def test_patients_that_are_hard_for_both_arms_cancel_out():
     rng = np.random.default_rng(2)
     one = gaussian(rng, 3, shared=0.0)
     patients = 50 * rng.normal(size=401)
@@ -79,16 +79,16 @@ def test_what_is_hard_for_both_arms_cancels_out():
 def test_seeds_are_paired_by_their_number_and_the_others_left_out():
     rng = np.random.default_rng(3)
     one, other = gaussian(rng, 4), gaussian(rng, 4)
-    told = difference(one.at([0, 2, 3]), other.at([3, 2, 1]), 100.0)
-    assert told.seeds == (2, 3)
-    assert told.value == pytest.approx((one.values[2:] - other.values[2:]).mean())
+    result = difference(one.at([0, 2, 3]), other.at([3, 2, 1]), 100.0)
+    assert result.seeds == (2, 3)
+    assert result.value == pytest.approx((one.values[2:] - other.values[2:]).mean())
     assert difference(one.at([0]), other.at([1]), 100.0) is None
 
 
 def test_an_arm_does_not_differ_from_itself():
     one = gaussian(np.random.default_rng(4), 3)
-    told = difference(one, one, 100.0)
-    assert told.value == 0 and not found(told) and told.p() == 1
+    result = difference(one, one, 100.0)
+    assert result.value == 0 and not found(result) and result.p() == 1
 
 
 def test_one_seed_or_one_positive_patient_has_no_interval_and_says_why():
@@ -98,8 +98,8 @@ def test_one_seed_or_one_positive_patient_has_no_interval_and_says_why():
     assert alone.interval() is None and alone.detectable() is None and "one seed" in alone.why
     assert "positive patients" in difference(one, other, 0.0).why
     undefined = Runs(one.seeds, one.values, np.where(np.arange(400) < 301, np.nan, one.replicates))
-    told = difference(undefined, other, 100.0)
-    assert told.dropped == 301 and "only 99 of 400" in told.why
+    result = difference(undefined, other, 100.0)
+    assert result.dropped == 301 and "only 99 of 400" in result.why
 
 
 def test_few_seeds_make_the_detectable_difference_larger_than_2_8_standard_errors_and_many_do_not():
@@ -111,9 +111,9 @@ def test_few_seeds_make_the_detectable_difference_larger_than_2_8_standard_error
 
 
 def test_holm_adjusts_as_published_and_its_intervals_agree():
-    told = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert {name: one.p for name, one in told.items()} == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    result = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert {name: one.p for name, one in result.items()} == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
     p = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    for name, one in told.items():
+    for name, one in result.items():
         left_out = abs(stats.norm.isf(p[name] / 2)) > stats.norm.isf(one.alpha / 2)
         assert left_out == (one.p < 0.05)

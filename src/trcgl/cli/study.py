@@ -29,7 +29,7 @@ def study(arguments: list[str]) -> Chosen:
 
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"Example: {EXAMPLE}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
-        print("Train several arms on several seeds and compare them on test. `trcgl study KIND --help` shows all options.\n")
+        print("Train several methods with several seeds and compare them on test. `KIND --help` shows all options.\n")
         print("\n".join(f"  {kind:<10} {description}" for kind, description in KINDS.items()))
         raise SystemExit(0)
     if not arguments:

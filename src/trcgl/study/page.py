@@ -10,10 +10,10 @@ from trcgl.study import plots, tables
 from trcgl.study.registry import explored
 
 STYLE = """
-.answer { font-size: 1.15rem; max-width: none; } .answer p { max-width: 60rem; }
 caption { text-align: left; color: var(--muted); padding: .2rem 0 .4rem; }
-table { width: 100%; } tbody th { font-weight: 500; overflow-wrap: anywhere; } td.number { white-space: normal; }
-figure > svg { max-width: 34rem; }
+table { width: 100%; } tbody th { font-weight: 500; overflow-wrap: break-word; } td.number { white-space: normal; }
+figure > svg { width: min(36rem, 100%); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 48rem) {
   table, tbody, tr, tbody th, td, caption { display: block; }
   thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
@@ -49,7 +49,6 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         html.environment("trcgl.study")
         .get_template("study.html.j2")
         .render(
-            found=found[:2],
             further=found[2:] + explored(document).answers,
             notes=tables.notes(document),
             figures=figures,
@@ -60,9 +59,10 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
     page = html.page(
         f"Study: {document['kind']}",
         body,
+        lead=" ".join(found[:2]),
         subtitle=f"{name}: {len(document['arms'])} arms with {document['seeds']} seeds each, compared on test.",
         phantom=phantom,
-        sections=(("verdict", "Verdict"), ("plot", "Intervals"), *((table.id, table.title) for table in shown)),
+        sections=(("plot", "Intervals"), *((table.id, table.title) for table in shown)),
         style=STYLE,
     )
     storage.write_text(out / "study.html", page)

@@ -22,15 +22,15 @@ def tables_of(document: dict[str, Any]) -> list[Table]:
     """All tables of the results, in the order of the report."""
     found = [
         Table(
-            "means", "Means over seeds", "Test: mean ± standard deviation over the seeds of each arm", _means(document)
-        ),
-        Table(
             "differences",
             "Differences in tail mAP",
-            f"Largest first; \\* marks an interval without 0. The primary contrast has a {document['level']:.0%} "
-            "interval, the others are adjusted for their number (Holm). Detectable: the smallest difference that a "
-            f"study of this size detects with {POWERED}",
+            "Largest first; \\* marks an interval without 0. The interval of the primary contrast is at "
+            f"{100 * document['level']:.0f} %, the others are adjusted for their number (Holm). Detectable: the smallest "
+            f"difference that a study of this size detects with {POWERED}",
             _differences(document),
+        ),
+        Table(
+            "means", "Means over seeds", "Test: mean ± standard deviation over the seeds of each arm", _means(document)
         ),
     ]
     if gates := _gates(document):

@@ -22,7 +22,6 @@ from trcgl.dataset.synthetic_rows import KEPT, open_synthetic, read_provenance
 if TYPE_CHECKING:
     from trcgl.generate.pipeline import Generator
 
-PROVENANCE = ("image_id", "target", "verdict")
 FILES = ("images.npy", "manifest.parquet", "provenance.parquet")
 
 
@@ -113,9 +112,7 @@ def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
     if finished(out):
         return
     opened = open_synthetic(synthetic, real).dataset
-    rows = opened.manifest.join(
-        read_provenance(synthetic).select(PROVENANCE), on="image_id", how="left", maintain_order="left"
-    )
+    rows = opened.manifest.join(_verdicts(synthetic), on="image_id", how="left", maintain_order="left")
     kept = (pl.col("verdict") == KEPT).sum().over("target")
     taken = rows.filter(pl.int_range(pl.len()).over("target") < kept)
     _write_rows(out, opened, f"unscreened of {opened.name}", taken.select(opened.manifest.columns), taken["target"])
@@ -162,14 +159,7 @@ def round_trip(duplicates: Path, real: Dataset, out: Path, generator: "Generator
     opened = open_synthetic(duplicates, real).dataset
     generator.to(best_device())
     decoded = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
-    write_folder(
-        out,
-        opened,
-        f"round trip of {opened.name}",
-        opened.manifest,
-        read_provenance(duplicates).select(PROVENANCE),
-        [decoded],
-    )
+    write_folder(out, opened, f"round trip of {opened.name}", opened.manifest, _verdicts(duplicates), [decoded])
 
 
 def unchanged(folder: Path, other: Path) -> bool:
@@ -218,3 +208,7 @@ def _write_rows(out: Path, opened: Dataset, name: str, rows: pl.DataFrame, targe
     images, places = opened.require_images(), rows["row"].to_list()
     provenance = pl.DataFrame({"image_id": rows["image_id"], "target": targets}).with_columns(verdict=pl.lit(KEPT))
     write_folder(out, opened, name, rows, provenance, (images[place][None] for place in places))
+
+
+def _verdicts(folder: Path) -> pl.DataFrame:
+    return read_provenance(folder).select("image_id", "target", "verdict")

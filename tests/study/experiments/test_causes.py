@@ -18,10 +18,18 @@ from trcgl.metrics.average_precision import average_precision
 from trcgl.phantom.counterfactual import flipped, lesion
 from trcgl.phantom.render import PhantomSpec, render
 from trcgl.study.ablation import ablation
-from trcgl.study.experiments.counterfactuals import lesions
 from trcgl.study.experiments.causes import causes, questions
-from trcgl.study.experiments.causes_tables import answers, sections
-from trcgl.study.experiments.strata import by_lesion, by_partner, measure, redrawn, stratum, thirds, usual_partners
+from trcgl.study.experiments.causes_tables import answers, tables_of
+from trcgl.study.experiments.counterfactuals import lesions
+from trcgl.study.experiments.strata import (
+    by_lesion,
+    by_partner,
+    counterfactual,
+    measure,
+    stratum,
+    thirds,
+    usual_partners,
+)
 from trcgl.study.plan import Plan, comparable
 from trcgl.study.results import Outcome
 from trcgl.study.runner import jobs_of
@@ -54,21 +62,23 @@ def by_area(boosts, *, seed, runs=3):
     for inside, one in zip(thirds(truth, area), boosts, strict=True):
         boost[inside] = one
     rng = np.random.default_rng(seed)
-    told = []
+    measured = []
     for _ in range(runs):
         cut = by_lesion("area", "Air", truth, score_of(rng, truth, boost, hardness), ONES, area)
-        told.append(measure(cut, [], np.arange(PATIENTS), replicates=200, seed=0))
-    return told
+        measured.append(measure(cut, [], np.arange(PATIENTS), replicates=200, seed=0))
+    return measured
 
 
-def runs_of(told, key):
+def runs_of(measured, key):
     return Runs(
-        tuple(range(len(told))), np.array([one.values[key] for one in told]), np.array([one.draws[key] for one in told])
+        tuple(range(len(measured))),
+        np.array([one.values[key] for one in measured]),
+        np.array([one.replicates[key] for one in measured]),
     )
 
 
-def gap(told, key="area/gap/AP"):
-    return mean(runs_of(told, key), told[0].freedom[key])
+def gap(measured, key="area/gap/AP"):
+    return mean(runs_of(measured, key), measured[0].freedom[key])
 
 
 def change(one, other, key="area/gap/AP"):
@@ -121,12 +131,14 @@ def test_the_mean_over_findings_and_the_gap_are_those_of_the_strata():
         for name in ("Air", "Line")
         for one in by_lesion("area", name, truth, rng.random(100), ONES[:100], rng.random(100))
     ]
-    told = measure(strata, [], np.arange(100), replicates=0, seed=0)
+    measured = measure(strata, [], np.arange(100), replicates=0, seed=0)
     small = [average_precision(one.truth, one.score, one.weight).value for one in strata if one.part == "small"]
-    assert told.values["area/small/AP"] == pytest.approx(np.mean(small))
-    assert told.findings["area/small/AP"] == pytest.approx(dict(zip(("Air", "Line"), small, strict=True)))
-    assert told.values["area/gap/AP"] == pytest.approx(told.values["area/large/AP"] - told.values["area/small/AP"])
-    assert not told.draws
+    assert measured.values["area/small/AP"] == pytest.approx(np.mean(small))
+    assert measured.findings["area/small/AP"] == pytest.approx(dict(zip(("Air", "Line"), small, strict=True)))
+    assert measured.values["area/gap/AP"] == pytest.approx(
+        measured.values["area/large/AP"] - measured.values["area/small/AP"]
+    )
+    assert not measured.replicates
 
 
 def company(reliance, seed=0):
@@ -141,12 +153,12 @@ def company(reliance, seed=0):
 @pytest.mark.parametrize("reliance", [0.0, 1.5])
 def test_what_the_partner_alone_adds_to_the_score_is_recovered(reliance):
     truth, score, head, other = company(reliance)
-    strata, shift = redrawn("Air", truth, score, ONES, head, other)
-    told = measure(strata, [shift], np.arange(PATIENTS), replicates=120, seed=0)
-    assert told.values["redrawn/shift"] == pytest.approx(reliance, abs=1e-6)
-    assert told.values["redrawn/with/AP"] == pytest.approx(told.values["redrawn/without/AP"])
-    draws = told.draws["redrawn/gap/AP"]
-    assert (draws > 0.1).all() if reliance else np.allclose(draws, 0)
+    strata, shift = counterfactual("Air", truth, score, ONES, head, other)
+    measured = measure(strata, [shift], np.arange(PATIENTS), replicates=120, seed=0)
+    assert measured.values["counterfactual/shift"] == pytest.approx(reliance, abs=1e-6)
+    assert measured.values["counterfactual/with/AP"] == pytest.approx(measured.values["counterfactual/without/AP"])
+    replicates = measured.replicates["counterfactual/gap/AP"]
+    assert (replicates > 0.1).all() if reliance else np.allclose(replicates, 0)
 
 
 def test_images_as_they_come_are_compared_with_their_own_kind():
@@ -156,10 +168,10 @@ def test_images_as_they_come_are_compared_with_their_own_kind():
     assert there.positives == (truth[inside] == 1).sum() and gone.positives == (truth[~inside] == 1).sum()
     expected = auroc(truth[inside], score[inside]).value
     assert auroc(there.truth, there.score, there.weight).value == pytest.approx(expected)
-    told = measure([there, gone], [shift], np.arange(PATIENTS), replicates=0, seed=0)
+    measured = measure([there, gone], [shift], np.arange(PATIENTS), replicates=0, seed=0)
     negative, odds = truth == 0, np.log(score / (1 - score))
     means = odds[negative & inside].mean() - odds[negative & ~inside].mean()
-    assert told.values["partner/shift"] == pytest.approx(means)
+    assert measured.values["partner/shift"] == pytest.approx(means)
 
 
 def test_too_few_images_are_a_reason_not_a_number():
@@ -169,7 +181,7 @@ def test_too_few_images_are_a_reason_not_a_number():
     )
     head = np.array([1.0] * 3 + [0.0] * 21 + [1.0] * 10)
     assert by_partner("Air", truth, truth / 2, np.ones(34), head) == "3 positives with the partner; 5 are needed"
-    assert isinstance(redrawn("Air", truth[10:], truth[10:], ONES[:24], head[10:], truth[10:]), str)
+    assert isinstance(counterfactual("Air", truth[10:], truth[10:], ONES[:24], head[10:], truth[10:]), str)
 
 
 def table(devices, heart, air, line):
@@ -181,10 +193,10 @@ def test_the_partner_is_the_head_finding_of_the_highest_lift_if_any_comes_more_o
     train = table(
         [1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1, 0]
     )
-    told = usual_partners(train, SPACE)
-    assert (told["Air"].finding, told["Air"].share) == ("Devices", pytest.approx(2 / 3))
-    assert told["Air"].lift == pytest.approx((2 / 3) / (2 / 8))  # of Heart: 1 / (5 / 8)
-    assert told["Line"] == "no head finding comes with it in train more often than by chance"
+    measured = usual_partners(train, SPACE)
+    assert (measured["Air"].finding, measured["Air"].share) == ("Devices", pytest.approx(2 / 3))
+    assert measured["Air"].lift == pytest.approx((2 / 3) / (2 / 8))  # of Heart: 1 / (5 / 8)
+    assert measured["Line"] == "no head finding occurs with it in train more often than by chance"
 
 
 def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
@@ -214,11 +226,11 @@ def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
         "class-aware attention": ("attention",),
         "the label graph": ("graph",),
     }
-    assert [one.kinds for one in asked[1:]] == [("area", "contrast")] * 2 + [("partner", "redrawn")]
+    assert [one.kinds for one in asked[1:]] == [("area", "contrast")] * 2 + [("partner", "counterfactual")]
 
 
 def with_interval(opened, recipe, out):
-    """The part of the table that two seeds of full and plain lead to, with scores drawn at random."""
+    """The part of the table that two seeds of full and plain lead to, with random scores."""
     base = comparable(recipe)
     arms, contrasts = ablation(base, synthetic=False)
     two = tuple(one for one in arms if one.name in ("full", "plain"))
@@ -235,11 +247,13 @@ def with_interval(opened, recipe, out):
 
 
 def test_a_dataset_without_boxes_gives_the_reason(dataset, recipe, tmp_path):
-    told = with_interval(open_dataset(dataset), recipe, tmp_path)
-    reason = told["kinds"]["area"]["left_out"]["Hernia"]
+    measured = with_interval(open_dataset(dataset), recipe, tmp_path)
+    reason = measured["kinds"]["area"]["left_out"]["Hernia"]
     assert reason == "the dataset has no boxes, so that the size of lesions is not known"
-    assert told["kinds"]["area"]["positives"] == {} and not [key for key in told["arms"]["full"] if "area" in key]
-    assert any(reason in cell for _, rows in sections(told) for row in rows for cell in row)
+    assert measured["kinds"]["area"]["positives"] == {} and not [
+        key for key in measured["arms"]["full"] if "area" in key
+    ]
+    assert any(reason in cell for table in tables_of(measured) for row in table.rows for cell in row)
 
 
 def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recipe, tmp_path):
@@ -247,15 +261,15 @@ def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recip
     ill = opened.split("test").filter(pl.col("Hernia") == 1)["image_id"]
     side = np.linspace(0.1, 0.9, len(ill))
     boxes = pl.DataFrame({"image_id": ill, "finding": "Hernia", "x": 0.0, "y": 0.0, "w": side, "h": side})
-    told = with_interval(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
+    measured = with_interval(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
     third = len(ill) // 3
-    assert told["kinds"]["area"]["positives"]["Hernia"] == {"small": third, "middle": third, "large": third}
-    gap = next(one for one in told["contrasts"] if one["key"] == "area/gap/AP")
-    arms = [told["arms"][name]["area/gap/AP"]["mean"] for name in ("full", "plain")]
+    assert measured["kinds"]["area"]["positives"]["Hernia"] == {"small": third, "middle": third, "large": third}
+    gap = next(one for one in measured["contrasts"] if one["key"] == "area/gap/AP")
+    arms = [measured["arms"][name]["area/gap/AP"]["mean"] for name in ("full", "plain")]
     assert gap["value"] == pytest.approx(arms[0] - arms[1])
     assert gap["interval"][0] < 0 < gap["interval"][1] and gap["detectable"] > 0
-    assert "no difference is shown" in answers(told)[0]
-    assert told["kinds"]["contrast"]["left_out"]["Hernia"] == "the contrast of a lesion is known on phantoms alone"
+    assert "no difference is shown" in answers(measured)[0]
+    assert measured["kinds"]["contrast"]["left_out"]["Hernia"] == "the contrast of a lesion is known on phantoms alone"
 
 
 def test_boxes_give_the_area_where_there_are_some():
@@ -267,8 +281,8 @@ def test_boxes_give_the_area_where_there_are_some():
         }
     )
     opened = Dataset(Path("nowhere"), {"source": "nih"}, SPACE, pl.DataFrame(), None, boxes)
-    told = lesions(opened, opened.manifest, ["Air"], Path("nowhere"))
-    assert told["area"].to_list() == pytest.approx([0.26, 0.04]) and told["contrast"].null_count() == 2
+    measured = lesions(opened, opened.manifest, ["Air"], Path("nowhere"))
+    assert measured["area"].to_list() == pytest.approx([0.26, 0.04]) and measured["contrast"].null_count() == 2
 
 
 def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
@@ -285,18 +299,18 @@ def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
 @pytest.mark.slow
 def test_an_ablation_of_phantoms_tests_both_causes_and_says_the_same_again(tmp_path):
     data = small_study.phantoms(tmp_path / "phantom", train_images=400, positives_per_finding=15)
-    told = ablate(data, small_study.recipe(), tmp_path / "study", seeds=2)
-    made = told["causes"]
+    measured = ablate(data, small_study.recipe(), tmp_path / "study", seeds=2)
+    made = measured["causes"]
     cut = made["kinds"]["area"]
     assert {*cut["positives"], *cut["left_out"]} == set(open_dataset(data).space.in_group("tail"))
     assert set(cut["left_out"]) <= {"calcified densities"}  # many of its dots are smaller than a pixel of 32
     assert made["partners"]["Subcutaneous Emphysema"]["finding"] == "Support Devices"
-    counted = made["kinds"]["redrawn"]["positives"]["Subcutaneous Emphysema"]
+    counted = made["kinds"]["counterfactual"]["positives"]["Subcutaneous Emphysema"]
     assert counted["with"] == counted["without"] >= 15
     assert all(one["interval"] for one in made["contrasts"])
-    assert len(answers(made)) >= 3 and len(list(sections(made))) >= 5
+    assert len(answers(made)) >= 3 and len(tables_of(made)) >= 5
     stored = json.loads((tmp_path / "study" / "table.json").read_text())
-    assert stored == json.loads(json.dumps(told))
+    assert stored == json.loads(json.dumps(measured))
     for path in (tmp_path / "study" / "runs").glob("*/causes-*"):
         path.unlink()
-    assert ablate(data, small_study.recipe(), tmp_path / "study", seeds=2) == told
+    assert ablate(data, small_study.recipe(), tmp_path / "study", seeds=2) == measured

@@ -1,4 +1,4 @@
-"""A conditional DCGAN draws what a synthetic folder asks for: the same rows, other images."""
+"""A conditional DCGAN replaces the images of a synthetic folder and keeps its rows."""
 
 import signal
 import threading
@@ -30,16 +30,16 @@ BASE = small_recipe(epochs=1, ema=0.0)
 @pytest.fixture
 def folders(tmp_path):
     data = write_dataset(tmp_path / "data")
-    return open_dataset(data), write_synthetic(tmp_path / "drawn", data, rejected=(2, 5))
+    return open_dataset(data), write_synthetic(tmp_path / "synthetic", data, rejected=(2, 5))
 
 
-def drawn_into(folder, real, synthetic, base=BASE, settings=TINY):
+def dcgan_images(folder, real, synthetic, base=BASE, settings=TINY):
     sample_with_dcgan(synthetic, real, folder, base, settings)
     return np.load(folder / "images.npy")
 
 
 @pytest.mark.parametrize("side", [32, 40, 48, 56, 64, 96, 224, 256])
-def test_both_networks_fit_every_side_that_is_drawn(side):
+def test_both_networks_fit_every_side_that_can_be_sampled(side):
     assert sampled_side(side) == side
     labels = torch.eye(3)
     image = DcganGenerator(3, side, 2, 5)(torch.randn(3, 5), labels)
@@ -48,18 +48,18 @@ def test_both_networks_fit_every_side_that_is_drawn(side):
     assert first.shape == other.shape == (3,) and torch.equal(first, again) and not torch.equal(first, other)
 
 
-@pytest.mark.parametrize(("side", "drawn"), [(33, 32), (50, 48), (100, 96), (300, 256), (255, 224), (512, 256)])
-def test_another_side_is_drawn_at_the_next_smaller_one(side, drawn):
-    assert sampled_side(side) == drawn
+@pytest.mark.parametrize(("side", "sampled"), [(33, 32), (50, 48), (100, 96), (300, 256), (255, 224), (512, 256)])
+def test_another_side_is_sampled_at_the_next_smaller_one(side, sampled):
+    assert sampled_side(side) == sampled
 
 
 def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, tmp_path):
     real, synthetic = folders
-    images = drawn_into(tmp_path / "dcgan", real, synthetic)
+    images = dcgan_images(tmp_path / "dcgan", real, synthetic)
     before, after = open_synthetic(synthetic, real), open_synthetic(tmp_path / "dcgan", real)
     assert after.rows.equals(before.rows) and after.targets.equals(before.targets)
-    told = [pl.read_parquet(folder / "provenance.parquet") for folder in (synthetic, tmp_path / "dcgan")]
-    assert told[0].equals(told[1]) and after.dataset.manifest.equals(before.dataset.manifest)
+    table = [pl.read_parquet(folder / "provenance.parquet") for folder in (synthetic, tmp_path / "dcgan")]
+    assert table[0].equals(table[1]) and after.dataset.manifest.equals(before.dataset.manifest)
     assert images.shape == before.dataset.images.shape and images.dtype == np.uint8
     assert len(np.unique(images, axis=0)) == len(images)
     for dose in (0.0, 0.3):
@@ -67,15 +67,15 @@ def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, t
         assert both[0].equals(both[1])
 
 
-def test_the_same_seed_draws_the_same_and_another_does_not(folders, tmp_path):
+def test_the_same_seed_gives_the_same_images_and_another_does_not(folders, tmp_path):
     real, synthetic = folders
     torch.manual_seed(1)
-    one = drawn_into(tmp_path / "one", real, synthetic)
+    one = dcgan_images(tmp_path / "one", real, synthetic)
     torch.manual_seed(2)
-    assert (drawn_into(tmp_path / "again", real, synthetic) == one).all()
-    other = drawn_into(tmp_path / "other", real, synthetic, small_recipe(epochs=1, ema=0.0, batch_size=4))
+    assert (dcgan_images(tmp_path / "again", real, synthetic) == one).all()
+    other = dcgan_images(tmp_path / "other", real, synthetic, small_recipe(epochs=1, ema=0.0, batch_size=4))
     assert (other == one).all()  # only its hardware and seed are the base's
-    assert (drawn_into(tmp_path / "seed", real, synthetic, PEERS["trcgl"].recipe(BASE, 1)) != one).any()
+    assert (dcgan_images(tmp_path / "seed", real, synthetic, PEERS["trcgl"].recipe(BASE, 1)) != one).any()
 
 
 def test_an_image_does_not_depend_on_those_beside_it(folders):
@@ -88,15 +88,15 @@ def test_an_image_does_not_depend_on_those_beside_it(folders):
 
 def test_only_train_rows_are_learned_from(folders, tmp_path):
     real, synthetic = folders
-    one = drawn_into(tmp_path / "one", real, synthetic)
+    one = dcgan_images(tmp_path / "one", real, synthetic)
     images = np.load(real.folder / "images.npy")
     outside = real.manifest.filter(pl.col("split") != "train")["row"].to_numpy()
     images[outside] = 255
     np.save(real.folder / "images.npy", images)
-    assert (drawn_into(tmp_path / "outside", open_dataset(real.folder), synthetic) == one).all()
+    assert (dcgan_images(tmp_path / "outside", open_dataset(real.folder), synthetic) == one).all()
     images[real.split("train")["row"].to_numpy()] = 255
     np.save(real.folder / "images.npy", images)
-    assert (drawn_into(tmp_path / "inside", open_dataset(real.folder), synthetic) != one).any()
+    assert (dcgan_images(tmp_path / "inside", open_dataset(real.folder), synthetic) != one).any()
 
 
 def test_both_networks_learn(folders, tmp_path):
@@ -108,30 +108,30 @@ def test_both_networks_learn(folders, tmp_path):
         assert all(not torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
-def test_a_finding_that_is_asked_for_is_drawn(tmp_path):
+def test_a_finding_that_is_requested_is_visible(tmp_path):
     """A finding of the small dataset is a bright bar at a place of its own."""
     rows = training_rows(open_dataset(write_dataset(tmp_path / "data", train=400)))
     settings = DcganSettings(width=8, noise=8, steps=300, batch_size=16, rate=1e-3)
     network = module.train_dcgan(rows, 32, settings, BASE, tmp_path / "training")
     labels = np.repeat(np.eye(4, dtype=np.float32)[:3], 8, axis=0)
-    drawn = network.sample(labels, [str(one) for one in range(len(labels))]).reshape(3, 8, 32, 32)
-    bars = np.stack([drawn[:, :, 4 + 8 * place : 10 + 8 * place, 6:26].mean((1, 2, 3)) for place in range(3)], axis=1)
+    images = network.sample(labels, [str(one) for one in range(len(labels))]).reshape(3, 8, 32, 32)
+    bars = np.stack([images[:, :, 4 + 8 * place : 10 + 8 * place, 6:26].mean((1, 2, 3)) for place in range(3)], axis=1)
     assert np.diag(bars).mean() > bars[~np.eye(3, dtype=bool)].mean() + 20
 
 
 def test_a_finished_folder_is_not_made_again(folders, tmp_path, monkeypatch):
     real, synthetic = folders
-    drawn_into(tmp_path / "dcgan", real, synthetic)
+    dcgan_images(tmp_path / "dcgan", real, synthetic)
     then = (tmp_path / "dcgan" / "images.npy").stat().st_mtime_ns
     monkeypatch.setattr(module, "train_dcgan", None)
-    drawn_into(tmp_path / "dcgan", real, synthetic)
+    dcgan_images(tmp_path / "dcgan", real, synthetic)
     assert (tmp_path / "dcgan" / "images.npy").stat().st_mtime_ns == then
 
 
 def test_one_process_makes_the_folder_while_another_waits(folders, tmp_path, monkeypatch):
     real, synthetic = folders
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
-    waiting = threading.Thread(target=drawn_into, args=(tmp_path / "dcgan", real, synthetic), daemon=True)
+    waiting = threading.Thread(target=dcgan_images, args=(tmp_path / "dcgan", real, synthetic), daemon=True)
     with held(tmp_path / "dcgan.lock"):
         waiting.start()
         waiting.join(0.3)
@@ -140,9 +140,9 @@ def test_one_process_makes_the_folder_while_another_waits(folders, tmp_path, mon
     assert (tmp_path / "dcgan" / "dataset.json").exists()
 
 
-def test_an_interrupted_one_goes_on_and_draws_the_same(folders, tmp_path, monkeypatch):
+def test_interrupted_training_continues_to_the_same_images(folders, tmp_path, monkeypatch):
     real, synthetic = folders
-    whole = drawn_into(tmp_path / "whole", real, synthetic)
+    whole = dcgan_images(tmp_path / "whole", real, synthetic)
     step = Dcgan.training_step
 
     def stopped(self, batch, batch_idx):
@@ -152,16 +152,16 @@ def test_an_interrupted_one_goes_on_and_draws_the_same(folders, tmp_path, monkey
 
     monkeypatch.setattr(Dcgan, "training_step", stopped)
     with pytest.raises(Interrupted):
-        drawn_into(tmp_path / "torn", real, synthetic)
+        dcgan_images(tmp_path / "torn", real, synthetic)
     assert not (tmp_path / "torn" / "dataset.json").exists()
     monkeypatch.setattr(Dcgan, "training_step", step)
-    assert (drawn_into(tmp_path / "torn", real, synthetic) == whole).all()
+    assert (dcgan_images(tmp_path / "torn", real, synthetic) == whole).all()
 
 
-def test_what_cannot_be_drawn_is_refused(folders, tmp_path):
+def test_a_folder_of_another_dataset_is_refused(folders, tmp_path):
     other = open_dataset(write_dataset(tmp_path / "other", seed=1))
     with pytest.raises(DataError, match="generated for another dataset"):
-        drawn_into(tmp_path / "dcgan", other, folders[1])
+        dcgan_images(tmp_path / "dcgan", other, folders[1])
     assert not (tmp_path / "dcgan").exists()
 
 
@@ -170,7 +170,7 @@ def test_the_arm_trains_with_the_images_of_the_dcgan(folders, tmp_path, monkeypa
     monkeypatch.setattr(module, "DcganSettings", lambda: TINY)
     arms = tuple(PEERS[one] for one in ("linear", "dcgan"))
     plan = Plan("peers", real.folder, comparable(BASE), arms, against_baseline(arms, "linear", None), 1, synthetic)
-    told = study(plan, tmp_path / "study")
-    assert told["arms"]["dcgan"]["seeds"] == [0]
+    table = study(plan, tmp_path / "study")
+    assert table["arms"]["dcgan"]["seeds"] == [0]
     used = storage.read_json(tmp_path / "study" / "runs" / "dcgan" / "seed-0" / "run.json")["synthetic"]
     assert used["folder"].endswith("/dcgan") and used["rows"] == 14
