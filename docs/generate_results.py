@@ -1,61 +1,62 @@
-"""Write the front table of README.md from docs/results: `make docs`. A test fails where the two differ."""
+"""Write the results of studies from their stored `table.json`: the table in README.md, and each table.md and table.csv.
 
-import json
+Run by `make docs`. A test fails if README.md differs.
+"""
+
 from pathlib import Path
 from typing import Any
+
+from trcgl.core import html
+from trcgl.study import plots, tables
+from trcgl.study.stored import read_stored
+from trcgl.study.wording import METRICS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- from docs/results, by `make docs` -->\n", "<!-- to here -->\n"
-COLUMNS = {"peers-phantom": "phantoms", "peers-nih-mini": "2,294 radiographs"}
-"""Studies of `trcgl study peers` whose tail mAP the table shows, with the heads of their columns."""
-METRIC = "mAP_tail"
+STUDY = "heads-phantom"
+"""Study with the table of README.md: heads over the same row sampling and loss."""
+COLUMNS = ("mAP_tail", "mAP_overall", "mAUC")
 
 
 def section() -> str:
-    """The table of peers, best on the first study first, and what each study on record says in its own words."""
-    peers = {name: _study(name) for name in COLUMNS}
-    seeds = {document["seeds"] for document in peers.values()}
-    first, *others = (_ranked(document) for document in peers.values())
-    arms = list(dict.fromkeys([*first, *(arm for ranked in others for arm in ranked)]))
-    rows = [["arm", *(f"tail mAP, {words}" for words in COLUMNS.values())], ["---"] * (1 + len(COLUMNS))]
-    rows += [[f"`{arm}`", *(_cell(document, arm) for document in peers.values())] for arm in arms]
+    """The table of heads, best first."""
+    document = read_stored(RESULTS / STUDY / "table.json")
+    arms = sorted(document["arms"].items(), key=lambda arm: -arm[1]["metrics"]["mAP_tail"]["mean"])
+    rows = [["head", *(METRICS[metric] for metric in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
+    rows += [[f"`{name}`", *(_cell(arm["metrics"][metric]) for metric in COLUMNS)] for name, arm in arms]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    names = sorted(path.parent.name for path in RESULTS.glob("*/table.json"))
-    told = "\n".join(f"- [{name}](docs/results/{name}.md). {_study(name)['verdict']}" for name in names)
-    caption = (
-        f"Test, mean ± standard deviation over {' or '.join(map(str, seeds))} seeds. The pages say what each arm is:"
+    return (
+        "Heads trained on phantoms with the same backbone, row sampling and loss: mean ± standard deviation over "
+        f"{document['seeds']} seeds on test.\nTail mAP is the mean average precision of the rare findings. "
+        f"[More results](docs/results/{STUDY}.md).\n\n{table}\n"
     )
-    return f"{caption}\n\n{table}\n\n{told}\n"
 
 
 def readme() -> str:
-    """README.md with the section made anew."""
+    """README.md with the new table."""
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     return before + BEGIN + "\n" + section() + "\n" + END + rest.split(END)[1]
 
 
-def _study(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / name / "table.json").read_text(encoding="utf-8"))
+def write_study(folder: Path) -> None:
+    """Write table.md, table.csv and the plots of a stored study."""
+    document = read_stored(folder / "table.json")
+    figures = {"intervals": plots.intervals(document)}
+    if document["kind"] == "utility":
+        figures["doses"] = plots.dose_curve(document)
+    texts = {"table.md": tables.markdown(document), "table.csv": tables.csv(document)}
+    texts |= {f"{name}.svg": html.svg_text(figure) for name, figure in figures.items()}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
-def _ranked(document: dict[str, Any]) -> list[str]:
-    """Arms by their mean, the best first; those of which every run diverged last."""
-    means = {name: arm["metrics"][METRIC]["mean"] for name, arm in document["arms"].items()}
-    return sorted(means, key=lambda name: -(means[name] or 0.0))
-
-
-def _cell(document: dict[str, Any], arm: str) -> str:
-    """Mean ± standard deviation over seeds."""
-    if arm not in document["arms"]:
-        return ""
-    over_seeds = document["arms"][arm]["metrics"][METRIC]
-    if over_seeds["mean"] is None:
-        return "diverged"
-    spread = "" if over_seeds["sd"] is None else f" ± {over_seeds['sd']:.3f}"
-    return f"{over_seeds['mean']:.3f}{spread}"
+def _cell(over_seeds: dict[str, Any]) -> str:
+    return f"{over_seeds['mean']:.3f} ± {over_seeds['sd']:.3f}"
 
 
 if __name__ == "__main__":
     README.write_text(readme(), encoding="utf-8")
+    for path in RESULTS.glob("*/table.json"):
+        write_study(path.parent)

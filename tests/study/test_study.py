@@ -117,7 +117,7 @@ def test_the_first_contrast_is_primary_and_the_others_are_adjusted(finished):
     values = [table["arms"][one]["metrics"]["mAP_tail"]["values"] for one in ("linear", "trcgl")]
     gains = [one - other for one, other in zip(*values, strict=True)]
     assert first["value"] == pytest.approx(sum(gains) / 2)
-    assert "linear" in table["verdict"] and "trcgl" in table["verdict"]
+    assert table["verdict"].startswith(("linear recognizes", "No difference between linear and trcgl"))
 
 
 def test_the_folder_holds_the_tables_a_picture_a_page_and_the_cost(finished):

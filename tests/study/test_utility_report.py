@@ -55,7 +55,7 @@ def verdict(table):
         (0.05, (-0.0101, 0.0), "head loss", "No gain is claimed: "),
         (0.05, (0.0, -0.02), "head loss", "but head mAP loses more than 0.01"),
         (0.05, (None, None), "gain", "there is no head finding to lose"),
-        (0.019, (0.0, 0.0), "no difference", "over 3 seeds; a difference of 0.03 would have been detected with 80 % power"),
+        (0.019, (0.0, 0.0), "no difference", "; a difference of 0.03 would have been detected with 80 % power."),
         (-0.019, (-0.5, -0.5), "no difference", "No difference shown: "),
         (-0.05, (0.0, 0.0), "loss", "A loss: "),
     ],

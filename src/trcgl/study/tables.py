@@ -25,8 +25,8 @@ def tables_of(document: dict[str, Any]) -> list[Table]:
             "differences",
             "Differences in tail mAP",
             "Largest first; \\* marks an interval without 0. The interval of the primary contrast is at "
-            f"{100 * document['level']:.0f} %, the others are adjusted for their number (Holm). Detectable: the smallest "
-            f"difference that a study of this size detects with {POWERED}",
+            f"{100 * document['level']:.0f} %, the others are adjusted for their number (Holm). Detectable: the "
+            f"smallest difference that a study of this size detects with {POWERED}",
             _differences(document),
         ),
         Table(

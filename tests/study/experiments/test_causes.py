@@ -59,26 +59,26 @@ def by_area(boosts, *, seed, runs=3):
     area = np.where(truth == 1, same.random(PATIENTS), np.nan)
     hardness = same.normal(size=PATIENTS)
     boost = np.zeros(PATIENTS)
-    for inside, one in zip(thirds(truth, area), boosts, strict=True):
-        boost[inside] = one
+    for inside, lift in zip(thirds(truth, area), boosts, strict=True):
+        boost[inside] = lift
     rng = np.random.default_rng(seed)
-    measured = []
+    found = []
     for _ in range(runs):
         cut = by_lesion("area", "Air", truth, score_of(rng, truth, boost, hardness), ONES, area)
-        measured.append(measure(cut, [], np.arange(PATIENTS), replicates=200, seed=0))
-    return measured
+        found.append(measure(cut, [], np.arange(PATIENTS), replicates=200, seed=0))
+    return found
 
 
-def runs_of(measured, key):
+def runs_of(found, key):
     return Runs(
-        tuple(range(len(measured))),
-        np.array([one.values[key] for one in measured]),
-        np.array([one.replicates[key] for one in measured]),
+        tuple(range(len(found))),
+        np.array([run.values[key] for run in found]),
+        np.array([run.replicates[key] for run in found]),
     )
 
 
-def gap(measured, key="area/gap/AP"):
-    return mean(runs_of(measured, key), measured[0].freedom[key])
+def gap(found, key="area/gap/AP"):
+    return mean(runs_of(found, key), found[0].freedom[key])
 
 
 def change(one, other, key="area/gap/AP"):
@@ -107,7 +107,7 @@ def test_thirds_hold_as_many_positives_each_and_none_of_unknown_size():
     truth = np.array([1.0] * 12 + [0.0, np.nan])
     value = np.array([11.0, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, np.nan, np.nan, 0])
     small, middle, large = thirds(truth, value)
-    assert [np.flatnonzero(one).tolist() for one in (small, middle, large)] == [[8, 9, 10], [4, 5, 6], [0, 1, 2]]
+    assert [np.flatnonzero(third).tolist() for third in (small, middle, large)] == [[8, 9, 10], [4, 5, 6], [0, 1, 2]]
 
 
 def test_a_stratum_is_as_prevalent_as_the_finding_by_hand():
@@ -131,14 +131,12 @@ def test_the_mean_over_findings_and_the_gap_are_those_of_the_strata():
         for name in ("Air", "Line")
         for one in by_lesion("area", name, truth, rng.random(100), ONES[:100], rng.random(100))
     ]
-    measured = measure(strata, [], np.arange(100), replicates=0, seed=0)
-    small = [average_precision(one.truth, one.score, one.weight).value for one in strata if one.part == "small"]
-    assert measured.values["area/small/AP"] == pytest.approx(np.mean(small))
-    assert measured.findings["area/small/AP"] == pytest.approx(dict(zip(("Air", "Line"), small, strict=True)))
-    assert measured.values["area/gap/AP"] == pytest.approx(
-        measured.values["area/large/AP"] - measured.values["area/small/AP"]
-    )
-    assert not measured.replicates
+    found = measure(strata, [], np.arange(100), replicates=0, seed=0)
+    small = [average_precision(part.truth, part.score, part.weight).value for part in strata if part.part == "small"]
+    assert found.values["area/small/AP"] == pytest.approx(np.mean(small))
+    assert found.findings["area/small/AP"] == pytest.approx(dict(zip(("Air", "Line"), small, strict=True)))
+    assert found.values["area/gap/AP"] == pytest.approx(found.values["area/large/AP"] - found.values["area/small/AP"])
+    assert not found.replicates
 
 
 def company(reliance, seed=0):
@@ -154,10 +152,10 @@ def company(reliance, seed=0):
 def test_what_the_partner_alone_adds_to_the_score_is_recovered(reliance):
     truth, score, head, other = company(reliance)
     strata, shift = counterfactual("Air", truth, score, ONES, head, other)
-    measured = measure(strata, [shift], np.arange(PATIENTS), replicates=120, seed=0)
-    assert measured.values["counterfactual/shift"] == pytest.approx(reliance, abs=1e-6)
-    assert measured.values["counterfactual/with/AP"] == pytest.approx(measured.values["counterfactual/without/AP"])
-    replicates = measured.replicates["counterfactual/gap/AP"]
+    found = measure(strata, [shift], np.arange(PATIENTS), replicates=120, seed=0)
+    assert found.values["counterfactual/shift"] == pytest.approx(reliance, abs=1e-6)
+    assert found.values["counterfactual/with/AP"] == pytest.approx(found.values["counterfactual/without/AP"])
+    replicates = found.replicates["counterfactual/gap/AP"]
     assert (replicates > 0.1).all() if reliance else np.allclose(replicates, 0)
 
 
@@ -168,10 +166,10 @@ def test_images_as_they_come_are_compared_with_their_own_kind():
     assert there.positives == (truth[inside] == 1).sum() and gone.positives == (truth[~inside] == 1).sum()
     expected = auroc(truth[inside], score[inside]).value
     assert auroc(there.truth, there.score, there.weight).value == pytest.approx(expected)
-    measured = measure([there, gone], [shift], np.arange(PATIENTS), replicates=0, seed=0)
+    found = measure([there, gone], [shift], np.arange(PATIENTS), replicates=0, seed=0)
     negative, odds = truth == 0, np.log(score / (1 - score))
     means = odds[negative & inside].mean() - odds[negative & ~inside].mean()
-    assert measured.values["partner/shift"] == pytest.approx(means)
+    assert found.values["partner/shift"] == pytest.approx(means)
 
 
 def test_too_few_images_are_a_reason_not_a_number():
@@ -193,10 +191,10 @@ def test_the_partner_is_the_head_finding_of_the_highest_lift_if_any_comes_more_o
     train = table(
         [1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1, 0]
     )
-    measured = usual_partners(train, SPACE)
-    assert (measured["Air"].finding, measured["Air"].share) == ("Devices", pytest.approx(2 / 3))
-    assert measured["Air"].lift == pytest.approx((2 / 3) / (2 / 8))  # of Heart: 1 / (5 / 8)
-    assert measured["Line"] == "no head finding occurs with it in train more often than by chance"
+    found = usual_partners(train, SPACE)
+    assert (found["Air"].finding, found["Air"].share) == ("Devices", pytest.approx(2 / 3))
+    assert found["Air"].lift == pytest.approx((2 / 3) / (2 / 8))  # of Heart: 1 / (5 / 8)
+    assert found["Line"] == "no head finding occurs with it in train more often than by chance"
 
 
 def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
@@ -219,21 +217,24 @@ def test_the_questions_pair_full_with_the_arms_that_lack_a_module(recipe):
     base = comparable(recipe)
     arms, contrasts = ablation(base, synthetic=False)
     asked = questions(Plan("ablation", Path("nowhere"), base, arms, contrasts, 1))
-    lacking = {one.contrast.what: next(a for a in arms if a.name == one.contrast.against) for one in asked[1:]}
+    lacking = {
+        question.contrast.what: next(arm for arm in arms if arm.name == question.contrast.against)
+        for question in asked[1:]
+    }
     off = {what: arm.recipe(base, 0).model.switched_off for what, arm in lacking.items()}
     assert off == {
         "channel reweighting": ("reweighting",),
         "class-aware attention": ("attention",),
         "the label graph": ("graph",),
     }
-    assert [one.kinds for one in asked[1:]] == [("area", "contrast")] * 2 + [("partner", "counterfactual")]
+    assert [question.kinds for question in asked[1:]] == [("area", "contrast")] * 2 + [("partner", "counterfactual")]
 
 
 def with_interval(opened, recipe, out):
     """The part of the table that two seeds of full and plain lead to, with random scores."""
     base = comparable(recipe)
     arms, contrasts = ablation(base, synthetic=False)
-    two = tuple(one for one in arms if one.name in ("full", "plain"))
+    two = tuple(arm for arm in arms if arm.name in ("full", "plain"))
     plan = Plan("ablation", opened.folder, base, two, contrasts[:1], 2)
     rows, rng = opened.split("test"), np.random.default_rng(0)
     outcomes = []
@@ -247,13 +248,11 @@ def with_interval(opened, recipe, out):
 
 
 def test_a_dataset_without_boxes_gives_the_reason(dataset, recipe, tmp_path):
-    measured = with_interval(open_dataset(dataset), recipe, tmp_path)
-    reason = measured["kinds"]["area"]["left_out"]["Hernia"]
+    found = with_interval(open_dataset(dataset), recipe, tmp_path)
+    reason = found["kinds"]["area"]["left_out"]["Hernia"]
     assert reason == "the dataset has no boxes, so that the size of lesions is not known"
-    assert measured["kinds"]["area"]["positives"] == {} and not [
-        key for key in measured["arms"]["full"] if "area" in key
-    ]
-    assert any(reason in cell for table in tables_of(measured) for row in table.rows for cell in row)
+    assert found["kinds"]["area"]["positives"] == {} and not [key for key in found["arms"]["full"] if "area" in key]
+    assert any(reason in cell for table in tables_of(found) for row in table.rows for cell in row)
 
 
 def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recipe, tmp_path):
@@ -261,15 +260,15 @@ def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recip
     ill = opened.split("test").filter(pl.col("Hernia") == 1)["image_id"]
     side = np.linspace(0.1, 0.9, len(ill))
     boxes = pl.DataFrame({"image_id": ill, "finding": "Hernia", "x": 0.0, "y": 0.0, "w": side, "h": side})
-    measured = with_interval(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
+    found = with_interval(dataclasses.replace(opened, boxes=boxes), recipe, tmp_path)
     third = len(ill) // 3
-    assert measured["kinds"]["area"]["positives"]["Hernia"] == {"small": third, "middle": third, "large": third}
-    gap = next(one for one in measured["contrasts"] if one["key"] == "area/gap/AP")
-    arms = [measured["arms"][name]["area/gap/AP"]["mean"] for name in ("full", "plain")]
+    assert found["kinds"]["area"]["positives"]["Hernia"] == {"small": third, "middle": third, "large": third}
+    gap = next(contrast for contrast in found["contrasts"] if contrast["key"] == "area/gap/AP")
+    arms = [found["arms"][name]["area/gap/AP"]["mean"] for name in ("full", "plain")]
     assert gap["value"] == pytest.approx(arms[0] - arms[1])
     assert gap["interval"][0] < 0 < gap["interval"][1] and gap["detectable"] > 0
-    assert "no difference is shown" in answers(measured)[0]
-    assert measured["kinds"]["contrast"]["left_out"]["Hernia"] == "the contrast of a lesion is known on phantoms alone"
+    assert "no difference is shown" in answers(found)[0]
+    assert found["kinds"]["contrast"]["left_out"]["Hernia"] == "the contrast of a lesion is known on phantoms alone"
 
 
 def test_boxes_give_the_area_where_there_are_some():
@@ -281,8 +280,8 @@ def test_boxes_give_the_area_where_there_are_some():
         }
     )
     opened = Dataset(Path("nowhere"), {"source": "nih"}, SPACE, pl.DataFrame(), None, boxes)
-    measured = lesions(opened, opened.manifest, ["Air"], Path("nowhere"))
-    assert measured["area"].to_list() == pytest.approx([0.26, 0.04]) and measured["contrast"].null_count() == 2
+    found = lesions(opened, opened.manifest, ["Air"], Path("nowhere"))
+    assert found["area"].to_list() == pytest.approx([0.26, 0.04]) and found["contrast"].null_count() == 2
 
 
 def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
@@ -299,8 +298,8 @@ def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
 @pytest.mark.slow
 def test_an_ablation_of_phantoms_tests_both_causes_and_says_the_same_again(tmp_path):
     data = small_study.phantoms(tmp_path / "phantom", train_images=400, positives_per_finding=15)
-    measured = ablate(data, small_study.recipe(), tmp_path / "study", seeds=2)
-    made = measured["causes"]
+    found = ablate(data, small_study.recipe(), tmp_path / "study", seeds=2)
+    made = found["causes"]
     cut = made["kinds"]["area"]
     assert {*cut["positives"], *cut["left_out"]} == set(open_dataset(data).space.in_group("tail"))
     assert set(cut["left_out"]) <= {"calcified densities"}  # many of its dots are smaller than a pixel of 32
@@ -310,7 +309,7 @@ def test_an_ablation_of_phantoms_tests_both_causes_and_says_the_same_again(tmp_p
     assert all(one["interval"] for one in made["contrasts"])
     assert len(answers(made)) >= 3 and len(tables_of(made)) >= 5
     stored = json.loads((tmp_path / "study" / "table.json").read_text())
-    assert stored == json.loads(json.dumps(measured))
+    assert stored == json.loads(json.dumps(found))
     for path in (tmp_path / "study" / "runs").glob("*/causes-*"):
         path.unlink()
-    assert ablate(data, small_study.recipe(), tmp_path / "study", seeds=2) == measured
+    assert ablate(data, small_study.recipe(), tmp_path / "study", seeds=2) == found
