@@ -9,7 +9,7 @@ from typing import Any
 from trcgl.core import html
 from trcgl.study import plots, tables
 from trcgl.study.stored import read_stored
-from trcgl.study.wording import METRICS
+from trcgl.study.wording import COLUMNS as NAMES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -24,7 +24,7 @@ def section() -> str:
     """The table of heads, best first."""
     document = read_stored(RESULTS / STUDY / "table.json")
     arms = sorted(document["arms"].items(), key=lambda arm: -arm[1]["metrics"]["mAP_tail"]["mean"])
-    rows = [["head", *(METRICS[metric] for metric in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
+    rows = [["head", *(NAMES[metric] for metric in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
     rows += [[f"`{name}`", *(_cell(arm["metrics"][metric]) for metric in COLUMNS)] for name, arm in arms]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (

@@ -13,7 +13,7 @@ from trcgl.metrics.intervals import LEVEL
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import Estimate, Runs, difference, holm, mean, over_seeds
 from trcgl.study.stored import read_stored
-from trcgl.study.wording import METRICS, sentences
+from trcgl.study.wording import COLUMNS, sentences
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-table/1"
@@ -53,6 +53,8 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The document of schema `trcgl.study-table/1`. The same runs give the same document, so it holds no times."""
     arms: dict[str, Any] = {}
     samples: dict[str, dict[str, tuple[Runs, float]]] = {}
+    measured = {name for run in outcomes if run.finished for name in run.content["metrics"]}
+    metrics = [name for name in COLUMNS if name in measured or not measured]
     for arm in plan.arms:
         of_arm = [outcome for outcome in outcomes if outcome.job.arm == arm.name]
         runs = [outcome for outcome in of_arm if outcome.finished]
@@ -71,7 +73,7 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "seeds": [outcome.job.seed for outcome in runs],
             "diverged": {str(run.job.seed): run.content["why"] for run in of_arm if not run.finished},
             "parameters": contents[0]["cost"]["parameters"] if runs else None,
-            "metrics": {name: over_seeds([run["metrics"][name] for run in contents]) for name in METRICS},
+            "metrics": {name: over_seeds([run["metrics"].get(name) for run in contents]) for name in metrics},
             "interval": _within_unit(mean(*samples[arm.name][TESTED]).interval()) if runs else None,
             "gates": gates,
             "unused": _unused(recipe, gates),

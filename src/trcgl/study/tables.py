@@ -8,7 +8,19 @@ from trcgl.core import markdown as core_markdown
 from trcgl.core.recipe import UNUSED_GATE
 from trcgl.study import utility_report, wording
 from trcgl.study.registry import explored
-from trcgl.study.wording import METRICS, POWERED, Rows, Table, by_effect, change, decided, names_of, plural, spread
+from trcgl.study.wording import (
+    COLUMNS,
+    POWERED,
+    Rows,
+    Table,
+    by_effect,
+    change,
+    columns_of,
+    decided,
+    names_of,
+    plural,
+    spread,
+)
 
 
 def sentences(document: dict[str, Any]) -> list[str]:
@@ -97,22 +109,23 @@ def arms_table(document: dict[str, Any]) -> Table:
 
 def csv(document: dict[str, Any]) -> str:
     """One row for each arm and seed, in full precision; a diverged run has empty cells."""
-    text = io.StringIO()
+    text, metrics = io.StringIO(), columns_of(document)
     writer = comma.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "seed", "status", *METRICS, "parameters"])
+    writer.writerow(["arm", "seed", "status", *metrics, "parameters"])
     for name, arm in document["arms"].items():
         for place, seed in enumerate(arm["seeds"]):
-            values = [arm["metrics"][metric]["values"][place] for metric in METRICS]
+            values = [arm["metrics"][metric]["values"][place] for metric in metrics]
             writer.writerow([name, seed, "finished", *values, arm["parameters"]])
         for seed in arm["diverged"]:
-            writer.writerow([name, seed, "diverged", *([None] * len(METRICS)), arm["parameters"]])
+            writer.writerow([name, seed, "diverged", *([None] * len(metrics)), arm["parameters"]])
     return text.getvalue()
 
 
 def _means(document: dict[str, Any]) -> Rows:
-    rows: Rows = [("arm", "seeds", *METRICS.values(), "parameters")]
+    metrics = columns_of(document)
+    rows: Rows = [("arm", "seeds", *(COLUMNS[metric] for metric in metrics), "parameters")]
     for name, arm in document["arms"].items():
-        cells = [spread(arm["metrics"][metric]) for metric in METRICS]
+        cells = [spread(arm["metrics"][metric]) for metric in metrics]
         rows.append((name, str(len(arm["seeds"])), *cells, _millions(arm["parameters"])))
     return rows
 

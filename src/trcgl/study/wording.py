@@ -4,18 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trcgl.metrics.registry import METRICS
 from trcgl.study.statistics import POWER
 
-METRICS = {
+COLUMNS = {
     "mAP_tail": "tail mAP",
     "mAP_medium": "medium mAP",
     "mAP_head": "head mAP",
     "mAP_overall": "mAP",
-    "mAUC": "mAUC",
-    "mF1": "mF1",
-    "mECE": "mECE",
-}
-"""Metric in `table.json` to its column."""
+} | {f"m{name}": f"m{name}" for name in METRICS if name != "AP"}
+"""Mean metric in `table.json` to its column; a study of 0.1.0 has fewer."""
 POWERED = f"{100 * POWER:.0f} % power"
 
 Rows = list[tuple[str, ...]]
@@ -42,6 +40,11 @@ class Table:
     rows: Rows
     prose: bool = False
     folded: bool = False
+
+
+def columns_of(document: dict[str, Any]) -> list[str]:
+    """The mean metrics that a table has."""
+    return [name for name in COLUMNS if any(name in arm["metrics"] for arm in document["arms"].values())]
 
 
 def spread(over_seeds: dict[str, Any]) -> str:
