@@ -63,7 +63,9 @@ def test_arms_that_are_compared_have_equally_many_images_of_each_target(finished
     counts = {}
     for kind in ("synthetic", "duplicated", "masked", "unscreened", "deranged"):
         info = json.loads((out / "runs" / f"{kind}_{run}" / "seed-0" / "run.json").read_text())
-        counts[kind] = {finding: counts_of["synthetic_for"] for finding, counts_of in info["synthetic"]["findings"].items()}
+        counts[kind] = {
+            finding: counts_of["synthetic_for"] for finding, counts_of in info["synthetic"]["findings"].items()
+        }
     assert counts["synthetic"]["Hernia"] > 0
     assert all(one == counts["synthetic"] for one in counts.values())
     assert not json.loads((out / "runs" / "real" / "seed-0" / "run.json").read_text())["synthetic"]
