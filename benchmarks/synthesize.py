@@ -1,14 +1,14 @@
-"""Radiographs that `trcgl synthesize` draws per second, against diffusers' own pipeline on the same weights.
+"""Images per second of `trcgl synthesize`, against diffusers' own pipeline on the same weights.
 
     OMP_NUM_THREADS=1 python benchmarks/synthesize.py [--generator GENERATOR --dataset DATASET] [--precision bf16]
 
-Ours: 20 steps of DPM-Solver++ 2M, prompts encoded once, both halves of the guidance in one batch. The peer:
+Ours: 20 steps of DPM-Solver++ 2M, prompts encoded once, both halves of the guidance in the same batch. The peer:
 `StableDiffusionPipeline.__call__` with the scheduler of the folder and its default of 50 steps. Batch, precision and
-guidance scale are the same, but ours guides only until what is shown is decided, as `trcgl synthesize` does. Both
+guidance scale are the same, but ours stops guidance at a log-SNR of 0, as `trcgl synthesize` does. Both
 profit from what ours asks of malloc; they take turns, and without a GPU the CPU time of the process is taken. Without
 `--generator` the weights are random, and speed says nothing about the images. With a generator and its dataset both
-draw the label sets of val, and the kernel distance (KID) of what they drew to val's real images is printed; the peer
-knows no context tokens, so ours does without them too. Exits with 1 below 2.2 times the rate, or where our KID lies
+sample the label sets of val, and the kernel distance (KID) of their images to the real val images is printed; the peer
+does not support context tokens, so ours does not use them either. Exits with 1 below 2.2 times the rate, or where our KID lies
 above the peer's interval.
 """
 
@@ -42,7 +42,7 @@ LIMIT = 2.2
 
 
 def from_scratch() -> pipeline.Generator:
-    """The network of the default recipe; plain diffusers knows no context tokens."""
+    """The network of the default recipe; plain diffusers does not support context tokens."""
     space = LabelSpace("benchmark", FINDINGS)
     generator = pipeline.build(GeneratorRecipe(context=ContextRecipe(placement="none")), space)
     for part in (generator.text_encoder, generator.vae, generator.unet):
@@ -80,25 +80,25 @@ def timed(work: Callable[[], object]) -> float:
 def distances(
     generator: pipeline.Generator, theirs: StableDiffusionPipeline, dataset: Path, images: int, batch: int
 ) -> bool:
-    """Draw the label sets of val with both, print KID to val, and return whether ours is within the peer's interval."""
+    """Sample the label sets of val with both, print KID to val; return whether ours is within the peer's interval."""
     opened = open_dataset(dataset)
     val, train = opened.split("val").sample(images, seed=0), opened.split("train")
     wanted = [prompt(label_set(row, opened.space), opened.space.normal) for row in val.iter_rows(named=True)]
-    drawn: dict[str, list[np.ndarray]] = {"ours": [], "peer": []}
+    sampled: dict[str, list[np.ndarray]] = {"ours": [], "peer": []}
     with torch.inference_mode():
         empty = generator.encode_empty().to(generator.unet.dtype)
         for start in range(0, images, batch):
             asked, seeds = wanted[start : start + batch], list(range(start, min(start + batch, images)))
             condition = generator.encode(asked).to(generator.unet.dtype)
-            drawn["ours"].append(sample(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE))
+            sampled["ours"].append(sample(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE))
             gray = theirs(
-                [one.text for one in asked],
+                [prompt.text for prompt in asked],
                 num_inference_steps=DEFAULT_STEPS,
                 guidance_scale=GUIDANCE,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 output_type="np",
             ).images
-            drawn["peer"].append((gray.mean(-1) * 255).round().astype(np.uint8))
+            sampled["peer"].append((gray.mean(-1) * 255).round().astype(np.uint8))
     space, store = feature_space("random"), opened.require_images()
     held_out = space(store[val["row"].to_numpy()])
     chosen = train.sample(min(train.height, 4 * images), seed=0)
@@ -113,10 +113,10 @@ def distances(
             kernel="kid",
             seed=0,
         )
-        for name, parts in drawn.items()
+        for name, parts in sampled.items()
     }
-    for name, one in found.items():
-        print(f"KID, {name}: {one.value:.5f} {one.ci}   null {one.null:.5f} {one.null_ci}")
+    for name, distance in found.items():
+        print(f"KID, {name}: {distance.value:.5f} {distance.ci}   null {distance.null:.5f} {distance.null_ci}")
     assert found["ours"].value is not None and found["peer"].ci is not None
     return found["ours"].value <= found["peer"].ci[1]
 
@@ -142,7 +142,7 @@ def main() -> int:
     with torch.inference_mode():
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         condition, empty = generator.encode(wanted).to(dtype), generator.encode_empty().to(dtype)
-    texts, seeds = [one.text for one in wanted], list(range(options.batch_size))
+    texts, seeds = [prompt.text for prompt in wanted], list(range(options.batch_size))
 
     def ours() -> object:
         return sample(generator, condition, empty, seeds, steps=STEPS, guidance=GUIDANCE)
@@ -159,12 +159,12 @@ def main() -> int:
             rate = options.batch_size / timed(work)
             if turn:
                 rates[name].append(rate)
-    one, other = (statistics.median(rates[name]) for name in ("ours", "peer"))
+    ours_rate, peer_rate = (statistics.median(rates[name]) for name in ("ours", "peer"))
     ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates["peer"], strict=True))
-    size, millions = generator.image_size, sum(one.numel() for one in generator.unet.parameters()) / 1e6
+    size, millions = generator.image_size, sum(weight.numel() for weight in generator.unet.parameters()) / 1e6
     print(f"{size} px, U-Net of {millions:.1f} M parameters, batch {options.batch_size}, {options.precision}, {device}")
-    print(f"trcgl, {STEPS} steps of DPM-Solver++ 2M        {one:8.2f} images/s")
-    print(f"StableDiffusionPipeline, {DEFAULT_STEPS} steps      {other:8.2f} images/s")
+    print(f"trcgl, {STEPS} steps of DPM-Solver++ 2M        {ours_rate:8.2f} images/s")
+    print(f"StableDiffusionPipeline, {DEFAULT_STEPS} steps      {peer_rate:8.2f} images/s")
     print(f"ratio                                   {ratio:8.2f}   (at least {LIMIT})")
     alike = not options.dataset or distances(generator, theirs, options.dataset, options.images, options.batch_size)
     return int(ratio < LIMIT or not alike)
