@@ -8,8 +8,8 @@ guidance scale are the same, but ours stops guidance at a log-SNR of 0, as `trcg
 profit from what ours asks of malloc; they take turns, and without a GPU the CPU time of the process is taken. Without
 `--generator` the weights are random, and speed says nothing about the images. With a generator and its dataset both
 sample the label sets of val, and the kernel distance (KID) of their images to the real val images is printed; the peer
-does not support context tokens, so ours does not use them either. Exits with 1 below 2.2 times the rate, or where our KID lies
-above the peer's interval.
+does not support context tokens, so ours does not use them either. Exits with 1 below 2.2 times
+the rate, or if our KID lies above the peer's interval.
 """
 
 import argparse
