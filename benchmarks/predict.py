@@ -38,7 +38,7 @@ CLAIM = 2.0
 
 def write_model(folder: Path) -> Path:
     """An untrained model: its scores mean nothing and take as long as any."""
-    space = LabelSpace("benchmark", tuple(f"Finding {one}" for one in range(FINDINGS)), {}, "name")
+    space = LabelSpace("benchmark", tuple(f"Finding {number}" for number in range(FINDINGS)), {}, "name")
     recipe = Recipe(name="benchmark", model=ModelRecipe(backbone="convnextv2_atto", image_size=SIZE))
     graph = torch.eye(FINDINGS)
     network = build_network(recipe.model, FINDINGS, graph, load_weights=False).eval()

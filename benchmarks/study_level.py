@@ -1,11 +1,11 @@
-"""How often a study errs: simulated studies of two arms that do not differ, and of two that do.
+"""Error rates of studies: simulated studies of two arms with and without a difference.
 
     OMP_NUM_THREADS=1 python benchmarks/study_level.py
 
 A run is a sum of normal parts, of the patients (shared by both arms), of the patients and the arm, of the seed, and of
-what one run makes of one patient; the mix of the four is varied. Beside the interval of `trcgl.study.statistics` stands
-what a bootstrap over patients and seeds gives, each drawn with replacement. Exits with 1 if the interval at 95 % leaves
-out a difference that is not there in more than 8 % of the studies of three seeds, or if an effect of the detectable
+what one run makes of one patient; the mix of the four is varied. The interval of `trcgl.study.statistics` is compared
+with that of a bootstrap over patients and seeds, each resampled with replacement. Exits with 1 if the interval at 95 %
+leaves out a difference that is not there in more than 8 % of the studies of three seeds, or if an effect of the detectable
 difference is found in fewer than 70 % of them.
 """
 
@@ -40,8 +40,8 @@ def both_resampled(rng: np.random.Generator, one: Runs, other: Runs) -> bool:
     seeds, replicates = one.replicates.shape
     gains = one.replicates - other.replicates
     centered = gains - gains.mean(axis=1, keepdims=True) + (one.values - other.values)[:, None]
-    drawn = rng.integers(0, seeds, (seeds, replicates))
-    low, high = np.quantile(np.take_along_axis(centered, drawn, axis=0).mean(axis=0), [0.025, 0.975])
+    resampled = rng.integers(0, seeds, (seeds, replicates))
+    low, high = np.quantile(np.take_along_axis(centered, resampled, axis=0).mean(axis=0), [0.025, 0.975])
     return bool(low > 0 or high < 0)
 
 
@@ -59,9 +59,9 @@ def main() -> None:
             for _ in range(studies):
                 shared = rng.normal(size=1 + REPLICATES)
                 one, other = (arm(rng, shared, mix, seeds) for _ in range(2))
-                told = difference(one, other, 100.0)
-                low, high = told.interval() or (0.0, 0.0)
-                pairs.append((told.value, (high - low) / 2, told.detectable() or 0.0))
+                result = difference(one, other, 100.0)
+                low, high = result.interval() or (0.0, 0.0)
+                pairs.append((result.value, (high - low) / 2, result.detectable() or 0.0))
                 false += low > 0 or high < 0
                 resampled += both_resampled(rng, one, other)
             value, reach, detectable = np.array(pairs).T

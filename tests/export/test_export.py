@@ -49,8 +49,8 @@ def documented_script():
 
 
 def test_the_folder_holds_the_documented_files_and_no_other(exported):
-    told, out = exported
-    assert sorted(one.name for one in out.iterdir()) == sorted(told["files"]) == sorted(files())
+    summary, out = exported
+    assert sorted(one.name for one in out.iterdir()) == sorted(summary["files"]) == sorted(files())
     page = DOCS.read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in page for name in files())
 
@@ -63,7 +63,7 @@ def test_the_model_scores_as_it_did_in_the_run(run, exported):
 
 
 def test_onnx_takes_a_batch_of_any_size_and_gives_logits_and_maps(exported):
-    told, out = exported
+    summary, out = exported
     model = trcgl.load_model(out)
     session = onnxruntime.InferenceSession(out / "model.onnx")
     assert [one.name for one in session.get_outputs()] == ["logits", "maps"]
@@ -74,9 +74,9 @@ def test_onnx_takes_a_batch_of_any_size_and_gives_logits_and_maps(exported):
         expected = model.network(torch.from_numpy(images)[:, None] / 255).maps.numpy()
     assert np.abs(maps - expected).max() < 1e-4
     np.testing.assert_allclose(maps.sum((2, 3)), 1, atol=1e-5)
-    assert told["parity"]["batches"] == [1, 3, 8]
-    assert set(told["parity"]["largest_difference"]) == {"logits", "maps"}
-    assert max(told["parity"]["largest_difference"].values()) <= 1e-4
+    assert summary["parity"]["batches"] == [1, 3, 8]
+    assert set(summary["parity"]["largest_difference"]) == {"logits", "maps"}
+    assert max(summary["parity"]["largest_difference"].values()) <= 1e-4
 
 
 def test_the_documented_script_is_the_one_in_the_folder_and_23_lines_long(exported):
@@ -161,9 +161,9 @@ def test_a_graph_that_differs_from_pytorch_fails_the_export_and_leaves_nothing(r
 
 
 def test_the_same_export_again_changes_nothing(run, exported):
-    told, out = exported
+    summary, out = exported
     before = {one.name: one.stat().st_mtime_ns for one in out.iterdir()}
-    assert export(run, out) == told
+    assert export(run, out) == summary
     assert {one.name: one.stat().st_mtime_ns for one in out.iterdir()} == before
 
 
@@ -192,15 +192,15 @@ def test_an_export_of_another_model_is_refused(run, tmp_path):
 def test_paths_of_this_machine_stay_here(weights, tmp_path):
     recipe = with_backbone("test_convnext", "linear", weights=weights, label_text="../anna-meier/text")
     write_model(tmp_path / "model", recipe, license="unknown", vectors=torch.zeros(len(SPACE.findings), 8))
-    told = read_json(tmp_path / "model" / "model.json")
-    drawn = {"folder": "../anna-meier/drawn", "digest": "0", "rows": 7}
-    write_json(tmp_path / "model" / "model.json", {**told, "synthetic": drawn})
+    summary = read_json(tmp_path / "model" / "model.json")
+    synthetic = {"folder": "../anna-meier/synthetic", "digest": "0", "rows": 7}
+    write_json(tmp_path / "model" / "model.json", {**summary, "synthetic": synthetic})
     export(tmp_path / "model", tmp_path / "out", onnx=False)
     text = "".join((tmp_path / "out" / name).read_text() for name in ("model.json", "README.md", "DATA.md"))
     assert "anna-meier" not in text
-    assert "weights.safetensors" in text and "7 images drawn by a generator" in text
-    told = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
-    assert (told["weights"], told["label_text"]) == ("weights.safetensors", "text")
+    assert "weights.safetensors" in text and "7 images synthetic by a generator" in text
+    summary = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
+    assert (summary["weights"], summary["label_text"]) == ("weights.safetensors", "text")
     assert trcgl.load_model(tmp_path / "out").space == SPACE
 
 
@@ -208,13 +208,13 @@ def test_a_text_model_of_the_hub_keeps_its_name(tmp_path):
     recipe = with_backbone("test_convnext", "linear", label_text="lab/bio.text-1")
     write_model(tmp_path / "model", recipe, vectors=torch.zeros(len(SPACE.findings), 8))
     export(tmp_path / "model", tmp_path / "out", onnx=False)
-    told = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
-    assert (told["weights"], told["label_text"]) == ("none", "lab/bio.text-1")
+    summary = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
+    assert (summary["weights"], summary["label_text"]) == ("none", "lab/bio.text-1")
 
 
 def test_a_mounted_folder_is_refused_before_the_work(run, tmp_path, monkeypatch):
     monkeypatch.setattr("os.path.ismount", lambda path: str(path) == str(tmp_path))
-    with pytest.raises(DataError, match="is a mounted folder, which no other can replace. Name a folder below it"):
+    with pytest.raises(DataError, match="is a mounted folder, which cannot be replaced. Name a folder below it"):
         export(run, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -243,9 +243,9 @@ def test_the_model_card_says_how_good_on_what_and_for_what_not(exported):
 
 def test_a_model_without_run_is_exported_with_cards_that_ask(tmp_path):
     model = write_model(tmp_path / "model", with_backbone("test_resnet", "linear"), license="cc-by-nc-4.0")
-    told = export(model, tmp_path / "out", onnx=False)
+    summary = export(model, tmp_path / "out", onnx=False)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert told["calibrated"] is False and told["evaluation"] == {} and told["parity"] is None
+    assert summary["calibrated"] is False and summary["evaluation"] == {} and summary["parity"] is None
     assert "license: cc-by-nc-4.0\n" in card
     assert "**Not calibrated:**" in card and "Not evaluated when this card was written" in card
     assert "| Hernia | tail | - |" in card
@@ -271,8 +271,8 @@ def test_a_disk_that_fills_leaves_nothing_behind(run, tmp_path, monkeypatch):
 
 def test_the_verb_prints_one_object(run, tmp_path, capsys):
     assert cli.main(["export", str(run), "--out", str(tmp_path / "model"), "--no-onnx", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == "trcgl.export/1" and told["hub"] is None and told["calibrated"]
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["schema"] == "trcgl.export/1" and summary["hub"] is None and summary["calibrated"]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -283,7 +283,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_predict_takes_a_file_or_an_array(exported, tmp_path):
     model = trcgl.load_model(exported[1])
     Image.fromarray(radiograph()).save(tmp_path / "scan.png")
-    told = model.predict(tmp_path / "scan.png")
-    assert told == model.predict(radiograph()) == model.predict(str(tmp_path / "scan.png"))
-    assert list(told.scores.values()) == sorted(told.scores.values(), reverse=True)
-    assert set(told.positive) == {one for one in SPACE.findings if told.scores[one] >= THRESHOLDS[one]}
+    summary = model.predict(tmp_path / "scan.png")
+    assert summary == model.predict(radiograph()) == model.predict(str(tmp_path / "scan.png"))
+    assert list(summary.scores.values()) == sorted(summary.scores.values(), reverse=True)
+    assert set(summary.positive) == {one for one in SPACE.findings if summary.scores[one] >= THRESHOLDS[one]}

@@ -38,10 +38,10 @@ OTHERS = [(backbone, head) for backbone in BACKBONES for head in HEADS if (backb
 def held_against_pytorch(tmp_path, backbone, head, **settings):
     settings = {**BACKBONES.get(backbone, {}), **settings}
     model = load_model(write_model(tmp_path / "model", with_backbone(backbone, head, **settings)))
-    told = write_onnx(model, tmp_path / "model.onnx")
+    summary = write_onnx(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     images = np.random.default_rng(1).integers(0, 255, (5, 32, 32), dtype=np.uint8)
-    found = dict(zip(told["outputs"], session.run(None, {"images": images}), strict=True))
+    found = dict(zip(summary["outputs"], session.run(None, {"images": images}), strict=True))
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(images)[:, None] / 255)
     difference = np.abs(found["logits"] - expected.logits.numpy()).max()
@@ -51,8 +51,8 @@ def held_against_pytorch(tmp_path, backbone, head, **settings):
     if expected.maps is not None:
         assert expected.maps[0, 0].numel() > 1
         assert np.abs(found["maps"] - expected.maps.numpy()).max() < TOLERANCE
-    assert told["parity"]["batches"] == [1, 3, 8]
-    assert max(told["parity"]["largest_difference"].values()) <= TOLERANCE
+    assert summary["parity"]["batches"] == [1, 3, 8]
+    assert max(summary["parity"]["largest_difference"].values()) <= TOLERANCE
 
 
 @pytest.mark.parametrize(("backbone", "head"), PAIRS)
@@ -88,14 +88,14 @@ def written(tmp_path_factory):
 
 
 def test_the_file_says_whose_weights_it_holds_and_what_it_is_for(written):
-    model, told, path = written
+    model, summary, path = written
     session = onnxruntime.InferenceSession(path)
     notes = session.get_modelmeta().custom_metadata_map
     assert notes["weights_sha256"] == model.info["weights_sha256"]
     assert "Not a medical device" in notes["research_use"]
-    assert told["input"] == {"name": "images", "type": "uint8", "shape": ["batch", 32, 32]}
-    assert told["outputs"] == {"logits": ["batch", 4]}
-    assert json.loads(json.dumps(told)) == told
+    assert summary["input"] == {"name": "images", "type": "uint8", "shape": ["batch", 32, 32]}
+    assert summary["outputs"] == {"logits": ["batch", 4]}
+    assert json.loads(json.dumps(summary)) == summary
 
 
 def test_the_file_holds_no_path_of_the_machine_that_exported_it(written):

@@ -192,6 +192,6 @@ def test_a_model_of_an_earlier_version_takes_both_from_the_dataset_of_its_run(tm
         (LabelSpace("lab", ("Mass", "Hernia")), "phantom", True),
     ],
 )
-def test_phantoms_are_told_by_their_source_and_not_by_the_name_of_a_folder(space, source, of_phantoms, tmp_path):
+def test_phantoms_are_recognized_by_their_source_and_not_by_the_name_of_a_folder(space, source, of_phantoms, tmp_path):
     write_model(tmp_path, space=space, source=source)
     assert load_model(tmp_path).of_phantoms == of_phantoms

@@ -1,4 +1,4 @@
-"""Overlays, pages and the gallery, and localization on the boxes of a judged split."""
+"""Overlays, pages and the gallery, and localization on the boxes of an evaluated split."""
 
 import json
 import os
@@ -27,8 +27,8 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judged(dataset, tmp_path_factory):
-    """A judged run and its evaluation."""
+def evaluated_run(dataset, tmp_path_factory):
+    """An evaluated run and its evaluation."""
     folder = write_run_beside(dataset, tmp_path_factory.mktemp("runs") / "run", attention_gate=0.5)
     return folder, evaluate_run(folder)
 
@@ -38,31 +38,31 @@ def scans(tmp_path):
     """A tall radiograph, a wide one in a folder, and a file that is none."""
     folder = tmp_path / "scans"
     (folder / "a").mkdir(parents=True)
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name, shape in (("tall.png", (130, 70)), ("a/wide.jpg", (60, 144))):
-        Image.fromarray(draw.integers(0, 255, shape, dtype=np.uint8)).save(folder / name)
+        Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)).save(folder / name)
     (folder / "notes.txt").write_text("not a radiograph")
     return folder
 
 
-def test_overlays_have_the_full_resolution_of_each_file(judged, scans, tmp_path, capsys):
+def test_overlays_have_the_full_resolution_of_each_file(evaluated_run, scans, tmp_path, capsys):
     out = tmp_path / "out"
-    assert cli.main(["explain", str(judged[0]), str(scans), "--out", str(out), "--top", "2", "--json"]) == 0
+    assert cli.main(["explain", str(evaluated_run[0]), str(scans), "--out", str(out), "--top", "2", "--json"]) == 0
     printed = capsys.readouterr()
-    told = json.loads(printed.out)
-    assert told == json.loads((out / "explanation.json").read_text())
-    assert told["schema"] == "trcgl.explanation/1" and told["kind"] == "attention"
+    document = json.loads(printed.out)
+    assert document == json.loads((out / "explanation.json").read_text())
+    assert document["schema"] == "trcgl.explanation/1" and document["kind"] == "attention"
     shapes = {
-        one["image_id"]: [Image.open(out / path).size for path in one["overlays"].values()] for one in told["images"]
+        one["image_id"]: [Image.open(out / path).size for path in one["overlays"].values()] for one in document["images"]
     }
     assert shapes == {"tall.png": [(70, 130)] * 2, "a/wide.jpg": [(144, 60)] * 2}
-    assert [one["image_id"] for one in told["unreadable"]] == ["notes.txt"]
+    assert [one["image_id"] for one in document["unreadable"]] == ["notes.txt"]
     assert "unreadable: notes.txt" in printed.err and "Research use only" in printed.err
-    assert all((out / one["figure"]).is_file() for one in told["images"])
+    assert all((out / one["figure"]).is_file() for one in document["images"])
 
 
-def test_the_page_is_one_file_that_shows_every_radiograph_once(judged, scans, tmp_path):
-    model = open_model(judged[0])
+def test_the_page_is_one_file_that_shows_every_radiograph_once(evaluated_run, scans, tmp_path):
+    model = open_model(evaluated_run[0])
     files = {"tall.png": scans / "tall.png", "<b>.jpg": scans / "a" / "wide.jpg"}
     explain(model, of_files(model, files), list(files), tmp_path / "out", findings=("Edema", "Hernia"))
     page = (tmp_path / "out" / "explanation.html").read_text()
@@ -74,10 +74,10 @@ def test_the_page_is_one_file_that_shows_every_radiograph_once(judged, scans, tm
         assert (tmp_path / "out" / link).is_file(), link
 
 
-def test_the_pages_open_with_a_summary_and_fit_a_phone(judged, dataset, scans, tmp_path):
-    model, files = open_model(judged[0]), {"tall.png": scans / "tall.png", "w" * 90: scans / "a" / "wide.jpg"}
+def test_the_pages_open_with_a_summary_and_fit_a_phone(evaluated_run, dataset, scans, tmp_path):
+    model, files = open_model(evaluated_run[0]), {"tall.png": scans / "tall.png", "w" * 90: scans / "a" / "wide.jpg"}
     explain(model, of_files(model, files), list(files), tmp_path / "out")
-    gallery(judged[0], model, open_dataset(dataset), tmp_path / "gallery", findings=("Normal", "Edema", "Mass"))
+    gallery(evaluated_run[0], model, open_dataset(dataset), tmp_path / "gallery", findings=("Normal", "Edema", "Mass"))
     pages = tmp_path / "out" / "explanation.html", tmp_path / "gallery" / "gallery.html"
     assert "of 2 radiographs" in pages[0].read_text().split("<main>")[0]
     text = pages[1].read_text()
@@ -88,20 +88,20 @@ def test_the_pages_open_with_a_summary_and_fit_a_phone(judged, dataset, scans, t
     assert_fits(*pages)
 
 
-def test_rows_of_a_dataset_stand_beside_their_labels(judged, dataset, tmp_path):
-    model, opened = open_model(judged[0]), open_dataset(dataset)
+def test_rows_of_a_dataset_stand_beside_their_labels(evaluated_run, dataset, tmp_path):
+    model, opened = open_model(evaluated_run[0]), open_dataset(dataset)
     row = opened.manifest.filter(pl.col("split") == "test", pl.col("Hernia") == 1).row(0, named=True)
     out = tmp_path / "out"
-    told = explain(model, of_rows(model, opened, [row["image_id"]]), [row["image_id"]], out, kind="grad_cam", top=1)
-    (one,) = told["images"]
+    document = explain(model, of_rows(model, opened, [row["image_id"]]), [row["image_id"]], out, kind="grad_cam", top=1)
+    (one,) = document["images"]
     assert one["truth"] == {finding: row[finding] for finding in SPACE.findings}
-    assert "Hernia" in one["overlays"]  # present, so it is drawn however it scored
+    assert "Hernia" in one["overlays"]  # present, so it is mapped whatever its score
     assert "label: present" in (out / "explanation.html").read_text()
     np.testing.assert_allclose(list(one["scores"].values()), model.score(opened.images[[row["row"]]])[0], atol=1e-5)
 
 
-def test_a_folder_of_something_else_is_never_written_into(judged, scans, tmp_path):
-    model = open_model(judged[0])
+def test_a_folder_of_something_else_is_never_written_into(evaluated_run, scans, tmp_path):
+    model = open_model(evaluated_run[0])
     files = {"tall.png": scans / "tall.png"}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
@@ -128,85 +128,85 @@ def test_a_folder_of_something_else_is_never_written_into(judged, scans, tmp_pat
         (["{dataset}", "--top", "0"], "at least one example"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(flags, message, judged, dataset, scans, tmp_path, capsys):
+def test_a_mistake_is_reported_in_one_line(flags, message, evaluated_run, dataset, scans, tmp_path, capsys):
     given = [one.format(scans=scans, dataset=dataset) for one in flags]
-    assert cli.main(["explain", str(judged[0]), *given, "--out", str(tmp_path / "out")]) == 2
+    assert cli.main(["explain", str(evaluated_run[0]), *given, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()  # else it would refuse the command that is put right
 
 
-def test_maps_that_the_head_lacks_are_refused_before_a_folder_is_made(judged, dataset, scans, tmp_path):
+def test_maps_that_the_head_lacks_are_refused_before_a_folder_is_made(evaluated_run, dataset, scans, tmp_path):
     linear = open_model(write_run_beside(dataset, tmp_path / "linear", head="linear"))
     files, out = {"tall.png": scans / "tall.png"}, tmp_path / "out"
     with pytest.raises(RecipeError, match="Ask for grad_cam"):
         explain(linear, of_files(linear, files), list(files), out, kind="attention")
     with pytest.raises(RecipeError, match="Ask for grad_cam"):
-        gallery(judged[0], linear, open_dataset(dataset), out, kind="attention")
+        gallery(evaluated_run[0], linear, open_dataset(dataset), out, kind="attention")
     assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ["M" * 300, "ü" * 300])
-def test_names_are_shortened_to_what_a_file_system_takes(name, judged, scans, tmp_path):
-    model, out = open_model(judged[0]), tmp_path / "out"
+def test_names_are_shortened_to_what_a_file_system_takes(name, evaluated_run, scans, tmp_path):
+    model, out = open_model(evaluated_run[0]), tmp_path / "out"
     files = {f"{name}/1.png": scans / "tall.png", f"{name}/2.png": scans / "a" / "wide.jpg"}
-    told = explain(model, of_files(model, files), list(files), out, top=1)
-    assert [one["image_id"] for one in told["images"]] == list(files)
-    assert len({one["figure"] for one in told["images"]}) == 2
-    assert all((out / path).is_file() for one in told["images"] for path in (one["figure"], *one["overlays"].values()))
+    document = explain(model, of_files(model, files), list(files), out, top=1)
+    assert [one["image_id"] for one in document["images"]] == list(files)
+    assert len({one["figure"] for one in document["images"]}) == 2
+    assert all((out / path).is_file() for one in document["images"] for path in (one["figure"], *one["overlays"].values()))
 
 
-def test_the_folder_may_have_a_name_that_is_not_utf_8(judged, scans, tmp_path):
-    model, out = open_model(judged[0]), tmp_path / os.fsdecode(b"M\xfcller")
+def test_the_folder_may_have_a_name_that_is_not_utf_8(evaluated_run, scans, tmp_path):
+    model, out = open_model(evaluated_run[0]), tmp_path / os.fsdecode(b"M\xfcller")
     try:
         out.mkdir()
     except OSError:
         pytest.skip("this file system takes names in UTF-8 alone")
     files = {"tall.png": scans / "tall.png"}
-    told = explain(model, of_files(model, files), list(files), out, top=1)
-    assert told == json.loads((out / "explanation.json").read_text()) and (out / told["page"]).is_file()
+    document = explain(model, of_files(model, files), list(files), out, top=1)
+    assert document == json.loads((out / "explanation.json").read_text()) and (out / document["page"]).is_file()
 
 
-def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(judged, dataset, tmp_path):
-    folder, result = judged
+def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(evaluated_run, dataset, tmp_path):
+    folder, result = evaluated_run
     model, opened = open_model(folder), open_dataset(dataset)
-    told = gallery(folder, model, opened, tmp_path / "gallery", each=2)
+    document = gallery(folder, model, opened, tmp_path / "gallery", each=2)
     truth = {one["image_id"]: one for one in opened.split("test").iter_rows(named=True)}
-    for one in told["examples"]:
+    for one in document["examples"]:
         called = one["score"] >= result["findings"][one["finding"]]["threshold"]
         present = truth[one["image_id"]][one["finding"]] == 1
         assert one["outcome"] == {(1, 1): "true positive", (0, 1): "miss", (1, 0): "false alarm"}[called, present]
-    counts = pl.DataFrame(told["examples"]).group_by("finding", "outcome").len()["len"]
+    counts = pl.DataFrame(document["examples"]).group_by("finding", "outcome").len()["len"]
     assert len(counts) >= 3 and counts.max() <= 2
     page = (tmp_path / "gallery" / "gallery.html").read_text()
-    assert page.count("data:image/jpeg") == len({one["image_id"] for one in told["examples"]})
-    assert page.count("<figure>") == len(told["examples"]) and 'class="box"' in page
+    assert page.count("data:image/jpeg") == len({one["image_id"] for one in document["examples"]})
+    assert page.count("<figure>") == len(document["examples"]) and 'class="box"' in page
     assert f'id="f{SPACE.index("Normal")}"' not in page  # it does not count in the means
 
 
-def test_a_split_that_was_not_judged_has_no_gallery(dataset, tmp_path):
+def test_a_split_that_was_not_evaluated_has_no_gallery(dataset, tmp_path):
     folder = write_run_beside(dataset, tmp_path / "run")
     with pytest.raises(DataError, match="run `trcgl evaluate` first"):
         gallery(folder, open_model(folder), open_dataset(dataset), tmp_path / "out")
 
 
-def test_evaluate_judges_where_the_model_looks_on_images_with_boxes(judged, dataset):
-    folder, result = judged
-    told = result["localization"]
-    assert told["kinds"] == ["attention", "grad_cam"] and list(told["findings"]) == list(SPACE.findings[:3])
+def test_evaluate_measures_where_the_model_looks_on_images_with_boxes(evaluated_run, dataset):
+    folder, result = evaluated_run
+    document = result["localization"]
+    assert document["kinds"] == ["attention", "grad_cam"] and list(document["findings"]) == list(SPACE.findings[:3])
     rows = pl.read_parquet(folder / "predictions" / "test.localization.parquet")
     positives = open_dataset(dataset).split("test").select(SPACE.findings[:3]).sum().row(0)
-    assert [told["findings"][one]["images"] for one in SPACE.findings[:3]] == list(positives)
+    assert [document["findings"][one]["images"] for one in SPACE.findings[:3]] == list(positives)
     assert rows.height == sum(positives)
     for metric in METRICS:
-        assert 0 <= told["overall"]["grad_cam"][metric]["value"] <= 1
+        assert 0 <= document["overall"]["grad_cam"][metric]["value"] <= 1
     page = (folder / "report.html").read_text()
     assert 'id="localization"' in page and "Attention maps of the head" in page and "Grad-CAM" in page
-    energy = told["findings"]["Mass"]["grad_cam"]["energy"]
+    energy = document["findings"]["Mass"]["grad_cam"]["energy"]
     assert f"{energy['value']:.3f}" in page and f"random {energy['against']['random']['value']:.3f}" in page
 
 
-def test_localization_can_be_switched_off(judged, capsys):
-    folder, result = judged
+def test_localization_can_be_switched_off(evaluated_run, capsys):
+    folder, result = evaluated_run
     assert cli.main(["evaluate", str(folder)]) == 0
     said = capsys.readouterr().out
     assert "localization: " in said and "null: centered gaussian" in said

@@ -14,9 +14,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8)
 def test_where_nothing_counts_the_radiograph_is_as_it_was():
     values = np.zeros(PIXELS.shape, np.float32)
     values[:, 45:] = 0.4
-    drawn = over(PIXELS, heat(values))
-    assert (drawn[:, :45] == PIXELS[:, :45, None]).all()
-    assert (drawn[:, 45:] != PIXELS[:, 45:, None]).any()
+    overlaid = over(PIXELS, heat(values))
+    assert (overlaid[:, :45] == PIXELS[:, :45, None]).all()
+    assert (overlaid[:, 45:] != PIXELS[:, 45:, None]).any()
 
 
 def test_a_line_goes_around_the_decision_region_and_nowhere_else():

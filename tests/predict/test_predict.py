@@ -35,10 +35,10 @@ def run(tmp_path_factory):
 def scans(tmp_path):
     """Five radiographs in two folders, a broken one, a text file and a hidden file."""
     folder = tmp_path / "scans"
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.jpg", "3.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw.integers(0, 255, (40, 36), dtype=np.uint8)).save(folder / name)
+        Image.fromarray(rng.integers(0, 255, (40, 36), dtype=np.uint8)).save(folder / name)
     (folder / "a" / "broken.png").write_bytes((folder / "a" / "1.png").read_bytes()[:200])
     (folder / "notes.txt").write_text("not a radiograph")
     (folder / ".DS_Store").write_bytes(b"hidden")
@@ -180,10 +180,10 @@ def test_the_ending_of_out_decides_the_format(ending, run, scans, tmp_path):
     out = tmp_path / f"scores{ending}"
     written = write_scores(scores, out)
     if ending == ".json":
-        told = json.loads(out.read_text())
-        assert told["schema"] == "trcgl.scores/1"
-        assert [one["image_id"] for one in told["images"]] == scores.table["image_id"].to_list()
-        assert len(told["unreadable"]) == 2
+        summary = json.loads(out.read_text())
+        assert summary["schema"] == "trcgl.scores/1"
+        assert [one["image_id"] for one in summary["images"]] == scores.table["image_id"].to_list()
+        assert len(summary["unreadable"]) == 2
         assert written == [out]
     else:
         table = pl.read_csv(out) if ending == ".csv" else pl.read_parquet(out)
@@ -225,7 +225,7 @@ def test_files_of_which_none_can_be_read_are_an_error_that_says_why(run, scans):
 
 
 def test_a_folder_without_a_model_is_refused(scans):
-    with pytest.raises(CheckpointError, match=r"model\.json"):
+    with pytest.raises(CheckpointError, match="not a run folder or an exported model"):
         predict(scans, [scans])
 
 

@@ -30,9 +30,9 @@ def run(tmp_path_factory):
 def scans(tmp_path_factory):
     """Seven radiographs and a text file."""
     folder = tmp_path_factory.mktemp("scans")
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(7):
-        Image.fromarray(draw.integers(0, 255, (40, 36), dtype=np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(rng.integers(0, 255, (40, 36), dtype=np.uint8)).save(folder / f"{number}.png")
     (folder / "notes.txt").write_text("not a radiograph")
     return folder
 
@@ -67,9 +67,9 @@ def test_a_file_that_crashes_its_decoder_and_one_that_hangs_it_are_two_rows(run,
 
 
 def test_mirror_images_are_averaged(run, tmp_path):
-    draw = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for number in range(3):  # of the model's size, as padding and resizing need not be symmetric
-        pixels = draw.integers(0, 255, (32, 32), dtype=np.uint8)
+        pixels = rng.integers(0, 255, (32, 32), dtype=np.uint8)
         for name, shown in (("as they are", pixels), ("mirrored", pixels[:, ::-1])):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / name / f"{number}.png")
@@ -165,13 +165,13 @@ def test_views_of_a_dicom_study_are_averaged_and_no_identifier_is_in_any_output(
     images = predict(run, [scans], PredictOptions(**ONE)).table
     out = tmp_path / "scores.json"
     assert cli.main(["predict", str(run), str(scans), "--by-study", "--out", str(out), "--workers", "1", "--json"]) == 0
-    told = json.loads(out.read_text())
-    studies = {one["study_id"]: one for one in told["studies"]}
+    summary = json.loads(out.read_text())
+    studies = {one["study_id"]: one for one in summary["studies"]}
     digest = hashlib.sha256(b"1.2.7").hexdigest()[:16]
     assert studies[digest]["image_ids"] == ["a.dcm", "c.dcm"]
     mass = images.filter(pl.col("image_id").is_in(["a.dcm", "c.dcm"]))["score/Mass"].mean()
     assert studies[digest]["scores"]["Mass"] == pytest.approx(mass, abs=1e-6)
-    reasons = {one["image_id"]: one["reason"] for one in told["unreadable"]}
+    reasons = {one["image_id"]: one["reason"] for one in summary["unreadable"]}
     assert reasons["bare.dcm"].startswith("names no study")
     assert "cut.dcm" in reasons
     said = capsys.readouterr()

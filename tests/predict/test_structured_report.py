@@ -126,7 +126,7 @@ def test_a_folder_that_holds_something_is_refused(run, scans, tmp_path):
         predict_to(tmp_path / "s.csv", run, [scans], ONE, sr=scans)
 
 
-def test_a_source_without_the_elements_costs_its_report_and_tells_no_value(run, scans, tmp_path, capsys):
+def test_a_source_without_the_elements_costs_its_report_and_shows_no_value(run, scans, tmp_path, capsys):
     odd = study_file(3, 8, SeriesInstanceUID=None)
     (scans / "sub" / "odd.dcm").write_bytes(odd)
     bare = pydicom.dcmread(scans / "sub" / "b.dcm")

@@ -1,4 +1,4 @@
-"""The verb `explain`: flags in, overlays and a page out."""
+"""The verb `explain`: options to `trcgl.predict.explain` or `trcgl.predict.gallery`."""
 
 import sys
 from pathlib import Path
@@ -23,24 +23,24 @@ def explain(
     images: tuple[str, ...] = (),
     split: Literal["test", "val"] = "test",
 ) -> Done:
-    """Where the model looked: overlays for files and folders, or a gallery of a judged split.
+    """Show where the model looked: overlays for files and folders, or a gallery of an evaluated split.
 
     Args:
         run: A run folder, or a model folder.
-        paths: Files (PNG, JPEG, DICOM) and folders of them; or one dataset folder for the gallery of its split.
-        out: The folder to write; the same command again begins anew.
-        maps: Attention of the head, Grad-CAM, or attention where the head has it and uses it.
-        findings: Which findings to draw; by default those that the model calls, then the highest scores.
-        top: How many findings to draw by default; in a gallery, examples of each finding and outcome.
-        images: With a dataset folder: explain these images of it, beside their labels, instead of the gallery.
-        split: With a dataset folder: the judged split that the gallery shows.
+        paths: Files (PNG, JPEG, DICOM) and folders of files; or one dataset folder for the gallery of its split.
+        out: Folder to write; the same command again starts over.
+        maps: Kind of the maps: attention of the head, Grad-CAM, or attention if the head has it and uses it (best).
+        findings: Findings to map; default: positive findings first, then the highest scores.
+        top: Number of findings to map per radiograph; in a gallery, examples per finding and outcome.
+        images: With a dataset folder: explain the images with these names, beside their labels, instead of the gallery.
+        split: With a dataset folder: evaluated split to show in the gallery.
     """
     from trcgl.dataset.store import open_dataset
     from trcgl.predict.explain import explain, of_files, of_rows, open_model
     from trcgl.predict.inputs import find_files, fingerprint
 
     kind = None if maps == "best" else maps
-    datasets = [one for one in paths if (one / "dataset.json").is_file()]
+    datasets = [path for path in paths if (path / "dataset.json").is_file()]
     if datasets and len(paths) > 1:
         raise DataError(f"{datasets[0]} is a dataset folder. Give it alone, or files and folders of radiographs.")
     if images and not datasets:
@@ -50,33 +50,33 @@ def explain(
     if not datasets:
         files = find_files(paths)
         inputs = [fingerprint(name, path) for name, path in files.items()]
-        told = explain(model, of_files(model, files), inputs, out, kind=kind, findings=findings, top=top)
-        return _explained(told, run, out)
+        cases = of_files(model, files)
+        return _explained(explain(model, cases, inputs, out, kind=kind, findings=findings, top=top), run, out)
     dataset = open_dataset(datasets[0])
     if images:
         phantom = dataset.info["source"] == "phantom"
-        shots = of_rows(model, dataset, images)
-        inputs = [f"{dataset.name}/{one}" for one in dict.fromkeys(images)]
-        told = explain(model, shots, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
-        return _explained(told, run, out)
+        cases = of_rows(model, dataset, images)
+        inputs = [f"{dataset.name}/{image}" for image in dict.fromkeys(images)]
+        document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
+        return _explained(document, run, out)
     from trcgl.predict.gallery import gallery
 
-    told = gallery(run, model, dataset, out, split=split, kind=kind, findings=findings, each=top)
-    shown = len({one["finding"] for one in told["examples"]})
-    return Done(told, f"{len(told['examples'])} examples of {shown} findings\npage: {out / told['page']}")
+    document = gallery(run, model, dataset, out, split=split, kind=kind, findings=findings, each=top)
+    shown = len({example["finding"] for example in document["examples"]})
+    return Done(document, f"{len(document['examples'])} examples of {shown} findings\npage: {out / document['page']}")
 
 
-def _explained(told: dict[str, Any], run: Path, out: Path) -> Done:
-    if not told["calibrated"]:
+def _explained(document: dict[str, Any], run: Path, out: Path) -> Done:
+    if not document["calibrated"]:
         say_uncalibrated(run)
-    for one in told["unreadable"]:
-        print(f"unreadable: {one['image_id']}: {one['reason']}", file=sys.stderr)
-    count = f"{len(told['images']):,} radiographs explained, {len(told['unreadable']):,} unreadable"
-    return Done(told, f"{count}\npage: {out / told['page']}")
+    for file in document["unreadable"]:
+        print(f"unreadable: {file['image_id']}: {file['reason']}", file=sys.stderr)
+    count = f"{len(document['images']):,} radiographs explained, {len(document['unreadable']):,} unreadable"
+    return Done(document, f"{count}\npage: {out / document['page']}")
 
 
 VERB = Verb(
-    "Where the model looked: overlays for files and folders, or a gallery of a judged split.",
+    "Show where the model looked: overlays for files and folders, or a gallery of an evaluated split.",
     EXAMPLE,
     plain(explain),
 )

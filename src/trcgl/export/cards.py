@@ -1,4 +1,4 @@
-"""The model card and the data card of an exported model: what it is, from what, how good, and what it is not for."""
+"""The model card and the data card of an exported model: its data, metrics, limits and license."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from trcgl import __version__
 from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
+from trcgl.model.folder import dataset_of
 
 _NAMED_LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "bsd-3-clause")
 """Licenses of initial weights that the hub knows by timm's name."""
@@ -16,12 +17,12 @@ _NAMED_LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model comes from; empty for a model folder outside its run.
+    """The run, dataset and evaluations of a model; empty for a model folder outside its run.
 
     Args:
-        run: the content of `run.json`.
-        dataset: the content of `dataset.json`, if it lies where the run left it and is unchanged.
-        evaluations: name (`test`, `val`, or `<dataset>-<split>`) to the evaluation.
+        run: content of `run.json`.
+        dataset: content of `dataset.json`, unless the dataset was moved or has changed.
+        evaluations: name (`test`, `val`, or `<dataset>-<split>`) to evaluation.
     """
 
     run: Mapping[str, Any] | None
@@ -30,27 +31,25 @@ class Origin:
 
 
 def origin_of(source: Path) -> Origin:
-    """What a run folder says about its model.
+    """Read the origin of a model from its run folder.
 
     Raises:
-        DataError: a file of it is damaged.
+        DataError: a file of the run folder is damaged.
     """
     if not (source / "run.json").is_file():
         return Origin(None, None, {})
-    told = storage.read_json(source / "run.json")
-    dataset = (source.resolve() / told["dataset"] / "dataset.json").resolve()
-    known = dataset.is_file() and storage.sha256_file(dataset) == told["dataset_digest"]
+    run = storage.read_json(source / "run.json")
     pages = sorted((source / "evaluation").glob("*.json"), key=lambda page: (page.stem not in ("test", "val"), page))
-    return Origin(told, storage.read_json(dataset) if known else None, {page.stem: _evaluation(page) for page in pages})
+    return Origin(run, dataset_of(source), {page.stem: _evaluation(page) for page in pages})
 
 
 def model_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> str:
     """README.md of a model folder, with the front matter that the Hugging Face hub reads.
 
     Args:
-        info: the content of the exported `model.json`.
-        origin: what the run says.
-        space: of the model.
+        info: content of the exported `model.json`.
+        origin: run, dataset and evaluations of the model.
+        space: label space of the model.
     """
     license = info["license"].lower()
     return _render(
@@ -61,58 +60,63 @@ def model_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> st
         space=space,
         model=info["recipe"]["model"],
         hub_license=license if license in _NAMED_LICENSES else None,
-        findings=[_row(*one) for one in _findings(info, space)],
-        evaluations=[_tables(name, told) for name, told in origin.evaluations.items()],
+        findings=[_row(*finding) for finding in _findings(info, space)],
+        evaluations=[_tables(name, evaluation) for name, evaluation in origin.evaluations.items()],
     )
 
 
 def data_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> str:
-    """DATA.md: what `dataset.json` knows, and questions that only a person can answer."""
+    """DATA.md of a model folder: facts from `dataset.json`, and questions for the people who collected the data."""
     dataset = origin.dataset or {}
-    splits = [_row(name, one["images"], one["patients"]) for name, one in dataset.get("splits", {}).items()]
+    splits = [_row(name, split["images"], split["patients"]) for name, split in dataset.get("splits", {}).items()]
     counts = [_row(name, count) for name, count in dataset.get("counts", {}).items()]
     return _render("data_card.md.j2", info=info, space=space, dataset=dataset, splits=splits, counts=counts)
 
 
 def score_script() -> str:
-    """score.py: a `.npy` radiograph in, scores out, with NumPy and onnxruntime alone."""
+    """score.py of a model folder, which scores a `.npy` radiograph with NumPy and onnxruntime only."""
     return _render("score.py.j2")
 
 
 def _evaluation(page: Path) -> dict[str, Any]:
-    told = storage.read_json(page)
-    if not isinstance(told, dict) or told.get("schema") != "trcgl.evaluation/1":
+    evaluation = storage.read_json(page)
+    if not isinstance(evaluation, dict) or evaluation.get("schema") != "trcgl.evaluation/1":
         raise DataError(f"{page} is no evaluation. Remove it, or run `trcgl evaluate` again.")
-    return told
+    return evaluation
 
 
 def _findings(info: Mapping[str, Any], space: LabelSpace) -> list[tuple[str, str, str]]:
     thresholds = info["thresholds"] or {}
     return [
-        (one, space.groups.get(one, "-"), f"{thresholds[one]:.3f}" if one in thresholds else "-")
-        for one in space.findings
+        (finding, space.groups.get(finding, "-"), f"{thresholds[finding]:.3f}" if finding in thresholds else "-")
+        for finding in space.findings
     ]
 
 
-def _tables(name: str, told: Mapping[str, Any]) -> dict[str, Any]:
-    means = [("all", told["overall"]), *told["groups"].items()]
+def _tables(name: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    means = [("all", evaluation["overall"]), *evaluation["groups"].items()]
     return {
         "name": name,
-        "images": told["images"],
-        "patients": told["patients"],
-        "replicates": told["bootstrap"]["replicates"],
+        "images": evaluation["images"],
+        "patients": evaluation["patients"],
+        "replicates": evaluation["bootstrap"]["replicates"],
         "means": [
-            _row(group, one["mAP"]["findings"], *(_figure(one[metric]) for metric in ("mAP", "mAUC", "mF1")))
-            for group, one in means
+            _row(group, mean["mAP"]["findings"], *(_value(mean[metric]) for metric in ("mAP", "mAUC", "mF1")))
+            for group, mean in means
         ],
         "findings": [
-            _row(finding, one["group"], one["positives"], *(_figure(one[metric]) for metric in ("AP", "AUC", "F1")))
-            for finding, one in told["findings"].items()
+            _row(
+                name,
+                finding["group"],
+                finding["positives"],
+                *(_value(finding[metric]) for metric in ("AP", "AUC", "F1")),
+            )
+            for name, finding in evaluation["findings"].items()
         ],
     }
 
 
-def _figure(metric: Mapping[str, Any]) -> str:
+def _value(metric: Mapping[str, Any]) -> str:
     if metric["value"] is None:
         return metric["why"]
     return f"{metric['value']:.3f}" + (" [{:.3f}, {:.3f}]".format(*metric["ci"]) if metric["ci"] else "")
@@ -124,7 +128,6 @@ def _row(*cells: Any) -> str:
 
 def _render(template: str, **values: Any) -> str:
     page = html.environment("trcgl.export").get_template(template).render(version=__version__, **values)
-    page = page.replace("&#39;", "'").replace(
-        "&#34;", '"'
-    )  # Markdown is read as it is, too: only < > & must be escaped
+    # People also read the Markdown source, so that only < > & stay escaped.
+    page = page.replace("&#39;", "'").replace("&#34;", '"')
     return page.rstrip() + "\n"

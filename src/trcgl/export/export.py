@@ -1,9 +1,9 @@
-"""`trcgl export RUN --out DIR`: a model folder that needs neither the run nor, for its ONNX file, PyTorch.
+"""`trcgl export RUN --out DIR`: a model folder that needs neither the run nor, with its ONNX file, PyTorch.
 
     trcgl export run --out model
 
-The folder holds `model.safetensors`, `model.json`, `model.onnx`, `score.py` (NumPy and onnxruntime alone), `README.md`
-(the model card) and `DATA.md` (the data card). It appears whole or not at all.
+The folder holds `model.safetensors`, `model.json`, `model.onnx`, `score.py` (needs NumPy and onnxruntime only),
+`README.md` (the model card) and `DATA.md` (the data card). It is written in one step.
 """
 
 import os
@@ -30,26 +30,27 @@ _WITH_ONNX = ("model.onnx", "score.py")
 
 
 def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
-    """Write a model folder that stands on its own.
+    """Write a self-contained model folder.
 
     Args:
-        source: a run folder, or a model folder (whose card then says nothing of data and metrics).
-        out: the folder to write; new, empty, or the same export, which is then left as it is.
-        onnx: write `model.onnx` and `score.py` too, and hold the graph against PyTorch.
+        source: a run folder; or a model folder, whose card then has no data and metrics.
+        out: folder to write; new, empty, or of the same export, which is then left unchanged.
+        onnx: also write `model.onnx` and `score.py`, and compare the graph with PyTorch.
 
     Returns:
         Schema `trcgl.export/1`: the folder, its files, and `model.json`'s digest, evaluation and parity.
 
     Raises:
-        CheckpointError: the model is missing or damaged, or its ONNX graph is not possible or differs from PyTorch.
-        RecipeError: `out` is something else, or a package for ONNX is missing.
-        DataError: the disk is full, the folder cannot be written to, or it is a mounted one.
+        CheckpointError: the model is missing or damaged, or cannot be written as ONNX, or its graph differs from
+            PyTorch.
+        RecipeError: `out` holds something else, or a package for ONNX is missing.
+        DataError: the disk is full, or the folder cannot be written to or is a mount point.
     """
     if onnx:
         require_onnx()
     folder, out = model_folder(source), Path(out)
     if os.path.ismount(out):
-        raise DataError(f"{out} is a mounted folder, which no other can replace. Name a folder below it.")
+        raise DataError(f"{out} is a mounted folder, which cannot be replaced. Name a folder below it.")
     model, origin = load_model(folder), origin_of(Path(source))
     info = _portable(model.info, origin)
     stored = _stored(out, info, onnx)
@@ -91,27 +92,27 @@ def _write(
 
 
 def _portable(info: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
-    """`model.json` with what the run knows beside it; paths, which may hold a user's name, end as the file's name."""
+    """`model.json` with the evaluations of the run; paths, which may hold a user's name, are cut to the file name."""
     recipe = info["recipe"]
     weights, text = Path(recipe["model"]["weights"]).name, recipe["model"]["label_text"]
     if text is not None and not _HUB_NAME.fullmatch(text):
         text = Path(text).name
     model = {**recipe["model"], "weights": weights, "label_text": text}
-    drawn = info.get("synthetic")
+    synthetic = info.get("synthetic")
     return {
         **{name: value for name, value in info.items() if name != "onnx"},  # of a folder that was exported before
         "recipe": {**recipe, "model": model},
         "preprocessing": {**info["preprocessing"], "pixel_rule": PIXEL_RULE},
-        "synthetic": {name: value for name, value in drawn.items() if name != "folder"} if drawn else None,
+        "synthetic": {name: value for name, value in synthetic.items() if name != "folder"} if synthetic else None,
         "evaluation": {
-            name: {one: told[one] for one in ("images", "patients", "overall")}
-            for name, told in origin.evaluations.items()
+            name: {key: evaluation[key] for key in ("images", "patients", "overall")}
+            for name, evaluation in origin.evaluations.items()
         },
     }
 
 
 def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | None:
-    """`model.json` of an export that is there already, or None where there is room for one."""
+    """`model.json` of an existing export of the same model; None if `out` is new or empty."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     advice = "Choose another --out, or remove it yourself if it is no longer needed."
@@ -135,7 +136,7 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
 
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place in one step, or vanishes."""
+    """Yield a temporary folder beside `out` that replaces `out` on success and is removed on failure."""
     out = out.resolve()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

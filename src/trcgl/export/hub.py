@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: push an exported folder."""
+"""Upload exported folders to the Hugging Face hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,19 @@ from trcgl.model.hub import endpoint, first_line
 
 
 def push(folder: Path, hub_id: str, files: Sequence[str], *, private: bool = True) -> str:
-    """Upload files of an exported folder; nothing else in it leaves the machine, and nothing on the hub is deleted.
+    """Upload files of an exported folder. No other file leaves the machine, and nothing on the hub is deleted.
 
     Args:
-        folder: written by `export`.
-        hub_id: `OWNER/NAME`; made if it does not exist.
-        files: names of the files in the folder.
-        private: whether a repository that is made now is hidden from others.
+        folder: folder written by `export`.
+        hub_id: `OWNER/NAME`; created if it does not exist.
+        files: names of the files to upload.
+        private: create a new repository as private.
 
     Returns:
         Address of the model.
 
     Raises:
-        CheckpointError: the hub cannot be reached or refuses; the message says why.
+        CheckpointError: the hub cannot be reached or refuses the upload.
     """
     from huggingface_hub import HfApi
 
@@ -37,6 +37,6 @@ def push(folder: Path, hub_id: str, files: Sequence[str], *, private: bool = Tru
     except Exception as error:  # the hub client has dozens of exception types for "no network" and "no permission"
         raise CheckpointError(
             f"{hub_id}: the hub does not take the model ({first_line(error)}). Log in with `hf auth login`, check the "
-            f"network and that you may write to {hub_id}, and give the same command again; {folder} is complete."
+            f"network and that you may write to {hub_id}, and run the same command again; {folder} is complete."
         ) from error
     return str(repository)

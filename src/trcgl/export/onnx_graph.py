@@ -1,4 +1,4 @@
-"""The ONNX graph of a model, and the check that it says what PyTorch says."""
+"""The ONNX graph of a model, and its comparison with PyTorch."""
 
 import logging
 import warnings
@@ -25,13 +25,13 @@ OPSET = 18
 BATCHES = (1, 3, 8)
 """Sizes of the batches on which ONNX and PyTorch are compared."""
 TOLERANCE = 1e-4
-"""Largest absolute difference of a logit, or of a map's value, that is let pass."""
+"""Largest accepted absolute difference of a logit or of a map's value."""
 LARGEST = 2**31
-"""Bytes of weights that one ONNX file cannot hold any more, a limit of its format."""
+"""Size of the weights in bytes from which one ONNX file cannot hold them, a limit of the format."""
 
 
 class Graph(nn.Module):
-    """What is exported: images as `LoadedModel.logits` takes them, so that no caller can scale them wrongly.
+    """The exported graph. It takes images as `LoadedModel.logits` does, so that no caller can scale them wrongly.
 
     Args:
         network: the trained network.
@@ -48,7 +48,7 @@ class Graph(nn.Module):
 
 
 def require_onnx() -> None:
-    """Refuse to begin what cannot be finished.
+    """Check that the packages for ONNX are installed.
 
     Raises:
         RecipeError: a package is missing.
@@ -59,28 +59,28 @@ def require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise RecipeError(
-            f"{error.name} is not installed, which the ONNX file needs. Run: pip install 'trcgl-net[export]'; or leave "
-            "the ONNX file out with --no-onnx."
+            f"the ONNX file needs {error.name}, which is not installed. Run: pip install 'trcgl-net[export]'; or leave "
+            "out the ONNX file with --no-onnx."
         ) from error
 
 
 def write_onnx(model: LoadedModel, path: Path) -> dict[str, Any]:
-    """Write the graph of a model on the CPU, with a batch of any size, and hold it against PyTorch.
+    """Write the graph of a model, with a batch of any size, and compare it with PyTorch.
 
     Args:
-        model: loaded on the CPU.
-        path: where to.
+        model: a model on the CPU.
+        path: file to write.
 
     Returns:
-        File name, digest, opset, names and shapes of input and outputs, and the parity.
+        File name, digest, opset, names and shapes of input and outputs, and the comparison.
 
     Raises:
         RecipeError: a package is missing.
-        CheckpointError: the network has an operation that ONNX lacks, is too large for one file, or the graph differs
-            from PyTorch by more than `TOLERANCE`.
+        CheckpointError: ONNX lacks an operation of the network, the network is too large for one file, or the graph
+            differs from PyTorch by more than `TOLERANCE`.
     """
     require_onnx()
-    if (size := sum(one.nbytes for one in model.network.state_dict().values())) >= LARGEST:
+    if (size := sum(tensor.nbytes for tensor in model.network.state_dict().values())) >= LARGEST:
         raise CheckpointError(f"{size} bytes of weights are too many for one ONNX file. Leave it out with --no-onnx.")
     graph, side = Graph(model.network).eval(), model.image_size
     example = torch.zeros((2, side, side), dtype=torch.uint8)
@@ -98,24 +98,24 @@ def write_onnx(model: LoadedModel, path: Path) -> dict[str, Any]:
 
 
 def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
-    """Hold an ONNX file against the network that it was made from.
+    """Compare an ONNX file with the network that it was exported from.
 
     Args:
-        graph: returns what the file returns, in the same order.
+        graph: module with the same outputs as the file, in the same order.
         path: the ONNX file.
-        side: of the square images, in pixels.
+        side: side of the square images, in pixels.
 
     Returns:
-        Batches, tolerance, and the largest absolute difference of every output.
+        Batch sizes, tolerance, and the largest absolute difference of every output.
 
     Raises:
         CheckpointError: a difference is larger than `TOLERANCE`, or not a number.
     """
     import onnxruntime
 
-    # By its content, as a path that is not UTF-8 is refused; it has less than `LARGEST` bytes.
+    # By content, because ONNX Runtime refuses paths that are not UTF-8.
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
     largest = dict.fromkeys(names, 0.0)
     for batch in track(BATCHES, what="comparing ONNX with PyTorch"):
         images = _images(batch, side)
@@ -123,7 +123,7 @@ def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
             expected = graph(torch.from_numpy(images))
         for name, ours, theirs in zip(names, expected, session.run(names, {INPUT: images}), strict=True):
             difference = float(np.abs(ours.numpy() - theirs).max()) if ours.shape == theirs.shape else float("inf")
-            if not difference <= TOLERANCE:  # also where it is not a number
+            if not difference <= TOLERANCE:  # NaN fails too
                 raise CheckpointError(
                     f"the ONNX graph is not the model: at batch {batch} its {name} differ from PyTorch's by "
                     f"{difference:.1e}, more than {TOLERANCE:.0e}. It was given up. Leave the ONNX file out with "
@@ -165,11 +165,11 @@ def _export(graph: Graph, example: Tensor, outputs: list[str], path: Path, model
 
 
 def _images(count: int, side: int) -> UInt8[np.ndarray, "count side side"]:
-    """Shapes of every size, and noise: what is flat or what is noise alone would hide differences."""
-    draw = generator(0, "parity", count)
-    coarse = draw.integers(0, 192, (count, 8, 8), dtype=np.uint8)
+    """Blocks with noise: flat images or noise alone would hide differences."""
+    rng = generator(0, "parity", count)
+    coarse = rng.integers(0, 192, (count, 8, 8), dtype=np.uint8)
     spread = coarse.repeat(-(-side // 8), 1).repeat(-(-side // 8), 2)[:, :side, :side]
-    return spread + draw.integers(0, 64, (count, side, side), dtype=np.uint8)
+    return spread + rng.integers(0, 64, (count, side, side), dtype=np.uint8)
 
 
 def _cause(error: Exception) -> str:
@@ -181,15 +181,15 @@ def _cause(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter says about itself; whether the graph is right, the comparison shows."""
+    """Silence the exporter's log; the comparison shows whether the graph is right."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

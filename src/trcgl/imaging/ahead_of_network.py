@@ -1,4 +1,4 @@
-"""Radiographs are decoded by several processes while the network scores the batch before."""
+"""Decoding of radiographs in several processes while the network scores the previous batch."""
 
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
@@ -19,18 +19,18 @@ def read_ahead(
     whole: bool = False,
     seconds: float = SECONDS,
 ) -> Generator[tuple[str, ReadFile | str], None, None]:
-    """Every file in order, or the reason that it cannot be read.
+    """Yield every file in order, or the reason why it cannot be read.
 
-    A decoder that crashes or hangs costs its file alone; another process takes its place.
+    If a decoder crashes or hangs, only its file is lost, and another process replaces it.
 
     Args:
         files: image_id and file.
-        shapes: in which each is wanted.
-        ahead: files that are decoded beyond the one that the caller has.
-        workers: processes; 0 takes one per CPU.
-        study: whether the digest of the study is wanted.
-        whole: whether the preview is, of all pixels of the file.
-        seconds: what one file may take.
+        shapes: shapes in which to return each file.
+        ahead: files to decode ahead of the caller.
+        workers: number of processes; 0 takes one per CPU.
+        study: return the digest of the study.
+        whole: return the preview, with all pixels of the file.
+        seconds: longest time for one file.
 
     Raises:
         DataError: the processes cannot be started.

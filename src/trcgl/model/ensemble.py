@@ -1,4 +1,4 @@
-"""One model, or the mean of several over one label space."""
+"""One model, or several models with the same findings whose scores are averaged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,53 +20,54 @@ class Ensemble:
     """Models whose scores are averaged.
 
     Args:
-        members: one or more, of the same findings; the first decides their order.
+        members: one or more models with the same findings; the first model decides their order.
     """
 
     members: tuple[LoadedModel, ...]
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """In the order of the scores."""
+        """Findings in the order of the scores."""
         return self.members[0].space.findings
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """The pictures that `score` needs of each radiograph."""
+        """Shapes in which `score` needs each radiograph: those of the training datasets of the members."""
         return tuple(dict.fromkeys(member.shape for member in self.members))
 
     @property
     def thresholds(self) -> dict[str, float] | None:
-        """Finding to the mean of the members' thresholds, or None where a member has none."""
-        fitted = [one.thresholds for one in self.members if one.thresholds is not None]
+        """Finding to the mean of the members' thresholds; None if a member has no thresholds."""
+        fitted = [member.thresholds for member in self.members if member.thresholds is not None]
         if len(fitted) < len(self.members):
             return None
-        return {finding: float(np.mean([one[finding] for one in fitted])) for finding in self.findings}
+        return {finding: float(np.mean([thresholds[finding] for thresholds in fitted])) for finding in self.findings}
 
     @property
     def weights_sha256(self) -> str:
-        """Of the weights; of several models, the digest of their digests."""
-        each = [one.info["weights_sha256"] for one in self.members]
-        return each[0] if len(each) == 1 else storage.digest(each)
+        """Digest of the weights; of several models, the digest of their digests."""
+        digests = [member.info["weights_sha256"] for member in self.members]
+        return digests[0] if len(digests) == 1 else storage.digest(digests)
 
     @property
     def identity(self) -> list[dict[str, Any]]:
         """Recipe, digest of the weights, engine, temperature and thresholds of each member."""
         return [
             {
-                "name": one.info["recipe"]["name"],
-                "weights_sha256": one.info["weights_sha256"],
-                "engine": "ONNX Runtime" if isinstance(one, OnnxModel) else "PyTorch",
-                "temperature": one.temperature,
-                "thresholds": one.thresholds,
+                "name": member.info["recipe"]["name"],
+                "weights_sha256": member.info["weights_sha256"],
+                "engine": "ONNX Runtime" if isinstance(member, OnnxModel) else "PyTorch",
+                "temperature": member.temperature,
+                "thresholds": member.thresholds,
             }
-            for one in self.members
+            for member in self.members
         ]
 
     @property
     def knows_mirrored(self) -> bool:
         """Whether every member was trained on radiographs that were flipped left to right."""
-        return all(one.info["recipe"].get("augment", {}).get("horizontal_flip", False) for one in self.members)
+        flips = [member.info["recipe"].get("augment", {}).get("horizontal_flip", False) for member in self.members]
+        return all(flips)
 
     @property
     def of_phantoms(self) -> bool:
@@ -80,40 +81,40 @@ class Ensemble:
         tta: bool = False,
         batch_size: int = 64,
     ) -> Float[np.ndarray, "batch findings"]:
-        """The mean of the members' calibrated scores, float32.
+        """Average the calibrated scores of the members, float32.
 
         Args:
             pictures: the same radiographs in each of `shapes`.
-            tta: average over each radiograph and its mirror image, too.
-            batch_size: radiographs that a network sees at once.
+            tta: also average over each radiograph and its mirror image.
+            batch_size: radiographs per batch.
 
         Raises:
-            CheckpointError: a member gives a score that is not finite.
+            CheckpointError: a score is not finite.
         """
-        every = []
+        scores = []
         for member in self.members:
             images = member.resized(pictures[member.shape])
             order = [member.space.index(finding) for finding in self.findings]
             for version in (images, images[:, :, ::-1])[: 1 + tta]:
-                every.append(member.score(version, batch_size=batch_size)[:, order])
-        score = np.stack(every).mean(axis=0, dtype=np.float64).astype(np.float32)
+                scores.append(member.score(version, batch_size=batch_size)[:, order])
+        score = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
         if not np.isfinite(score).all():
             raise CheckpointError("the model gives scores that are not finite. Train it again.")
         return score
 
 
 def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int = 1) -> Ensemble:
-    """Open run or model folders. On the CPU an exported folder is scored by ONNX Runtime where it is installed.
+    """Open run or model folders. On the CPU, ONNX Runtime scores an exported folder if it is installed.
 
     Args:
-        folders: one or more.
-        device: where the networks run.
-        threads: of ONNX Runtime for each call.
+        folders: one or more run or model folders.
+        device: device of the networks.
+        threads: threads of ONNX Runtime per call.
 
     Raises:
-        CheckpointError: one is missing or damaged, or two have not the same findings.
+        CheckpointError: a folder is missing or damaged, or two models have different findings.
     """
-    members = tuple(_member(model_folder(one), device, threads) for one in folders)
+    members = tuple(_member(model_folder(folder), device, threads) for folder in folders)
     first = set(members[0].space.findings)
     for folder, member in zip(folders[1:], members[1:], strict=True):
         if different := sorted(first ^ set(member.space.findings)):

@@ -1,4 +1,4 @@
-"""The model folder: all that inference needs, in `model.safetensors` and `model.json`. Nothing in it is a pickle."""
+"""The model folder: everything inference needs, in `model.safetensors` and `model.json`, without any pickle."""
 
 import dataclasses
 import json
@@ -37,12 +37,12 @@ Picture = str | Path | Image.Image | Num[np.ndarray, "rows columns"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one radiograph.
+    """Scores of one radiograph.
 
     Args:
-        scores: finding to its probability, the largest first.
-        positive: the findings whose probability reaches the threshold fitted on val, the most probable first; None
-            before `trcgl evaluate`.
+        scores: finding to its probability, the highest first.
+        positive: findings whose probability reaches the threshold fitted on val, the highest first; None before
+            `trcgl evaluate`.
     """
 
     scores: dict[str, float]
@@ -99,7 +99,7 @@ class LoadedModel:
         """Raw logits, float32.
 
         Raises:
-            DataError: the images are not of the model's size.
+            DataError: the images do not have the model's input size.
         """
         if images.shape[1:] != (self.image_size, self.image_size):
             raise DataError(
@@ -120,10 +120,10 @@ class LoadedModel:
     def score(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "batch findings"]:
-        """Probabilities, calibrated where a temperature was fitted: sigmoid(logit / temperature), float32.
+        """Probabilities, sigmoid(logit / temperature), float32; calibrated once `trcgl evaluate` has run.
 
         Raises:
-            DataError: the images are not of the model's size.
+            DataError: the images do not have the model's input size.
         """
         logits = torch.from_numpy(self.logits(images, batch_size=batch_size))
         return torch.sigmoid(logits / (self.temperature or 1.0)).numpy()
@@ -131,7 +131,7 @@ class LoadedModel:
     def __call__(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "batch findings"]:
-        """The same as `score`."""
+        """Same as `score`."""
         return self.score(images, batch_size=batch_size)
 
     @overload
@@ -196,23 +196,23 @@ def save_model(
     thresholds: Mapping[str, float] | None = None,
     temperature: float | None = None,
 ) -> None:
-    """Write a model folder; each file appears whole or not at all, `model.json` last.
+    """Write a model folder, each file atomically, `model.json` last.
 
     Args:
-        folder: where to.
+        folder: folder to write.
         network: the trained network, on any device.
-        recipe: what it was trained with.
+        recipe: recipe of the training.
         space: label space of its outputs.
         preprocessing: `image_size` (side of the network's input in pixels), `fit`, and `stored_size` (side of the
             images of the training dataset); the input normalization is added.
-        adjacency: Â that the network was built with.
-        training_patient_digest: `storage.digest` of the training patients, so that a leak can be seen later.
-        license: of the initial weights.
+        adjacency: normalized label graph Â of the network.
+        training_patient_digest: `storage.digest` of the training patients, to detect leaks later.
+        license: license of the initial weights.
         source: source of the training dataset, such as `nih` or `phantom`.
-        vectors: of the text model that label embeddings started from, which a loaded model then does not need.
-        synthetic: which drawn images it was trained with.
+        vectors: text vectors of the initial label embeddings, so that loading needs no text model.
+        synthetic: folder, digest and number of the synthetic training images.
         thresholds: finding to threshold.
-        temperature: of the calibration.
+        temperature: temperature of the calibration.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -245,10 +245,10 @@ def save_model(
 
 
 def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
-    """Open a model folder. Nothing is unpickled and nothing is fetched.
+    """Open a model folder. Nothing is unpickled, nothing is downloaded.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another schema, or the two do not belong together.
+        CheckpointError: a file is missing, damaged or of another schema, or the two files do not belong together.
     """
     folder = Path(folder)
     info = _completed(_read_info(folder), folder)
@@ -307,10 +307,10 @@ def model_folder(folder: Path) -> Path:
 
 
 def update_calibration(folder: Path, thresholds: Mapping[str, float], temperature: float) -> None:
-    """Write what was fitted on val into `model.json`.
+    """Write the calibration into `model.json`.
 
     Raises:
-        CheckpointError: `model.json` is missing or not ours, a finding is unknown or has no threshold, or the
+        CheckpointError: `model.json` is missing or no model of trcgl, a finding is unknown or has no threshold, or the
             temperature is not positive.
     """
     folder = Path(folder)

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: pull one."""
+"""Download models from the Hugging Face hub."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,11 @@ from trcgl import __version__
 from trcgl.core.errors import CheckpointError
 
 PULLED = ("model.json", "model.safetensors")
-"""What PyTorch needs of an exported folder."""
+"""Files of an exported folder that PyTorch needs."""
 
 
 def pull(hub_id: str, *, revision: str | None = None) -> Path:
-    """Fetch a model into the hub's cache, or find it there; without network the cached one is taken.
+    """Download a model into the cache of the hub client, or find it there; without network the cached model is used.
 
     Args:
         hub_id: `OWNER/NAME`.
@@ -21,7 +21,7 @@ def pull(hub_id: str, *, revision: str | None = None) -> Path:
         A model folder.
 
     Raises:
-        CheckpointError: the hub has no such model or cannot be reached, or this is no model of ours.
+        CheckpointError: the hub has no such model or cannot be reached, or the repository is no model of trcgl.
     """
     from huggingface_hub import snapshot_download
 
@@ -37,8 +37,8 @@ def pull(hub_id: str, *, revision: str | None = None) -> Path:
     except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such model"
         raise CheckpointError(
             f"{hub_id}: no such folder, and the hub does not give such a model ({first_line(error)}). Check the "
-            "spelling, the network, and for a private model that `hf auth login` was done; or copy the model folder to "
-            "this machine and give its path."
+            "spelling and the network; for a private model, run `hf auth login`; or copy the model folder to this "
+            "machine and give its path."
         ) from error
     if missing := [name for name in PULLED if not (Path(place) / name).is_file()]:
         raise CheckpointError(f"{hub_id}: {missing[0]} is not there. Give a model that `trcgl export --push` wrote.")
@@ -46,10 +46,10 @@ def pull(hub_id: str, *, revision: str | None = None) -> Path:
 
 
 def endpoint() -> str | None:
-    """Another hub, such as a hospital's mirror; the client itself reads the variable only when it is imported."""
+    """Address of another hub, such as a hospital's mirror; the client reads the variable only when it is imported."""
     return os.environ.get("HF_ENDPOINT")
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what the hub client said, without its full stop."""
+    """The first line of an error message, without its full stop."""
     return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")

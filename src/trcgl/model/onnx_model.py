@@ -1,4 +1,4 @@
-"""A model whose logits ONNX Runtime computes, which on a CPU takes about two thirds of PyTorch's time."""
+"""A model that computes logits with ONNX Runtime, in about two thirds of the time of PyTorch on a CPU."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,16 +13,16 @@ from trcgl.model.folder import LoadedModel
 
 INPUT = "images"
 OUTPUTS = ("logits", "maps")
-"""Names of the inputs and outputs of an exported graph."""
+"""Names of the input and the outputs of an exported graph."""
 
 
 @dataclass(frozen=True)
 class OnnxModel(LoadedModel):
-    """A model that scores through `model.onnx`, whose parity its export has checked; `network` is there for maps.
+    """A model that scores with `model.onnx`, which its export has compared with PyTorch; `network` computes maps.
 
     Args:
-        session: of ONNX Runtime; several threads may call it.
-        threads: that each call takes.
+        session: session of ONNX Runtime; several threads may call it.
+        threads: threads per call.
     """
 
     session: Any
@@ -31,7 +31,7 @@ class OnnxModel(LoadedModel):
     def logits(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "batch findings"]:
-        """As in `LoadedModel`; two images a thread at once, for what a layer writes of them stays in a core's cache."""
+        """As in `LoadedModel`; with two images per thread, whose activations fit into the cache of a core."""
         return super().logits(images, batch_size=min(batch_size, 2 * self.threads))
 
     def _forward(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
@@ -39,30 +39,29 @@ class OnnxModel(LoadedModel):
 
 
 def over_onnx(model: LoadedModel, folder: Path, threads: int) -> LoadedModel:
-    """The model over its folder's ONNX graph; the model itself where there is none, or no ONNX Runtime.
+    """Replace the engine of a model by ONNX Runtime, if its folder has a graph and ONNX Runtime is installed.
 
     Args:
-        model: loaded from the folder, on the CPU.
+        model: model loaded from the folder, on the CPU.
         folder: a model folder.
-        threads: of one call.
+        threads: threads per call.
 
     Raises:
         CheckpointError: `model.onnx` is not the file that `model.json` describes.
     """
-    told = model.info.get("onnx")
-    if told is None or not (path := Path(folder) / told["file"]).is_file():  # a pull from the hub leaves it there
+    graph = model.info.get("onnx")
+    if graph is None or not (path := Path(folder) / graph["file"]).is_file():  # not downloaded from the hub
         return model
     try:
         import onnxruntime
     except ImportError:
         return model
-    if storage.sha256_file(path) != told["sha256"]:
+    if storage.sha256_file(path) != graph["sha256"]:
         raise CheckpointError(f"{path} is not the file that model.json describes. Copy the folder again.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait for work in a loop take the CPU from the processes that decode files.
+    # Spinning threads would take CPU time from the decoding processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return OnnxModel(
-        **{one.name: getattr(model, one.name) for one in fields(LoadedModel)}, session=session, threads=threads
-    )
+    values = {field.name: getattr(model, field.name) for field in fields(LoadedModel)}
+    return OnnxModel(**values, session=session, threads=threads)

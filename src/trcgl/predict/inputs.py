@@ -1,4 +1,4 @@
-"""What is to be scored: files, folders that are searched, or a table with a column of paths."""
+"""The radiographs to score: files, folders, or a table with a column of paths."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,8 @@ class Inputs:
     """Radiographs to score.
 
     Args:
-        files: image_id to file, in order of the image_id.
-        studies: image_id to the study that the table names, or None where no column was named.
+        files: image_id to file, sorted by image_id.
+        studies: image_id to the study in the table; None without a column of studies.
     """
 
     files: dict[str, Path]
@@ -31,19 +31,19 @@ class Inputs:
 def find_inputs(
     paths: Sequence[Path], *, path_column: str = "path", study_column: str | None = None, root: Path | None = None
 ) -> Inputs:
-    """The radiographs that files, folders or one table name.
+    """Find the radiographs in files, folders or one table.
 
     Args:
         paths: files and folders, or one table (`.csv`, `.csv.gz`, `.tsv`, `.parquet`).
-        path_column: of the table; an image_id is the path as it stands there.
-        study_column: of the table; None where studies are not asked for, or are those of the DICOM files.
-        root: what relative paths of the table start from; None takes the table's folder.
+        path_column: column of paths; the image_id is the path as written there.
+        study_column: column of studies; None for no studies, or those of the DICOM files.
+        root: folder that relative paths of the table start from; None takes the folder of the table.
 
     Raises:
-        DataError: nothing was named, a path does not exist, a folder holds no file, a column is missing, or the table
-            names no file, one file under two studies, or no study for a file.
+        DataError: no path was given, a path does not exist, a folder holds no file, a column is missing, or the table
+            names no file, gives one file two studies, or gives a file no study.
     """
-    tables = [one for one in map(Path, paths) if one.name.lower().endswith(TABLES) and not one.is_dir()]
+    tables = [path for path in map(Path, paths) if path.name.lower().endswith(TABLES) and not path.is_dir()]
     if tables and len(paths) > 1:
         raise DataError(f"{tables[0]}: name one table alone, or files and folders, not both.")
     if tables:
@@ -54,13 +54,13 @@ def find_inputs(
 
 
 def find_files(paths: Sequence[Path]) -> dict[str, Path]:
-    r"""Image_id to file, in order of the image_id.
+    r"""Map image_id to file, sorted by image_id.
 
-    Names that are not UTF-8, as on old shares, have `\xfc` and the like in their image_id. Linked folders are searched;
-    a folder that cannot be listed is among the files, as one that cannot be read.
+    Bytes of a name that are not UTF-8, as on old shares, are escaped in the image_id, for instance `\xfc`. Linked
+    folders are searched. A folder that cannot be listed is among the files and becomes an unreadable file.
 
     Raises:
-        DataError: no path was given, one does not exist, or a folder holds no file.
+        DataError: no path was given, a path does not exist, or a folder holds no file.
     """
     if not paths:
         raise DataError("no file or folder was given. Name at least one: trcgl predict RUN PATH ...")
@@ -71,14 +71,14 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
         inside = _inside(path) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path}: this folder holds no file. Name the folder of the radiographs.")
-        found |= {Path(os.path.abspath(one)) for one in inside}
+        found |= {Path(os.path.abspath(file)) for file in inside}
     roots = {os.path.abspath(path if Path(path).is_dir() else Path(path).parent) for path in paths}
     root = os.path.commonpath(roots)
     return {name: path for name, path in sorted((_as_text(path.relative_to(root)), path) for path in found)}
 
 
 def fingerprint(name: str, path: Path) -> str:
-    """What changes when a file does; its bytes are not read for that."""
+    """Name, size and modification time of a file, which tell a changed file without reading it."""
     try:
         status = os.stat(path)
     except OSError:
@@ -87,14 +87,14 @@ def fingerprint(name: str, path: Path) -> str:
 
 
 def refuse_pictures(files: Iterable[tuple[str, Path]], why: str) -> None:
-    """Refuse PNG and JPEG files where only DICOM will do, before anything is scored.
+    """Refuse PNG and JPEG files where DICOM is required, before anything is scored.
 
     Raises:
-        DataError: one is among the files; the message begins with its name and goes on with `why`.
+        DataError: a file is PNG or JPEG; the message is its name and `why`.
     """
     for name, path in track(files, what="looking at files"):
         if not path.is_file():
-            continue  # what cannot be opened is listed as unreadable when its turn comes
+            continue  # listed as unreadable when it is read
         try:
             with open(path, "rb") as handle:
                 kind = kind_of(handle.read(132))
@@ -109,16 +109,16 @@ def _as_text(path: Path) -> str:
 
 
 def _inside(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
-    """The files in any depth; a folder that cannot be listed stands for them, and is named when its turn comes."""
+    """The files in any depth; a folder that cannot be listed is returned itself and becomes an unreadable file."""
     whole = os.path.realpath(folder)
-    if whole in above:  # a link to a folder that it lies in
+    if whole in above:  # a link to one of its parent folders
         return []
     try:
-        names = [one for one in os.listdir(folder) if not one.startswith(".")]
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except OSError:
         return [folder]
     found = []
-    for path in (folder / one for one in names):
+    for path in (folder / name for name in names):
         found += _inside(path, above | {whole}) if os.path.isdir(path) else [path]
     return found
 
@@ -141,7 +141,7 @@ def _listed(table: Path, path_column: str, study_column: str | None, root: Path)
     if not study_column:
         return Inputs(files)
     if (twice := rows.filter(pl.col("path").is_duplicated())).height:
-        raise DataError(f"{table}: {twice['path'][0]!r} stands under two values of {study_column!r}. Keep one.")
+        raise DataError(f"{table}: {twice['path'][0]!r} has two values of {study_column!r}. Keep one.")
     if (bare := rows.filter(pl.col("study").is_null() | (pl.col("study") == ""))).height:
         raise DataError(f"{table}: {bare['path'][0]!r} has no {study_column!r}. Fill it, or leave the row out.")
     return Inputs(files, dict(rows.iter_rows()))

@@ -1,7 +1,7 @@
-"""What was scored so far, so that an interrupted `predict` scores no file twice and ends with the same bytes.
+"""The journal of `trcgl predict`: an interrupted command scores no file twice and ends with the same bytes.
 
-One JSON line of settings, then one line per batch, each written whole and flushed before the next batch begins. A line
-that was cut off by an interruption is dropped: its batch is scored again, in the same composition.
+The file holds one JSON line of settings, then one line per batch, each flushed to disk before the next batch begins. A
+line cut off by an interruption is dropped, and its batch is scored again with the same files.
 """
 
 import fcntl
@@ -21,13 +21,13 @@ SCHEMA = "trcgl.predict-journal/1"
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive files and what came of them.
+    """Results of consecutive files.
 
     Args:
-        image_ids: of the files that were scored.
-        studies: of each, where studies were asked for.
-        scores: of each, in the order of the findings.
-        unreadable: image_id and reason of the others.
+        image_ids: image_id of the files that were scored.
+        studies: study of each scored file; None where studies were not asked for.
+        scores: scores of each file, in the order of the findings.
+        unreadable: image_id and reason of the other files.
     """
 
     image_ids: list[str] = field(default_factory=list)
@@ -36,21 +36,21 @@ class Batch:
     unreadable: list[list[str]] = field(default_factory=list)
 
     @property
-    def files(self) -> int:
-        """How many files it holds."""
-        return len(self.image_ids) + len(self.unreadable)
+    def names(self) -> list[str]:
+        """image_id of every file, readable or not."""
+        return [*self.image_ids, *(name for name, _ in self.unreadable)]
 
 
 class Journal:
-    """The batches of one command, in memory and, with a path, on disk, where it is locked until it is closed.
+    """The batches of one command, in memory and, with a path, in a file that is locked until `close`.
 
     Args:
-        path: None keeps nothing on disk.
-        settings: all that decides the scores, digests of files included; plain JSON values.
+        path: file of the journal; None keeps the batches in memory only.
+        settings: everything that decides the scores, digests of files included; plain JSON values.
         names: image_id of every file, in order.
 
     Raises:
-        RecipeError: the journal on disk is of other settings.
+        RecipeError: the journal on disk has other settings.
         DataError: the file is no journal or not of these files, another process writes it, or it cannot be written.
     """
 
@@ -73,7 +73,7 @@ class Journal:
             raise
 
     def add(self, batch: Batch) -> None:
-        """Keep a batch; on return it is on disk.
+        """Keep a batch; it is on disk when this returns.
 
         Raises:
             DataError: the disk is full.
@@ -83,18 +83,18 @@ class Journal:
 
     @property
     def done(self) -> int:
-        """How many files it holds."""
-        return sum(one.files for one in self.batches)
+        """Number of files in the journal."""
+        return sum(len(batch.names) for batch in self.batches)
 
     def remove(self) -> None:
-        """Delete the file, when its content has become the table."""
+        """Delete the file once the table is written."""
         if self.path is not None:
             self.path.unlink()
 
     def close(self) -> None:
-        """Let another process have the file."""
+        """Release the file for other processes."""
         if self._handle is not None:
-            with suppress(OSError):  # what is on no disk yet, `add` has told
+            with suppress(OSError):  # `add` has raised for anything that did not reach the disk
                 self._handle.close()
 
     def _append(self, value: dict[str, Any]) -> None:
@@ -109,46 +109,42 @@ class Journal:
     def _begin_or_resume(self, path: Path, head: dict[str, Any], names: Sequence[str]) -> None:
         content = path.read_bytes()
         first = json.dumps(head, allow_nan=False) + "\n"
-        if len(content) < len(first) and first.encode().startswith(content):  # new, or cut off while it was begun
+        if len(content) < len(first) and first.encode().startswith(content):  # new, or cut off in its first line
             os.truncate(path, 0)
             self._append(head)
-        else:
-            self._resume(path, content, json.loads(first), names)
-
-    def _resume(self, path: Path, content: bytes, head: dict[str, Any], names: Sequence[str]) -> None:
+            return
         whole = content[: content.rfind(b"\n") + 1]
         try:
             found, *batches = [json.loads(line) for line in whole.splitlines()]
-            self.batches = [Batch(**one) for one in batches]
-            found = dict(found)  # a TypeError where it is none
+            self.batches = [Batch(**batch) for batch in batches]
+            found = dict(found)
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} was not left by an interrupted predict. Choose another --out.") from error
-        if found != head:
-            changed = sorted(one for one in {*found, *head} if found.get(one) != head.get(one))
+        head = json.loads(first)
+        if changed := sorted(name for name in {*found, *head} if found.get(name) != head.get(name)):
             raise RecipeError(
                 f"{path} is of a predict with other settings ({', '.join(changed)}). Run that command again to finish "
-                "it, choose another --out, or remove that file yourself to begin anew."
+                "it, choose another --out, or remove the file to begin anew."
             )
         start = 0
         for batch in self.batches:
-            held = [*batch.image_ids, *(name for name, _ in batch.unreadable)]
-            if sorted(held) != sorted(names[start : start + batch.files]):
+            end = start + len(batch.names)
+            if sorted(batch.names) != sorted(names[start:end]):
                 raise DataError(f"{path} is damaged: it skips or repeats files. Remove it yourself to begin anew.")
-            start += batch.files
-        if len(whole) < len(content):
-            os.truncate(path, len(whole))
+            start = end
+        os.truncate(path, len(whole))
 
 
 def _lock(path: Path, handle: IO[str]) -> None:
-    """Keep others from writing; the system lets go of the file however this process ends."""
+    """Exclude other writers; the system releases the lock however this process ends."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise DataError(f"{path}: another predict writes it. Let that one finish, or choose another --out.") from error
     except OSError:
-        pass  # a file system without locks is no reason to refuse
+        pass  # some file systems have no locks; predict works without
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:
     why = error.strerror or error
-    return DataError(f"{path}: cannot be written ({why}). Free some space and run the same command again; it goes on.")
+    return DataError(f"{path}: cannot be written ({why}). Free some space and run the same command again; it resumes.")

@@ -12,23 +12,23 @@ class PredictOptions:
     """How radiographs are found, read and scored."""
 
     ensemble: tuple[Path, ...] = ()
-    """Further run or model folders of the same findings, whose calibrated scores are averaged with RUN's."""
+    """Further run or model folders with the same findings; calibrated scores are averaged with those of RUN."""
     tta: bool = False
     """Average over each radiograph and its mirror image (flip test-time augmentation)."""
     by_study: bool = False
-    """One row per study (StudyInstanceUID of the DICOM files): the mean of its images' calibrated scores."""
+    """One row per study (StudyInstanceUID of the DICOM files): the mean of the calibrated scores of its images."""
     path_column: str = "path"
-    """Column of the files, where PATH is a table."""
+    """Column of file paths if PATH is a table."""
     study_column: str | None = None
-    """Column of the study, where PATH is a table; fuses by it."""
+    """Column of study names if PATH is a table; scores are averaged by study."""
     root: Path | None = None
-    """What relative paths of a table start from; by default the table's folder."""
+    """Folder that relative paths of a table start from; default: the folder of the table."""
     batch_size: int | None = None
-    """Images that are scored at once, on the GPU where there is one; by default 64 there and 8 on each CPU."""
+    """Images per batch; default: 64 on a GPU, 8 per CPU otherwise."""
     workers: int = 0
-    """Processes that decode; 0 takes one per CPU."""
+    """Number of decoding processes; 0: one per CPU."""
     seconds: float = SECONDS
-    """What decoding one file may take, before it is listed as unreadable."""
+    """Longest time to decode one file, in seconds; a slower file is listed as unreadable."""
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:

@@ -1,8 +1,8 @@
-"""`trcgl predict`: files, folders or a table in, calibrated scores per image or study out.
+"""`trcgl predict`: calibrated scores per image or study of files, folders or a table of paths.
 
     trcgl predict runs/nih scans/ --out scores.csv
 
-Files that cannot be read are listed with their reasons and the rest is done.
+Files that cannot be read are listed with their reasons, and all others are scored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ from trcgl.core.prefetch import map_ahead
 from trcgl.core.progress import track
 from trcgl.imaging.ahead_of_network import read_ahead
 from trcgl.imaging.file_process import ReadFile
-from trcgl.model.ensemble import Ensemble, load_ensemble
+from trcgl.model.ensemble import load_ensemble
 from trcgl.model.folder import best_device
-from trcgl.predict.inputs import Inputs, find_inputs, fingerprint, refuse_pictures
+from trcgl.predict.inputs import find_inputs, fingerprint, refuse_pictures
 from trcgl.predict.journal import Batch, Journal
 from trcgl.predict.options import PredictOptions
 from trcgl.predict.scores import Format, Scores, check_out, fused, journal_of, score_table, write_scores
@@ -36,20 +36,19 @@ def predict(model: Path, paths: Sequence[Path], options: PredictOptions | None =
 
     Args:
         model: a run folder, or the model folder in it.
-        paths: files, and folders that are searched for files in any depth, hidden ones left out; or one table.
-        options: how they are read and scored.
+        paths: files, and folders searched in any depth except for hidden files; or one table.
+        options: how radiographs are read and scored.
 
     Returns:
-        One row per readable file, or per study. An image_id is the path of the file below the folder that was given,
-        or below the common folder where several paths were given, or as it stands in the table.
+        One row per readable file, or per study. The image_id of a file is its path below the given folder, below the
+        common folder of several paths, or as written in the table.
 
     Raises:
-        CheckpointError: a model folder is missing or damaged, or the models have not the same findings.
-        DataError: a path does not exist, a table is not as the options say, studies are asked of files that name none,
-            or not one file can be read.
+        CheckpointError: a model folder is missing or damaged, or the models have different findings.
+        DataError: a path does not exist, a table does not match the options, files without a study are to be fused by
+            study, or no file can be read.
     """
-    options = options or PredictOptions()
-    return _Command(model, paths, options).scores(Journal(None, {}, ()))
+    return _Command(model, paths, options or PredictOptions()).scores(Journal(None, {}, ()))
 
 
 def predict_to(
@@ -61,46 +60,47 @@ def predict_to(
     format: Format | None = None,
     sr: Path | None = None,
 ) -> tuple[Scores, list[Path], Reports]:
-    """Score radiographs into a file; after an interruption the same call goes on where it was.
+    """Score radiographs into a file; after an interruption the same call resumes.
 
     Args:
-        out: the table, which must be new; what was scored so far is kept in `<out>.partial` until it is written.
+        out: the table to write; it must not exist. Scores are kept in `<out>.partial` until it is written.
         model: as in `predict`.
         paths: as in `predict`.
         options: as in `predict`.
-        format: None takes it from the ending of `out`.
+        format: None takes the format from the extension of `out`.
         sr: folder for one DICOM SR per row, new or empty; None writes none.
 
     Returns:
-        The scores, the files of the table, and what became of the structured reports.
+        The scores, the files of the table, and the structured reports.
 
     Raises:
         CheckpointError: as in `predict`.
-        DataError: as in `predict`; or `out` is there or in work by another process, `<out>.partial` is damaged, `sr` is
-            not empty, or reports are asked of PNG or JPEG files.
-        RecipeError: `<out>.partial` is of other settings, or of files that changed since.
+        DataError: as in `predict`; or `out` exists or is written by another process, `<out>.partial` is damaged, `sr`
+            is not empty, or reports are to be made of PNG or JPEG files.
+        RecipeError: `<out>.partial` has other settings, or files have changed since.
     """
-    options, out = options or PredictOptions(), Path(out)
+    out = Path(out)
     check_out(out, format)
-    command = _Command(model, paths, options)
+    command = _Command(model, paths, options or PredictOptions())
+    files = command.inputs.files
     if sr is not None:
         check_reports(sr, command.inputs, by_study=command.by_study, resuming=journal_of(out).exists())
-        refuse_pictures(command.inputs.files.items(), NEEDS_DICOM)
+        refuse_pictures(files.items(), NEEDS_DICOM)
     settings = {**command.settings(), "sr": None if sr is None else str(sr)}
-    with closing(Journal(journal_of(out), settings, list(command.inputs.files))) as journal:
+    with closing(Journal(journal_of(out), settings, list(files))) as journal:
         scores = command.scores(journal)
-        reports = Reports() if sr is None else write_reports(scores, command.inputs.files, sr)
+        reports = Reports() if sr is None else write_reports(scores, files, sr)
         written = write_scores(scores, out, format)
         journal.remove()
     return scores, written, reports
 
 
 class _Command:
-    """One call of `predict`: what it scores, with what, and how."""
+    """One call of `predict`: its inputs, models and settings."""
 
     def __init__(self, model: Path, paths: Sequence[Path], options: PredictOptions) -> None:
         self.options = options
-        self.inputs: Inputs = find_inputs(
+        self.inputs = find_inputs(
             paths, path_column=options.path_column, study_column=options.study_column, root=options.root
         )
         self.by_study = options.by_study or options.study_column is not None
@@ -109,14 +109,16 @@ class _Command:
             why = "PNG and JPEG files name no study. Give a table with --study-column, or leave --by-study out."
             refuse_pictures(self.inputs.files.items(), why)
         self.device = best_device()
-        # What a layer of eight images writes stays in the cache of a core.
+        # Activations of eight images fit into the cache of a core.
         self.batch_size = options.batch_size or (64 if self.device == "cuda" else 8)
-        self.models: Ensemble = load_ensemble([model, *options.ensemble], device=self.device)
+        self.models = load_ensemble([model, *options.ensemble], device=self.device)
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the bytes of the result."""
-        studies = self.inputs.studies
-        return {
+        """Everything that decides the bytes of the result."""
+        studies, members = self.inputs.studies, self.models.members
+        # Not recorded for equal sizes, so that a journal of trcgl 0.1.0, which read files at the network's size, resumes.
+        resized = {"shapes": self.models.shapes} if any(model.shape[0] != model.image_size for model in members) else {}
+        return resized | {
             "models": self.models.identity,
             "tta": self.options.tta,
             "by_study": self.by_study,
@@ -127,7 +129,7 @@ class _Command:
         }
 
     def scores(self, journal: Journal) -> Scores:
-        """Score what the journal does not hold yet."""
+        """Score the files that the journal does not hold yet."""
         options, todo = self.options, list(self.inputs.files.items())[journal.done :]
         reading = read_ahead(
             todo,
@@ -141,21 +143,21 @@ class _Command:
             read = track(reading, total=len(todo), what="scoring radiographs", unit="images")
             for batch in self._batches(read):
                 journal.add(batch)
-        unreadable = [reason for one in journal.batches for reason in one.unreadable]
-        if not any(one.image_ids for one in journal.batches):
-            journal.remove()  # there is nothing to go on with
+        if not any(batch.image_ids for batch in journal.batches):
+            journal.remove()  # nothing to resume from
+            unreadable = [file for batch in journal.batches for file in batch.unreadable]
             raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
         return self._scores(journal.batches)
 
     def _batches(self, read: Iterator[tuple[str, ReadFile | str]]) -> Iterator[Batch]:
-        """Every batch, scored, in order.
+        """Yield every batch, scored, in order.
 
-        On CPU a core for each batch leaves none idle, as cores that share a small network's layers do.
+        On CPUs each batch has a core of its own: cores that share the layers of a small network would wait.
         """
         threads = torch.get_num_threads()
         lanes = 1 if self.device == "cuda" else threads
         parts = iter(lambda: list(islice(read, self.batch_size)), [])
-        # The setting is of the whole process: threads that others start later shall have theirs.
+        # The number of threads is a setting of the process, so it is restored for threads that start later.
         pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
         try:
             yield from map_ahead(pool, self._batch, parts, lanes - 1)
@@ -163,43 +165,44 @@ class _Command:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
-    def _batch(self, part: Sequence[tuple[str, ReadFile | str]]) -> Batch:
-        batch, read = Batch(), []
-        for name, one in part:
-            if isinstance(one, str):
-                batch.unreadable.append([name, one])
-            elif self.of_dicom and one.study is None:
+    def _batch(self, files: Sequence[tuple[str, ReadFile | str]]) -> Batch:
+        batch, readable = Batch(), []
+        for name, read in files:
+            if isinstance(read, str):
+                batch.unreadable.append([name, read])
+            elif self.of_dicom and read.study is None:
                 batch.unreadable.append([name, "names no study (StudyInstanceUID). Leave --by-study out."])
             else:
                 batch.image_ids.append(name)
-                batch.studies.append(self.inputs.studies[name] if self.inputs.studies else one.study)
-                read.append(one)
-        if read:
+                batch.studies.append(self.inputs.studies[name] if self.inputs.studies else read.study)
+                readable.append(read)
+        if readable:
             pictures = {
-                shape: np.stack([one.pictures[place] for one in read]) for place, shape in enumerate(self.models.shapes)
+                shape: np.stack([read.pictures[place] for read in readable])
+                for place, shape in enumerate(self.models.shapes)
             }
             scores = self.models.score(pictures, tta=self.options.tta, batch_size=self.batch_size)
             batch.scores.extend(scores.tolist())
         return batch
 
     def _scores(self, batches: Sequence[Batch]) -> Scores:
-        ids = [name for one in batches for name in one.image_ids]
-        unreadable = [reason for one in batches for reason in one.unreadable]
-        scores = np.array([row for one in batches for row in one.scores], np.float32)
+        ids = [name for batch in batches for name in batch.image_ids]
+        unreadable = [file for batch in batches for file in batch.unreadable]
+        scores = np.array([row for batch in batches for row in batch.scores], np.float32)
         members: tuple[tuple[str, ...], ...] = tuple((name,) for name in ids)
-        first: dict[str, pl.Series] = {"image_id": pl.Series(ids, dtype=pl.String)}
+        names = {"image_id": pl.Series(ids, dtype=pl.String)}
         if self.by_study:
-            studies, scores = fused([str(study) for one in batches for study in one.studies], scores)
+            studies, scores = fused([str(study) for batch in batches for study in batch.studies], scores)
             members = tuple(tuple(ids[row] for row in rows) for rows in studies.values())
-            first = {
+            names = {
                 "study_id": pl.Series(list(studies), dtype=pl.String),
-                "images": pl.Series([len(one) for one in members], dtype=pl.Int64),
-                "image_ids": pl.Series(["|".join(one) for one in members], dtype=pl.String),
+                "images": pl.Series(list(map(len, members)), dtype=pl.Int64),
+                "image_ids": pl.Series(["|".join(images) for images in members], dtype=pl.String),
             }
         models, thresholds = self.models, self.models.thresholds
         return Scores(
             findings=models.findings,
-            table=score_table(first, scores, models.findings, thresholds),
+            table=score_table(names, scores, models.findings, thresholds),
             unreadable=pl.DataFrame(unreadable, {"image_id": pl.String, "reason": pl.String}, orient="row"),
             calibrated=thresholds is not None,
             weights_sha256=models.weights_sha256,

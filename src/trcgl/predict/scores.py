@@ -1,7 +1,7 @@
-"""The table of scores, per image or per study, and the files that it is written to."""
+"""The table of scores, per image or per study, and its files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,20 +21,20 @@ FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".json": "js
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model, or the mean of several, says about a set of radiographs.
+    """Scores of a set of radiographs by one model, or by the mean of several.
 
     Args:
-        findings: in the model's order.
+        findings: findings in the model's order.
         table: image_id, then `score/<finding>` (Float32, a probability) and `positive/<finding>` (whether the score
-            reaches the threshold that was fitted on val; null where none was). Fused by study: study_id, `images` (how
-            many) and `image_ids` (delimited by `|`) in place of image_id.
+            reaches the threshold fitted on val; null without one). Fused by study: study_id, `images` (their number)
+            and `image_ids` (delimited by `|`) in place of image_id.
         unreadable: image_id and reason of every file that could not be read.
         calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model.
-        weights_sha256: of the model; of several, the digest of their digests.
-        models: name (of the recipe), weights_sha256, engine (what computed it), temperature and thresholds of each.
+        weights_sha256: digest of the model's weights; of several models, the digest of their digests.
+        models: name of the recipe, weights_sha256, engine, temperature and thresholds of each model.
         tta: whether scores are means over each radiograph and its mirror image.
         knows_mirrored: whether every model was trained on mirror images.
-        of_phantoms: whether a model was trained on phantoms, so that its scores say nothing about a patient.
+        of_phantoms: whether a model was trained on phantoms, so that its scores do not apply to patients.
         members: the image_ids behind each row.
     """
 
@@ -58,14 +58,14 @@ class Scores:
         """Plain JSON value of schema `trcgl.scores/1`."""
         rows = []
         for members, row in zip(self.members, self.table.iter_rows(named=True), strict=True):
-            what = {"study_id": row["study_id"], "image_ids": members} if self.by_study else {"image_id": members[0]}
-            scores = {one: row[f"score/{one}"] for one in self.findings}
-            positive = [one for one in self.findings if row[f"positive/{one}"]] if self.calibrated else None
-            rows.append({**what, "scores": scores, "positive": positive})
+            name = {"study_id": row["study_id"], "image_ids": members} if self.by_study else {"image_id": members[0]}
+            scores = {finding: row[f"score/{finding}"] for finding in self.findings}
+            positive = [finding for finding in self.findings if row[f"positive/{finding}"]] if self.calibrated else None
+            rows.append({**name, "scores": scores, "positive": positive})
         return {
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
-            "models": [{name: one[name] for name in ("name", "weights_sha256", "engine")} for one in self.models],
+            "models": [{key: model[key] for key in ("name", "weights_sha256", "engine")} for model in self.models],
             "tta": self.tta,
             "calibrated": self.calibrated,
             "findings": list(self.findings),
@@ -78,10 +78,10 @@ class Scores:
 def fused(
     studies: Sequence[str], scores: Float[np.ndarray, "images findings"]
 ) -> tuple[dict[str, list[int]], Float[np.ndarray, "studies findings"]]:
-    """The mean of calibrated scores over the images of a study.
+    """Average calibrated scores over the images of each study.
 
     Returns:
-        Study to the rows of its images, in order of the study, and one row of means (float32) for each.
+        Study to the rows of its images, sorted by study, and one row of means (float32) for each.
     """
     rows: dict[str, list[int]] = {}
     for row, study in enumerate(studies):
@@ -92,13 +92,13 @@ def fused(
 
 
 def score_table(
-    first: dict[str, pl.Series],
+    names: Mapping[str, pl.Series],
     scores: Float[np.ndarray, "rows findings"],
     findings: Sequence[str],
-    thresholds: dict[str, float] | None,
+    thresholds: Mapping[str, float] | None,
 ) -> pl.DataFrame:
-    """The columns that say what a row is, then the scores, then whether each reaches its threshold."""
-    columns = dict(first)
+    """The table of `Scores`: the columns in `names`, then the scores, then whether each reaches its threshold."""
+    columns = dict(names)
     for place, finding in enumerate(findings):
         columns[f"score/{finding}"] = pl.Series(scores[:, place], dtype=pl.Float32)
     for place, finding in enumerate(findings):
@@ -108,25 +108,25 @@ def score_table(
 
 
 def write_scores(scores: Scores, out: Path, format: Format | None = None) -> list[Path]:
-    """Write the table, and beside it `<out>.unreadable.csv` where files could not be read (JSON holds both).
+    """Write the table, and beside it `<out>.unreadable.csv` if files could not be read (JSON holds both).
 
     Args:
-        scores: what `predict` returned.
-        out: the file; it must be new.
-        format: None takes it from the ending of `out`.
+        scores: result of `predict`.
+        out: file to write; it must not exist.
+        format: None takes the format from the extension of `out`.
 
     Returns:
         The files that were written.
 
     Raises:
-        DataError: a file is there already, the ending names no format, or the disk is full.
+        DataError: a file exists, the extension names no format, or the disk is full.
     """
     out = Path(out)
     kind = check_out(out, format)
     written = []
     if kind != "json" and scores.unreadable.height:
-        written = [_beside(out)]
-        with storage.atomic(_beside(out)) as aside:
+        written = [_unreadable_of(out)]
+        with storage.atomic(written[0]) as aside:
             scores.unreadable.write_csv(aside)
     with storage.atomic(out) as aside:
         if kind == "parquet":
@@ -137,32 +137,32 @@ def write_scores(scores: Scores, out: Path, format: Format | None = None) -> lis
 
 
 def check_out(out: Path, format: Format | None = None) -> Format:
-    """The format that `out` will have.
+    """The format of a file to write.
 
     Raises:
-        DataError: `out` or the list of unreadable files beside it is there already, or the ending names no format.
+        DataError: `out` or its list of unreadable files exists, or the extension names no format.
     """
     kind = format or FORMATS.get(out.suffix.lower())
     if kind is None:
         raise DataError(f"{out}: the ending names no format. Use {', '.join(FORMATS)}, or say --format.")
-    # Beside the journal of an interrupted command, a list of unreadable files is that command's own.
-    for path in (out,) if journal_of(out).exists() else (out, _beside(out)):
+    # A list of unreadable files beside the journal of an interrupted command belongs to that command.
+    for path in (out,) if journal_of(out).exists() else (out, _unreadable_of(out)):
         if path.exists():
             raise DataError(f"{path} is there already. Choose another --out, or remove it yourself.")
     return kind
 
 
 def as_text(scores: Scores, format: Literal["csv", "json"]) -> str:
-    """The table as CSV, or everything as JSON."""
+    """The table as CSV, or all of `to_dict` as JSON."""
     if format == "csv":
         return scores.table.write_csv(float_precision=6)
     return json.dumps(scores.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def journal_of(out: Path) -> Path:
-    """Where what was scored so far is kept until `out` is written."""
+    """File that holds the scores so far until `out` is written."""
     return out.with_name(f"{out.name}.partial")
 
 
-def _beside(out: Path) -> Path:
+def _unreadable_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.unreadable.csv")

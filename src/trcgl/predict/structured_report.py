@@ -1,7 +1,7 @@
 """DICOM Structured Reports of scores (Comprehensive SR, template TID 1500, PS3.16).
 
-A report inherits the patient and study modules of its source image: it is the one thing that trcgl writes in which a
-patient's identifiers go on. Each finding is a measurement group with the calibrated probability, whether it reaches the
+A report inherits the patient and study modules of its source image, so it is the only file of trcgl with identifiers
+of a patient. Each finding is a measurement group with the calibrated probability, whether it reaches the
 threshold, the algorithm (TID 4019) and the source images. The document is unverified, preliminary and partial, and says
 that it is for research use only.
 """
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 NEEDS_DICOM = (
-    "a DICOM SR takes patient and study from a DICOM file; PNG and JPEG files have neither. Leave these files or --sr "
-    "out."
+    "a DICOM SR needs the patient and study of a DICOM file; PNG and JPEG files have neither. Leave out these files or "
+    "--sr."
 )
 SCHEME = "99TRCGL"
-"""Coding scheme of the findings, whose code values are the names in the label space."""
+"""Coding scheme of the findings; code values are the names in the label space."""
 
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _MAY_BE_EMPTY = (
@@ -44,11 +44,11 @@ _MAY_BE_EMPTY = (
 
 @dataclass(frozen=True)
 class Reports:
-    """What became of the structured reports.
+    """The structured reports of one command.
 
     Args:
-        written: one file per row, those of an interrupted command included.
-        failed: image_id or study_id of rows without one, and the reason.
+        written: one file per row, including those of an interrupted command.
+        failed: image_id or study_id of each row without a report, and the reason.
     """
 
     written: tuple[Path, ...] = ()
@@ -56,10 +56,10 @@ class Reports:
 
 
 def check_reports(folder: Path, inputs: Inputs, *, by_study: bool, resuming: bool) -> None:
-    """Refuse before anything is scored what would go wrong after it.
+    """Check, before anything is scored, that reports can be written.
 
     Raises:
-        DataError: highdicom is missing, the folder is a file or is not empty, or two rows would have one file name.
+        DataError: highdicom is missing, the folder is a file or not empty, or two rows would have the same file name.
     """
     try:
         import highdicom  # noqa: F401
@@ -82,19 +82,19 @@ def check_reports(folder: Path, inputs: Inputs, *, by_study: bool, resuming: boo
 
 
 def report_path(folder: Path, name: str) -> Path:
-    """Where the report of an image_id or study_id goes: always below the folder, whatever the name."""
+    """File of the report of an image_id or study_id; always below the folder, whatever the name."""
     parts = [re.sub(r"[^\w.+-]", "_", part) for part in PurePosixPath(name).parts if part not in ("/", "..")]
     *above, last = parts or ["_"]
     return Path(folder).joinpath(*above, f"{last}.sr.dcm")
 
 
 def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Reports:
-    """Write one report per row; those that are there already stay.
+    """Write one report per row; existing reports are kept.
 
     Args:
-        scores: what `predict` found.
+        scores: result of `predict`.
         files: image_id to DICOM file.
-        folder: where to, in the tree of the image_ids.
+        folder: output folder; subfolders follow the image_ids.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -106,7 +106,7 @@ def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Re
         path = report_path(folder, row[key])
         if not path.exists():
             try:
-                report = _report([_header(files[one], one) for one in members], row, scores)
+                report = _report([_header(files[image], image) for image in members], row, scores)
             except TrcglError as error:
                 failed.append((row[key], str(error)))
                 continue
@@ -118,24 +118,23 @@ def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Re
 
 
 def _header(path: Path, name: str) -> "Dataset":
-    """All but the pixels of a source image, with empty values where the standard asks for an element.
+    """A source image without its pixels; elements that the standard requires are added empty.
 
     Raises:
-        DataError: the file is no DICOM image, or names no study, series or instance.
+        DataError: the file is no DICOM image, or has no study, series or instance UID.
     """
     import pydicom
 
-    # What pydicom says about a broken element holds its value, which may identify a patient: it is not passed on.
+    # Messages of pydicom quote the value of a broken element, which may identify a patient, so they are not shown.
     try:
         content = load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
             header.decode()
-            missing = [one for one in _NEEDED if not header.get(one)]
-            several = [
-                one for one in (*_NEEDED, "PatientID") if isinstance(header.get(one), pydicom.multival.MultiValue)
-            ]
+            missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
+            multiple = pydicom.multival.MultiValue
+            several = [keyword for keyword in (*_NEEDED, "PatientID") if isinstance(header.get(keyword), multiple)]
             for keyword in _MAY_BE_EMPTY:
                 if keyword not in header:
                     setattr(header, keyword, None)
@@ -153,7 +152,7 @@ def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     name = row["study_id"] if scores.by_study else row["image_id"]
-    if len({(one.PatientID, one.StudyInstanceUID) for one in sources}) > 1:
+    if len({(source.PatientID, source.StudyInstanceUID) for source in sources}) > 1:
         raise DataError(
             f"{name}: no SR, as its images are of several patients or DICOM studies. Fuse by another column."
         )
@@ -201,8 +200,8 @@ def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Score
 def _algorithm(scores: Scores) -> "AlgorithmIdentification":
     from highdicom.sr import AlgorithmIdentification
 
-    name = "trcgl " + " + ".join(dict.fromkeys(one["name"] for one in scores.models))
-    parameters = [f"weights SHA-256 {one['weights_sha256']}" for one in scores.models]
+    name = "trcgl " + " + ".join(dict.fromkeys(model["name"] for model in scores.models))
+    parameters = [f"weights SHA-256 {model['weights_sha256']}" for model in scores.models]
     parameters += [
         f"calibrated: {'yes' if scores.calibrated else 'no'}",
         f"mirror image averaged: {'yes' if scores.tta else 'no'}",
@@ -225,10 +224,12 @@ def _group(
         algorithm_id=algorithm,
         measurements=[sr.Measurement(codes.DCM.Probability, round(row[f"score/{finding}"], 6), codes.UCUM.NoUnits)],
         qualitative_evaluations=[] if reached is None else [sr.QualitativeEvaluation(reaches, answer)],
-        source_images=[sr.SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID) for one in sources],
+        source_images=[
+            sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID) for source in sources
+        ],
     )
 
 
 def _device_uid(weights_sha256: str) -> str:
-    """The same for the same weights, under the root of UIDs from 128 bits (PS3.5 B.2)."""
+    """A UID derived from 128 bits (PS3.5 B.2) that is the same for the same weights."""
     return f"2.25.{int(hashlib.sha256(weights_sha256.encode()).hexdigest()[:32], 16)}"
