@@ -198,7 +198,7 @@ def test_paths_of_this_machine_stay_here(weights, tmp_path):
     export(tmp_path / "model", tmp_path / "out", onnx=False)
     text = "".join((tmp_path / "out" / name).read_text() for name in ("model.json", "README.md", "DATA.md"))
     assert "anna-meier" not in text
-    assert "weights.safetensors" in text and "7 images synthetic by a generator" in text
+    assert "weights.safetensors" in text and "7 synthetic images of a generator" in text
     summary = read_json(tmp_path / "out" / "model.json")["recipe"]["model"]
     assert (summary["weights"], summary["label_text"]) == ("weights.safetensors", "text")
     assert trcgl.load_model(tmp_path / "out").space == SPACE

@@ -53,7 +53,8 @@ def test_overlays_have_the_full_resolution_of_each_file(evaluated_run, scans, tm
     assert document == json.loads((out / "explanation.json").read_text())
     assert document["schema"] == "trcgl.explanation/1" and document["kind"] == "attention"
     shapes = {
-        one["image_id"]: [Image.open(out / path).size for path in one["overlays"].values()] for one in document["images"]
+        one["image_id"]: [Image.open(out / path).size for path in one["overlays"].values()]
+        for one in document["images"]
     }
     assert shapes == {"tall.png": [(70, 130)] * 2, "a/wide.jpg": [(144, 60)] * 2}
     assert [one["image_id"] for one in document["unreadable"]] == ["notes.txt"]
@@ -152,7 +153,9 @@ def test_names_are_shortened_to_what_a_file_system_takes(name, evaluated_run, sc
     document = explain(model, of_files(model, files), list(files), out, top=1)
     assert [one["image_id"] for one in document["images"]] == list(files)
     assert len({one["figure"] for one in document["images"]}) == 2
-    assert all((out / path).is_file() for one in document["images"] for path in (one["figure"], *one["overlays"].values()))
+    assert all(
+        (out / path).is_file() for one in document["images"] for path in (one["figure"], *one["overlays"].values())
+    )
 
 
 def test_the_folder_may_have_a_name_that_is_not_utf_8(evaluated_run, scans, tmp_path):

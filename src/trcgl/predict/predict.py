@@ -116,7 +116,7 @@ class _Command:
     def settings(self) -> dict[str, Any]:
         """Everything that decides the bytes of the result."""
         studies, members = self.inputs.studies, self.models.members
-        # Not recorded for equal sizes, so that a journal of trcgl 0.1.0, which read files at the network's size, resumes.
+        # Left out for equal sizes, so that journals of trcgl 0.1.0, which read files at the network's size, resume.
         resized = {"shapes": self.models.shapes} if any(model.shape[0] != model.image_size for model in members) else {}
         return resized | {
             "models": self.models.identity,
