@@ -5,7 +5,7 @@
 A run is a sum of normal parts, of the patients (shared by both arms), of the patients and the arm, of the seed, and of
 what one run makes of one patient; the mix of the four is varied. The interval of `trcgl.study.statistics` is compared
 with that of a bootstrap over patients and seeds, each resampled with replacement. Exits with 1 if the interval at 95 %
-leaves out a difference that is not there in more than 8 % of the studies of three seeds, or if an effect of the detectable
+excludes 0 without a true difference in more than 8 % of the studies of three seeds, or if an effect of the detectable
 difference is found in fewer than 70 % of them.
 """
 

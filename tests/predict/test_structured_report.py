@@ -115,7 +115,7 @@ def test_names_in_other_alphabets_survive(run, tmp_path):
 
 def test_png_is_refused_before_anything_is_scored(run, scans, tmp_path):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(scans / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: a DICOM SR takes patient and study from a DICOM file"):
+    with pytest.raises(DataError, match=r"x\.png: a DICOM SR needs the patient and study of a DICOM file"):
         predict_to(tmp_path / "s.csv", run, [scans], ONE, sr=tmp_path / "sr")
     assert not (tmp_path / "sr").exists()
     assert not list(tmp_path.glob("s.csv*"))

@@ -64,7 +64,7 @@ def expect(folder: Path, *kinds: Kind, error: type[TrcglError] = DataError) -> N
         use = found.use.format(folder)
         raise error(f"{folder} is {found.name}, not {wanted}. {advice}; to use {found.name}: `{use}`.")
     if Path(folder).is_dir():
-        missing = f"it has no {kinds[0].marker}"
+        missing = f"it has no {' or '.join(kind.marker for kind in kinds)}"
         raise error(f"{folder} is a folder that trcgl did not write or finish, not {wanted}: {missing}. {advice}.")
     problem = "is a file" if Path(folder).exists() else "no such file or folder"
     raise error(f"{folder}: {problem}. Give {wanted}; {advice}.")
