@@ -1,12 +1,12 @@
-"""All distances of an audit between 2,000 drawn and 10,000 real feature vectors, beside the peers' functions.
+"""Time all distances of an audit between 2,000 synthetic and 10,000 real feature vectors, beside peers' functions.
 
     OMP_NUM_THREADS=1 python benchmarks/audit.py
 
-Per dimension (512 and 2,048) and side one process computes everything and reports the processor's seconds, which a
-busy machine does not stretch (with one thread; waiting threads spin), and by how much its peak memory grew. The peers
-do what they can on the same vectors: torchmetrics the Fréchet distance, torch-fidelity precision and recall and the
-KID (100 subsets of 1,000, as it comes; it takes equal numbers only). Where both give the same figure, they must agree
-to 1e-4. Exits with 1 if they do not, or if ours takes 60 s or more for both dimensions together.
+Per dimension (512 and 2,048) and side, one process computes everything and reports its processor seconds, which a busy
+machine does not change (with one thread; waiting threads spin), and the growth of its peak memory. The peers compute
+what they can on the same vectors: torchmetrics the Fréchet distance, torch-fidelity precision and recall and the KID
+(its default, 100 subsets of 1,000; equal numbers only). Equal figures must agree to 1e-4. Exits with 1 if they do not,
+or if trcgl takes 60 s or more for both dimensions together.
 """
 
 import argparse
@@ -32,33 +32,33 @@ from trcgl.audit.kernels import (
     strips,
 )
 
-DRAWN, REAL, DIMENSIONS = 2_000, 10_000, (512, 2_048)
+SYNTHETIC, REAL, DIMENSIONS = 2_000, 10_000, (512, 2_048)
 NEIGHBORS, LIMIT_S, AGREE = 5, 60.0, 1e-4
 
 
 def write_vectors(dimension: int, folder: str) -> None:
-    """Drawn and real feature vectors: correlated, and a little apart."""
-    draw = np.random.default_rng(0)
-    mix = draw.normal(size=(dimension, dimension)) * np.geomspace(1, 0.05, dimension) / dimension**0.5
-    drawn, real = (draw.normal(size=(count, dimension)) @ mix.T * 4 for count in (DRAWN, REAL))
-    np.save(f"{folder}/drawn.npy", (drawn + 0.3).astype(np.float32))
+    """Synthetic and real feature vectors: correlated, and a little apart."""
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(dimension, dimension)) * np.geomspace(1, 0.05, dimension) / dimension**0.5
+    synthetic, real = (rng.normal(size=(count, dimension)) @ mix.T * 4 for count in (SYNTHETIC, REAL))
+    np.save(f"{folder}/synthetic.npy", (synthetic + 0.3).astype(np.float32))
     np.save(f"{folder}/real.npy", real.astype(np.float32))
 
 
-def nearest(drawn: np.ndarray, real: np.ndarray) -> float:
-    """Mean distance of a drawn vector from its nearest real one."""
-    parts = [values.min(1).values for _, values in strips(drawn, real, squared_distance)]
+def nearest(synthetic: np.ndarray, real: np.ndarray) -> float:
+    """Mean distance of a synthetic vector from its nearest real one."""
+    parts = [values.min(1).values for _, values in strips(synthetic, real, squared_distance)]
     return float(torch.cat(parts).sqrt().mean())
 
 
 def ours(dimension: int) -> dict[str, Callable[[np.ndarray, np.ndarray], object]]:
     return {
         "KID": kid,
-        "KID, equal numbers": lambda drawn, real: kid(drawn, real[:DRAWN]),
-        "RBF-MMD": lambda drawn, real: rbf_mmd(drawn, real, median_bandwidth(real)),
-        "FD": lambda drawn, real: frechet(drawn, real).value,
-        "precision, recall, density, coverage": lambda drawn, real: tuple(
-            vars(neighborhood(real, drawn, NEIGHBORS)).values()
+        "KID, equal numbers": lambda synthetic, real: kid(synthetic, real[:SYNTHETIC]),
+        "RBF-MMD": lambda synthetic, real: rbf_mmd(synthetic, real, median_bandwidth(real)),
+        "FD": lambda synthetic, real: frechet(synthetic, real).value,
+        "precision, recall, density, coverage": lambda synthetic, real: tuple(
+            vars(neighborhood(real, synthetic, NEIGHBORS)).values()
         ),
         "nearest neighbors": nearest,
     }
@@ -69,48 +69,48 @@ def peers(dimension: int) -> dict[str, Callable[[np.ndarray, np.ndarray], object
     from torch_fidelity.metric_prc import calculate_precision_recall_part
     from torchmetrics.image.fid import _compute_fid
 
-    def subsets(drawn: np.ndarray, real: np.ndarray, count: int, size: int) -> float:
+    def subsets(synthetic: np.ndarray, real: np.ndarray, count: int, size: int) -> float:
         options = {"kid_subsets": count, "kid_subset_size": size, "verbose": False}
-        return kid_features_to_metric(torch.from_numpy(drawn), torch.from_numpy(real), **options)[
+        return kid_features_to_metric(torch.from_numpy(synthetic), torch.from_numpy(real), **options)[
             "kernel_inception_distance_mean"
         ]
 
-    def fid(drawn: np.ndarray, real: np.ndarray) -> float:
-        one, other = (torch.from_numpy(rows).double() for rows in (drawn, real))
-        return float(_compute_fid(one.mean(0), torch.cov(one.T), other.mean(0), torch.cov(other.T)))
+    def fid(synthetic: np.ndarray, real: np.ndarray) -> float:
+        x, y = (torch.from_numpy(rows).double() for rows in (synthetic, real))
+        return float(_compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T)))
 
-    def shares(drawn: np.ndarray, real: np.ndarray) -> tuple[float, float]:
-        return calculate_precision_recall_part(torch.from_numpy(drawn), torch.from_numpy(real), NEIGHBORS)
+    def shares(synthetic: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+        return calculate_precision_recall_part(torch.from_numpy(synthetic), torch.from_numpy(real), NEIGHBORS)
 
     return {
-        "KID": lambda drawn, real: subsets(drawn, real, 100, 1000),
-        "KID, equal numbers": lambda drawn, real: subsets(drawn, real[:DRAWN], 1, DRAWN),
-        **({"FD": fid} if dimension <= DRAWN else {}),
+        "KID": lambda synthetic, real: subsets(synthetic, real, 100, 1000),
+        "KID, equal numbers": lambda synthetic, real: subsets(synthetic, real[:SYNTHETIC], 1, SYNTHETIC),
+        **({"FD": fid} if dimension <= SYNTHETIC else {}),
         "precision, recall, density, coverage": shares,
     }
 
 
 def measure(side: str, dimension: int, folder: str) -> tuple[dict[str, tuple[object, float]], float]:
     """Value and processor seconds of every figure, and the growth of the peak memory in MiB."""
-    drawn, real = (np.load(f"{folder}/{name}.npy") for name in ("drawn", "real"))
+    synthetic, real = (np.load(f"{folder}/{name}.npy") for name in ("synthetic", "real"))
     figures = {"ours": ours, "peers": peers}[side](dimension)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {}
     for name, figure in figures.items():
         start = time.process_time()
-        value = figure(drawn, real)
+        value = figure(synthetic, real)
         found[name] = value, time.process_time() - start
     return found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def alone(work: Callable[..., Any], *arguments: object) -> Any:
-    """In a process of its own, whose peak memory is not that of what was done before."""
+    """Run in a new process, whose peak memory does not include earlier work."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
 
 def main() -> int:
-    """Measure all in processes of their own and print them side by side."""
+    """Measure both sides in separate processes and print them side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without-peers", action="store_true")
     options = parser.parse_args()
@@ -123,29 +123,34 @@ def main() -> int:
                 results[side] = alone(measure, side, dimension, folder)
         found, memory = results["ours"]
         theirs, their_memory = results.get("peers", ({}, 0.0))
-        print(
-            f"{DRAWN:,} drawn, {REAL:,} real, {dimension} features, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS')}"
-        )
+        threads = os.environ.get("OMP_NUM_THREADS")
+        print(f"{SYNTHETIC:,} synthetic, {REAL:,} real, {dimension} features, OMP_NUM_THREADS {threads}")
         for name, (value, seconds) in found.items():
             line = f"  {name:37} trcgl {seconds:6.1f} s  {shown(value)}"
             if name in theirs:
                 peer, peer_seconds = theirs[name]
                 line += f"   peers {peer_seconds:6.1f} s  {shown(peer)}"
-                if name != "KID":  # the peer's is a mean over random subsets
+                if name != "KID":  # the peer averages random subsets
                     agree &= bool(np.allclose(np.ravel(value)[: np.size(peer)], peer, rtol=AGREE, atol=AGREE))
             print(line, flush=True)
-        seconds = sum(one for _, one in found.values())
+        seconds = sum(spent for _, spent in found.values())
         total += seconds
         print(f"  all                                   trcgl {seconds:6.1f} s, {memory:.0f} MiB more", end="")
         print(
-            f"   peers {sum(one for _, one in theirs.values()):6.1f} s, {their_memory:.0f} MiB more" if theirs else ""
+            f"   peers {sum(spent for _, spent in theirs.values()):6.1f} s, {their_memory:.0f} MiB more"
+            if theirs
+            else ""
         )
     print(f"both dimensions: {total:.1f} s (less than {LIMIT_S:.0f}); figures {'agree' if agree else 'DIFFER'}")
     return int(total >= LIMIT_S or not agree)
 
 
 def shown(value: object) -> str:
-    return "refused" if value is None else ", ".join(f"{one:.5g}" for one in np.ravel(np.asarray(value, dtype=float)))
+    return (
+        "refused"
+        if value is None
+        else ", ".join(f"{number:.5g}" for number in np.ravel(np.asarray(value, dtype=float)))
+    )
 
 
 if __name__ == "__main__":

@@ -27,17 +27,11 @@ _MOST = 2000  # real images with a finding that are compared: the cost of distan
 
 @dataclass(frozen=True)
 class Verdict:
-    """The conclusion about a finding.
+    """The conclusion about a finding."""
 
-    Args:
-        word: `pass`, `fail`, `too easy`, `not representable` or `not assessable`.
-        why: the reason with its numbers.
-        cautions: sentences that a reader must know beside the verdict.
-    """
-
-    word: str
-    why: str
-    cautions: tuple[str, ...] = ()
+    word: str  # `pass`, `fail`, `too easy`, `not representable` or `not assessable`
+    why: str  # the reason with its numbers
+    cautions: tuple[str, ...] = ()  # sentences that a reader must know beside the verdict
 
     def but(self, *cautions: str) -> "Verdict":
         """The same verdict with more cautions."""
@@ -46,23 +40,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Features:
-    """Features in one space of the images that the checks compare.
+    """Features in one space of the images that the checks compare."""
 
-    Args:
-        space: computes features of further images.
-        synthetic: features of the sheet `with`.
-        train: features of `train_rows`.
-        train_rows: rows of `ScoredImages.unseen`, ascending.
-        held_out: features of `held_out_rows`.
-        held_out_rows: rows of `ScoredImages.held_out`, ascending.
-    """
-
-    space: FeatureSpace
-    synthetic: Float[np.ndarray, "rows features"]
-    train: Float[np.ndarray, "rows_train features"]
-    train_rows: Int[np.ndarray, " rows_train"]
-    held_out: Float[np.ndarray, "rows_held features"]
-    held_out_rows: Int[np.ndarray, " rows_held"]
+    space: FeatureSpace  # computes features of further images
+    synthetic: Float[np.ndarray, "rows features"]  # features of the sheet `with`
+    train: Float[np.ndarray, "rows_train features"]  # features of `train_rows`
+    train_rows: Int[np.ndarray, " rows_train"]  # rows of `ScoredImages.unseen`, ascending
+    held_out: Float[np.ndarray, "rows_held features"]  # features of `held_out_rows`
+    held_out_rows: Int[np.ndarray, " rows_held"]  # rows of `ScoredImages.held_out`, ascending
 
     def of_train(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
         """Features of rows of `ScoredImages.unseen`."""
@@ -75,18 +60,12 @@ class Features:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a check may look at.
+    """Everything that a check may look at."""
 
-    Args:
-        images: synthetic and real images with the auditor's scores.
-        options: options of the audit.
-        features: name of a feature space to the features in it.
-        overall: results of `Check.of_all` so far, by key; complete before the first `Check.of_finding`.
-    """
-
-    images: ScoredImages
-    options: AuditOptions
-    features: dict[str, Features] = field(default_factory=dict)
+    images: ScoredImages  # synthetic and real images with the auditor's scores
+    options: AuditOptions  # options of the audit
+    features: dict[str, Features] = field(default_factory=dict)  # name of a feature space to the features in it
+    # results of `Check.of_all` so far, by key; complete before the first `Check.of_finding`
     overall: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -145,25 +124,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Check:
-    """One check.
+    """One check."""
 
-    Args:
-        key: name of the module, of the template and of the result in `audit.json`.
-        title: heading on the page.
-        null: what the result is compared with, for the page.
-        of_finding: result for one finding, a plain JSON value; None if the check does not apply to it.
-        of_all: result for all findings together, a plain JSON value; None if the check does not apply.
-        verdict: the verdict so far after this check, from its result for the finding; checks run in registry order.
-        plot: a plot of the result of `of_all`.
-    """
-
-    key: str
-    title: str
-    null: str
+    key: str  # name of the module, of the template and of the result in `audit.json`
+    title: str  # heading on the page
+    null: str  # what the result is compared with, for the page
+    # result for one finding, a plain JSON value; None if the check does not apply to it
     of_finding: Callable[[Evidence, str], dict[str, Any] | None] | None = None
+    # result for all findings together, a plain JSON value; None if the check does not apply
     of_all: Callable[[Evidence], Any] | None = None
+    # the verdict so far after this check, from its result for the finding; checks run in registry order
     verdict: Callable[[dict[str, Any], Verdict], Verdict] | None = None
-    plot: Callable[[Any], Markup | None] | None = None
+    plot: Callable[[Any], Markup | None] | None = None  # a plot of the result of `of_all`
 
     @property
     def template(self) -> str:

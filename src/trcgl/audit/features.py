@@ -40,15 +40,10 @@ _RANDOM_SIDE = 224  # larger radiographs are reduced: an untrained network gains
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Turns radiographs into vectors.
+    """Turns radiographs into vectors."""
 
-    Args:
-        name: name of the space.
-        extract: gray images (B, 1, H, W) in [0, 1] to features (B, D).
-    """
-
-    name: str
-    extract: Extract
+    name: str  # name of the space
+    extract: Extract  # gray images (B, 1, H, W) in [0, 1] to features (B, D)
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[np.ndarray, "images height width"]) -> Float[np.ndarray, "images features"]:

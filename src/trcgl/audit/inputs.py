@@ -30,29 +30,18 @@ _HALVES = (
 
 @dataclass(frozen=True)
 class Inputs:
-    """The open folders of an audit.
+    """The open folders of an audit."""
 
-    Args:
-        synthetic: the synthetic folder.
-        provenance: provenance of its images, in their order.
-        options: options of `trcgl synthesize` that the folder was generated with.
-        dataset: the real dataset.
-        auditor: the independent classifier, calibrated.
-        generator: the generator of the synthetic folder.
-        separation: sentences on which patients the auditor was trained on.
-        unchecked: sentences on what could not be checked.
-        auditor_half: half of the dataset's train patients that the auditor was trained on; None if it was trained on
-            another dataset.
-    """
-
-    synthetic: Dataset
-    provenance: pl.DataFrame
-    options: dict[str, Any]
-    dataset: Dataset
-    auditor: LoadedModel
-    generator: Generator
-    separation: list[str]
-    unchecked: list[str]
+    synthetic: Dataset  # the synthetic folder
+    provenance: pl.DataFrame  # provenance of its images, in their order
+    options: dict[str, Any]  # options of `trcgl synthesize` that the folder was generated with
+    dataset: Dataset  # the real dataset
+    auditor: LoadedModel  # the independent classifier, calibrated
+    generator: Generator  # the generator of the synthetic folder
+    separation: list[str]  # sentences on which patients the auditor was trained on
+    unchecked: list[str]  # sentences on what could not be checked
+    # half of the dataset's train patients that the auditor was trained on; None if it was trained on another
+    # dataset
     auditor_half: Half | None
 
     @property

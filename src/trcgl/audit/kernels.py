@@ -6,8 +6,8 @@
 - `frechet`: Fréchet distance of two normal distributions (Heusel et al. 2017).
 - `neighborhood`: precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-All is computed in float64: a float32 sum over 10⁸ pairs, or a float32 distance between near twins, is off by as much as
-what is measured.
+Everything is computed in float64: a float32 sum over 10⁸ pairs, or a float32 distance between near duplicates, has an
+error as large as the result.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 """From rows (A, D) and (B, D) in float64 to a value for every pair (A, B)."""
 
 NEIGHBORS = 5
-_PRODUCTS = 2**22  # pairs that are held at once: 32 MiB
-_TILE = 2**11  # rows that are in float64 at once
+_PRODUCTS = 2**22  # pairs in memory at once: 32 MiB
+_TILE = 2**11  # rows converted to float64 at once
 
 
 class Figure(NamedTuple):
@@ -38,19 +38,12 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """What share of either set lies where the other has its neighborhoods.
+    """Overlap of the neighborhoods of real and synthetic images."""
 
-    Args:
-        precision: drawn images that some real image reaches.
-        recall: real images that some drawn image reaches.
-        density: mean number of real images that reach a drawn one, over k; near 1 on equal distributions, not capped.
-        coverage: real images that reach some drawn image.
-    """
-
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    precision: float  # share of the synthetic images within reach of a real image
+    recall: float  # share of the real images within reach of a synthetic image
+    density: float  # mean number of real images that reach a synthetic one, over k; near 1 on equal distributions
+    coverage: float  # share of the real images that reach a synthetic image
 
 
 def polynomial(x: Tensor, y: Tensor) -> Tensor:
@@ -95,7 +88,7 @@ def rbf_mmd(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others 
 
 
 def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000) -> float:
-    """Median distance of two real images; of evenly spaced rows where there are more than `most`."""
+    """Median distance of two real images; of `most` evenly spaced rows if there are more."""
     check(real)
     rows = np.linspace(0, len(real) - 1, min(len(real), most)).round().astype(int)
     chosen = torch.from_numpy(real[rows]).double()
@@ -103,7 +96,7 @@ def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000)
 
 
 def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> Figure:
-    """|μ − ν|² + tr(Σ + Λ − 2 (Σ Λ)^½), refused where there are fewer rows than features.
+    """|μ − ν|² + tr(Σ + Λ − 2 (Σ Λ)^½), refused if there are fewer rows than features.
 
     The last trace is also that of the square root of Σ^½ Λ Σ^½, which is symmetric: its eigenvalues are real, and one
     that rounding made negative is 0.
@@ -119,14 +112,14 @@ def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others 
 
 
 def neighborhood(
-    real: Float[np.ndarray, "real features"], drawn: Float[np.ndarray, "drawn features"], k: int = NEIGHBORS
+    real: Float[np.ndarray, "real features"], synthetic: Float[np.ndarray, "synthetic features"], k: int = NEIGHBORS
 ) -> Neighborhood:
-    """Precision, recall, density and coverage, where an image reaches as far as its k-th neighbor in its own set.
+    """Precision, recall, density and coverage; an image reaches as far as its k-th neighbor in its own set.
 
     Raises:
         DataError: a set has no more than k images, or a value is not finite.
     """
-    return around(real, reach(real, k), drawn, reach(drawn, k), k)
+    return around(real, reach(real, k), synthetic, reach(synthetic, k), k)
 
 
 def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> Float[Tensor, " rows"]:
@@ -137,7 +130,7 @@ def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> F
     """
     check(features)
     if len(features) <= k:
-        raise DataError(f"{len(features)} images: neighborhoods of {k} take more. Draw or gather more, or lower k.")
+        raise DataError(f"{len(features)} images: neighborhoods of {k} take more. Generate or gather more, or lower k.")
     reached = torch.empty(len(features), dtype=torch.float64)
     for start, squared in strips(features, features, squared_distance):
         rows = torch.arange(len(squared))
@@ -149,21 +142,21 @@ def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> F
 def around(
     real: Float[np.ndarray, "real features"],
     real_reach: Float[Tensor, " real"],
-    drawn: Float[np.ndarray, "drawn features"],
-    drawn_reach: Float[Tensor, " drawn"],
+    synthetic: Float[np.ndarray, "synthetic features"],
+    synthetic_reach: Float[Tensor, " synthetic"],
     k: int = NEIGHBORS,
 ) -> Neighborhood:
-    """As `neighborhood`, where it is known how far each image reaches."""
+    """As `neighborhood`, with the known reach of each image."""
     recalled, covered = torch.zeros(2, len(real), dtype=torch.bool)
-    reached_by = torch.zeros(len(drawn), dtype=torch.int64)
-    for start, squared in strips(real, drawn, squared_distance):
+    reached_by = torch.zeros(len(synthetic), dtype=torch.int64)
+    for start, squared in strips(real, synthetic, squared_distance):
         rows = slice(start, start + len(squared))
-        recalled[rows] = (squared <= drawn_reach).any(1)
+        recalled[rows] = (squared <= synthetic_reach).any(1)
         within = squared <= real_reach[rows, None]
         covered[rows] = within.any(1)
         reached_by += within.sum(0)
     shares = reached_by > 0, recalled, reached_by.double() / k, covered
-    return Neighborhood(*(float(one.double().mean()) for one in shares))
+    return Neighborhood(*(float(share.double().mean()) for share in shares))
 
 
 def group_sums(
@@ -173,8 +166,8 @@ def group_sums(
 
     Args:
         x: features.
-        owner: which group, from 0, each row belongs to.
-        kernel: of two rows.
+        owner: group of each row, from 0.
+        kernel: kernel of two rows.
     """
     groups, place = int(owner.max()) + 1, torch.from_numpy(owner)
     total = torch.zeros(groups, groups, dtype=torch.float64)
@@ -187,7 +180,7 @@ def group_sums(
 def strips(
     x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"], pairwise: Kernel
 ) -> Iterator[tuple[int, Tensor]]:
-    """A few rows of x at a time against all of y: the first row's number and `pairwise` (A, len(y))."""
+    """`pairwise` of a few rows of x at a time with all of y: index of the first row, and values (A, len(y))."""
     height = max(1, _PRODUCTS // len(y))
     for start in range(0, len(x), height):
         rows = torch.from_numpy(x[start : start + height]).double()

@@ -12,17 +12,11 @@ from trcgl.core.errors import DataError
 
 @dataclass(frozen=True)
 class PatientImages:
-    """Feature vectors and their patients.
+    """Feature vectors and their patients."""
 
-    Args:
-        features: one row per image.
-        owner: index into `names` of each image's patient.
-        names: patient identifiers, sorted.
-    """
-
-    features: Float[np.ndarray, "images features"]
-    owner: Int[np.ndarray, " images"]
-    names: np.ndarray
+    features: Float[np.ndarray, "images features"]  # one row per image
+    owner: Int[np.ndarray, " images"]  # index into `names` of each image's patient
+    names: np.ndarray  # patient identifiers, sorted
 
     @classmethod
     def of(
@@ -74,17 +68,11 @@ class PatientImages:
 
 
 class Sides(NamedTuple):
-    """The three sets that a check compares: synthetic against held-out, and as the null train against held-out.
+    """The three sets that a check compares: synthetic against held-out, and as the null train against held-out."""
 
-    Args:
-        synthetic: synthetic images and their source patients.
-        held_out: real images of patients who took no part in training.
-        train: real training images.
-    """
-
-    synthetic: PatientImages
-    held_out: PatientImages
-    train: PatientImages
+    synthetic: PatientImages  # synthetic images and their source patients
+    held_out: PatientImages  # real images of patients who took no part in training
+    train: PatientImages  # real training images
 
 
 def check_separation(sides: Sides) -> None:

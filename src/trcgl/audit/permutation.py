@@ -1,9 +1,9 @@
 """Maximum mean discrepancy of two groups of patients: its value, jackknife interval and permutation test.
 
 Images of a patient are not independent, so the unit is the patient. Every patient counts once, however many images
-there are; patients change sides and are left out with all their images; and pairs of two images of one patient, which
-are more alike than those of two patients, are no part of the mean over pairs: several images a patient would look like
-a distance otherwise. With one image a patient the value is the ordinary unbiased one.
+there are, and changes sides or is left out with all images. Pairs of images of the same patient, which are more alike
+than pairs of different patients, are excluded from the mean over pairs; otherwise several images per patient would look
+like a distance. With one image per patient the value is the ordinary unbiased estimate.
 """
 
 from dataclasses import dataclass
@@ -13,30 +13,26 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import t
 
 LEVEL = 0.95
-_CHUNK = 256  # permutations worked on at once
+_CHUNK = 256  # permutations computed at once
 
 
 @dataclass(frozen=True)
 class TwoGroups:
-    """Two groups of patients.
+    """Two groups of patients."""
 
-    Args:
-        kernel: mean of the kernel over the pairs of every two patients' images; the diagonal is not looked at.
-        first: the patients of the first group; the others are the second.
-    """
-
+    # mean of the kernel over the pairs of every two patients' images; the diagonal is ignored
     kernel: Float[np.ndarray, "patients patients"]
-    first: Bool[np.ndarray, " patients"]
+    first: Bool[np.ndarray, " patients"]  # patients of the first group; all others are the second
 
     def value(self) -> float:
-        """Mean kernel within the first group and that within the second, less twice that across."""
+        """Mean kernel within the first group and that within the second, minus twice that across."""
         return float(self._values(self.first[None])[0])
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of the value: jackknife of two samples, one patient left out at a time (Arvesen 1969).
 
-        Student's t has as many degrees of freedom as the smaller group has patients, less one. Where distributions are
-        equal the interval is too wide: the value then varies less than leaving out one patient tells.
+        Student's t has as many degrees of freedom as the smaller group has patients, minus 1. If the distributions
+        are equal, the interval is too wide: the value then varies less than the jackknife estimates.
         """
         kernel = self._between_patients()
         variance, value = 0.0, self.value()
@@ -50,42 +46,42 @@ class TwoGroups:
         reach = float(t.isf((1 - LEVEL) / 2, freedom)) * variance**0.5
         return value - reach, value + reach
 
-    def permuted(self, count: int, draw: np.random.Generator) -> Float[np.ndarray, " count"]:
+    def permuted(self, count: int, rng: np.random.Generator) -> Float[np.ndarray, " count"]:
         """Values after patients changed sides at random, the same share of either group.
 
-        A patient takes along the weight it had in its own group. The share follows the hypergeometric law that it would
-        have if the larger group were gathered into as many parts as the smaller has patients. Two groups of one size
-        are thus permuted as usual. Where the groups differ in number of patients or of images a patient, patients are
-        not exchangeable one by one; the value's variance is then right this way, and far off the usual way.
+        A patient keeps the weight of its own group. The share exchanged follows the hypergeometric distribution for a
+        larger group divided into as many parts as the smaller has patients. Groups of equal size are thus permuted as
+        usual. If the groups differ in patients or in images per patient, single patients are not exchangeable; this
+        scheme then gives the right variance of the value, and the usual one does not.
         """
         sizes = int(self.first.sum()), int((~self.first).sum())
         parts = min(sizes)
         values = []
         for start in range(0, count, _CHUNK):
             chunk = min(_CHUNK, count - start)
-            share = draw.hypergeometric(parts, parts, parts, chunk)[:, None] / parts
+            share = rng.hypergeometric(parts, parts, parts, chunk)[:, None] / parts
             in_first = np.empty((chunk, len(self.first)), bool)
-            in_first[:, self.first] = _ranks(draw, chunk, sizes[0]) < np.rint(sizes[0] * share)
-            in_first[:, ~self.first] = _ranks(draw, chunk, sizes[1]) < np.rint(sizes[1] * (1 - share))
+            in_first[:, self.first] = _ranks(rng, chunk, sizes[0]) < np.rint(sizes[0] * share)
+            in_first[:, ~self.first] = _ranks(rng, chunk, sizes[1]) < np.rint(sizes[1] * (1 - share))
             values.append(self._values(in_first))
         return np.concatenate(values)
 
     def _values(self, in_first: Bool[np.ndarray, "divisions patients"]) -> Float[np.ndarray, " divisions"]:
         kernel = self._between_patients()
         weight = np.where(self.first, 1 / self.first.sum(), 1 / (~self.first).sum())
-        one, other = weight * in_first, weight * ~in_first
-        to_one = one @ kernel
-        to_other = weight @ kernel - to_one
-        within = (_dot(one, to_one) / _pairs(one)) + (_dot(other, to_other) / _pairs(other))
-        return within - 2 * _dot(one, to_other) / (one.sum(1) * other.sum(1))
+        first, second = weight * in_first, weight * ~in_first
+        to_first = first @ kernel
+        to_second = weight @ kernel - to_first
+        within = (_dot(first, to_first) / _pairs(first)) + (_dot(second, to_second) / _pairs(second))
+        return within - 2 * _dot(first, to_second) / (first.sum(1) * second.sum(1))
 
     def _between_patients(self) -> Float[np.ndarray, "patients patients"]:
         return self.kernel * ~np.eye(len(self.kernel), dtype=bool)
 
 
-def _ranks(draw: np.random.Generator, rows: int, columns: int) -> Int[np.ndarray, "rows columns"]:
+def _ranks(rng: np.random.Generator, rows: int, columns: int) -> Int[np.ndarray, "rows columns"]:
     """Every row a random order."""
-    return draw.permuted(np.tile(np.arange(columns), (rows, 1)), axis=1)
+    return rng.permuted(np.tile(np.arange(columns), (rows, 1)), axis=1)
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:

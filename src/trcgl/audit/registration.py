@@ -5,10 +5,9 @@ the original, so that with margins (top, bottom, left, right) in sides of the im
 
     copy = A(top, bottom) · original · A(left, right)ᵀ
 
-and matrices A that average. `best_matches` finds the originals that deserve a closer look by thumbnails of a fixed set
-of windows, all of them against all queries, then fits the margins of each by Gauss-Newton steps on the correlation of
-details (Baker & Matthews 2004, section 3). Correlation does not see brightness and contrast; a query is compared as it
-is and mirrored.
+and matrices A that average. `best_matches` selects candidate originals by thumbnails of a fixed set of windows, all of
+them against all queries, then fits the margins of each by Gauss-Newton steps on the correlation of details (Baker &
+Matthews 2004, section 3). Correlation ignores brightness and contrast; each query is compared unchanged and mirrored.
 """
 
 from typing import NamedTuple
@@ -21,37 +20,31 @@ from torch import Tensor
 from trcgl.generate.near_duplicates import standardize
 
 MOST = 0.06
-"""Most that is cropped along one axis, in sides: 5 %, and what rounding to whole pixels adds to it."""
+"""Largest crop along an axis as a share of the side: 5 % and the rounding to whole pixels."""
 
 _SIDE = 64  # of the square that two images are compared on
-_BLUR = 3.0  # pixels of it; what a blur takes away is detail, what it leaves is the layout that all chests share
+_BLUR = 3.0  # pixels; the difference from the blurred image is detail, the rest is the layout all chests share
 _STORED = 96  # larger images are reduced to this side first
 _COARSE = 16  # side of a thumbnail
-_CANDIDATES = 8  # originals of which the windows are compared on the square
-_FITTED = 2  # of which the margins are fitted
+_CANDIDATES = 8  # originals whose windows are compared on the square
+_FITTED = 2  # originals whose margins are fitted
 _STEPS = 3
 _DAMPING = 0.01
 _LONGEST = 0.03  # step, in sides
 _SMALL = 1e-3  # difference quotient, in sides
-_CHUNK, _QUERIES, _TOGETHER = 1024, 512, 32  # originals and queries that are compared at once, queries fitted at once
+_CHUNK, _QUERIES, _TOGETHER = 1024, 512, 32  # originals and queries compared, queries fitted at once
 
 _ALONG = torch.tensor([(0, 0), (0, 0.025), (0.025, 0), (0, 0.05), (0.025, 0.025), (0.05, 0)])
 _WINDOWS = torch.cat([_ALONG.repeat_interleave(len(_ALONG), 0), _ALONG.repeat(len(_ALONG), 1)], 1)  # (36, 4)
 
 
 class Matches(NamedTuple):
-    """The best match of each query.
+    """The best match of each query."""
 
-    Args:
-        row: of the original; -1 where there is none to compare with.
-        similarity: correlation of details, between -1 and 1; -1 where there is none.
-        mirrored: the query is the mirror image.
-        margins: top, bottom, left, right, in sides of the original, cropped from it before it was mirrored.
-    """
-
-    row: Int[np.ndarray, " queries"]
-    similarity: Float[np.ndarray, " queries"]
-    mirrored: Bool[np.ndarray, " queries"]
+    row: Int[np.ndarray, " queries"]  # row of the original; -1 if there is none to compare with
+    similarity: Float[np.ndarray, " queries"]  # correlation of details, between -1 and 1; -1 if there is none
+    mirrored: Bool[np.ndarray, " queries"]  # the query is the mirror image
+    # top, bottom, left, right, in sides of the original, cropped from it before it was mirrored
     margins: Float[np.ndarray, "queries 4"]
 
 
@@ -66,9 +59,9 @@ def best_matches(
 
     Args:
         query: images.
-        originals: a store, possibly memory-mapped; it is read in chunks.
-        rows: which of its images; None takes all.
-        apart: numbers of the queries' and of the rows' patients: those of the same patient are not compared.
+        originals: an image store, possibly memory-mapped; it is read in chunks.
+        rows: rows of the store; None for all.
+        apart: patient numbers of the queries and of the rows: images of the same patient are not compared.
     """
     rows = np.arange(len(originals)) if rows is None else rows
     found = Matches(
@@ -80,8 +73,8 @@ def best_matches(
     places, worth = _candidates(query, originals, rows, groups)
     for start in range(0, len(query), _TOGETHER):
         part = slice(start, start + _TOGETHER)
-        one = _fit(_square(query[part]), originals, rows, places[part], worth[part])
-        for whole, piece in zip(found, one, strict=True):
+        fitted = _fit(_square(query[part]), originals, rows, places[part], worth[part])
+        for whole, piece in zip(found, fitted, strict=True):
             whole[part] = piece
     return found
 
@@ -90,7 +83,7 @@ def _candidates(
     query: np.ndarray, originals: np.ndarray, rows: np.ndarray, groups: tuple[Tensor, Tensor] | None
 ) -> tuple[Int[Tensor, "queries candidates"], Float[Tensor, "queries candidates"]]:
     small = torch.cat([_averaged(_square(query[at : at + _CHUNK]), _COARSE) for at in range(0, len(query), _CHUNK)])
-    facing = [standardize(one).flatten(1) for one in (small, small.flip(-1))]
+    facing = [standardize(thumbnail).flatten(1) for thumbnail in (small, small.flip(-1))]
     count = min(_CANDIDATES, len(rows))
     close, place = torch.full((len(query), count), -2.0), torch.zeros(len(query), count, dtype=torch.int64)
     for first in range(0, len(rows), _CHUNK):
@@ -99,9 +92,9 @@ def _candidates(
         for start in range(0, len(query), _QUERIES):
             part = slice(start, start + _QUERIES)
             best = torch.full((len(small[part]), len(here)), -1.0)
-            for one in facing:
+            for thumbnails in facing:
                 for window in windows:
-                    torch.maximum(best, one[part] @ window.T, out=best)
+                    torch.maximum(best, thumbnails[part] @ window.T, out=best)
             if groups:
                 best[groups[0][part, None] == groups[1][here][None]] = -2.0
             close[part], chosen = torch.cat([close[part], best], 1).topk(count)
@@ -129,8 +122,8 @@ def _fit(
     similarity = similarity.unflatten(0, places.shape).masked_fill(worth < -1, -1.0)  # (q, k)
     fitted = similarity.topk(min(_FITTED, places.shape[1])).indices  # (q, f)
 
-    def of_fitted(one: Tensor) -> Tensor:
-        return one[torch.arange(len(one))[:, None], fitted].flatten(0, 1)
+    def of_fitted(values: Tensor) -> Tensor:
+        return values[torch.arange(len(values))[:, None], fitted].flatten(0, 1)
 
     similarity, margins = _register(
         of_fitted(turned_detail), of_fitted(image.unflatten(0, places.shape)), of_fitted(start), steps=_STEPS
@@ -138,8 +131,8 @@ def _fit(
     similarity = similarity.masked_fill(of_fitted(worth) < -1, -1.0).unflatten(0, fitted.shape)
     best = similarity.argmax(1, keepdim=True)  # (q, 1)
 
-    def of_best(one: Tensor) -> np.ndarray:
-        return one.unflatten(0, fitted.shape)[torch.arange(len(fitted)), best[:, 0]].numpy()
+    def of_best(values: Tensor) -> np.ndarray:
+        return values.unflatten(0, fitted.shape)[torch.arange(len(fitted)), best[:, 0]].numpy()
 
     row = rows[of_best(of_fitted(places))]
     return Matches(
@@ -156,7 +149,7 @@ def _register(
     start: Float[Tensor, "pairs 4"],
     steps: int,
 ) -> tuple[Float[Tensor, " pairs"], Float[Tensor, "pairs 4"]]:
-    """Correlation at the best margins that were met, and these."""
+    """Highest correlation over the steps, and its margins."""
     at, best = start, torch.full((len(detail),), -1.0)
     margins = start
     for step in range(steps + 1):
@@ -190,7 +183,7 @@ def _inside(margins: Float[Tensor, "pairs 4"]) -> Float[Tensor, "pairs 4"]:
 def _averaging(
     margins: Float[Tensor, "*batch 2"], source: int, target: int
 ) -> Float[Tensor, "*batch target_pixels source_pixels"]:
-    """Matrices whose row i takes the mean over the i-th of `target` equal parts of what the margins leave."""
+    """Matrices whose row i averages the i-th of `target` equal parts of the side within the margins."""
     low, left = margins[..., 0, None, None], 1 - margins.sum(-1)[..., None, None]
     edge = (low + left * torch.arange(target + 1)[:, None] / target) * source  # (..., target + 1, 1)
     before = (edge - torch.arange(source)).clamp(0, 1)  # the share of each pixel that lies before the edge
@@ -212,9 +205,9 @@ def _window_thumbnails(images: Float[Tensor, "images side side"]) -> Float[Tenso
 
 
 def _square(images: np.ndarray) -> Float[Tensor, "images side side"]:
-    """Gray levels of square images around their mean, reduced where they are large."""
+    """Gray levels of square images around their mean, reduced if they are large."""
     shown = torch.from_numpy(images.astype(np.float32))
-    shown = shown - shown.mean((1, 2), keepdim=True)  # an image without contrast is 0, whatever is rounded later
+    shown = shown - shown.mean((1, 2), keepdim=True)  # an image without contrast becomes exactly 0
     return _averaged(shown, _STORED) if shown.shape[-1] > _STORED else shown
 
 
@@ -224,7 +217,7 @@ def _details(images: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch
 
 
 def _blurring(side: int) -> Float[Tensor, "side side"]:
-    """The matrix of a Gaussian blur along one axis; at the border weights are those inside, scaled to sum to 1."""
+    """The matrix of a Gaussian blur along one axis; weights inside the border are scaled to sum to 1."""
     place = torch.arange(side)
     weight = torch.exp(-((place[:, None] - place) ** 2) / (2 * _BLUR**2))
     return weight / weight.sum(1, keepdim=True)

@@ -13,17 +13,11 @@ from trcgl.model.tensors import at_size
 
 @dataclass(frozen=True)
 class PixelError:
-    """Change of the pixels in gray levels (0 to 255).
+    """Change of the pixels in gray levels (0 to 255)."""
 
-    Args:
-        images: number of images.
-        largest: largest absolute difference of any pixel.
-        mean: mean absolute difference.
-    """
-
-    images: int
-    largest: int
-    mean: float
+    images: int  # number of images
+    largest: int  # largest absolute difference of any pixel
+    mean: float  # mean absolute difference
 
     def with_more(self, other: "PixelError") -> "PixelError":
         """The error over both sets of images, which have the same size."""

@@ -35,36 +35,25 @@ SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)
 
 @dataclass(frozen=True)
 class Sheet:
-    """Images that are generated with the same settings.
+    """Images that are generated with the same settings."""
 
-    Args:
-        name: name of its files.
-        rows: a plan; columns of `trcgl.generate.plan.SCHEMA` and `guidance`. `target` is the audited finding also where
-            the prompt leaves it out.
-        context: use the learned context tokens.
-    """
-
-    name: str
+    name: str  # name of its files
+    # a plan; columns of `trcgl.generate.plan.SCHEMA` and `guidance`. `target` is the audited finding also where
+    # the prompt leaves it out
     rows: pl.DataFrame
-    context: bool = True
+    context: bool = True  # use the learned context tokens
 
 
 @dataclass(frozen=True)
 class Store:
-    """Folder of the sheets, and the images of the synthetic folder that need not be generated again.
+    """Folder of the sheets, and the images of the synthetic folder that need not be generated again."""
 
-    Args:
-        folder: folder of the sheets.
-        reusable: images of the synthetic folder that the audit would generate alike: image_id, seed, prompt, guidance
-            and row of `images`.
-        images: images of the synthetic folder.
-        context: whether it was generated with learned context tokens.
-    """
-
-    folder: Path
+    folder: Path  # folder of the sheets
+    # images of the synthetic folder that the audit would generate alike: image_id, seed, prompt, guidance and
+    # row of `images`
     reusable: pl.DataFrame
-    images: UInt8[np.ndarray, "rows side side"]
-    context: bool
+    images: UInt8[np.ndarray, "rows side side"]  # images of the synthetic folder
+    context: bool  # whether it was generated with learned context tokens
 
     def path(self, sheet: Sheet) -> Path:
         """File of a sheet."""

@@ -27,17 +27,11 @@ _CHUNK = 1024  # decoded images held in memory at once
 
 @dataclass(frozen=True)
 class RealImages:
-    """Rows of the real dataset.
+    """Rows of the real dataset."""
 
-    Args:
-        rows: manifest rows.
-        truth: 1 present, 0 absent, NaN unknown.
-        weight: weight of each image.
-    """
-
-    rows: pl.DataFrame
-    truth: Float[np.ndarray, "rows findings"]
-    weight: Float[np.ndarray, " rows"]
+    rows: pl.DataFrame  # manifest rows
+    truth: Float[np.ndarray, "rows findings"]  # 1 present, 0 absent, NaN unknown
+    weight: Float[np.ndarray, " rows"]  # weight of each image
 
     @classmethod
     def of(cls, rows: pl.DataFrame, space: LabelSpace) -> "RealImages":
@@ -57,17 +51,11 @@ class RealImages:
 
 @dataclass(frozen=True)
 class ScoredSheet:
-    """Synthetic images of one sheet.
+    """Synthetic images of one sheet."""
 
-    Args:
-        rows: plan of the images.
-        images: in the order of the rows.
-        scores: calibrated scores of the auditor.
-    """
-
-    rows: pl.DataFrame
-    images: UInt8[np.ndarray, "rows side side"]
-    scores: Float[np.ndarray, "rows findings"]
+    rows: pl.DataFrame  # plan of the images
+    images: UInt8[np.ndarray, "rows side side"]  # in the order of the rows
+    scores: Float[np.ndarray, "rows findings"]  # calibrated scores of the auditor
 
     def rows_of(self, finding: str) -> Int[np.ndarray, " rows"]:
         """Rows generated for a finding."""
@@ -81,47 +69,30 @@ class ScoredSheet:
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Scores of images of the same label sets and seeds with and without the target finding.
+    """Scores of images of the same label sets and seeds with and without the target finding."""
 
-    Args:
-        with_target: scores of the images with the target.
-        without_target: scores of their counterparts.
-        rows: plan of the images with the target.
-    """
-
-    with_target: Float[np.ndarray, "pairs findings"]
-    without_target: Float[np.ndarray, "pairs findings"]
-    rows: pl.DataFrame
+    with_target: Float[np.ndarray, "pairs findings"]  # scores of the images with the target
+    without_target: Float[np.ndarray, "pairs findings"]  # scores of their counterparts
+    rows: pl.DataFrame  # plan of the images with the target
 
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """All images of an audit.
+    """All images of an audit."""
 
-    Args:
-        inputs: the open folders.
-        findings: audited findings.
-        sheets: synthetic images by sheet name.
-        train: real training images.
-        unseen: training images of patients that the auditor was not trained on. They are the null in comparisons with
-            held-out images: in the auditor's features, its own training images are unlike others.
-        held_out: real images of patients that the generator was not trained on.
-        held_out_score: scores of `held_out`.
-        decoded_score: scores of `held_out` after encoding and decoding by the generator's autoencoder.
-        error: how much encoding and decoding changes pixels.
-        screening: screening verdict of each row of the sheet `with`; None if the image was not screened.
-    """
-
-    inputs: Inputs
-    findings: tuple[str, ...]
-    sheets: dict[str, ScoredSheet]
-    train: RealImages
+    inputs: Inputs  # the open folders
+    findings: tuple[str, ...]  # audited findings
+    sheets: dict[str, ScoredSheet]  # synthetic images by sheet name
+    train: RealImages  # real training images
+    # training images of patients that the auditor was not trained on. They are the null in comparisons with
+    # held-out images: in the auditor's features, its own training images are unlike others
     unseen: RealImages
-    held_out: RealImages
-    held_out_score: Float[np.ndarray, "held_out findings"]
+    held_out: RealImages  # real images of patients that the generator was not trained on
+    held_out_score: Float[np.ndarray, "held_out findings"]  # scores of `held_out`
+    # scores of `held_out` after encoding and decoding by the generator's autoencoder
     decoded_score: Float[np.ndarray, "held_out findings"]
-    error: PixelError
-    screening: list[str | None]
+    error: PixelError  # how much encoding and decoding changes pixels
+    screening: list[str | None]  # screening verdict of each row of the sheet `with`; None if the image was not screened
 
     @property
     def space(self) -> LabelSpace:

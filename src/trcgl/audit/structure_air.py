@@ -8,19 +8,19 @@ from trcgl.audit.thorax import Thorax
 from trcgl.phantom.chest import DOME
 
 _DENSEST = 1.9
-"""Attenuation above which the film says little."""
+"""Attenuation above which the film shows little contrast."""
 _WIDE = 0.13
-"""Sides of the image along the dome that a crescent spans at least."""
+"""Smallest extent of a crescent along the dome, as a share of the image side."""
 _DEEP = 0.055
 """Distance from the crescent to the bright abdomen below it."""
 _NEAR = 0.10
-"""How far the diaphragm may lie from where it is estimated: free air confuses the estimate."""
+"""Largest distance of the diaphragm from its estimate, which free air disturbs."""
 _ANGLES = np.radians(np.arange(0, 180, 22.5))
 _HALF = 0.05
-"""Sides of the image to either side over which a streak is averaged along its direction."""
+"""Half length over which a streak is averaged along its direction, as a share of the image side."""
 
 _FAINT = 0.02
-"""What noise leaves of a streak after averaging."""
+"""Strength of noise after averaging."""
 
 
 def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
@@ -56,7 +56,9 @@ def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
 
 def pneumoperitoneum(thorax: Thorax) -> dict[str, float]:
     """A thin line on a dome, and right below it a dark crescent over the bright abdomen."""
-    return max((_crescent(thorax, left) for left in (False, True)), key=lambda one: min(4 * one["line"], one["dark"]))
+    return max(
+        (_crescent(thorax, left) for left in (False, True)), key=lambda side: min(4 * side["line"], side["dark"])
+    )
 
 
 def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
@@ -95,5 +97,5 @@ def subcutaneous_emphysema(thorax: Thorax) -> dict[str, float]:
     """Dark streaks along the muscle fibers of flank or axilla."""
     return max(
         (_streaks(thorax, left) for left in (False, True)),
-        key=lambda one: min(one["dark"] / 0.02, one["coherence"] / 0.4),
+        key=lambda side: min(side["dark"] / 0.02, side["coherence"] / 0.4),
     )

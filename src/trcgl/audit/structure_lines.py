@@ -1,7 +1,7 @@
-"""Thin lines: the picture unrolled along where a line may run, and the best course of a bright ridge through it.
+"""Thin lines: unroll an image along the expected course of a line, and follow the best bright ridge through it.
 
-How continuous a line is, is what its weak stretches say: the fifth part of its length where it is faintest. Speckle
-has gaps there, and a blurred line stands out nowhere.
+The faintest fifth of its length shows whether a line is continuous: speckle has gaps there, and a blurred line stands
+out nowhere.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,20 @@ STEP = 0.5
 BESIDE = 3
 """Steps from a ridge to the ground beside it: 1.5 pixels, as far as a line of one pixel needs."""
 _BEND = 0.01
-"""What a step aside costs, in attenuation."""
+"""Cost of a step aside, in attenuation."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """A line that was followed.
+    """The course of a line."""
 
-    Args:
-        across: place across, at every place along.
-        height: attenuation of the ridge above the ground beside it, at every place along.
-    """
-
-    across: Int[np.ndarray, " places"]
+    across: Int[np.ndarray, " places"]  # position across the line at every position along it
+    # attenuation of the ridge above the background beside it at every position along it
     height: Float[np.ndarray, " places"]
 
     @property
     def faintest(self) -> float:
-        """Height that four fifths of the line reach."""
+        """Height reached by four fifths of the line."""
         return float(np.quantile(self.height, 0.2))
 
     @property
@@ -72,7 +68,7 @@ def beside(
 
 
 def ridge(unrolled: Unrolled) -> Unrolled:
-    """How far each place stands above the mean of the ground on its two sides."""
+    """Height of each position above the mean of the background on its two sides."""
     height = np.zeros_like(unrolled)
     ground = 0.5 * (unrolled[:, 2 * BESIDE :] + unrolled[:, : -2 * BESIDE])
     height[:, BESIDE:-BESIDE] = unrolled[:, BESIDE:-BESIDE] - ground
@@ -83,9 +79,9 @@ def follow(height: Unrolled, allowed: Bool[np.ndarray, "places across"], *, enou
     """The course with the largest sum of heights that moves at most one step aside per place.
 
     Args:
-        height: of the ridge.
+        height: height of the ridge.
         allowed: where the line may run.
-        enough: heights count up to here, so that no single bright spot draws the line to itself.
+        enough: heights count up to here, so that no single bright spot attracts the line.
     """
     gain = np.where(allowed, np.clip(height, -0.1, enough), -0.3)
     places, across = gain.shape

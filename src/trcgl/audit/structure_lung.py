@@ -7,7 +7,7 @@ from trcgl.audit.structure_lines import STEP, beside, evenly, follow, ridge, sam
 from trcgl.audit.thorax import Thorax
 
 _ASIDE = 0.11
-"""How far the fissure may run from its mean course."""
+"""Largest distance of the fissure from its mean course."""
 
 
 def azygos_fissure(thorax: Thorax) -> dict[str, float]:

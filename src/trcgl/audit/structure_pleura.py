@@ -13,24 +13,18 @@ from trcgl.phantom.chest import Chest
 _DEEPEST = 0.19
 """Sides of the image between chest wall and the most collapsed lung."""
 _DENSEST = 1.9
-"""Attenuation above which the film says little."""
+"""Attenuation above which the film shows little contrast."""
 _TRIED = 3
-"""Rows of a side that are looked at as a level."""
+"""Rows per side that are tried as a level."""
 
 
 @dataclass(frozen=True)
 class _Rim:
-    """One lung unrolled from its chest wall inwards.
+    """One lung unrolled from its chest wall inwards."""
 
-    Args:
-        y: height at which each ray leaves the chest wall, from the apex down.
-        depth: below wall and apex, with round corners.
-        excess: of the picture.
-    """
-
-    y: Float[np.ndarray, " places"]
-    depth: Float[np.ndarray, " across"]
-    excess: Unrolled
+    y: Float[np.ndarray, " places"]  # height at which each ray leaves the chest wall, from the apex down
+    depth: Float[np.ndarray, " across"]  # below wall and apex, with round corners
+    excess: Unrolled  # excess attenuation of the image
 
 
 def _depth(
@@ -52,7 +46,7 @@ def _unroll(thorax: Thorax, left: bool) -> _Rim:
     rays = wall[:, None] * (1 - along) + middle * along
     deep = np.maximum.accumulate(_depth(chest, rays[..., 0], rays[..., 1]), axis=1)
     depth = np.arange(0, _DEEPEST, STEP * pixel)
-    places = [np.interp(depth, one, along[0, :, 0]) for one in deep]
+    places = [np.interp(depth, ray, along[0, :, 0]) for ray in deep]
     at = wall[:, None] + (middle - wall[:, None]) * np.array(places)[..., None]
     sign = 1 if left else -1
     return _Rim(wall[:, 1], depth, sample(thorax.excess, chest.canvas, sign * at[..., 0], at[..., 1]))
@@ -68,12 +62,12 @@ def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: floa
     """The line of the visceral pleura down to a height: how continuous it is, how far from the wall, how dark beyond.
 
     Args:
-        thorax: the estimate.
-        left: the side.
-        rim: that side unrolled.
+        thorax: the estimated thorax.
+        left: whether it is the left side.
+        rim: the side unrolled.
         lowest: height down to which the line is followed.
-        narrow: least distance of the line from the wall at the apex.
-        wide: largest.
+        narrow: smallest distance of the line from the wall at the apex.
+        wide: largest distance.
     """
     body = thorax.chest.anatomy
     above = rim.y < lowest
@@ -134,7 +128,7 @@ def _levels(thorax: Thorax, left: bool, top: Layer) -> list[dict[str, float]]:
                 "height": float(canvas.y[row, columns].mean()),
             }
         )
-    return sorted(found, key=lambda one: -one["step"])
+    return sorted(found, key=lambda level: -level["step"])
 
 
 def hydropneumothorax(thorax: Thorax) -> dict[str, float]:
@@ -148,4 +142,4 @@ def hydropneumothorax(thorax: Thorax) -> dict[str, float]:
             found.append({**level, **above, "left": float(left)})
     if not found:
         return {"step": 0.0, "flat": 0.0, "uneven": 9.0, "level": 0.0, "line": 0.0, "wobble": 9.0}
-    return max(found, key=lambda one: min(one["step"] / 0.4, one["line"] / 0.12))
+    return max(found, key=lambda level: min(level["step"] / 0.4, level["line"] / 0.12))

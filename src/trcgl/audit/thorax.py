@@ -1,13 +1,13 @@
-"""The healthy thorax that the drawing program would have drawn for a picture: pose, anatomy and exposure, estimated.
+"""Estimate the healthy thorax that the phantom program would render for an image: pose, anatomy and exposure.
 
-A drawn picture has no facts: nobody knows where its lungs are. But the program has a few dozen numbers for a thorax
-without findings, and they are found by Gauss-Newton as the most probable ones,
+A synthetic image has no masks: the position of its lungs is unknown. But the program describes a thorax without
+findings by a few dozen numbers, whose most probable values Gauss-Newton finds,
 
     min over v   Σ_p ρ((I_p - R_p(v)) / s) + λ (v - μ)ᵀ Σ⁻¹ (v - μ),        ρ(r) = ln(1 + r²) / 2,
 
-with I the picture, R the program, μ and Σ of thoraces drawn at random. The Cauchy loss ρ makes whatever the program
-would not have drawn on a healthy thorax an outlier: lesions, devices, artifacts of a diffusion model. What is then left
-over, picture minus thorax, is where structures are looked for.
+with I the image, R the program, μ and Σ of randomly sampled thoraces. Under the Cauchy loss ρ, everything that the
+program would not render on a healthy thorax is an outlier: lesions, devices, artifacts of a diffusion model. Structures
+are looked for in the residual, image minus thorax.
 """
 
 import functools
@@ -34,53 +34,46 @@ _SINGLE = ["chest", "apex", "heart_height", "knob", "unfolding", "wall", "bulk",
 _SINGLE += ["rib_slope", "clavicle", "scoliosis", "chin", "air"]
 _PAIRS = ["dome", "curve", "heart"]
 _SIDE = 48
-"""Side in pixels at which a thorax is estimated, whatever the size of the picture."""
+"""Side in pixels at which a thorax is estimated, for images of any size."""
 _BORDER = 3
-"""Pixels at the border that say nothing: collimation."""
+"""Border in pixels that is ignored: collimation."""
 _PRIOR_WEIGHT = 3.0
 _THORACES = 2000
-"""Drawn at random for mean and covariance."""
+"""Randomly sampled thoraces for mean and covariance."""
 _COARSE, _FINE = 7, 7
-"""Steps with one common Jacobian, then with one of the picture's own."""
+"""Steps with a common Jacobian, then with the image's own."""
 
 
 @dataclass(frozen=True)
 class Thorax:
-    """The estimate.
+    """The estimate."""
 
-    Args:
-        chest: the thorax on a canvas of the picture's size.
-        attenuation: of the picture, by the estimated film; where the picture is black or white, its least or largest.
-        excess: the picture's attenuation minus that of the estimated thorax.
-        noise: standard deviation of the picture's attenuation from pixel to pixel.
-        misfit: mean gray difference between picture and thorax, in shares of the gray range, at most .1 per pixel.
-    """
-
-    chest: Chest
+    chest: Chest  # the thorax on a canvas of the image's size
+    # of the image, by the estimated film; where the image is black or white, the smallest or largest
     attenuation: Layer
-    excess: Layer
-    noise: float
-    misfit: float
+    excess: Layer  # the image's attenuation minus that of the estimated thorax
+    noise: float  # standard deviation of the image's attenuation from pixel to pixel
+    misfit: float  # mean gray difference between image and thorax, in shares of the gray range, at most .1 per pixel
 
 
 @functools.lru_cache(maxsize=64)
 def _estimate(pixels: bytes, height: int, width: int) -> Thorax:
-    picture = np.frombuffer(pixels, np.uint8).reshape(height, width)
-    small = Image.fromarray(picture).convert("F").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    image = np.frombuffer(pixels, np.uint8).reshape(height, width)
+    small = Image.fromarray(image).convert("F").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     target = np.asarray(small, np.float32) / 255
     rough = []
     for bedside in (False, True):
         fit = _Fit(target, bedside)
         fit.descend(_COARSE // 2, pool=2)
         rough.append(fit)
-    fit = min(rough, key=lambda one: one.misfit)
+    fit = min(rough, key=lambda candidate: candidate.misfit)
     fit.descend(_COARSE - _COARSE // 2, pool=2)
     fit.descend(_COARSE // 2, pool=1)
     fit.refresh()
     fit.descend(_FINE, pool=1)
     chest = _chest(fit.at, height, fit.bedside)
     taken = chest.exposure
-    attenuation = _attenuation(picture / np.float32(255), taken)
+    attenuation = _attenuation(image / np.float32(255), taken)
     clean = _attenuation(_film(chest) / np.float32(255), taken)
     turned = np.float32(1) + np.float32(0.10 * taken.turn) * chest.canvas.x
     across = attenuation[:, 1:-1] - 0.5 * (attenuation[:, 2:] + attenuation[:, :-2])
@@ -88,35 +81,35 @@ def _estimate(pixels: bytes, height: int, width: int) -> Thorax:
     return Thorax(chest, attenuation / turned, (attenuation - clean) / turned, noise, fit.misfit)
 
 
-def estimate_thorax(picture: UInt8[np.ndarray, "size size"]) -> Thorax:
-    """The most probable healthy thorax of a picture; about 60 ms on one core, the latest pictures are remembered."""
-    return _estimate(picture.tobytes(), *picture.shape)
+def estimate_thorax(image: UInt8[np.ndarray, "size size"]) -> Thorax:
+    """The most probable healthy thorax of an image; about 60 ms on one core, cached for recent images."""
+    return _estimate(image.tobytes(), *image.shape)
 
 
 class _Fit:
-    """Where the descent stands: numbers, picture of them, Jacobian."""
+    """State of the descent: numbers, their rendered image, Jacobian."""
 
     def __init__(self, target: Layer, bedside: bool) -> None:
         self.target, self.bedside = target, bedside
-        self.at, self.drawn, self.jacobian = _start(bedside)
+        self.at, self.rendered, self.jacobian = _start(bedside)
 
     @property
     def misfit(self) -> float:
         inner = slice(_BORDER, -_BORDER)
-        return float(np.minimum(np.abs(self.target - self.drawn)[inner, inner], 0.1).mean())
+        return float(np.minimum(np.abs(self.target - self.rendered)[inner, inner], 0.1).mean())
 
     def refresh(self) -> None:
-        """Take the Jacobian anew where the descent stands."""
-        self.jacobian = _jacobian(self.at, self.drawn, self.bedside)
+        """Compute the Jacobian at the current numbers."""
+        self.jacobian = _jacobian(self.at, self.rendered, self.bedside)
 
     def descend(self, steps: int, *, pool: int) -> None:
         """Gauss-Newton steps on pixels averaged `pool` by `pool`.
 
-        Between steps the Jacobian learns from what the last one did (Broyden 1965), which costs nothing.
+        Between steps the Jacobian is updated from the effect of the last step (Broyden 1965), at no cost.
         """
         mean, spread, precision = _prior()
         for _ in range(steps):
-            left = _pooled((self.target - self.drawn).reshape(_SIDE, _SIDE, 1), pool)
+            left = _pooled((self.target - self.rendered).reshape(_SIDE, _SIDE, 1), pool)
             slope = _pooled(self.jacobian.reshape(_SIDE, _SIDE, -1), pool)
             scale = max(1.5 * float(np.median(np.abs(left))), 0.015)
             weight = 1 / (1 + (left / scale) ** 2)
@@ -127,11 +120,11 @@ class _Fit:
                 assume_a="pos",
             )
             at = np.maximum(self.at + change, _LEAST)
-            drawn = _draw(at, self.bedside)
+            rendered = _render(at, self.bedside)
             moved = (at - self.at) / spread
-            surprise = (drawn - self.drawn).ravel() - self.jacobian @ (at - self.at)
+            surprise = (rendered - self.rendered).ravel() - self.jacobian @ (at - self.at)
             self.jacobian = self.jacobian + np.outer(surprise, moved / spread / max(float(moved @ moved), 1e-6))
-            self.at, self.drawn = at, drawn
+            self.at, self.rendered = at, rendered
 
 
 def _pooled(maps: Float[np.ndarray, "side side numbers"], pool: int) -> Float[np.ndarray, "pixels numbers"]:
@@ -141,7 +134,7 @@ def _pooled(maps: Float[np.ndarray, "side side numbers"], pool: int) -> Float[np
 
 
 def _numbers(body: Anatomy, taken: Exposure) -> Vector:
-    """Every number of a thorax, in one order."""
+    """All numbers of a thorax in a fixed order."""
     values = [getattr(body, name) for name in _SINGLE]
     for name in _PAIRS:
         values += getattr(body, name)
@@ -180,25 +173,25 @@ def _attenuation(gray: Layer, taken: Exposure) -> Layer:
     return -np.log1p(-np.clip(absorbed, 0, 0.97)) * np.float32(taken.dose / 0.80)
 
 
-def _draw(at: Vector, bedside: bool) -> Layer:
+def _render(at: Vector, bedside: bool) -> Layer:
     return _film(_chest(at, _SIDE, bedside)) / np.float32(255)
 
 
-def _jacobian(at: Vector, drawn: Layer, bedside: bool) -> Float[np.ndarray, "pixels numbers"]:
+def _jacobian(at: Vector, rendered: Layer, bedside: bool) -> Float[np.ndarray, "pixels numbers"]:
     _, spread, _ = _prior()
     columns = []
     for place, step in enumerate(0.3 * spread):
         moved = at.copy()
         moved[place] += step
-        columns.append(((_draw(moved, bedside) - drawn) / np.float32(step)).ravel())
+        columns.append(((_render(moved, bedside) - rendered) / np.float32(step)).ravel())
     return np.stack(columns, 1)
 
 
 @functools.cache
 def _start(bedside: bool) -> tuple[Vector, Layer, Float[np.ndarray, "pixels numbers"]]:
     mean, _, _ = _prior()
-    drawn = _draw(mean, bedside)
-    return mean, drawn, _jacobian(mean, drawn, bedside)
+    rendered = _render(mean, bedside)
+    return mean, rendered, _jacobian(mean, rendered, bedside)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Structure checks: they hold on findings as the program draws them and not on speckle in their place."""
+"""Structure checks: they hold on findings as the program renders them and not on speckle in their place."""
 
 import functools
 import json
@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.structure_checks import fakes
 from trcgl.audit.checks.structure import STRUCTURES, Condition, structure_checks
-from trcgl.audit.structure_fakes import fakes
 from trcgl.core.errors import DataError
 from trcgl.dataset.sources.padchest_findings import SPACE
 from trcgl.phantom.render import PhantomSpec, render
@@ -20,7 +20,7 @@ def spec(image, *findings, size=64):
 
 
 @functools.cache
-def drawn(finding):
+def examples(finding):
     return [fakes(spec(image, finding), finding) for image in IMAGES]
 
 
@@ -34,7 +34,7 @@ def test_there_is_a_check_for_every_finding_of_the_tail():
 
 @pytest.mark.parametrize("finding", STRUCTURES)
 def test_a_check_holds_on_most_phantoms_with_the_finding(finding):
-    assert holds([one.true for one in drawn(finding)], finding).sum() >= len(IMAGES) - 1
+    assert holds([example.true for example in examples(finding)], finding).sum() >= len(IMAGES) - 1
 
 
 @pytest.mark.parametrize("finding", STRUCTURES)
@@ -43,32 +43,32 @@ def test_a_check_fails_on_most_phantoms_without_the_finding_and_says_why(finding
         np.stack([render(spec(image, "cardiomegaly", "Nodule")).pixels for image in IMAGES]), finding
     )
     assert result.holds.sum() <= 1
-    assert [one is None for one in result.why] == result.holds.tolist()
+    assert [reason is None for reason in result.why] == result.holds.tolist()
 
 
-@pytest.mark.parametrize("finding", [one for one in STRUCTURES if one != "hyperinflated lung"])
+@pytest.mark.parametrize("finding", [name for name in STRUCTURES if name != "hyperinflated lung"])
 def test_a_check_fails_on_most_speckle_in_the_place_of_the_finding(finding):
-    assert holds([one.speckle for one in drawn(finding)], finding).sum() <= 1
+    assert holds([example.speckle for example in examples(finding)], finding).sum() <= 1
 
 
 @pytest.mark.parametrize("finding", ["azygos lobe", "Pneumothorax", "Hydropneumothorax"])
 def test_a_blurred_line_is_no_line(finding):
-    assert not holds([drawn(finding)[0].blurred], finding).any()
+    assert not holds([examples(finding)[0].blurred], finding).any()
 
 
 def test_a_pneumothorax_with_a_level_is_not_taken_for_one_without_a_line():
-    result = structure_checks(drawn("Pneumothorax")[0].true[None], "Hydropneumothorax")
+    result = structure_checks(examples("Pneumothorax")[0].true[None], "Hydropneumothorax")
     assert not result.holds[0]
 
 
 def test_the_verdict_on_an_image_does_not_depend_on_the_others():
-    images = np.stack([one.true for one in drawn("azygos lobe")[:2]])
+    images = np.stack([example.true for example in examples("azygos lobe")[:2]])
     together = structure_checks(images, "azygos lobe").measured["line"]
-    assert together.tolist() == [structure_checks(one[None], "azygos lobe").measured["line"][0] for one in images]
+    assert together.tolist() == [structure_checks(image[None], "azygos lobe").measured["line"][0] for image in images]
 
 
-def test_what_is_told_is_plain_json():
-    result = structure_checks(drawn("pneumoperitoneo")[0].true[None], "pneumoperitoneo").to_dict()
+def test_results_are_plain_json():
+    result = structure_checks(examples("pneumoperitoneo")[0].true[None], "pneumoperitoneo").to_dict()
     assert json.loads(json.dumps(result)) == result
     assert set(result["measured"]) == {"line", "dark", "uneven", "wobble"}
 

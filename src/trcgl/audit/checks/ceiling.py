@@ -26,21 +26,13 @@ LOSS = 0.10
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The ceiling of one finding.
+    """The ceiling of one finding."""
 
-    Args:
-        untouched: AUROC on the original images; value and interval, or the reason why there is none.
-        reconstructed: AUROC after encoding and decoding.
-        loss: untouched minus reconstructed, with a paired interval.
-        representable: whether a generator with this autoencoder can show the finding; None if unknown.
-        why: the reason with its numbers.
-    """
-
-    untouched: dict[str, Any]
-    reconstructed: dict[str, Any]
-    loss: dict[str, Any]
-    representable: bool | None
-    why: str
+    untouched: dict[str, Any]  # AUROC on the original images; value and interval, or the reason why there is none
+    reconstructed: dict[str, Any]  # AUROC after encoding and decoding
+    loss: dict[str, Any]  # untouched minus reconstructed, with a paired interval
+    representable: bool | None  # whether a generator with this autoencoder can show the finding; None if unknown
+    why: str  # the reason with its numbers
 
 
 def ceilings(

@@ -44,18 +44,13 @@ _BATCH = 64
 class Sample:
     """Images of one finding.
 
-    Args:
-        images: gray images of one size.
-        features: features of each image.
-        patients: patient of each image; source patient of a synthetic image.
-
     Raises:
         DataError: the lengths differ, or a feature is not finite.
     """
 
-    images: UInt8[np.ndarray, "images side side"]
-    features: Float[np.ndarray, "images features"]
-    patients: Sequence[str]
+    images: UInt8[np.ndarray, "images side side"]  # gray images of one size
+    features: Float[np.ndarray, "images features"]  # features of each image
+    patients: Sequence[str]  # patient of each image; source patient of a synthetic image
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.features) == len(self.patients):
@@ -76,44 +71,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure of synthetic and real images.
+    """One measure of synthetic and real images."""
 
-    Args:
-        synthetic: value of the synthetic images.
-        held_out: value of the real held-out images.
-        train: value of the real training images.
-        difference: synthetic minus held-out.
-        null: train minus held-out.
-        n: images or pairs behind each of the three values.
-    """
-
-    synthetic: Estimate
-    held_out: Estimate
-    train: Estimate
-    difference: Estimate
-    null: Estimate
-    n: dict[str, int]
+    synthetic: Estimate  # value of the synthetic images
+    held_out: Estimate  # value of the real held-out images
+    train: Estimate  # value of the real training images
+    difference: Estimate  # synthetic minus held-out
+    null: Estimate  # train minus held-out
+    n: dict[str, int]  # images or pairs behind each of the three values
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Diversity of synthetic images beside that of real ones.
+    """Diversity of synthetic images beside that of real ones."""
 
-    Args:
-        ms_ssim: mean over pairs, at most 1; lower is more diverse.
-        vendi: effective number among `subset` images; higher is more diverse.
-        subset: size m of a subset of images of different patients.
-        betas: weights of the levels of MS-SSIM at this image size.
-        images: number of images of each sample.
-        patients: number of patients of each sample.
-    """
-
-    ms_ssim: Comparison
-    vendi: Comparison
-    subset: int
-    betas: tuple[float, ...]
-    images: dict[str, int]
-    patients: dict[str, int]
+    ms_ssim: Comparison  # mean over pairs, at most 1; lower is more diverse
+    vendi: Comparison  # effective number among `subset` images; higher is more diverse
+    subset: int  # size m of a subset of images of different patients
+    betas: tuple[float, ...]  # weights of the levels of MS-SSIM at this image size
+    images: dict[str, int]  # number of images of each sample
+    patients: dict[str, int]  # number of patients of each sample
 
 
 def diversity(

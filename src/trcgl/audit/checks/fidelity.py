@@ -43,75 +43,45 @@ _DIVISIONS = 20  # random divisions per sample of training patients
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Kernel distance between synthetic and held-out real images.
+    """Kernel distance between synthetic and held-out real images."""
 
-    Args:
-        kernel: `kid` or `rbf`.
-        n_synthetic: synthetic images compared.
-        n_real: held-out real images compared.
-        n_null: training images in each comparison of the null: as many as synthetic ones, or all.
-        patients: number of patients per side; source patients of the synthetic images.
-        value: squared distance, synthetic against held-out real; unbiased, so it may be negative.
-        ci: 95 % interval of `value` by a jackknife over patients.
-        p: share of random exchanges of patients between the two sides that are as far apart.
-        null: the same distance of real training images from held-out real images.
-        null_ci: 95 % range over random divisions of these real patients into groups of these sizes.
-        bandwidth: bandwidth of `rbf`: the median distance of two real images.
-        why: reason why there is no value.
-        null_why: reason why there is no null.
-    """
-
-    kernel: str
-    n_synthetic: int
-    n_real: int
-    n_null: int
-    patients: dict[str, int]
-    value: float | None = None
-    ci: tuple[float, float] | None = None
-    p: float | None = None
-    null: float | None = None
+    kernel: str  # `kid` or `rbf`
+    n_synthetic: int  # synthetic images compared
+    n_real: int  # held-out real images compared
+    n_null: int  # training images in each comparison of the null: as many as synthetic ones, or all
+    patients: dict[str, int]  # number of patients per side; source patients of the synthetic images
+    value: float | None = None  # squared distance, synthetic against held-out real; unbiased, so it may be negative
+    ci: tuple[float, float] | None = None  # 95 % interval of `value` by a jackknife over patients
+    p: float | None = None  # share of random exchanges of patients between the two sides that are as far apart
+    null: float | None = None  # the same distance of real training images from held-out real images
+    # 95 % range over random divisions of these real patients into groups of these sizes
     null_ci: tuple[float, float] | None = None
-    bandwidth: float | None = None
-    why: str | None = None
-    null_why: str | None = None
+    bandwidth: float | None = None  # bandwidth of `rbf`: the median distance of two real images
+    why: str | None = None  # reason why there is no value
+    null_why: str | None = None  # reason why there is no null
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A figure of synthetic images beside that of real training images, both against held-out real images.
+    """A figure of synthetic images beside that of real training images, both against held-out real images."""
 
-    Args:
-        value: figure of synthetic images; the mean if several samples of them were compared.
-        null: figure of as many real training images; the mean over samples.
-        null_range: lowest and highest over these samples and as many random divisions of the real patients.
-        why: reason why there is none.
-    """
-
-    value: float | None
-    null: float | None
+    value: float | None  # figure of synthetic images; the mean if several samples of them were compared
+    null: float | None  # figure of as many real training images; the mean over samples
+    # lowest and highest over these samples and as many random divisions of the real patients
     null_range: tuple[float, float] | None
-    why: str | None = None
+    why: str | None = None  # reason why there is none
 
 
 @dataclass(frozen=True)
 class Overall:
-    """Fréchet distance (`FD`), precision, recall, density and coverage of all synthetic images.
+    """Fréchet distance (`FD`), precision, recall, density and coverage of all synthetic images."""
 
-    Args:
-        figures: figures by name.
-        n: synthetic, or training, images in each comparison; equal because the figures depend on it.
-        n_real: held-out real images.
-        features: dimension of the feature space.
-        neighbors: k of the neighborhoods.
-        patients: number of patients per side; source patients of the synthetic images.
-    """
-
-    figures: dict[str, Beside]
-    n: int
-    n_real: int
-    features: int
-    neighbors: int
-    patients: dict[str, int]
+    figures: dict[str, Beside]  # figures by name
+    n: int  # synthetic, or training, images in each comparison; equal because the figures depend on it
+    n_real: int  # held-out real images
+    features: int  # dimension of the feature space
+    neighbors: int  # k of the neighborhoods
+    patients: dict[str, int]  # number of patients per side; source patients of the synthetic images
 
 
 def compare_with_real(

@@ -28,19 +28,12 @@ from trcgl.metrics.summary import mean_over_findings, with_interval
 
 @dataclass(frozen=True)
 class PooledFidelity:
-    """Label fidelity of all findings together.
+    """Label fidelity of all findings together."""
 
-    Args:
-        summary: AUROC of each finding, their mean, and hit rate and false-positive rate over all images.
-        mean: mean of the AUROCs.
-        samples: mean of the AUROCs on every replicate.
-        freedom: degrees of freedom of the interval of the mean.
-    """
-
-    summary: dict[str, Any]
-    mean: float
-    samples: Float[np.ndarray, " replicates"]
-    freedom: float
+    summary: dict[str, Any]  # AUROC of each finding, their mean, and hit rate and false-positive rate over all images
+    mean: float  # mean of the AUROCs
+    samples: Float[np.ndarray, " replicates"]  # mean of the AUROCs on every replicate
+    freedom: float  # degrees of freedom of the interval of the mean
 
 
 def pooled_fidelity(

@@ -34,23 +34,14 @@ NULL_AUROC = 0.6
 
 @dataclass(frozen=True)
 class Discrimination:
-    """How well a classifier separates images with a finding from images without it.
+    """How well a classifier separates images with a finding from images without it."""
 
-    Args:
-        auroc: value and 95 % interval over patients, or the reason why there is none.
-        hit_rate: share of the images with the finding at or above the threshold; as `auroc`.
-        false_positive_rate: share of the images without the finding at or above the threshold; as `auroc`.
-        positives: images with the finding.
-        negatives: images without it.
-        positive_patients: patients of the images with the finding; source patients of synthetic images.
-    """
-
-    auroc: dict[str, Any]
-    hit_rate: dict[str, Any]
-    false_positive_rate: dict[str, Any]
-    positives: int
-    negatives: int
-    positive_patients: int
+    auroc: dict[str, Any]  # value and 95 % interval over patients, or the reason why there is none
+    hit_rate: dict[str, Any]  # share of the images with the finding at or above the threshold; as `auroc`
+    false_positive_rate: dict[str, Any]  # share of the images without the finding at or above the threshold; as `auroc`
+    positives: int  # images with the finding
+    negatives: int  # images without it
+    positive_patients: int  # patients of the images with the finding; source patients of synthetic images
 
 
 def discrimination(
@@ -121,18 +112,12 @@ class Deranged:
 
     If no other finding is audited, with and without are exchanged in the pairs of every second patient; the AUROC is
     then .5 up to chance, which is weaker evidence.
-
-    Args:
-        auroc: over all other findings together; value and interval, or the reason why there is none.
-        of_other: AUROC for each other finding alone, without interval.
-        pairs: pairs of images in the null.
-        across: whether requests were exchanged across label sets, not within pairs.
     """
 
-    auroc: dict[str, Any]
-    of_other: dict[str, float]
-    pairs: int
-    across: bool
+    auroc: dict[str, Any]  # over all other findings together; value and interval, or the reason why there is none
+    of_other: dict[str, float]  # AUROC for each other finding alone, without interval
+    pairs: int  # pairs of images in the null
+    across: bool  # whether requests were exchanged across label sets, not within pairs
 
     @property
     def highest(self) -> tuple[str, float] | None:

@@ -56,38 +56,23 @@ class Nearness(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic image and the training image that it resembles most.
+    """A synthetic image and the training image that it resembles most."""
 
-    Args:
-        synthetic: row of the synthetic image.
-        train: row of the training image.
-        similarity: correlation of details, at most 1.
-        change: description of the change from the training image to the synthetic one if it is a copy.
-    """
-
-    synthetic: int
-    train: int
-    similarity: float
-    change: str
+    synthetic: int  # row of the synthetic image
+    train: int  # row of the training image
+    similarity: float  # correlation of details, at most 1
+    change: str  # description of the change from the training image to the synthetic one if it is a copy
 
 
 @dataclass(frozen=True)
 class Closeness:
-    """Numbers of images that are closer to train: the tables of Fisher's test.
+    """Numbers of images that are closer to train: the tables of Fisher's test."""
 
-    Args:
-        synthetic: number of synthetic images that are closer, and that are not.
-        held_out: the same for held-out images, the null.
-        train: the same for training images, compared with other patients.
-        p: one-sided p-value of synthetic against held-out images.
-        p_train: one-sided p-value of synthetic against training images.
-    """
-
-    synthetic: tuple[int, int]
-    held_out: tuple[int, int]
-    train: tuple[int, int]
-    p: float
-    p_train: float
+    synthetic: tuple[int, int]  # number of synthetic images that are closer, and that are not
+    held_out: tuple[int, int]  # the same for held-out images, the null
+    train: tuple[int, int]  # the same for training images, compared with other patients
+    p: float  # one-sided p-value of synthetic against held-out images
+    p_train: float  # one-sided p-value of synthetic against training images
 
     @property
     def shares(self) -> dict[str, float]:
@@ -97,33 +82,21 @@ class Closeness:
 
 @dataclass(frozen=True)
 class Memorization:
-    """Result of the check.
+    """Result of the check."""
 
-    Args:
-        flagged: whether p < .01; None if not tested.
-        p: p-value of both questions together; None if not tested.
-        why: reason why it was not tested.
-        closer: images closer to train than to equally many held-out images.
-        much_closer: images closer to train by more than 99 of 100 held-out images are.
-        copies: synthetic images listed as memorized copies, by row.
-        held_out_copies: number of compared held-out images that would be listed.
-        limit: smallest similarity of a copy; None if there are too few held-out images.
-        pairs: the 20 most similar pairs, most similar first.
-        detectable: smallest share of copies among as many synthetic images that would be flagged; None if none would.
-        n: images and patients of each set; `compared` is the size of the equal sets, `asked` the number of real images
-            compared with both.
-    """
-
-    flagged: bool | None
-    p: float | None
-    why: str | None
-    closer: Closeness | None
-    much_closer: Closeness | None
-    copies: tuple[Pair, ...]
-    held_out_copies: int | None
-    limit: float | None
-    pairs: tuple[Pair, ...]
+    flagged: bool | None  # whether p < .01; None if not tested
+    p: float | None  # p-value of both questions together; None if not tested
+    why: str | None  # reason why it was not tested
+    closer: Closeness | None  # images closer to train than to equally many held-out images
+    much_closer: Closeness | None  # images closer to train by more than 99 of 100 held-out images are
+    copies: tuple[Pair, ...]  # synthetic images listed as memorized copies, by row
+    held_out_copies: int | None  # number of compared held-out images that would be listed
+    limit: float | None  # smallest similarity of a copy; None if there are too few held-out images
+    pairs: tuple[Pair, ...]  # the 20 most similar pairs, most similar first
+    # smallest share of copies among as many synthetic images that would be flagged; None if none would
     detectable: float | None
+    # images and patients of each set; `compared` is the size of the equal sets, `asked` the number of real
+    # images compared with both
     n: dict[str, dict[str, int]]
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,19 +30,12 @@ _PENALTY = 1e-2  # C of the regression: there are more features than images
 
 @dataclass(frozen=True)
 class RealOrSynthetic:
-    """How well synthetic images are told from real ones.
+    """How well synthetic images are told from real ones."""
 
-    Args:
-        auroc: on images outside the fitted folds; value and 95 % interval over patients.
-        null: the same for real training images against the same held-out images.
-        synthetic: images compared with the held-out images, in both comparisons.
-        real: held-out images.
-    """
-
-    auroc: dict[str, Any]
-    null: dict[str, Any]
-    synthetic: int
-    real: int
+    auroc: dict[str, Any]  # on images outside the fitted folds; value and 95 % interval over patients
+    null: dict[str, Any]  # the same for real training images against the same held-out images
+    synthetic: int  # images compared with the held-out images, in both comparisons
+    real: int  # held-out images
 
 
 def real_or_synthetic(sides: Sides, *, seed: int = 0, replicates: int = REPLICATES) -> RealOrSynthetic:

@@ -32,16 +32,12 @@ _MOST = 2000  # real training normals that are scored
 class Normals:
     """The auditor's scores of normal images.
 
-    Args:
-        score: calibrated scores in the columns of the audited findings.
-        patients: patient of each image; source patient of a synthetic image.
-
     Raises:
         DataError: the lengths differ.
     """
 
-    score: Float[np.ndarray, "images findings"]
-    patients: Sequence[str]
+    score: Float[np.ndarray, "images findings"]  # calibrated scores in the columns of the audited findings
+    patients: Sequence[str]  # patient of each image; source patient of a synthetic image
 
     def __post_init__(self) -> None:
         if len(self.score) != len(self.patients):
@@ -50,40 +46,25 @@ class Normals:
 
 @dataclass(frozen=True)
 class Shift:
-    """Scores for one finding on some normals, against real held-out normals.
+    """Scores for one finding on some normals, against real held-out normals."""
 
-    Args:
-        auroc: probability that such a normal scores higher, .5 for no shift; value and 95 % interval over patients.
-        false_positive_rate: share at or above the threshold.
-        held_out_false_positive_rate: the same share of real held-out normals.
-        shift: difference of the two shares.
-        images: number of normals.
-        patients: number of their patients.
-    """
-
+    # probability that such a normal scores higher, .5 for no shift; value and 95 % interval over patients
     auroc: dict[str, Any]
-    false_positive_rate: dict[str, Any]
-    held_out_false_positive_rate: dict[str, Any]
-    shift: dict[str, Any]
-    images: int
-    patients: int
+    false_positive_rate: dict[str, Any]  # share at or above the threshold
+    held_out_false_positive_rate: dict[str, Any]  # the same share of real held-out normals
+    shift: dict[str, Any]  # difference of the two shares
+    images: int  # number of normals
+    patients: int  # number of their patients
 
 
 @dataclass(frozen=True)
 class FindingShortcut:
-    """The shifts of one finding.
+    """The shifts of one finding."""
 
-    Args:
-        synthetic: shift of synthetic normals.
-        null: shift of real training normals.
-        round_trip: shift of real held-out normals after the autoencoder; None if not given.
-        looks_rare: whether the whole interval of the synthetic AUROC is above .5 and above the null's value; None if
-            unknown.
-    """
-
-    synthetic: Shift
-    null: Shift
-    round_trip: Shift | None
+    synthetic: Shift  # shift of synthetic normals
+    null: Shift  # shift of real training normals
+    round_trip: Shift | None  # shift of real held-out normals after the autoencoder; None if not given
+    # whether the whole interval of the synthetic AUROC is above .5 and above the null's value; None if unknown
     looks_rare: bool | None
 
 

@@ -32,19 +32,12 @@ _SMALLEST = 48
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on one measured number of an image.
+    """A condition on one measured number of an image."""
 
-    Args:
-        number: name of the measured number.
-        otherwise: description of an image that fails.
-        least: smallest value that passes.
-        most: largest value that passes.
-    """
-
-    number: str
-    otherwise: str
-    least: float = -np.inf
-    most: float = np.inf
+    number: str  # name of the measured number
+    otherwise: str  # description of an image that fails
+    least: float = -np.inf  # smallest value that passes
+    most: float = np.inf  # largest value that passes
 
     def met(self, measured: dict[str, float]) -> bool:
         """Whether an image passes; an undefined number does not."""
@@ -53,32 +46,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class StructureCheck:
-    """The check of one finding.
+    """The check of one finding."""
 
-    Args:
-        measure: measures the numbers of one image.
-        conditions: conditions that must all be met; the first unmet one is the reason.
-    """
-
-    measure: Callable[[Thorax], dict[str, float]]
-    conditions: tuple[Condition, ...]
+    measure: Callable[[Thorax], dict[str, float]]  # measures the numbers of one image
+    conditions: tuple[Condition, ...]  # conditions that must all be met; the first unmet one is the reason
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Result of a structure check on some images.
+    """Result of a structure check on some images."""
 
-    Args:
-        finding: the finding.
-        holds: whether each image has the structure of the finding.
-        measured: the measured numbers by name.
-        why: the first condition that each image fails.
-    """
-
-    finding: str
-    holds: Bool[np.ndarray, " images"]
-    measured: dict[str, Float[np.ndarray, " images"]]
-    why: list[str | None]
+    finding: str  # the finding
+    holds: Bool[np.ndarray, " images"]  # whether each image has the structure of the finding
+    measured: dict[str, Float[np.ndarray, " images"]]  # the measured numbers by name
+    why: list[str | None]  # the first condition that each image fails
 
     def to_dict(self) -> dict[str, Any]:
         """A plain JSON value; an undefined number is None."""
