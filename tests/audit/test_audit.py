@@ -12,6 +12,7 @@ from tests.audit.small_audit import OPTIONS as SYNTHESIS
 from tests.audit.small_audit import write_small
 from tests.dataset.small_dataset import small_recipe, write_dataset
 from tests.generate.small_generator import write_generator
+from tests.pages import assert_fits
 from trcgl.audit.audit import AuditOptions, audit
 from trcgl.audit.check import FAIL, PASS
 from trcgl.cli.main import main
@@ -97,6 +98,13 @@ def test_the_page_is_one_file_with_every_finding_and_all_images(page, result):
         assert f">{finding}</a>" in page
     assert page.count("real, held out</div>") == 2 * 10
     assert page.count("without, score") == 2 * 5
+
+
+def test_page_and_reader_kit_fit_a_phone_also_with_everything_unfolded(small, page, tmp_path):
+    unfolded = tmp_path / "unfolded.html"
+    unfolded.write_text(page.replace("<details", "<details open"))
+    folder = small.synthetic / "audit"
+    assert_fits(folder / "audit.html", unfolded, folder / "reader_kit" / "index.html")
 
 
 def test_the_same_call_again_computes_nothing(small, result):
@@ -199,12 +207,12 @@ def planted(learned, out, with_it, without, seed=0):
         patch.setattr("trcgl.audit.audit.sample_sheets", lambda *_, **__: next(iter(())))
         audit(learned / "synthetic", learned / "small", learned / "auditor", out=out, options=options)
     assert settings.exists()
-    dataset, draw = open_dataset(learned / "small"), np.random.default_rng(seed)
+    dataset, rng = open_dataset(learned / "small"), np.random.default_rng(seed)
     rows = dataset.split("train")
 
     def some(which):
         there = rows.filter(which)["row"].to_numpy()
-        return np.asarray(dataset.images[draw.choice(there, PLANTED, replace=len(there) < PLANTED)])
+        return np.asarray(dataset.images[rng.choice(there, PLANTED, replace=len(there) < PLANTED)])
 
     (out / "sheets").mkdir()
     for name, which in (("with", with_it), ("without", without), ("normals", pl.col("Normal") == 1)):

@@ -16,8 +16,8 @@ from trcgl.model.trcgl_net import build_network
 
 def images(count=5, side=32, seed=0):
     """Smooth random pictures."""
-    draw = np.random.default_rng(seed)
-    coarse = torch.from_numpy(draw.normal(size=(count, 1, 8, 8))).float()
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.normal(size=(count, 1, 8, 8))).float()
     fine = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")[:, 0].numpy()
     return (128 + 40 * fine).clip(0, 255).astype(np.uint8)
 

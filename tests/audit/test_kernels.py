@@ -23,8 +23,8 @@ TOLERANCE = 1e-4
 
 
 def features(rows, columns=24, shift=0.0, scale=1.0, seed=0):
-    draw = np.random.default_rng(seed)
-    return (draw.normal(size=(rows, columns)) * scale + shift).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(rows, columns)) * scale + shift).astype(np.float32)
 
 
 def discrepancy(x, y, kernel):
@@ -68,9 +68,9 @@ def test_a_mean_over_random_subsets_estimates_the_same_with_more_noise():
     from torchmetrics.image.kid import poly_mmd
 
     x, y = features(200, shift=0.2, seed=1), features(200)
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     subsets = [
-        float(poly_mmd(*(torch.from_numpy(one[draw.permutation(200)[:50]]).double() for one in (x, y))))
+        float(poly_mmd(*(torch.from_numpy(one[rng.permutation(200)[:50]]).double() for one in (x, y))))
         for _ in range(100)
     ]
     error = np.std(subsets) / 10

@@ -1,4 +1,4 @@
-"""Patients are drawn whole, and as many images as asked."""
+"""Whole patients are sampled, and as many images as requested."""
 
 import numpy as np
 import pytest
@@ -48,9 +48,9 @@ def test_features_stay_with_their_patient():
 
 
 def test_only_a_larger_set_is_sampled():
-    everyone, draw = patients_of([2, 2, 2]), np.random.default_rng(0)
-    assert everyone.at_most(6, draw) is everyone
-    assert len(everyone.at_most(4, draw).features) == 4
+    everyone, rng = patients_of([2, 2, 2]), np.random.default_rng(0)
+    assert everyone.at_most(6, rng) is everyone
+    assert len(everyone.at_most(4, rng).features) == 4
 
 
 def test_a_shared_patient_is_refused_without_a_name():

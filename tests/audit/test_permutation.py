@@ -43,8 +43,8 @@ def test_the_interval_is_the_jackknife_of_two_samples():
 
 def test_two_groups_of_one_size_are_permuted_as_usual():
     groups = groups_of(12, 12, shift=0.3)
-    draw = np.random.default_rng(1)
-    usual = [TwoGroups(groups.kernel, draw.permutation(groups.first)).value() for _ in range(4000)]
+    rng = np.random.default_rng(1)
+    usual = [TwoGroups(groups.kernel, rng.permutation(groups.first)).value() for _ in range(4000)]
     ours = groups.permuted(4000, np.random.default_rng(2))
     np.testing.assert_allclose(np.quantile(ours, [0.1, 0.5, 0.9]), np.quantile(usual, [0.1, 0.5, 0.9]), atol=0.08)
     assert np.std(usual) > 0.3, "the tolerance is small beside the spread"
@@ -54,8 +54,8 @@ def test_the_value_spreads_under_permutation_as_it_does_over_samples_where_group
     """Means of ten images vary less than single ones: exchanging patients one by one would not know."""
 
     def sample(seed):
-        draw = np.random.default_rng(seed)
-        x = np.concatenate([draw.normal(size=(15, 4)) / 10**0.5, draw.normal(size=(60, 4))])
+        rng = np.random.default_rng(seed)
+        x = np.concatenate([rng.normal(size=(15, 4)) / 10**0.5, rng.normal(size=(60, 4))])
         return TwoGroups(x @ x.T, np.arange(75) < 15)
 
     spread = np.std([sample(seed).value() for seed in range(2000)])

@@ -14,7 +14,7 @@ def spec(image, *findings, size=64):
 @pytest.mark.parametrize("size", [64, 96])
 def test_the_lungs_are_found_under_devices_and_lesions(size):
     for image in range(3):
-        # `hyperinflated lung` marks the open lungs and moves them; the same specification draws both.
+        # `hyperinflated lung` marks the open lungs and moves them; the same specification renders both.
         shown = spec(image, "Support Devices", "Nodule", "hyperinflated lung", size=size)
         truth = render_masks(shown)["hyperinflated lung"]
         found = estimate_thorax(render(shown).pixels).chest.open_lung > 0.5

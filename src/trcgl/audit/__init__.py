@@ -1,1 +1,1 @@
-"""Is a drawn image faithful, novel and diverse? Every figure with its n, its interval and its null."""
+"""Audit of synthetic images: are they faithful, novel and diverse? Every figure has an n, an interval and a null."""

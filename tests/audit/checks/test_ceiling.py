@@ -43,10 +43,10 @@ def test_a_vae_and_another_size_are_measured_to_lose(images):
 
 def ceiling_of(before, after, positives=80, rows=400):
     """Ceiling of one finding whose positives score so much higher before and after."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     truth = (np.arange(rows) < positives).astype(float)[:, None]
-    noise = draw.normal(0, 1, (rows, 1))
-    other = draw.normal(0, 1, (rows, 1))
+    noise = rng.normal(0, 1, (rows, 1))
+    other = rng.normal(0, 1, (rows, 1))
     patients = [str(row // 2) for row in range(rows)]
     [found] = ceilings(truth, noise + before * truth, 0.7 * noise + 0.7 * other + after * truth, patients, **HOW)
     return found

@@ -14,9 +14,9 @@ THRESHOLDS = {"A": 1.0, "B": 1.0}
 
 def pairs(shift, n=60, noise=0):
     """Scores of n pairs of each finding; those with it are `shift` higher in their own score."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     targets = np.repeat(["A", "B"], n)
-    without, with_it = draw.normal(0, 1, (2 * n, 2)), draw.normal(0, 1, (2 * n, 2))
+    without, with_it = rng.normal(0, 1, (2 * n, 2)), rng.normal(0, 1, (2 * n, 2))
     with_it[np.arange(2 * n), np.repeat([0, 1], n)] += shift
     other = np.random.default_rng(1).normal(0, noise, with_it.shape) if noise else 0
     rows = pl.DataFrame({"target": targets, "patient_id": [f"p{place % n}" for place in range(2 * n)]})

@@ -1,4 +1,4 @@
-"""Drawn images that show their finding pass, those that do not fail, and where nobody can tell it is said."""
+"""Synthetic images that show their finding pass, those that do not fail, and where nobody can tell it is said."""
 
 import dataclasses
 
@@ -15,8 +15,8 @@ HOW = {"replicates": 400, "seed": 0}
 
 def scores(shift, n=150, seed=0):
     """Logistic scores of images with a finding, that are `shift` higher than those without, and these."""
-    draw = np.random.default_rng(seed)
-    with_it, without = draw.normal(shift, 1, n), draw.normal(0, 1, n)
+    rng = np.random.default_rng(seed)
+    with_it, without = rng.normal(shift, 1, n), rng.normal(0, 1, n)
     return 1 / (1 + np.exp(-with_it)), 1 / (1 + np.exp(-without))
 
 
@@ -27,10 +27,12 @@ def measured(shift, *, threshold=0.7, each=1, n=150, seed=0):
 
 
 def made(auroc, low, high, hit, false, positives=100):
-    def told(value):
+    def share(value):
         return {"value": value, "ci": [value, value]}
 
-    return Discrimination({"value": auroc, "ci": [low, high]}, told(hit), told(false), positives, positives, positives)
+    return Discrimination(
+        {"value": auroc, "ci": [low, high]}, share(hit), share(false), positives, positives, positives
+    )
 
 
 REAL = made(0.85, 0.80, 0.90, 0.60, 0.10)
@@ -49,9 +51,9 @@ def test_the_auroc_and_the_rates_are_those_of_the_scores():
 
 
 def test_images_that_share_a_label_set_decide_less_than_independent_ones():
-    draw = np.random.default_rng(0)
-    shared = np.repeat(draw.normal(0, 1, 15), 10)  # what a label set has to do with the score
-    with_it, without = draw.normal(1, 1, 150) + shared, draw.normal(0, 1, 150) + shared
+    rng = np.random.default_rng(0)
+    shared = np.repeat(rng.normal(0, 1, 15), 10)  # what a label set has to do with the score
+    with_it, without = rng.normal(1, 1, 150) + shared, rng.normal(0, 1, 150) + shared
     found = [
         of_synthetic(with_it, without, ([f"p{one // each}" for one in range(150)],) * 2, 1.0, **HOW) for each in (1, 10)
     ]
@@ -62,9 +64,9 @@ def test_images_that_share_a_label_set_decide_less_than_independent_ones():
 def test_one_source_patient_gives_no_interval_and_no_verdict():
     found = measured(1.5, each=150)
     assert found.auroc["ci"] is None
-    told = verdict(found, REAL)
-    assert told.word == NOT_ASSESSABLE
-    assert "fewer than two positive patients" in told.why
+    found = verdict(found, REAL)
+    assert found.word == NOT_ASSESSABLE
+    assert "fewer than two positive patients" in found.why
 
 
 def test_unknown_labels_take_no_part_and_weights_count():
@@ -79,16 +81,16 @@ def test_unknown_labels_take_no_part_and_weights_count():
 
 
 def test_a_rate_is_covered_by_its_interval_as_often_as_it_says():
-    covered, draw = 0, np.random.default_rng(0)
+    covered, rng = 0, np.random.default_rng(0)
     for trial in range(150):
-        called = draw.random(60) < 0.4
+        called = rng.random(60) < 0.4
         low, high = rate(called, np.arange(60), replicates=100, seed=trial)["ci"]
         covered += low <= 0.4 <= high
     assert 0.9 <= covered / 150 <= 0.995
 
 
 @pytest.mark.parametrize(
-    ("drawn", "word", "why"),
+    ("synthetic", "word", "why"),
     [
         (made(0.88, 0.84, 0.91, 0.50, 0.08), PASS, "AUROC 0.880, from 0.840 up, beside 0.850"),
         (made(0.60, 0.50, 0.70, 0.50, 0.08), FAIL, "lower end of the AUROC's interval is 0.500, not above 0.5"),
@@ -104,15 +106,15 @@ def test_a_rate_is_covered_by_its_interval_as_often_as_it_says():
         (made(0.96, 0.94, 0.98, 0.00, 0.00), FAIL, "hit rate 0.0%"),
     ],
 )
-def test_each_rule_decides_with_its_reason(drawn, word, why):
-    told = verdict(drawn, REAL)
-    assert told.word == word
-    assert why in told.why
+def test_each_rule_decides_with_its_reason(synthetic, word, why):
+    found = verdict(synthetic, REAL)
+    assert found.word == word
+    assert why in found.why
 
 
 def test_every_rule_that_fails_is_named():
-    told = verdict(made(0.60, 0.50, 0.70, 0.10, 0.40), REAL)
-    assert told.why.count(";") == 2
+    found = verdict(made(0.60, 0.50, 0.70, 0.10, 0.40), REAL)
+    assert found.why.count(";") == 2
 
 
 @pytest.mark.parametrize(
@@ -123,18 +125,18 @@ def test_every_rule_that_fails_is_named():
     ],
 )
 def test_an_auditor_that_does_not_know_a_finding_judges_nothing(real, why):
-    told = verdict(made(0.99, 0.98, 1.0, 1.0, 0.0), real)
-    assert told.word == NOT_ASSESSABLE
-    assert why in told.why
+    found = verdict(made(0.99, 0.98, 1.0, 1.0, 0.0), real)
+    assert found.word == NOT_ASSESSABLE
+    assert why in found.why
 
 
 def audit_of(shifts, seen_as, n=120):
     """Scores of pairs of three findings; `seen_as[f][g]` is how much images with f raise the score of g."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     names = list(shifts)
     targets = np.repeat(names, n)
-    without = draw.normal(0, 1, (len(targets), len(names)))
-    with_it = draw.normal(0, 1, (len(targets), len(names)))
+    without = rng.normal(0, 1, (len(targets), len(names)))
+    with_it = rng.normal(0, 1, (len(targets), len(names)))
     for row, target in enumerate(targets):
         for column, name in enumerate(names):
             with_it[row, column] += shifts[name] if name == target else seen_as.get((target, name), 0)

@@ -149,7 +149,7 @@ def test_what_does_not_fit_together_is_refused(pool, change, words):
 
 
 def nearness(rng, count, lean=0.0):
-    """Similarities of images to the nearest in sets of equal size; `lean` draws them to train."""
+    """Similarities of images to the nearest in sets of equal size; `lean` moves them towards train."""
     one, other = np.tanh(1.1 + 0.12 * rng.gumbel(size=(2, count)))
     return Nearness(np.tanh(np.arctanh(one) + lean), other, np.tanh(np.arctanh(one) + lean), other)
 
@@ -163,7 +163,7 @@ def test_a_set_that_leans_to_train_as_a_whole_is_flagged_without_a_single_copy()
 
 
 def test_a_set_that_is_like_a_train_set_of_another_kind_is_not_flagged():
-    # Drawn and training images lean to train alike: train differs from held-out, nothing is copied.
+    # Synthetic and training images lean to train alike: train differs from held-out, nothing is copied.
     rng = np.random.default_rng(0)
     near = {
         "synthetic": nearness(rng, 200, lean=0.3),

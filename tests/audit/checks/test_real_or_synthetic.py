@@ -1,4 +1,4 @@
-"""Synthetic images that differ from real ones are told apart, and those that do not are not."""
+"""Synthetic images that differ from real ones are distinguished, and others are not."""
 
 import numpy as np
 import pytest

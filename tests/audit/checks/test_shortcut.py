@@ -1,4 +1,4 @@
-"""Drawn normals that score like a rare finding are seen; normals that score like others are not accused."""
+"""Synthetic normals that score like a rare finding are seen; normals that score like others are not accused."""
 
 import dataclasses
 import json

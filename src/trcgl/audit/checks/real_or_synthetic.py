@@ -30,7 +30,7 @@ _PENALTY = 1e-2  # C of the regression: there are more features than images
 
 @dataclass(frozen=True)
 class RealOrSynthetic:
-    """How well synthetic images are told from real ones."""
+    """How well synthetic images are distinguished from real ones."""
 
     auroc: dict[str, Any]  # on images outside the fitted folds; value and 95 % interval over patients
     null: dict[str, Any]  # the same for real training images against the same held-out images
@@ -85,6 +85,6 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
 CHECK = Check(
     key="real_or_synthetic",
     title="Real or synthetic",
-    null="real training images told from held-out ones, as many images",
+    null="real training images against held-out ones, as many images",
     of_finding=of_finding,
 )
