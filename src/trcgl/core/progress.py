@@ -27,26 +27,14 @@ def track(items: Iterable[Item], total: int | None = None, what: str = "", unit:
 
 
 def _bar(items: Iterable[Item], total: int | None, what: str, unit: str) -> Iterator[Item]:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        *([TextColumn("{task.fields[rate]}")] if unit else []),
-    )
+    columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}"), progress.BarColumn()]
+    columns += [progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), progress.TimeRemainingColumn()]
+    columns += [progress.TextColumn("{task.fields[rate]}")] if unit else []
     started = time.monotonic()
-    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    bar = progress.Progress(*columns, console=Console(stderr=True), transient=False)
     task = bar.add_task(what, total=total, rate="")
     try:
         for done, item in enumerate(items, start=1):

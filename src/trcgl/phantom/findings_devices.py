@@ -34,12 +34,8 @@ def sternotomy(chest: Chest, rng: np.random.Generator) -> Change:
     loops = []
     for y in heights:
         lean = rng.normal(0, 0.25)
-        across, along = wide * np.cos(turn), tall * np.sin(turn)
-        loops.append(
-            np.stack(
-                [x + across * np.cos(lean) - along * np.sin(lean), y + across * np.sin(lean) + along * np.cos(lean)], -1
-            )
-        )
+        across, along, cos, sin = wide * np.cos(turn), tall * np.sin(turn), np.cos(lean), np.sin(lean)
+        loops.append(np.stack([x + across * cos - along * sin, y + across * sin + along * cos], -1))
     wires = np.minimum(c.strokes(np.array(loops), 0.0042), 1.0)
     added = np.float32(2.6 * chest.contrast * rng.uniform(0.8, 1.2)) * wires
     return Change(added, wires > 0.2, facts={"wires": [(float(x), float(y)) for y in heights]})
@@ -47,35 +43,21 @@ def sternotomy(chest: Chest, rng: np.random.Generator) -> Change:
 
 def central_venous_catheter(chest: Chest, rng: np.random.Generator) -> Change:
     """A thin line from the neck or below a clavicle through the superior vena cava to the right atrium."""
-    body = chest.anatomy
+    apex, clavicle = chest.anatomy.apex, chest.anatomy.clavicle
     cava = -0.044 + chest.shift
     tip = (cava + 0.004, chest.heart_center - rng.uniform(0.03, 0.15))
-    upper = (cava, body.apex + 0.14)
+    upper = (cava, apex + 0.14)
     kind = rng.choice(["jugular", "right subclavian", "left subclavian", "port"], p=[0.45, 0.2, 0.15, 0.2])
     port = None
     if kind == "jugular":
-        points: Points = [(-0.075, -0.03), (-0.066, 0.06), (-0.052, body.apex + 0.05), upper, tip]
+        points: Points = [(-0.075, -0.03), (-0.066, 0.06), (-0.052, apex + 0.05), upper, tip]
     elif kind == "right subclavian":
-        points = [
-            (-0.36, 0.20),
-            (-0.26, body.clavicle - 0.02),
-            (-0.13, body.clavicle - 0.005),
-            (-0.06, body.apex + 0.08),
-            upper,
-            tip,
-        ]
+        points = [(-0.36, 0.20), (-0.26, clavicle - 0.02), (-0.13, clavicle - 0.005), (-0.06, apex + 0.08), upper, tip]
     elif kind == "left subclavian":
-        points = [
-            (0.34, 0.20),
-            (0.22, body.clavicle - 0.02),
-            (0.08, body.apex + 0.065),
-            (-0.02, body.apex + 0.11),
-            upper,
-            tip,
-        ]
+        points = [(0.34, 0.20), (0.22, clavicle - 0.02), (0.08, apex + 0.065), (-0.02, apex + 0.11), upper, tip]
     else:
-        port = (-rng.uniform(0.20, 0.26), body.apex + rng.uniform(0.13, 0.18))
-        points = [port, (-0.20, body.clavicle), (-0.12, body.clavicle - 0.035), (-0.06, body.apex + 0.07), upper, tip]
+        port = (-rng.uniform(0.20, 0.26), apex + rng.uniform(0.13, 0.18))
+        points = [port, (-0.20, clavicle), (-0.12, clavicle - 0.035), (-0.06, apex + 0.07), upper, tip]
     jitter = rng.normal(0, 0.006, (len(points), 2))
     jitter[0] = 0
     path = _smooth([(x + dx, y + dy) for (x, y), (dx, dy) in zip(points, jitter, strict=True)], 40)
@@ -111,19 +93,11 @@ def _pacemaker(chest: Chest, rng: np.random.Generator) -> Layer:
     header = c.disk((x, y - 0.036), (0.030, 0.013), 0.0, 0.003)
     layer = np.maximum(np.float32(1.25) * can, np.float32(0.7) * header)
     top = (x, y - 0.045)
-    vein = [
-        (sign * 0.19, body.clavicle - 0.025),
-        (sign * 0.08, body.apex + 0.06),
-        (-0.035 + chest.shift, body.apex + 0.13),
-    ]
+    cava = (-0.035 + chest.shift, body.apex + 0.13)
+    vein = [(sign * 0.19, body.clavicle - 0.025), (sign * 0.08, body.apex + 0.06), cava]
     middle, right = chest.heart_center, body.heart[0]
-    atrial: Points = [
-        top,
-        *vein,
-        (-0.05, middle - 0.06),
-        (-0.55 * right, middle + 0.03),
-        (-0.75 * right, middle - 0.03),
-    ]
+    auricle = [(-0.05, middle - 0.06), (-0.55 * right, middle + 0.03), (-0.75 * right, middle - 0.03)]
+    atrial: Points = [top, *vein, *auricle]
     apical: Points = [top, *vein, (-0.055, middle - 0.02), (0.0, middle + 0.075), (0.5 * body.heart[1], middle + 0.07)]
     leads = [apical] if rng.random() < 0.35 else [atrial, apical]
     for lead in leads:
@@ -140,16 +114,11 @@ def _endotracheal_tube(chest: Chest, rng: np.random.Generator) -> Layer:
 
 
 def _feeding_tube(chest: Chest, rng: np.random.Generator) -> Layer:
-    c, body = chest.canvas, chest.anatomy
+    c = chest.canvas
     x = 0.8 * chest.shift + 0.008
-    points: Points = [
-        (x - 0.004, -0.08),
-        (x, 0.2),
-        (x + 0.006, 0.5),
-        (x + 0.02, body.dome[1]),
-        (0.10, body.dome[1] + 0.08),
-    ]
-    points.append((0.17, body.dome[1] + rng.uniform(0.08, 0.13)))
+    dome = chest.anatomy.dome[1]
+    stomach = [(0.10, dome + 0.08), (0.17, dome + rng.uniform(0.08, 0.13))]
+    points: Points = [(x - 0.004, -0.08), (x, 0.2), (x + 0.006, 0.5), (x + 0.02, dome), *stomach]
     return np.float32(0.80) * np.minimum(c.strokes(_smooth(points, 60), 0.0065), 1)
 
 
@@ -159,13 +128,8 @@ def _chest_drain(chest: Chest, rng: np.random.Generator) -> Layer:
     entry = rng.uniform(0.50, 0.62)
     wall = chest.half_width(entry)
     end = (sign * rng.uniform(0.12, 0.18), body.apex + rng.uniform(0.04, 0.12))
-    points: Points = [
-        (sign * (wall + 0.09), entry + 0.06),
-        (sign * wall, entry),
-        (sign * (wall - 0.07), entry - 0.13),
-        end,
-    ]
-    course = _smooth(points, 50)[0]
+    outside, inside = (sign * (wall + 0.09), entry + 0.06), (sign * (wall - 0.07), entry - 0.13)
+    course = _smooth([outside, (sign * wall, entry), inside, end], 50)[0]
     ahead = np.gradient(course, axis=0)
     aside = np.stack([-ahead[:, 1], ahead[:, 0]], -1) / np.linalg.norm(ahead, axis=1, keepdims=True) * 0.008
     tube = np.minimum(c.strokes(np.stack([course + aside, course - aside]), 0.005), 1)

@@ -13,6 +13,15 @@ from trcgl.phantom.anatomy import Anatomy
 from trcgl.phantom.chest import Chest
 
 Mask = Bool[np.ndarray, "size size"]
+Pair = tuple[float, float]
+
+
+def _shifted(pair: Pair, by: float) -> Pair:
+    return pair[0] + by, pair[1] + by
+
+
+def _scaled(pair: Pair, factor: float) -> Pair:
+    return pair[0] * factor, pair[1] * factor
 
 
 def cardiomegaly(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
@@ -21,7 +30,7 @@ def cardiomegaly(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> A
     grown = max(ratio * 2 * anatomy.chest / sum(anatomy.heart), 1.05)
     return replace(
         anatomy,
-        heart=(anatomy.heart[0] * grown, anatomy.heart[1] * grown),
+        heart=_scaled(anatomy.heart, grown),
         heart_height=anatomy.heart_height * (1 + 0.35 * (grown - 1)),
     )
 
@@ -59,11 +68,10 @@ def hemidiaphragm_elevation(anatomy: Anatomy, rng: np.random.Generator, extent: 
 def hypoexpansion(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """Short lungs: high domes, crowded vessels and ribs, a broad heart."""
     more = rng.uniform(0.6, 1.3) * extent
-    rise = 0.075 * more
     return replace(
         anatomy,
-        dome=(anatomy.dome[0] - rise, anatomy.dome[1] - rise),
-        heart=(anatomy.heart[0] * (1 + 0.06 * more), anatomy.heart[1] * (1 + 0.06 * more)),
+        dome=_shifted(anatomy.dome, -0.075 * more),
+        heart=_scaled(anatomy.heart, 1 + 0.06 * more),
         vessels=anatomy.vessels * (1 + 0.15 * more),
         air=anatomy.air * (1 - 0.05 * more),
     )
@@ -72,14 +80,12 @@ def hypoexpansion(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> 
 def hyperinflated_lung(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """Long lungs over flat, low domes; a narrow, hanging heart."""
     more = rng.uniform(0.6, 1.3) * extent
-    drop = 0.030 * more
     flat = max(1 - 0.65 * more, 0.1)
-    narrow = 1 - 0.11 * more
     return replace(
         anatomy,
-        dome=(anatomy.dome[0] + drop, anatomy.dome[1] + drop),
-        curve=(anatomy.curve[0] * flat, anatomy.curve[1] * flat),
-        heart=(anatomy.heart[0] * narrow, anatomy.heart[1] * narrow),
+        dome=_shifted(anatomy.dome, 0.030 * more),
+        curve=_scaled(anatomy.curve, flat),
+        heart=_scaled(anatomy.heart, 1 - 0.11 * more),
         heart_height=anatomy.heart_height * (1 + 0.08 * more),
         air=anatomy.air * (1 + 0.035 * more),
         apex=anatomy.apex - 0.008 * more,
@@ -90,13 +96,8 @@ def hyperinflated_lung(anatomy: Anatomy, rng: np.random.Generator, extent: float
 def emphysematous(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
     """The anatomical part of emphysema: somewhat flattened domes."""
     more = rng.uniform(0.3, 0.9) * extent
-    drop = 0.022 * more
-    flat = 1 - 0.35 * more
-    return replace(
-        anatomy,
-        dome=(anatomy.dome[0] + drop, anatomy.dome[1] + drop),
-        curve=(anatomy.curve[0] * flat, anatomy.curve[1] * flat),
-    )
+    dome, curve = _shifted(anatomy.dome, 0.022 * more), _scaled(anatomy.curve, 1 - 0.35 * more)
+    return replace(anatomy, dome=dome, curve=curve)
 
 
 def vascular_hilar_enlargement(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
