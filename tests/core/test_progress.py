@@ -61,7 +61,7 @@ def test_a_unit_adds_how_many_there_are_in_a_second(clock, capsys):
     assert capsys.readouterr().err.splitlines()[0] == "sampling: 40 of 100, 4 images/s, about 15 s left"
 
 
-def test_hours_and_minutes_are_told_as_such(clock, capsys):
+def test_hours_and_minutes_are_shown_as_such(clock, capsys):
     clock.step = 30
     list(track(clock.work(range(300)), total=300, what="training"))
     lines = capsys.readouterr().err.splitlines()

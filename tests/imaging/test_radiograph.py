@@ -87,7 +87,7 @@ def test_a_16_bit_color_png_becomes_luminance():
     assert read_bytes(deep_png(stack, 2), "rgb.png").pixel_range == (2990.0, 5870.0)
 
 
-def test_a_cut_off_file_is_refused_even_where_pillow_was_told_to_fill_it_up(monkeypatch, gray):
+def test_a_cut_off_file_is_refused_even_where_pillow_was_set_to_fill_it_up(monkeypatch, gray):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     for kind in ("PNG", "JPEG"):
         with pytest.raises(UnreadableImage, match="cut off"):

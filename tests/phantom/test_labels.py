@@ -109,7 +109,7 @@ def test_another_seed_gives_other_patients():
     assert (label_array(first, phantom.SPACE)[:50] != label_array(second, phantom.SPACE)[:50]).any()
 
 
-def test_a_stored_phantom_can_be_drawn_again_with_its_masks(tmp_path):
+def test_a_stored_phantom_can_be_rendered_again_with_its_masks(tmp_path):
     prepare("phantom", None, tmp_path / "set", PrepareOptions(size=32, workers=1), SMALL)
     dataset = open_dataset(tmp_path / "set")
     options = phantom.options_of(tmp_path / "set")

@@ -14,8 +14,8 @@ from trcgl.phantom.boxes import boxes
 from trcgl.phantom.findings import FINDINGS
 from trcgl.phantom.render import PhantomSpec, render, render_masks
 
-DRAWN = [name for name in FINDINGS if name != "Normal"]
-SHAPES = [name for name in DRAWN if FINDINGS[name].reshape]
+RENDERED = [name for name in FINDINGS if name != "Normal"]
+SHAPES = [name for name in RENDERED if FINDINGS[name].reshape]
 SEVERAL = range(6)
 FACTOR = {"Kyphosis": 0.8}  # crowds the ribs of the whole cage; the mask marks spine and apices
 
@@ -31,7 +31,7 @@ def change(image, finding, **fields):
     return there, there.pixels.astype(int) - render(spec(image, **fields)).pixels
 
 
-def test_every_finding_of_padchest_30_can_be_drawn():
+def test_every_finding_of_padchest_30_can_be_rendered():
     assert list(FINDINGS) == list(RAW)
 
 
@@ -52,12 +52,12 @@ def test_images_of_one_patient_share_the_anatomy_and_not_the_exposure():
 @settings(max_examples=12)
 @given(
     size=st.integers(16, 140),
-    findings=st.sets(st.sampled_from(DRAWN), max_size=4),
+    findings=st.sets(st.sampled_from(RENDERED), max_size=4),
     age=st.floats(18, 97),
     sex=st.sampled_from("FM"),
     difficulty=st.floats(0.3, 3),
 )
-def test_any_size_and_any_set_of_findings_can_be_drawn(size, findings, age, sex, difficulty):
+def test_any_size_and_any_set_of_findings_can_be_rendered(size, findings, age, sex, difficulty):
     phantom = render(PhantomSpec(findings=tuple(findings), size=size, age=age, sex=sex, difficulty=difficulty))
     assert phantom.pixels.shape == (size, size) and phantom.pixels.dtype == np.uint8
     assert set(phantom.masks) <= findings
@@ -65,7 +65,7 @@ def test_any_size_and_any_set_of_findings_can_be_drawn(size, findings, age, sex,
     assert 30 < phantom.pixels.mean() < 230 and phantom.pixels.std() > 20
 
 
-@pytest.mark.parametrize("finding", DRAWN)
+@pytest.mark.parametrize("finding", RENDERED)
 def test_a_finding_shows_where_its_mask_is(finding):
     """In most images the picture changes, and more inside the mask than outside."""
     shown = 0
@@ -95,12 +95,12 @@ def test_one_finding_more_leaves_the_others_as_they_were():
     assert (alone.pixels[away] == together.pixels[away]).all()
 
 
-def test_normal_draws_nothing():
+def test_normal_renders_nothing():
     assert (render(spec(4, "Normal")).pixels == render(spec(4)).pixels).all()
     assert not render(spec(4, "Normal")).masks
 
 
-def test_masks_can_be_drawn_without_the_picture():
+def test_masks_can_be_rendered_without_the_image():
     several = spec(5, "Hernia", "cardiomegaly", "Pneumothorax")
     masks, phantom = render_masks(several), render(several)
     assert set(masks) == set(phantom.masks)
@@ -220,6 +220,6 @@ def test_boxes_enclose_the_parts_of_a_mask():
         ({"difficulty": 0.0}, "above 0"),
     ],
 )
-def test_a_specification_that_cannot_be_drawn_is_refused(fields, message):
+def test_a_specification_that_cannot_be_rendered_is_refused(fields, message):
     with pytest.raises(DataError, match=message):
         replace(PhantomSpec(), **fields)

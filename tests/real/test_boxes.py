@@ -15,7 +15,7 @@ BOXED = {"Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nod
 
 
 @pytest.mark.slow
-def test_evaluate_judges_both_kinds_of_maps_on_every_boxed_finding(real_data, shared_weights, tmp_path):
+def test_evaluate_scores_both_kinds_of_maps_on_every_boxed_finding(real_data, shared_weights, tmp_path):
     dataset = tmp_path / "nih"
     prepare("nih", real_data / "nih-mini", dataset, PrepareOptions(size=64))
     recipe = RECIPES["nih_mini"]()

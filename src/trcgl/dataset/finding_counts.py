@@ -53,7 +53,7 @@ def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]
 
 
 def findings_html(findings: Findings) -> Markup:
-    """The counts as a table of a page, most frequent finding first, and the findings that a split lacks."""
+    """The counts as a table of a page, most frequent in train first, and the findings that a split lacks."""
     shares = [(f"{finding['prevalence']:.2%}", finding["unknown"]) for finding in _by_frequency(findings)]
     table = html.table(
         ("finding", "group", *SPLITS, "share of train", "unknown"),
@@ -72,7 +72,7 @@ def findings_text(findings: Findings) -> str:
 
 
 def _cells(findings: Findings, between: str) -> list[tuple[str, ...]]:
-    """Finding, group, and images and patients in each split, most frequent finding first."""
+    """Finding, group, and images and patients in each split, most frequent in train first."""
     return [
         (
             finding["finding"],
@@ -90,7 +90,7 @@ def fewest(findings: Findings, split: str, named: int = 5) -> str:
 
 
 def _by_frequency(findings: Findings) -> Findings:
-    return sorted(findings, key=lambda finding: -finding["images"])
+    return sorted(findings, key=lambda finding: (-finding["train"]["images"], -finding["images"]))
 
 
 def _sizes(positive: pl.DataFrame) -> dict[str, int]:

@@ -87,10 +87,13 @@ def write_page(path: Path, report: dict[str, Any], manifest: pl.DataFrame, space
         ),
         Markup("<h2>Dropped rows</h2>"),
         html.table(("reason", "rows"), report["reasons"].items()) if report["reasons"] else Markup("<p>None.</p>"),
-        Markup("<details><summary>Every dropped row ({:,})</summary>{}</details>").format(
-            len(report["dropped"]), html.table(("image", "reason"), dropped)
-        ),
     ]
+    if dropped:
+        body.append(
+            Markup("<details><summary>Every dropped row ({:,})</summary>{}</details>").format(
+                len(report["dropped"]), html.table(("image", "reason"), dropped)
+            )
+        )
     if report["set_aside"]:
         body += [
             Markup("<h2>Rows set aside</h2><p>In the manifest, but used only with --train.with-none.</p>"),
@@ -122,7 +125,7 @@ def _lead(report: dict[str, Any], manifest: pl.DataFrame) -> str:
     few = sum(finding["test"]["patients"] < FEW for finding in report["findings"])
     return (
         f"{total['images']:,} radiographs of {total['patients']:,} patients are ready ({sizes}); "
-        f"{f'{dropped:,} rows were' if dropped != 1 else 'one row was'} dropped. "
+        f"{'no rows were' if not dropped else 'one row was' if dropped == 1 else f'{dropped:,} rows were'} dropped. "
         f"{few} of {len(report['findings'])} findings have fewer than {FEW} positive patients in test, so "
         f"that results on them are uncertain; the fewest: {fewest(report['findings'], 'test', 3)}."
     )

@@ -44,7 +44,7 @@ def check_pixels(rows: int, columns: int, name: str, limits: Limits) -> None:
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Refuse cut-off files even where other code told Pillow to fill the missing part with gray."""
+    """Refuse cut-off files even where other code made Pillow fill the missing part with gray."""
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         yield

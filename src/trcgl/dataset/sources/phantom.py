@@ -79,7 +79,7 @@ def read(root: Path | None = None, options: Options | None = None) -> SourceTabl
         license="Rendered by trcgl; no patient, no archive. Label-set frequencies are facts about PadChest's table.",
         notes=(
             "These images are phantoms, rendered by a program, not taken of patients: they are no clinical evidence.",
-            "Val and test have many positives of rare findings; `weight` reweights them to the prevalence of train.",
+            "Val and test have many positives of rare findings; image weights restore the prevalence of train.",
         ),
     )
 
