@@ -54,7 +54,7 @@ def prepare(source: str, out: str | Path, *, root: str | Path | None = None, **s
         if name not in fields[0] | fields[1]:
             raise RecipeError(unknown(f"setting of {source}", name, sorted(fields[0] | fields[1])))
     shared, own = (
-        kind(**{name: value for name, value in settings.items() if name in names})
+        overridden(kind(), {name: value for name, value in settings.items() if name in names})
         for kind, names in zip(kinds, fields, strict=True)
     )
     prepare_folder(source, Path(root) if root else None, Path(out), shared, own)

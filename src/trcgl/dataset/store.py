@@ -95,7 +95,7 @@ class Dataset:
         return self.images
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: str | Path) -> Dataset:
     """Open a dataset folder and check that its files belong together.
 
         dataset = trcgl.open_dataset("nih")

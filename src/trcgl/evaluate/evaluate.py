@@ -40,7 +40,7 @@ class Target:
 
 
 def evaluate_run(
-    run_folder: Path, *, split: str = "test", dataset: Path | None = None, localization: bool = True
+    run_folder: str | Path, *, split: str = "test", dataset: str | Path | None = None, localization: bool = True
 ) -> dict[str, Any]:
     """Evaluate a finished run; write predictions, calibration, evaluation and report into its folder.
 
@@ -64,7 +64,7 @@ def evaluate_run(
             patients, or the datasets share no finding.
         CheckpointError: the model folder is damaged.
     """
-    run = open_run(run_folder)
+    run = open_run(Path(run_folder))
     target = own_split(run, split) if dataset is None else _external(run, open_dataset(dataset), split)
     calibration = calibrate(run)
     if split != "val" and not (run.folder / "evaluation" / "val.json").exists():

@@ -1,6 +1,6 @@
 """Metrics with patient intervals on plain arrays: per finding, and as means over findings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ def measure(
 def evaluate(
     truth: ArrayLike,
     score: ArrayLike,
-    patient_ids: Sequence[Any] | np.ndarray,
+    patient_ids: Iterable[Any],
     findings: Sequence[str] | None = None,
     thresholds: Mapping[str, float] | Sequence[float] | float | None = None,
     replicates: int = 2000,
