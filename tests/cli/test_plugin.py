@@ -1,11 +1,15 @@
 """`--plugin FILE.py` registers heads, losses and recipes of the user for every verb."""
 
+import importlib
 import json
+import subprocess
+import sys
 
 import pytest
 
 from trcgl.cli import main as cli
 from trcgl.core.loss_settings import SETTINGS
+from trcgl.core.plugin import LOADED
 from trcgl.model.heads import HEADS
 from trcgl.recipes import GENERATORS, RECIPES
 from trcgl.training.losses import LOSSES
@@ -67,9 +71,14 @@ def plugin(tmp_path):
     """The file; what it registers is forgotten afterwards."""
     registries = (HEADS, LOSSES, SETTINGS, RECIPES, GENERATORS)
     before = [dict(registry) for registry in registries]
+    path = list(sys.path)
     file = tmp_path / "mine.py"
     file.write_text(PLUGIN)
+    importlib.invalidate_caches()
     yield file
+    sys.modules.pop("mine", None)
+    sys.path[:] = path
+    LOADED.clear()
     for registry, entries in zip(registries, before, strict=True):
         registry.clear()
         registry.update(entries)
@@ -93,6 +102,33 @@ def test_the_help_shows_the_recipes_and_settings_of_a_plugin(plugin, capsys):
     text = capsys.readouterr().out
     assert text.startswith("Example: trcgl train phantom --plugin mine.py --recipe mine")
     assert "--loss.settings.power" in text and "Power of the error." in text
+
+
+def test_the_worker_processes_of_a_study_know_the_plugin(plugin):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from trcgl.core.plugin import load_plugin\n"
+        "from trcgl.study.runner import _context\n"
+        "def known(settings):\n"
+        "    from trcgl.model.heads import HEADS\n"
+        "    sys.exit(0 if 'max' in HEADS and settings.power == 2 else 3)\n"
+        "if __name__ == '__main__':\n"
+        "    load_plugin(Path(sys.argv[1]))\n"
+        "    import mine\n"
+        "    process = _context().Process(target=known, args=(mine.PowerSettings(),))\n"
+        "    process.start(), process.join(), sys.exit(process.exitcode)\n"
+    )
+    script = plugin.with_name("script.py")
+    script.write_text(code)
+    done = subprocess.run([sys.executable, script, plugin], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_plugin_with_the_name_of_a_module_is_refused(plugin, capsys):
+    other = plugin.rename(plugin.with_name("json.py"))
+    assert cli.main(["doctor", "--plugin", str(other)]) == 2
+    assert "another module is named json. Rename the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,27 +6,32 @@ from pathlib import Path
 
 from trcgl.core.errors import RecipeError
 
+LOADED: list[str] = []
+"""Module names of the loaded plugins, for worker processes that have to import them as well."""
+
 
 def load_plugin(file: Path) -> None:
-    """Run a Python file that calls `register_head`, `register_loss` or `register_recipe`.
+    """Import a Python file that calls `register_head`, `register_loss` or `register_recipe`.
+
+    Its folder is appended to the module search path, from which worker processes import it by name.
 
     Raises:
-        RecipeError: there is no such file, or it raises an error; the message names the file and the cause.
+        RecipeError: there is no such file, its name is that of another module, or it raises an error; the message names
+            the file and the cause.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise RecipeError(f"--plugin {file}: no such file. Give a Python file that registers heads, losses or recipes.")
-    name = f"trcgl_plugin_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"--plugin {file}: not a Python file. Its name must end in .py.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    file = Path(file).resolve()
+    if not file.is_file() or file.suffix != ".py":
+        raise RecipeError(f"--plugin {file}: no such file. Give a .py file that registers heads, losses or recipes.")
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    spec = importlib.util.find_spec(file.stem)
+    if spec is None or spec.origin != str(file):
+        raise RecipeError(f"--plugin {file}: another module is named {file.stem}. Rename the file.")
     try:
-        spec.loader.exec_module(module)
+        importlib.import_module(file.stem)
     except Exception as error:  # whatever the user's code raises
-        del sys.modules[name]
         raise RecipeError(f"--plugin {file}: {_line(error, file)}{type(error).__name__}: {error}") from error
+    LOADED.append(file.stem)
 
 
 def _line(error: Exception, file: Path) -> str:

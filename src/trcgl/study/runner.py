@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from trcgl.core import plugin
 from trcgl.core.errors import Interrupted, RecipeError
 from trcgl.core.progress import track
 from trcgl.study.plan import Plan
@@ -75,7 +76,7 @@ def train_runs(jobs: Sequence[Job]) -> None:
 
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))
+    context.set_forkserver_preload([*PRELOAD, *plugin.LOADED])
     return context
 
 
