@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import TrainRecipe
-from trcgl.training.sampling import repeat_factors, sampler
+from trcgl.training.sampling import repeat_factors, row_sampler
 
 LABELS = np.full((1000, 3), 0, np.float32)
 LABELS[:500, 0] = 1
@@ -14,7 +14,7 @@ LABELS[500:, 2] = np.nan
 
 
 def epoch(name, number=0, seed=0, labels=LABELS, **settings):
-    return sampler(TrainRecipe(row_sampling=name, **settings), labels, seed)(number)
+    return row_sampler(TrainRecipe(row_sampling=name, **settings), labels, seed)(number)
 
 
 @pytest.mark.parametrize("name", ["natural", "class_balanced", "repeat_factor"])
@@ -44,7 +44,7 @@ def test_the_last_epochs_are_class_balanced_where_they_retrain():
 
 def test_class_balanced_shows_every_finding_with_positives_equally_often():
     shown = np.concatenate([epoch("class_balanced", number) for number in range(20)])
-    # Rows 0 to 9 are drawn for the rare finding (half of all draws) and, 10 of 500, for the common one.
+    # Rows 0 to 9 are sampled for the rare finding (half of all samples) and, 10 of 500, for the common one.
     assert np.mean(shown < 10) == pytest.approx(0.5 + 0.5 * 10 / 500, abs=0.02)
     assert shown.max() < 500
 

@@ -1,4 +1,4 @@
-"""Training with drawn rows: how they enter, what they leave alone, and what the run says about them."""
+"""Training with synthetic images: schedules, doses, unknown labels, and the record in the run."""
 
 import dataclasses
 import json
@@ -32,8 +32,8 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(dataset, tmp_path_factory):
-    return write_synthetic(tmp_path_factory.mktemp("drawn") / "drawn", dataset, rejected=(1, 9))
+def generated(dataset, tmp_path_factory):
+    return write_synthetic(tmp_path_factory.mktemp("generated") / "generated", dataset, rejected=(1, 9))
 
 
 @pytest.fixture(scope="module")
@@ -72,37 +72,37 @@ def shown(monkeypatch):
 @pytest.mark.parametrize(
     "settings", [{"weight": 0.0}, {"dose": 0.0}, {"warmup": 2}, {"dose": 0.0, "schedule": "pretrain"}]
 )
-def test_drawn_rows_that_never_weigh_leave_the_weights_as_they_were_bit_for_bit(
-    dataset, drawn, real_only, tmp_path, settings
+def test_synthetic_rows_of_weight_0_leave_the_trained_weights_unchanged(
+    dataset, generated, real_only, tmp_path, settings
 ):
-    train(dataset, recipe_with(**settings), tmp_path / "run", drawn)
+    train(dataset, recipe_with(**settings), tmp_path / "run", generated)
     assert weights_of(tmp_path / "run") == weights_of(real_only)
 
 
-def test_drawn_rows_that_weigh_change_what_is_learned(dataset, drawn, real_only, tmp_path):
-    train(dataset, recipe_with(), tmp_path / "run", drawn)
+def test_synthetic_rows_change_the_trained_weights(dataset, generated, real_only, tmp_path):
+    train(dataset, recipe_with(), tmp_path / "run", generated)
     assert weights_of(tmp_path / "run") != weights_of(real_only)
 
 
 @pytest.mark.parametrize("schedule", ["mix", "pretrain"])
 @pytest.mark.parametrize("sampler", ["natural", "repeat_factor", "class_balanced"])
-def test_a_run_with_drawn_rows_makes_as_many_steps_of_as_many_images(
-    dataset, drawn, tmp_path, shown, schedule, sampler
+def test_a_run_with_synthetic_rows_has_as_many_steps_of_as_many_images(
+    dataset, generated, tmp_path, shown, schedule, sampler
 ):
-    info = train(dataset, recipe_with({"row_sampling": sampler}, schedule=schedule), tmp_path / "run", drawn)
+    info = train(dataset, recipe_with({"row_sampling": sampler}, schedule=schedule), tmp_path / "run", generated)
     assert info["steps"] == 2 * STEPS
     assert [sum(map(len, shown[start : start + STEPS])) for start in (0, STEPS)] == [REAL, REAL]
 
 
-def test_a_warmup_of_the_head_shows_real_rows_alone(dataset, drawn, tmp_path, shown):
-    train(dataset, recipe_with({"head_warmup_epochs": 1}), tmp_path / "run", drawn)
+def test_a_warmup_of_the_head_shows_real_rows_alone(dataset, generated, tmp_path, shown):
+    train(dataset, recipe_with({"head_warmup_epochs": 1}), tmp_path / "run", generated)
     first, second = (np.concatenate(shown[start : start + STEPS]) for start in (0, STEPS))
     assert sorted(first) == list(range(REAL))
     assert 5 <= (second >= REAL).sum() <= 16  # 14 of 58 rows: 10.6 of 44 places are expected
 
 
-def test_pretraining_shows_drawn_rows_alone_and_then_real_rows_alone(dataset, drawn, tmp_path, shown):
-    info = train(dataset, recipe_with({"epochs": 3}, schedule="pretrain"), tmp_path / "run", drawn)
+def test_pretraining_shows_synthetic_rows_alone_and_then_real_rows_alone(dataset, generated, tmp_path, shown):
+    info = train(dataset, recipe_with({"epochs": 3}, schedule="pretrain"), tmp_path / "run", generated)
     epochs = [np.concatenate(shown[start : start + STEPS]) for start in range(0, 3 * STEPS, STEPS)]
     assert sorted(set(epochs[0])) == list(range(REAL, REAL + 14))
     assert np.bincount(epochs[0] - REAL).max() - np.bincount(epochs[0] - REAL).min() <= 1
@@ -110,14 +110,14 @@ def test_pretraining_shows_drawn_rows_alone_and_then_real_rows_alone(dataset, dr
     assert info["best"]["epoch"] > 1
 
 
-def test_pretraining_is_no_reason_to_stop(dataset, drawn, tmp_path, monkeypatch):
+def test_pretraining_does_not_stop_training_early(dataset, generated, tmp_path, monkeypatch):
     monkeypatch.setattr("trcgl.training.classifier.validation_metrics", lambda *_: {"val/mAP": 0.5})
     recipe = recipe_with({"epochs": 8, "patience": 1}, schedule="pretrain", pretrain_share=0.5)
-    info = train(dataset, recipe, tmp_path / "run", drawn)
+    info = train(dataset, recipe, tmp_path / "run", generated)
     assert info["best"]["epoch"] == 5 and info["steps"] == 6 * STEPS
 
 
-def test_what_was_not_asked_for_is_unknown_and_half_a_positive_weighs_half(dataset, drawn, tmp_path, monkeypatch):
+def test_labels_not_requested_are_unknown_and_a_synthetic_row_weighs_half(dataset, generated, tmp_path, monkeypatch):
     """The loss of every step is the weighted mean over known labels, computed here by hand."""
     seen, step = [], Classifier.training_step
 
@@ -130,8 +130,8 @@ def test_what_was_not_asked_for_is_unknown_and_half_a_positive_weighs_half(datas
         return loss
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
-    train(dataset, recipe_with({"epochs": 1}, weight=0.5), tmp_path / "run", drawn)
-    rows = open_synthetic(drawn, open_dataset(dataset)).rows
+    train(dataset, recipe_with({"epochs": 1}, weight=0.5), tmp_path / "run", generated)
+    rows = open_synthetic(generated, open_dataset(dataset)).rows
     mixed = 0
     for label, row, logits, loss in seen:
         known = ~label.isnan()
@@ -142,13 +142,13 @@ def test_what_was_not_asked_for_is_unknown_and_half_a_positive_weighs_half(datas
         assert loss == pytest.approx(float((elementwise * weight).sum() / weight.sum()), rel=1e-5)
         for place in (row >= REAL).nonzero().flatten().tolist():
             stored = rows.row(int(row[place]) - REAL, named=True)
-            asked = [stored[one] for one in ("Mass", "Edema", "Hernia", "Normal")]
+            asked = [stored[finding] for finding in ("Mass", "Edema", "Hernia", "Normal")]
             assert [None if value != value else value for value in label[place].tolist()] == asked
             mixed += 1
     assert mixed > 3
 
 
-def test_what_is_counted_is_counted_on_real_rows_alone(dataset, drawn, real_only, tmp_path, monkeypatch):
+def test_counts_are_those_of_real_rows_alone(dataset, generated, real_only, tmp_path, monkeypatch):
     counted = []
 
     class CountingLoss(LOSSES["bce"]):
@@ -157,53 +157,56 @@ def test_what_is_counted_is_counted_on_real_rows_alone(dataset, drawn, real_only
             super().__init__(settings, positives, rows)
 
     monkeypatch.setitem(LOSSES, "bce", CountingLoss)
-    train(dataset, recipe_with({"epochs": 1}), tmp_path / "other", drawn)
+    train(dataset, recipe_with({"epochs": 1}), tmp_path / "other", generated)
     real = open_dataset(dataset).split("train")
     findings = ("Mass", "Edema", "Hernia", "Normal")
-    known = [int(real[one].is_not_null().sum()) for one in findings]
-    assert counted == [([int((real[one] == 1).sum()) for one in findings], known)] and max(known) <= REAL
+    known = [int(real[finding].is_not_null().sum()) for finding in findings]
+    assert counted == [([int((real[finding] == 1).sum()) for finding in findings], known)] and max(known) <= REAL
     before, after = (load_model(out / "model") for out in (real_only, tmp_path / "other"))
     assert torch.equal(before.adjacency, after.adjacency)
     assert before.info["training_patient_digest"] == after.info["training_patient_digest"]
 
 
-def test_the_run_says_what_it_learned_from(dataset, drawn, tmp_path, capsys):
-    info = train(dataset, recipe_with(dose=0.5), tmp_path / "run", drawn)
-    counts = open_synthetic(drawn, open_dataset(dataset), 0.5).counts(open_dataset(dataset).split("train"))
+def test_the_run_records_its_synthetic_images(dataset, generated, tmp_path, capsys):
+    info = train(dataset, recipe_with(dose=0.5), tmp_path / "run", generated)
+    counts = open_synthetic(generated, open_dataset(dataset), 0.5).counts(open_dataset(dataset).split("train"))
     synthetic = read_json(tmp_path / "run" / "run.json")["synthetic"]
     assert synthetic == info["synthetic"]
-    assert synthetic["digest"] == sha256_file(drawn / "dataset.json")
-    assert (tmp_path / "run" / synthetic["folder"]).resolve() == drawn
+    assert synthetic["digest"] == sha256_file(generated / "dataset.json")
+    assert (tmp_path / "run" / synthetic["folder"]).resolve() == generated
     assert synthetic["findings"] == counts
     assert read_json(tmp_path / "run" / "model" / "model.json")["synthetic"]["digest"] == synthetic["digest"]
     (logged,) = [line for line in log_of(tmp_path / "run") if line["step"] == 0]
     assert logged["rows/Hernia/real"] == counts["Hernia"]["real"]
     assert logged["rows/Hernia/synthetic_for"] == counts["Hernia"]["synthetic_for"] > 0
     assert (
-        f"Hernia: {counts['Hernia']['real']} real, {counts['Hernia']['synthetic_for']} drawn" in capsys.readouterr().err
+        f"Hernia: {counts['Hernia']['real']} real, {counts['Hernia']['synthetic_for']} synthetic images of it"
+        in capsys.readouterr().err
     )
 
 
-def test_a_run_with_drawn_images_may_not_screen(dataset, drawn, tmp_path):
-    train(dataset, recipe_with({"epochs": 1}), tmp_path / "run", drawn)
+def test_a_run_with_synthetic_images_may_not_screen(dataset, generated, tmp_path):
+    train(dataset, recipe_with({"epochs": 1}), tmp_path / "run", generated)
     with pytest.raises(DataError, match="was trained with synthetic images"):
         open_screener(tmp_path / "run", open_dataset(dataset))
 
 
 @pytest.mark.parametrize("schedule", ["mix", "pretrain"])
-def test_a_stopped_run_with_drawn_rows_ends_with_the_same_weights(dataset, drawn, tmp_path, monkeypatch, schedule):
+def test_a_stopped_run_with_synthetic_rows_ends_with_the_same_weights(
+    dataset, generated, tmp_path, monkeypatch, schedule
+):
     recipe = recipe_with({"save_steps": 2, "row_sampling": "repeat_factor"}, schedule=schedule)
     recipe = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4))
-    train(dataset, recipe, tmp_path / "whole", drawn)
+    train(dataset, recipe, tmp_path / "whole", generated)
     for batch in (0, 3, 8):
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             stop_at(patch, batch)
-            train(dataset, recipe, tmp_path / "stopped", drawn)
-    train(dataset, recipe, tmp_path / "stopped", drawn)
+            train(dataset, recipe, tmp_path / "stopped", generated)
+    train(dataset, recipe, tmp_path / "stopped", generated)
     assert same(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_mixup_mixes_images_of_one_kind(dataset, drawn, tmp_path, monkeypatch):
+def test_mixup_does_not_mix_real_with_synthetic_images(dataset, generated, tmp_path, monkeypatch):
     kinds, mixup = [], datamodule.mixup
     after = datamodule.RadiographData.on_after_batch_transfer
 
@@ -221,7 +224,7 @@ def test_mixup_mixes_images_of_one_kind(dataset, drawn, tmp_path, monkeypatch):
         dataset,
         dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4)),
         tmp_path / "run",
-        drawn,
+        generated,
     )
     assert sum(int(own.sum()) for own, _ in kinds) > 5
     assert all(torch.equal(own, other) for own, other in kinds)
@@ -230,7 +233,7 @@ def test_mixup_mixes_images_of_one_kind(dataset, drawn, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("train_settings", "synthetic", "message"),
     [
-        ({"half": "first"}, {}, "train.half is first.*learned from both halves"),
+        ({"half": "first"}, {}, "train.half is first.*trained on both halves"),
         ({"epochs": 1}, {"schedule": "pretrain"}, "train.epochs of at least 2"),
         ({"retrain_epochs": 1}, {"schedule": "pretrain"}, "train.retrain_epochs is 1.*no epoch of real images"),
         ({}, {"weight": -0.5}, "synthetic.weight"),
@@ -240,24 +243,24 @@ def test_mixup_mixes_images_of_one_kind(dataset, drawn, tmp_path, monkeypatch):
     ],
 )
 def test_settings_that_contradict_are_refused_before_anything_is_written(
-    dataset, drawn, tmp_path, train_settings, synthetic, message
+    dataset, generated, tmp_path, train_settings, synthetic, message
 ):
     with pytest.raises(RecipeError, match=message):
-        train(dataset, recipe_with(train_settings, **synthetic), tmp_path / "run", drawn)
+        train(dataset, recipe_with(train_settings, **synthetic), tmp_path / "run", generated)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_resumed_with_other_drawn_images(dataset, drawn, real_only, tmp_path):
+def test_a_run_is_not_resumed_with_other_synthetic_images(dataset, generated, real_only, tmp_path):
     with pytest.raises(RecipeError, match="trained with real images alone, not with this --synthetic"):
-        train(dataset, recipe_with(), real_only, drawn)
-    train(dataset, recipe_with({"epochs": 1}), tmp_path / "run", drawn)
-    with pytest.raises(RecipeError, match="trained with the drawn images of .*drawn, not with this"):
+        train(dataset, recipe_with(), real_only, generated)
+    train(dataset, recipe_with({"epochs": 1}), tmp_path / "run", generated)
+    with pytest.raises(RecipeError, match="trained with the synthetic images of .*generated, not with this"):
         train(dataset, recipe_with({"epochs": 1}), tmp_path / "run")
 
 
-def test_the_command_line_takes_a_synthetic_folder(dataset, drawn, tmp_path, capsys):
+def test_the_command_line_takes_a_synthetic_folder(dataset, generated, tmp_path, capsys):
     (tmp_path / "recipe.json").write_text(to_json(recipe_with({"epochs": 1})))
     given = ["train", str(dataset), "--recipe", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "run")]
-    assert main([*given, "--synthetic", str(drawn), "--synthetic.weight", "0.25", "--json"]) == 0
+    assert main([*given, "--synthetic", str(generated), "--synthetic.weight", "0.25", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["synthetic"]["rows"] == 14
     assert read_json(tmp_path / "run" / "recipe.json")["synthetic"]["weight"] == 0.25

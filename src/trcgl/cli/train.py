@@ -7,7 +7,7 @@ from trcgl.cli.verb import Chosen, Done, Verb, chosen_recipe
 
 
 def train(arguments: list[str]) -> Chosen:
-    """The command of `trcgl train`, whose flags depend on its recipe."""
+    """The command of `trcgl train`, whose options depend on the recipe and the loss."""
     import tyro
 
     from trcgl.core.recipe import Recipe
@@ -23,18 +23,18 @@ def train(arguments: list[str]) -> Chosen:
 
         info = stage.train(dataset, settings, out, synthetic)
         best = info.get("best", {})
-        chosen = f"best epoch: {best['epoch']} (val mAP {best['val/mAP']:.4f})\n" if best else ""
-        return Done(info, f"{chosen}next: trcgl evaluate {out}")
+        epoch = f"best epoch: {best['epoch']} (val mAP {best['val/mAP']:.4f})\n" if best else ""
+        return Done(info, f"{epoch}next: trcgl evaluate {out}")
 
-    command.__doc__ = f"""Train a classifier with the recipe {name}; every setting is overridden by its path.
+    command.__doc__ = f"""Train a classifier with the recipe {name}. Override any setting by its path.
 
     {about}
 
     Args:
-        dataset: A dataset folder with images.
-        out: The run folder to write; new, or an interrupted one of the same recipe.
-        recipe: One of {", ".join(RECIPES)}, or the path of a recipe.json.
-        synthetic: A folder drawn for this dataset, whose kept images train beside the real ones.
+        dataset: Dataset folder with images.
+        out: Run folder to write; an interrupted run of the same recipe is resumed.
+        recipe: Recipe: {", ".join(RECIPES)}, or the path of a recipe.json.
+        synthetic: Folder of synthetic images for this dataset; its kept images are trained on as well.
     """
     return command, arguments, example
 

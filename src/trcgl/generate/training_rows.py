@@ -11,7 +11,7 @@ from trcgl.core.randomness import derive_seed, generator
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
 from trcgl.training.batches import Batches, ResumableLoader, SplitRows
-from trcgl.training.sampling import Sampler, class_balanced, natural
+from trcgl.training.sampling import RowSampler, class_balanced, natural
 
 
 def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
@@ -47,7 +47,7 @@ def most_sampled(space: LabelSpace) -> list[int]:
 
 def sampler(
     labels: Float[np.ndarray, "rows findings"], favored: Sequence[int], settings: FitRecipe, seed: int
-) -> Sampler:
+) -> RowSampler:
     """Row sampling of a generator: class-balanced, a share of the tail findings, and a share of all rows alike.
 
     Args:
@@ -74,7 +74,7 @@ def sampler(
 
 
 def loader(
-    rows: SplitRows, order: Sampler, steps: int, batch_size: int, rank: int = 0, processes: int = 1
+    rows: SplitRows, order: RowSampler, steps: int, batch_size: int, rank: int = 0, processes: int = 1
 ) -> ResumableLoader:
     """A loader of `steps` batches, divided among the processes, that can resume at any batch.
 

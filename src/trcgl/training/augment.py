@@ -1,7 +1,7 @@
-"""Random changes of training images, batched on the training device.
+"""Random augmentation of training images, a batch at a time on the training device.
 
-The parameters of a whole batch are drawn at once from (seed, batch number), on the CPU. A process that holds a part of
-the batch takes its part of the parameters, so that the changes do not depend on how many processes there are.
+The parameters of a whole batch are sampled on the CPU from (seed, batch number). A process with a part of the batch
+takes its part of the parameters, so that augmentation does not depend on the number of processes.
 """
 
 from dataclasses import dataclass, fields
@@ -15,25 +15,25 @@ from torch.nn import functional
 from trcgl.core.randomness import generator
 from trcgl.core.recipe import AugmentRecipe
 
-_ERASED = (0.02, 0.1)  # area of the erased rectangle, as a fraction of the image
+_ERASED = (0.02, 0.1)  # smallest and largest area of the erased rectangle, as fractions of the image
 
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """What happens to each image of a batch; every field is (B,) float32.
+    """Augmentation of each image of a batch; every field is (B,) float32.
 
     Args:
-        angle: radians, counter-clockwise.
-        shift_x: to the right, as a fraction of the side.
-        shift_y: downwards, as a fraction of the side.
-        scale: above 1 enlarges.
-        flip: -1 mirrors left and right, 1 does not.
-        brightness: added.
-        contrast: multiplied around the image mean.
+        angle: rotation in radians, counter-clockwise.
+        shift_x: shift to the right, as a fraction of the side.
+        shift_y: shift downwards, as a fraction of the side.
+        scale: magnification.
+        flip: -1 mirrors left to right, 1 does not.
+        brightness: added gray value.
+        contrast: factor around the image mean.
         erase_x: left edge of the erased rectangle, as a fraction of the side.
-        erase_y: its upper edge.
-        erase_width: its width; 0 erases nothing.
-        erase_height: its height.
+        erase_y: upper edge of the erased rectangle.
+        erase_width: width of the erased rectangle; 0 erases nothing.
+        erase_height: height of the erased rectangle.
     """
 
     angle: Tensor
@@ -50,18 +50,20 @@ class AugmentParameters:
 
     def take(self, slots: Int[Tensor, " part"], device: torch.device | str = "cpu") -> "AugmentParameters":
         """The parameters of some images of the batch, on a device."""
-        values = {one.name: getattr(self, one.name)[slots.cpu()].to(device) for one in fields(self)}
-        return AugmentParameters(**values)
+        return AugmentParameters(*(getattr(self, field.name)[slots.cpu()].to(device) for field in fields(self)))
 
 
 def sample_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) -> AugmentParameters:
-    """Parameters for the `size` images of batch `number` of a run; every draw is made whether it is used or not."""
-    draw = generator(seed, "augment", number)
-    around = {name: draw.uniform(-1, 1, size) for name in ("angle", "x", "y", "scale", "brightness", "contrast")}
-    mirrored = draw.random(size) < (0.5 if recipe.horizontal_flip else 0.0)
-    erased = draw.random(size) < recipe.erasing
-    area = draw.uniform(*_ERASED, size)
-    aspect = 2 ** draw.uniform(-1, 1, size)
+    """Parameters for the `size` images of batch `number` of a run.
+
+    Every random number is generated even if it is unused, so that a setting does not change the others.
+    """
+    rng = generator(seed, "augment", number)
+    around = {name: rng.uniform(-1, 1, size) for name in ("angle", "x", "y", "scale", "brightness", "contrast")}
+    mirrored = rng.random(size) < (0.5 if recipe.horizontal_flip else 0.0)
+    erased = rng.random(size) < recipe.erasing
+    area = rng.uniform(*_ERASED, size)
+    aspect = 2 ** rng.uniform(-1, 1, size)
     width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
     values = {
         "angle": np.deg2rad(recipe.rotation) * around["angle"],
@@ -71,25 +73,25 @@ def sample_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) 
         "flip": np.where(mirrored, -1.0, 1.0),
         "brightness": recipe.brightness * around["brightness"],
         "contrast": 1 + recipe.contrast * around["contrast"],
-        "erase_x": draw.random(size) * (1 - width),
-        "erase_y": draw.random(size) * (1 - height),
+        "erase_x": rng.random(size) * (1 - width),
+        "erase_y": rng.random(size) * (1 - height),
         "erase_width": np.where(erased, width, 0.0),
         "erase_height": np.where(erased, height, 0.0),
     }
-    return AugmentParameters(**{name: torch.from_numpy(one.astype(np.float32)) for name, one in values.items()})
+    return AugmentParameters(**{name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()})
 
 
 def augment(
     image: Float[Tensor, "batch 1 height width"], parameters: AugmentParameters
 ) -> Float[Tensor, "batch 1 height width"]:
-    """Turn, move, scale and mirror in one bilinear resampling, then change brightness and contrast, then erase.
+    """Rotate, shift, scale and mirror in one bilinear resampling, then change brightness and contrast, then erase.
 
-    What moves in from outside is 0, as the bars of a letterboxed radiograph and the air beside a patient are;
-    repeating the border would draw streaks from the shoulders and from burned-in markers.
+    Pixels from outside the image are 0, like letterbox bars and the air beside a patient; repeating the border would
+    make streaks of shoulders and burned-in markers.
 
     Args:
         image: square images in [0, 1], float32.
-        parameters: one of each per image.
+        parameters: parameters of each image.
 
     Returns:
         Images in [0, 1], float32.
@@ -110,9 +112,9 @@ def mixup(
 
     Args:
         image: images.
-        label: labels in [0, 1], NaN where unknown; a finding that either image does not know is unknown in the mixture.
-        partner: which image each is mixed with.
-        share: what each image keeps of itself, in [0, 1].
+        label: labels in [0, 1], NaN where unknown; a label that is unknown in either image is unknown in the mixture.
+        partner: index of the other image of each mixture.
+        share: weight of the image itself, in [0, 1].
     """
     image = torch.lerp(image[partner], image, _per_image(share))
     label = share[:, None] * label + (1 - share[:, None]) * label[partner]
@@ -120,9 +122,9 @@ def mixup(
 
 
 def sample_shares(alpha: float, size: int, seed: int, number: int) -> Float[Tensor, " batch"]:
-    """Shares of `mixup` from Beta(alpha, alpha) for the `size` images of batch `number` of a run."""
-    draw = generator(seed, "mixup", number)
-    return torch.from_numpy(draw.beta(alpha, alpha, size).astype(np.float32))
+    """Shares for `mixup`, sampled from Beta(alpha, alpha), of the `size` images of batch `number` of a run."""
+    rng = generator(seed, "mixup", number)
+    return torch.from_numpy(rng.beta(alpha, alpha, size).astype(np.float32))
 
 
 def _per_image(values: Tensor) -> Tensor:
@@ -132,8 +134,8 @@ def _per_image(values: Tensor) -> Tensor:
 def _resample(image: Tensor, parameters: AugmentParameters) -> Tensor:
     batch, _, height, width = image.shape
     cosine, sine = parameters.angle.cos() / parameters.scale, parameters.angle.sin() / parameters.scale
-    # Rows of the inverse map, from a place in the output to the place in the input that it shows. Places run from
-    # -1 to 1, so a shift of one side is 2.
+    # Rows of the inverse map, from output to input coordinates. Coordinates run from -1 to 1, so a shift by the whole
+    # side is 2.
     x, y = -2 * parameters.shift_x, -2 * parameters.shift_y
     first = torch.stack([parameters.flip * cosine, -parameters.flip * sine, parameters.flip * (cosine * x - sine * y)])
     second = torch.stack([sine, cosine, sine * x + cosine * y])

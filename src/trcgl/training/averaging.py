@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights."""
+"""Exponential moving average (EMA) of the weights."""
 
 from typing import Any
 
@@ -9,31 +9,31 @@ from torch import Tensor
 
 
 def decay_at(updates: int, decay: float) -> float:
-    """min(decay, (1 + t) / (10 + t)) after t updates: a short run is averaged over its own length."""
+    """Decay after t updates: min(decay, (1 + t) / (10 + t)), so that a short run is averaged over its own length."""
     return min(decay, (1 + updates) / (10 + updates))
 
 
 class MovingAverage(WeightAveraging):
-    """Average weights and statistics after every optimizer step; validation and checkpoints use the average.
+    """Average weights and running statistics after every optimizer step, for validation and checkpoints.
 
-    A checkpoint's `state_dict` holds the average and `current_model_state` the weights that are trained on.
+    In a checkpoint `state_dict` holds the average and `current_model_state` the weights in training.
 
     Args:
-        decay: of the average, once the run is long enough for it.
+        decay: final decay of the average; see `decay_at`.
     """
 
     def __init__(self, decay: float) -> None:
         super().__init__(multi_avg_fn=self._average)
         self._decay = decay
 
-    def begin_anew(self, module: lightning.LightningModule) -> None:
-        """Forget what was averaged: the average is what `module` is now, as before its first step."""
+    def restart(self, module: lightning.LightningModule) -> None:
+        """Start the average again from the present weights of `module`."""
         assert self._average_model is not None
         self._average_model.module.load_state_dict(module.state_dict())
         self._average_model.n_averaged.zero_()
 
-    def give_to(self, module: lightning.LightningModule) -> None:
-        """Let `module` train on from the average."""
+    def copy_to(self, module: lightning.LightningModule) -> None:
+        """Continue training `module` from the average."""
         self._copy_average_to_current(module)
 
     def _average(self, averaged: Any, current: Any, updates: Tensor | int) -> None:

@@ -1,7 +1,4 @@
-"""Batches for training and validation: batch k of a run is a function of (seed, epoch, k), wherever it is resumed.
-
-Rows of the test split are never given to it.
-"""
+"""Batches for training and validation. Batch k of an epoch is a function of (seed, epoch, k), also after a resume."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,18 +18,18 @@ from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, mixup, sample_parameters, sample_shares
-from trcgl.training.sampling import Sampler, sampler, with_synthetic
+from trcgl.training.sampling import RowSampler, row_sampler, with_synthetic
 
 
 class Part(NamedTuple):
-    """One process's part of a batch.
+    """The part of a batch that one process computes.
 
     Args:
-        rows: rows of the split, (b,).
-        slots: their places in the whole batch, (b,).
-        real: False where a row only fills the part up to the length that every process has, (b,).
+        rows: (b,) row numbers.
+        slots: (b,) places of the rows in the whole batch.
+        real: (b,) False for a row that only pads the part to the common length of all processes.
         number: number of the batch within the run.
-        of: images in the whole batch.
+        of: number of images in the whole batch.
     """
 
     rows: Int[np.ndarray, " part"]
@@ -45,7 +42,7 @@ class Part(NamedTuple):
 class SplitRows(data.Dataset[dict[str, Any]]):
     """Images and labels of the rows of one split, read a part of a batch at a time.
 
-    The store is opened by the process that reads it: a memory map that is sent to a worker would be copied whole.
+    Each worker process opens the image file itself, because a pickled memory map would be copied whole.
     """
 
     def __init__(self, dataset: Dataset, rows: pl.DataFrame) -> None:
@@ -60,7 +57,7 @@ class SplitRows(data.Dataset[dict[str, Any]]):
         return len(self.labels)
 
     def __getitem__(self, part: Part) -> dict[str, Any]:
-        """Image (b, H, W) uint8, label (b, C) float32 with NaN unknown, and the fields of the part."""
+        """Images (b, H, W) uint8, labels (b, C) float32 with NaN for unknown, and the fields of the part."""
         if self._images is None:
             self._images = np.load(self._path, mmap_mode="r")
         return {
@@ -78,32 +75,31 @@ class SplitRows(data.Dataset[dict[str, Any]]):
 
 
 class RealAndSynthetic(data.Dataset[dict[str, Any]]):
-    """Real rows, and drawn ones numbered after them."""
+    """Real rows, followed by synthetic rows."""
 
-    def __init__(self, real: SplitRows, drawn: SplitRows) -> None:
-        self._real, self._drawn = real, drawn
-        self.image_ids = real.image_ids + drawn.image_ids
+    def __init__(self, real: SplitRows, synthetic: SplitRows) -> None:
+        self._real, self._synthetic = real, synthetic
+        self.image_ids = real.image_ids + synthetic.image_ids
 
     def __getitem__(self, part: Part) -> dict[str, Any]:
-        """As of `SplitRows`."""
-        there = part.rows >= len(self._real)
-        batch = self._real[part._replace(rows=np.where(there, 0, part.rows))]
-        if there.any():
-            drawn = self._drawn[part._replace(rows=part.rows[there] - len(self._real))]
-            places = torch.from_numpy(there)
-            batch["image"][places], batch["label"][places] = drawn["image"], drawn["label"]
+        """The same fields as `SplitRows`."""
+        is_synthetic = part.rows >= len(self._real)
+        batch = self._real[part._replace(rows=np.where(is_synthetic, 0, part.rows))]
+        if is_synthetic.any():
+            synthetic = self._synthetic[part._replace(rows=part.rows[is_synthetic] - len(self._real))]
+            places = torch.from_numpy(is_synthetic)
+            batch["image"][places], batch["label"][places] = synthetic["image"], synthetic["label"]
         return {**batch, "row": torch.from_numpy(part.rows)}
 
 
 class Batches:
-    """The batches of an epoch for one of several processes.
+    """The batches of an epoch, for one of several processes.
 
-    A batch is dealt to the processes in pairs, so that `mixup` finds the other image of a pair on the same process.
-    Every process gets equally many rows; where they do not divide, a process fills up with a row that is not `real`
-    and is left out of the loss and of every metric.
+    A batch is divided among processes in pairs of rows, so that both images of a `mixup` are on the same process. All
+    processes have equally many rows: padding rows are marked by `real` and left out of the loss and the metrics.
     """
 
-    def __init__(self, rows_of_epoch: Sampler, rows: int, batch_size: int, rank: int, processes: int) -> None:
+    def __init__(self, rows_of_epoch: RowSampler, rows: int, batch_size: int, rank: int, processes: int) -> None:
         self.epoch = 0
         self._rows_of_epoch = rows_of_epoch
         self._rows, self._batch_size, self._rank, self._processes = rows, batch_size, rank, processes
@@ -112,7 +108,7 @@ class Batches:
         return -(-self._rows // self._batch_size)
 
     def parts(self, start: int = 0) -> Iterator[Part]:
-        """This process's parts of batch `start` and the following."""
+        """Parts of this process, from batch `start` on."""
         rows = self._rows_of_epoch(self.epoch)
         for number in range(start, len(self)):
             batch = rows[number * self._batch_size : (number + 1) * self._batch_size]
@@ -126,7 +122,7 @@ class Batches:
 
 
 class Loader:
-    """The parts of an epoch as tensors, from any number of workers."""
+    """Loads the parts of an epoch as tensors, with any number of worker processes."""
 
     def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
         self._dataset, self._batches, self._workers = rows, batches, workers
@@ -148,10 +144,10 @@ class Loader:
 
 
 class ResumableLoader(Loader):
-    """A loader that goes on after the batches that were used, with any number of workers.
+    """A loader that resumes within an epoch, with any number of worker processes.
 
     Lightning stores `state_dict` in its checkpoints and calls `set_epoch` of `sampler` before each epoch. Batches are
-    counted when they are handed out: workers read ahead.
+    counted when they are yielded, not when they are read, because workers read ahead.
     """
 
     def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
@@ -177,60 +173,60 @@ class ResumableLoader(Loader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were used."""
+        """The epoch and the number of its batches that were used."""
         return {"epoch": self._batches.epoch, "used": self._used}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Resume after the batches that were used."""
         self._batches.epoch, self._used = state["epoch"], state["used"]
 
 
 class RadiographData(lightning.LightningDataModule):
-    """The train and val rows of a dataset that take part.
+    """Batches of the train and val rows of a dataset.
 
     Args:
         dataset: an open dataset folder with images.
-        recipe: sampler, batch size and workers; batches are split over the processes of the trainer.
-        drawn: rows that train beside the real ones. Everything that is counted is counted on the real ones.
+        recipe: gives row sampling, batch size, augmentation and workers.
+        synthetic: synthetic rows to train on besides the real rows.
 
     Raises:
         DataError: the dataset has no images, or one of the two splits is empty.
     """
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, drawn: SyntheticRows | None = None) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, synthetic: SyntheticRows | None = None) -> None:
         super().__init__()
         dataset.require_images()
         self.recipe = recipe
         self.train_manifest = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
         self.train_rows = SplitRows(dataset, self.train_manifest)
-        self._drawn = SplitRows(drawn.dataset, drawn.rows) if drawn and drawn.rows.height else None
+        self._synthetic = SplitRows(synthetic.dataset, synthetic.rows) if synthetic and synthetic.rows.height else None
         self.val_rows = SplitRows(dataset, dataset.split("val", with_none=recipe.train.with_none))
 
     @property
     def train_batches(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
         return -(-len(self.train_rows) // self.recipe.train.batch_size)
 
     @property
-    def shown(self) -> SplitRows | RealAndSynthetic:
-        """What a batch of training takes its rows from."""
-        return RealAndSynthetic(self.train_rows, self._drawn) if self._drawn else self.train_rows
+    def all_train_rows(self) -> SplitRows | RealAndSynthetic:
+        """The real training rows, followed by the synthetic rows."""
+        return RealAndSynthetic(self.train_rows, self._synthetic) if self._synthetic else self.train_rows
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches in the order of the sampler."""
-        order = sampler(self.recipe.train, self.train_rows.labels, self.recipe.seed)
-        if self._drawn:
-            order = with_synthetic(self.recipe, order, len(self._drawn))
-        return ResumableLoader(self.shown, self._batches(self.train_rows, order), self.recipe.train.workers)
+        """Training batches, in the order of the row sampling."""
+        order = row_sampler(self.recipe.train, self.train_rows.labels, self.recipe.seed)
+        if self._synthetic:
+            order = with_synthetic(self.recipe, order, len(self._synthetic))
+        return ResumableLoader(self.all_train_rows, self._batches(self.train_rows, order), self.recipe.train.workers)
 
     def val_dataloader(self) -> Loader:
-        """Batches in the order of the manifest."""
+        """Validation batches, in the order of the manifest."""
         count = len(self.val_rows)
         batches = self._batches(self.val_rows, lambda epoch: np.arange(count))
         return Loader(self.val_rows, batches, self.recipe.train.workers)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Resize, and augment for training, on the device and in float32 whatever the precision of the network."""
+        """Resize, and augment for training, on the device in float32 whatever the precision of the network."""
         image = to_unit(at_size(batch["image"], self.recipe.model.image_size))
         if self.trainer and self.trainer.training:
             parameters = sample_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
@@ -241,13 +237,13 @@ class RadiographData(lightning.LightningDataModule):
                 return {**batch, "image": image, "label": label}
         return {**batch, "image": image}
 
-    def _batches(self, rows: SplitRows, order: Sampler) -> Batches:
+    def _batches(self, rows: SplitRows, order: RowSampler) -> Batches:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return Batches(order, len(rows), self.recipe.train.batch_size, rank, processes)
 
 
 def other_of_pair(real: torch.Tensor) -> torch.Tensor:
-    """Place of the other row of each pair (0 and 1, 2 and 3, ...) in a part; its own where the other is not `real`."""
+    """Place of the other row of each pair (0 and 1, 2 and 3, ...) in a part; its own if the other is not `real`."""
     own = torch.arange(len(real), device=real.device)
     other = (own ^ 1).clamp(max=len(real) - 1)
     return torch.where(real[other], other, own)
@@ -256,6 +252,6 @@ def other_of_pair(real: torch.Tensor) -> torch.Tensor:
 def known_labels(
     label: Float[torch.Tensor, "batch findings"], real: torch.Tensor
 ) -> tuple[Float[torch.Tensor, "batch findings"], torch.Tensor]:
-    """Targets in [0, 1] with 0 where unknown, and which are known; a filling row knows nothing."""
+    """Targets in [0, 1] with 0 where unknown, and a mask of known labels; a padding row has no known label."""
     known = ~label.isnan() & real[:, None]
     return torch.where(known, label, 0.0), known

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and that are read without unpickling code."""
+"""Checkpoints that are written atomically and read without unpickling code."""
 
 import errno
 import pickle
@@ -13,13 +13,13 @@ from trcgl.core.errors import CheckpointError
 
 
 class WholeCheckpointIO(CheckpointIO):
-    """Write aside, flush to disk, rename; read with `weights_only`, whatever the caller asks for.
+    """Write to a temporary file, flush and rename; always read with `weights_only`.
 
-    A process that is killed while it saves, or a disk that fills up, leaves the checkpoint that was there before.
+    If the process is killed while it saves, or the disk is full, the previous checkpoint stays.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save.
+        """Save a checkpoint.
 
         Raises:
             DataError: the disk is full or the folder cannot be written to.
@@ -27,29 +27,29 @@ class WholeCheckpointIO(CheckpointIO):
         with storage.atomic(Path(path)) as aside, open(aside, "wb") as handle:
             try:
                 torch.save(checkpoint, handle)
-            except RuntimeError as error:  # what torch makes of a failed write
-                raise OSError(errno.EIO, f"the checkpoint was not written whole: {error}") from error
+            except RuntimeError as error:  # torch raises this for a failed write
+                raise OSError(errno.EIO, f"the checkpoint is incomplete: {error}") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        """Load tensors and plain values.
+        """Load a checkpoint of tensors and plain values.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or holds anything else.
+            CheckpointError: the file is missing or damaged, or has other content.
         """
         try:
             checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
             if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-                raise ValueError("it holds no state_dict")
+                raise ValueError("it has no state_dict")
             return checkpoint
         except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: no such checkpoint. Choose another --out and train anew.") from error
+            raise CheckpointError(f"{path}: no such checkpoint. Choose another --out and train again.") from error
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
             reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
             raise CheckpointError(
                 f"{path} is not a checkpoint that trcgl wrote, or it is damaged ({reason}). "
-                "Choose another --out and train anew, or put the right file back."
+                "Choose another --out and train again, or restore the file."
             ) from error
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint if it is there."""
+        """Remove a checkpoint if it exists."""
         Path(path).unlink(missing_ok=True)

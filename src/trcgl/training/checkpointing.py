@@ -1,4 +1,4 @@
-"""When checkpoints are written, which is the best one, and when training stops."""
+"""Saving checkpoints, choosing the best epoch and stopping early."""
 
 import os
 import shutil
@@ -18,17 +18,17 @@ from trcgl.training.validation import SELECTED
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
-class Keeper(Checkpoint):
-    """Keep the last and the best checkpoint; stop on a signal or when val mAP no longer rises.
+class CheckpointSaver(Checkpoint):
+    """Save the last and the best checkpoint; stop on a signal or when val mAP stops rising.
 
-    A checkpoint holds a finished optimizer step, never a part of an accumulated one. The last batch of an epoch is
-    followed by its validation before anything is saved, so that an epoch is resumed in its middle or not at all.
+    Checkpoints are saved after complete optimizer steps only. After the last batch of an epoch, nothing is saved before
+    validation, so that a run resumes within an epoch or after its validation.
 
     Args:
-        folder: of the two checkpoints.
-        recipe: `patience` and `save_steps`.
-        request: filled when a signal arrives.
-        first_epoch: epochs before it are not the best one, and no reason to stop.
+        folder: folder of the two checkpoints.
+        recipe: gives `patience` and `save_steps`.
+        request: reports a signal.
+        first_epoch: first epoch that can be the best one and that counts for early stopping.
     """
 
     def __init__(self, folder: Path, recipe: TrainRecipe, request: StopRequest, first_epoch: int = 0) -> None:
@@ -38,16 +38,16 @@ class Keeper(Checkpoint):
         self._finished_epochs = self._step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What selection and early stopping remember."""
+        """State of checkpoint selection and early stopping."""
         return {"best": self.best, "best_epoch": self.best_epoch, "finished_epochs": self._finished_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore the state."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self._finished_epochs = state["finished_epochs"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the signals from Lightning, whose handler would stop within an accumulated step."""
+        """Replace Lightning's signal handlers, which would stop within an accumulated step."""
         self._request.listen()
         self._step = trainer.global_step
         self._stop_if_stale(trainer)
@@ -55,42 +55,42 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Save in the middle of an epoch where the recipe or a signal asks for it."""
+        """Save within an epoch, every `save_steps` or on a signal."""
         if trainer.global_step == self._step or trainer.is_last_batch:
             return
         self._step = trainer.global_step
-        stop = self._asked_to_stop(trainer)
+        stop = self._stop_requested(trainer)
         if stop or (self._recipe.save_steps and self._step % self._recipe.save_steps == 0):
             trainer.save_checkpoint(self._folder / LAST, weights_only=False)
         if stop:
             self._stop()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save after validation, as the best one too if it is."""
+        """Save after validation; also as the best checkpoint if it is."""
         assert isinstance(pl_module, Classifier)
         self._step, self._finished_epochs = trainer.global_step, trainer.current_epoch + 1
         value = pl_module.validated[SELECTED]
         improved = trainer.current_epoch >= self._first_epoch and (self.best is None or value > self.best)
         if improved:
             self.best, self.best_epoch = value, trainer.current_epoch
-        # The best one first: whoever is killed in between repeats this epoch and comes to the same best one.
+        # The best checkpoint first: a run that is killed in between repeats this epoch with the same result.
         trainer.save_checkpoint(self._folder / (BEST if improved else LAST), weights_only=False)
         if improved and trainer.is_global_zero:
             _same_file(self._folder / BEST, self._folder / LAST)
         self._stop_if_stale(trainer)
-        if self._asked_to_stop(trainer):
+        if self._stop_requested(trainer):
             self._stop()
 
     def _stop_if_stale(self, trainer: lightning.Trainer) -> None:
         if self._recipe.patience and self.best is not None:
             trainer.should_stop = self._finished_epochs - 1 - self.best_epoch >= self._recipe.patience
 
-    def _asked_to_stop(self, trainer: lightning.Trainer) -> bool:
+    def _stop_requested(self, trainer: lightning.Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)
 
     def _stop(self) -> None:
-        number = self._request.signal or signal.SIGTERM  # where another process received it
-        raise Interrupted(number, f"stopped after step {self._step}; the same command goes on from there.")
+        number = self._request.signal or signal.SIGTERM  # another process received it
+        raise Interrupted(number, f"stopped after step {self._step}; the same command resumes from there.")
 
 
 def _same_file(source: Path, target: Path) -> None:

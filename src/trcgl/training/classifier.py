@@ -1,4 +1,4 @@
-"""The training step: loss, optimizer, schedule; all randomness is a function of the seed and the batch."""
+"""The training step: loss, optimizer and schedule. All randomness is a function of the seed and the batch."""
 
 import copy
 import math
@@ -27,23 +27,22 @@ from trcgl.training.sampling import retrained_from
 from trcgl.training.validation import SELECTED, validation_metrics
 
 LOG_EVERY = 10
-"""Optimizer steps between two lines of the log."""
-_NAMED = 8  # images named when a loss is not finite
+"""Optimizer steps between two logged steps."""
+_NAMED = 8  # image ids in the message about a loss that is not finite
 
 
 class Classifier(lightning.LightningModule):
     """A network with its loss and optimizer.
 
     Args:
-        network: to be trained.
-        recipe: of the run.
+        network: the network to train.
+        recipe: the recipe of the run.
         space: label space of the outputs.
-        train: real rows of train; their labels give the loss its counts.
-        val: rows of val, in the order of the val loader.
-        steps: optimizer steps of the whole run, for the schedule.
-        image_ids: of the rows that batches show, for the message when training diverges; drawn rows are numbered after
-            the real ones.
-        counts: findings with their numbers of real and drawn rows, logged at the start.
+        train: real training rows; the loss counts their labels.
+        val: val rows, in the order of the val loader.
+        steps: optimizer steps of the whole run.
+        image_ids: image ids of the real rows, followed by those of the synthetic rows.
+        counts: numbers of real and synthetic rows of each finding, logged at the start.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Classifier(lightning.LightningModule):
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its schedule, stepped with it."""
+        """AdamW and its learning-rate schedule, updated every step."""
         optimizer = build_optimizer(self.network, self.recipe.train)
         warmup = self.recipe.train.warmup_steps
         rate = torch.optim.lr_scheduler.LambdaLR(
@@ -84,25 +83,25 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def restart_head(self) -> None:
-        """Bring the head back to the weights it was built with, and let the optimizer forget how it moved."""
+        """Restore the initial weights of the head and remove its optimizer state."""
         self.network.head.load_state_dict(self._initial_head)
         for optimizer in self.trainer.optimizers:
             for parameter in self.network.head.parameters():
                 optimizer.state.pop(parameter, None)
 
     def on_train_start(self) -> None:
-        """Freeze or thaw, also when an epoch is resumed in its middle; say what a fresh run learns from."""
+        """Freeze or unfreeze the backbone, also when resuming within an epoch; log the counts of a new run."""
         self._freeze()
         if self._counts and not self.global_step:
-            rows = ((finding, kind, number) for finding, one in self._counts.items() for kind, number in one.items())
-            self._record({f"rows/{finding}/{kind}": number for finding, kind, number in rows if number is not None})
+            counts = ((finding, kind, n) for finding, kinds in self._counts.items() for kind, n in kinds.items())
+            self._record({f"rows/{finding}/{kind}": n for finding, kind, n in counts if n is not None})
 
     def on_train_epoch_start(self) -> None:
-        """Freeze or thaw."""
+        """Freeze or unfreeze the backbone."""
         self._freeze()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Masked mean of the loss over the known labels of the batch, on all processes together."""
+        """Masked mean of the loss over the known labels of the batch, over all processes."""
         torch.manual_seed(derive_seed(self.recipe.seed, "forward", batch["number"], self.global_rank))
         target, known = known_labels(batch["label"], batch["real"])
         target = smoothed(target, self.recipe.loss.label_smoothing)
@@ -117,37 +116,37 @@ class Classifier(lightning.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip to the recipe's norm; a loss or gradient that is not finite stops the run before it moves a weight."""
+        """Clip the gradient; a loss or gradient that is not finite stops the run before the weights change."""
         clip = self.recipe.train.clip_gradient or math.inf
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), clip)
         losses = torch.stack([loss for loss, _ in self._since_step])
         finite = bool(losses.isfinite().all())
-        if self.recipe.train.precision != "16-mixed":  # whose scaler expects, and skips, infinite gradients
+        if self.recipe.train.precision != "16-mixed":  # its scaler skips steps with infinite gradients
             finite = finite and bool(self.gradient_norm.isfinite())
         if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
             self._diverged(float(losses.mean()))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Log the optimizer step that was just made, then set the rates of the next one."""
+        """Log the finished optimizer step, then set the learning rates of the next."""
         if self.global_step % LOG_EVERY == 0:
-            loss = self._over_processes(torch.stack([one for one, _ in self._since_step]).mean())
+            loss = self._over_processes(torch.stack([batch_loss for batch_loss, _ in self._since_step]).mean())
             values = {"train/loss": float(loss), "train/gradient_norm": float(self.gradient_norm)}
-            values |= {f"lr/{one['name'].split(',')[0]}": one["lr"] for one in scheduler.optimizer.param_groups}
+            values |= {f"lr/{group['name'].split(',')[0]}": group["lr"] for group in scheduler.optimizer.param_groups}
             values |= {f"gate/{name}": gate for name, gate in self.network.head.gates().items()}
             self._record(values)
         self._since_step.clear()
         scheduler.step()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score a batch of val."""
+        """Score a val batch."""
         logits = self.network(batch["image"]).logits.float()
         row = torch.where(batch["real"], batch["row"], -1)
         self._scored.append((logits, row))
 
     def on_validation_epoch_end(self) -> None:
-        """Judge val as a whole, the same on every process."""
-        logits = self._gathered([one for one, _ in self._scored]).reshape(-1, len(self.space.findings))
-        rows = self._gathered([one for _, one in self._scored]).reshape(-1)
+        """Compute the metrics of the whole val split; every process has the same result."""
+        logits, rows = (self._gathered(list(parts)) for parts in zip(*self._scored, strict=True))
+        logits, rows = logits.reshape(-1, len(self.space.findings)), rows.reshape(-1)
         self._scored.clear()
         score = self._in_order(logits[rows >= 0], rows[rows >= 0])
         if not np.isfinite(score).all():
@@ -177,7 +176,7 @@ class Classifier(lightning.LightningModule):
             logger.log_metrics({"epoch": self.current_epoch + 1, **values}, step=self.global_step)
 
     def _objective(self, output: HeadOutput, target: Tensor, known: Tensor, real: Tensor, weight: Tensor) -> Tensor:
-        """Masked mean of the loss; for each of several experts, over all findings and over its own."""
+        """Masked mean of the loss; for experts, the mean over all findings and over their own."""
 
         def mean(logits: Tensor, among: Tensor | None = None) -> Tensor:
             elementwise, counted = elements(self.loss, logits, target, known, real)
@@ -187,25 +186,25 @@ class Classifier(lightning.LightningModule):
         if output.experts is None:
             return mean(output.logits)
         own = own_findings(self.space).to(known.device)
-        parts = [mean(one) + mean(one, among) for one, among in zip(output.experts, own, strict=True)]
+        parts = [mean(logits) + mean(logits, among) for logits, among in zip(output.experts, own, strict=True)]
         return torch.stack(parts).mean() / 2
 
     def _denominator(self, known: Tensor, weight: Tensor) -> Tensor:
-        # DDP averages gradients over processes, so that each divides by the mean of their weights.
+        # DDP averages gradients over processes, so each process divides by the mean of their total weights.
         return self._over_processes((known * weight[:, None]).sum())
 
     def _over_processes(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="mean") if self.trainer.world_size > 1 else value
 
     @property
-    def backbone_rests(self) -> bool:
-        """In this epoch only the head learns."""
+    def backbone_is_frozen(self) -> bool:
+        """Whether this epoch trains the head alone."""
         return not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
 
     def _freeze(self) -> None:
-        frozen = self.backbone_rests
+        frozen = self.backbone_is_frozen
         for module in (self.network.backbone, self.network.norm):
-            module.train(not frozen)  # a frozen backbone also keeps its running statistics
+            module.train(not frozen)  # eval mode also keeps the running statistics
             module.requires_grad_(not frozen)
         if self.recipe.train.frozen_stages is not None:
             freeze_stages(self.network.backbone, self.recipe.train.frozen_stages)
@@ -217,6 +216,6 @@ class Classifier(lightning.LightningModule):
         raise Diverged(
             f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} "
             f"and the gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. "
-            "Nothing of this step was saved. Train again into another --out with a lower --train.backbone-lr and "
-            "--train.head-lr, a smaller --train.clip-gradient, or --train.precision 32-true."
+            "The weights of this step were not saved. Train again into another --out with a lower --train.backbone-lr "
+            "and --train.head-lr, a smaller --train.clip-gradient, or --train.precision 32-true."
         )

@@ -1,4 +1,4 @@
-"""AdamW with a slow backbone and a fast head, and its learning-rate schedule."""
+"""AdamW with two learning rates (backbone and head), and the learning-rate schedule."""
 
 import math
 
@@ -12,22 +12,22 @@ _NEVER_DECAYED = ("embeddings", "gate", "pos_embed", "cls_token", "relative_posi
 
 
 def build_optimizer(network: TrcglNet, recipe: TrainRecipe) -> torch.optim.AdamW:
-    """AdamW over backbone and head, each split into what decays and what does not.
+    """AdamW over backbone and head, each divided into parameters with and without weight decay.
 
-    Norms, biases, gates and embeddings do not decay: pulling them towards 0 changes what they mean, not how smooth
-    the function is (He et al. 2019, section 3.1).
+    Norms, biases, gates and embeddings have no weight decay: pulling them towards 0 changes their meaning without
+    making the function smoother (He et al. 2019, section 3.1).
     """
     groups = []
     for name, modules, rate in (
         ("backbone", (network.backbone, network.norm), recipe.backbone_lr),
         ("head", (network.head,), recipe.head_lr),
     ):
-        named = [one for module in modules for one in module.named_parameters() if one[1].requires_grad]
-        for decays, what in ((True, "decayed"), (False, "kept")):
+        named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
+        for decays, kind in ((True, "decayed"), (False, "kept")):
             parameters = [parameter for key, parameter in named if _decays(key, parameter) == decays]
             if parameters:
                 decay = recipe.weight_decay if decays else 0.0
-                groups.append({"params": parameters, "lr": rate, "weight_decay": decay, "name": f"{name}, {what}"})
+                groups.append({"params": parameters, "lr": rate, "weight_decay": decay, "name": f"{name}, {kind}"})
     return torch.optim.AdamW(groups)
 
 
@@ -36,9 +36,9 @@ def schedule(step: int, warmup: int, total: int, restart: int = 0) -> float:
 
     Args:
         step: from 0.
-        warmup: steps of warm-up; the first of them already moves. At most half of the run.
+        warmup: steps of warm-up, at most half of the run; the first step already has a rate above 0.
         total: steps of the run.
-        restart: a step before which all this happens once and from which on it happens again; 0: once in all.
+        restart: step at which the schedule starts again; 0: it does not.
     """
     if restart:
         step, total = (step, restart) if step < restart else (step - restart, total - restart)

@@ -1,7 +1,7 @@
-"""Which training rows an epoch shows, in which order: pure functions of (labels, seed, epoch).
+"""Row sampling: the rows of an epoch and their order, as pure functions of (labels, seed, epoch).
 
-An epoch shows as many rows as there are real ones, whatever the sampler, so that epochs of two samplers cost the same,
-and so do epochs with and without drawn rows.
+Every epoch has as many rows as there are real training rows, so that epochs with different row sampling, and with and
+without synthetic images, cost the same.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
 from trcgl.core.recipe import Recipe, TrainRecipe
 
-Sampler = Callable[[int], Int[np.ndarray, " rows"]]
-"""Epoch to row numbers."""
+RowSampler = Callable[[int], Int[np.ndarray, " rows"]]
+"""Maps an epoch to row numbers."""
 
 
 def natural(rows: int, seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
@@ -23,24 +23,25 @@ def natural(rows: int, seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
 
 
 def class_balanced(labels: Float[np.ndarray, "rows findings"], seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
-    """Draw a finding uniformly among those with positives, then one of its positives uniformly.
+    """For each place, sample a finding with positives uniformly, then a positive row of it uniformly.
 
     Raises:
-        RecipeError: no row has a finding.
+        RecipeError: no row has a positive label.
     """
     positives = [rows for rows in (np.flatnonzero(column == 1) for column in labels.T) if len(rows)]
     if not positives:
-        raise RecipeError("train.row_sampling class_balanced: no training row has a finding. Choose natural.")
-    draw = generator(seed, "sampling", epoch)
-    finding = draw.integers(len(positives), size=len(labels))
-    place = draw.random(len(labels))
-    return np.array([positives[one][int(u * len(positives[one]))] for one, u in zip(finding, place, strict=True)])
+        raise RecipeError("train.row_sampling class_balanced: no training row has a positive label. Choose natural.")
+    rng = generator(seed, "sampling", epoch)
+    findings = rng.integers(len(positives), size=len(labels))
+    shares = rng.random(len(labels))
+    rows = zip((positives[finding] for finding in findings), shares, strict=True)
+    return np.array([of_finding[int(share * len(of_finding))] for of_finding, share in rows])
 
 
 def repeat_factors(
     labels: Float[np.ndarray, "rows findings"], threshold: float, cap: float
 ) -> Float[np.ndarray, " rows"]:
-    """How often a row is shown on average: r_i = max over its findings c of min(cap, max(1, sqrt(T / f_c))).
+    """Mean number of repeats of each row: r_i = max over its findings c of min(cap, max(1, sqrt(T / f_c))).
 
     Source: Gupta, Dollár & Girshick 2019 (LVIS), appendix B; f_c is the fraction of rows with finding c.
     """
@@ -53,68 +54,72 @@ def repeat_factors(
 def repeat_factor(
     labels: Float[np.ndarray, "rows findings"], threshold: float, cap: float, seed: int, epoch: int
 ) -> Int[np.ndarray, " rows"]:
-    """Rows repeated by `repeat_factors`, rounded at random so that the mean is exact, shuffled, cut to an epoch."""
+    """Rows repeated by `repeat_factors` (rounded at random to keep the mean), shuffled, and cut to an epoch."""
     factors = repeat_factors(labels, threshold, cap)
-    draw = generator(seed, "sampling", epoch)
-    repeats = np.floor(factors + draw.random(len(factors))).astype(np.int64)
-    return draw.permutation(np.repeat(np.arange(len(factors)), repeats))[: len(factors)]
+    rng = generator(seed, "sampling", epoch)
+    repeats = np.floor(factors + rng.random(len(factors))).astype(np.int64)
+    return rng.permutation(np.repeat(np.arange(len(factors)), repeats))[: len(factors)]
 
 
-def sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], seed: int) -> Sampler:
-    """The sampler of a recipe over the labels of the training rows (NaN where unknown); retraining has its own."""
-    makers: dict[str, Sampler] = {
+def row_sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], seed: int) -> RowSampler:
+    """The row sampling of a recipe over the labels of the real training rows (NaN where unknown).
+
+    Epochs that retrain the head are class-balanced.
+    """
+    samplers: dict[str, RowSampler] = {
         "natural": lambda epoch: natural(len(labels), seed, epoch),
         "class_balanced": lambda epoch: class_balanced(labels, seed, epoch),
         "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
     }
     if not recipe.retrain_epochs:
-        return makers[recipe.row_sampling]
+        return samplers[recipe.row_sampling]
     first = retrained_from(recipe)
-    return lambda epoch: makers[recipe.row_sampling if epoch < first else "class_balanced"](epoch)
+    return lambda epoch: samplers[recipe.row_sampling if epoch < first else "class_balanced"](epoch)
 
 
-def with_synthetic(recipe: Recipe, real: Sampler, drawn: int) -> Sampler:
-    """The sampler of a run with drawn rows, which are numbered after the real ones.
+def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampler:
+    """Row sampling of a run with synthetic rows, which are numbered after the real rows.
 
-    `mix`: after the warm-up, drawn rows take the places of real ones, in proportion to their number: K drawn rows
-    beside N real ones get the share K / (N + K) of an epoch. `pretrain`: the first epochs show drawn rows alone, over
-    and over, all others real rows alone.
+    `mix`: after the warm-up, synthetic rows replace real rows in proportion to their number: K synthetic and N real
+    rows have the shares K / (N + K) and N / (N + K) of an epoch. `pretrain`: the first epochs have synthetic rows
+    alone, repeated, and the other epochs real rows alone.
 
     Args:
-        recipe: of the run.
-        real: the sampler of the real rows; its epochs have as many places as there are real rows.
-        drawn: drawn rows.
+        recipe: the recipe of the run.
+        real: row sampling of the real rows.
+        synthetic: number of synthetic rows.
     """
 
-    def shown(epoch: int) -> Int[np.ndarray, " rows"]:
+    def rows_of(epoch: int) -> Int[np.ndarray, " rows"]:
         order = real(epoch)
         places = len(order)
-        draw = generator(recipe.seed, "drawn", epoch)
+        rng = generator(recipe.seed, "drawn", epoch)
         if recipe.synthetic.schedule == "pretrain":
             pretraining = epoch < pretraining_epochs(recipe)
-            return places + _over_and_over(drawn, places, draw) if pretraining else order
-        if epoch < synthetic_from(recipe):
+            return places + _repeated(synthetic, places, rng) if pretraining else order
+        if epoch < _synthetic_from(recipe):
             return order
-        # By pairs of a batch, so that mixup finds two images of a kind; at random rounded, so that the mean is exact.
+        # Pairs of a batch are replaced together, because mixup does not mix real with synthetic images; the number of
+        # pairs is rounded at random to keep the mean.
         batch, pair = np.divmod(np.arange(places), recipe.train.batch_size)
         pair = batch * recipe.train.batch_size + pair // 2
         pairs = np.unique(pair)
-        chosen = draw.permutation(pairs)[: int(len(pairs) * drawn / (places + drawn) + draw.random())]
+        chosen = rng.permutation(pairs)[: int(len(pairs) * synthetic / (places + synthetic) + rng.random())]
         taken = np.flatnonzero(np.isin(pair, chosen))
-        order[taken] = places + _over_and_over(drawn, len(taken), draw)
+        order[taken] = places + _repeated(synthetic, len(taken), rng)
         return order
 
-    return shown
+    return rows_of
 
 
-def synthetic_from(recipe: Recipe) -> int:
-    """The first epoch of `mix` that shows drawn rows, counted from 0."""
+def _synthetic_from(recipe: Recipe) -> int:
+    """The first epoch of `mix` with synthetic rows, counted from 0."""
     warmup = recipe.synthetic.warmup
     return recipe.train.head_warmup_epochs if warmup is None else warmup
 
 
 def pretraining_epochs(recipe: Recipe) -> int:
-    """Epochs of drawn rows alone: the share of `pretrain`, at least one and not all; 0 with `mix`."""
+    """Number of epochs on synthetic rows alone: the share of `pretrain`, at least one and not all; 0 with `mix`."""
     if recipe.synthetic.schedule == "mix":
         return 0
     epochs = recipe.train.epochs
@@ -122,9 +127,9 @@ def pretraining_epochs(recipe: Recipe) -> int:
 
 
 def retrained_from(recipe: TrainRecipe) -> int:
-    """The first epoch that retrains the head alone, counted from 0; the number of epochs if none does."""
+    """The first epoch that retrains the head, counted from 0; the number of epochs if none does."""
     return recipe.epochs - recipe.retrain_epochs
 
 
-def _over_and_over(rows: int, count: int, draw: np.random.Generator) -> Int[np.ndarray, " places"]:
-    return np.concatenate([draw.permutation(rows) for _ in range(-(-count // rows))] or [np.empty(0, np.int64)])[:count]
+def _repeated(rows: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, " places"]:
+    return np.concatenate([rng.permutation(rows) for _ in range(-(-count // rows))] or [np.empty(0, np.int64)])[:count]

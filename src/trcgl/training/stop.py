@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask training to stop at the end of a step; a second one stops at once."""
+"""SIGTERM and SIGINT stop training at the end of a step; a second signal stops it at once."""
 
 import signal
 import threading
@@ -10,26 +10,26 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Which signal arrived, if any."""
+    """The signal that has arrived, if any."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._before = {one: signal.getsignal(one) for one in _SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def listen(self) -> None:
-        """Take the signals; called again where a library has put its own handlers in between.
+        """Install the handlers; called again where a library has installed its own.
 
-        Only the main thread may: elsewhere the program that runs us deals with signals.
+        Outside the main thread, which alone may do so, this does nothing.
         """
         if threading.current_thread() is threading.main_thread():
-            for one in _SIGNALS:
-                signal.signal(one, self._received)
+            for number in _SIGNALS:
+                signal.signal(number, self._received)
 
     def release(self) -> None:
-        """Give the signals back to whom they belonged."""
+        """Restore the previous handlers."""
         if threading.current_thread() is threading.main_thread():
-            for one, handler in self._before.items():
-                signal.signal(one, handler)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -1,4 +1,4 @@
-"""`trcgl train DATASET --recipe NAME --out RUN [--synthetic SYNTHETIC]`: fit on train, choose the best epoch on val."""
+"""`trcgl train`: train a classifier on train, and choose the best epoch on val."""
 
 import datetime
 import math
@@ -11,12 +11,12 @@ import lightning.pytorch as lightning
 import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
+from trcgl.core.folder_kind import DATASET, expect
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import counts
@@ -30,60 +30,61 @@ from trcgl.model.weights import license_of
 from trcgl.training.averaging import MovingAverage
 from trcgl.training.batches import RadiographData
 from trcgl.training.checkpoint_io import WholeCheckpointIO
-from trcgl.training.checkpointing import BEST, LAST, Keeper
+from trcgl.training.checkpointing import BEST, LAST, CheckpointSaver
 from trcgl.training.classifier import Classifier
 from trcgl.training.losses import LOSSES
 from trcgl.training.retraining import HeadRestart
 from trcgl.training.sampling import pretraining_epochs, retrained_from
 from trcgl.training.stop import StopRequest, stop_signals
 from trcgl.training.trainer import hardware, quiet
-from trcgl.training.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost
+from trcgl.training.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost, named_logger, require_logger
 
 SCHEMA = "trcgl.run/1"
 
 
 def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = None) -> dict[str, Any]:
-    """Train a classifier into a run folder; the same call again resumes, and bit for bit.
+    """Train a classifier into a run folder. Calling it again resumes the run and ends with the same weights.
 
     Reads the train and val rows of the dataset, never test.
 
     Args:
         dataset: a dataset folder with images.
-        recipe: every setting of the run.
-        out: the run folder; made if it does not exist.
-        synthetic: a folder that was drawn for this dataset, whose kept rows train beside the real ones.
+        recipe: all settings of the run.
+        out: the run folder; created if it does not exist.
+        synthetic: a folder of synthetic images for this dataset, whose kept images are trained on as well.
 
     Returns:
-        The content of `run.json`: where the best epoch is and what val said of it.
+        The content of `run.json`, with the best epoch and its val mAP.
 
     Raises:
-        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, the text model of
-            `model.label_text` cannot be had, or training diverged.
-        DataError: the dataset is not usable, `synthetic` was drawn for another one, or the disk is full.
+        RecipeError: a setting is wrong, `out` has another recipe or dataset, the text model of `model.label_text` is
+            missing, or training diverged.
+        DataError: the dataset cannot be used, `synthetic` was generated for another dataset, or the disk is full.
         CheckpointError: initial weights or the checkpoint to resume from cannot be read.
-        Interrupted: a signal asked to stop; the state is saved.
+        Interrupted: a signal stopped the training; its state is saved.
     """
     check(recipe)
-    dataset, out = Path(dataset), Path(out)
-    opened = open_dataset(dataset)
-    drawn = synthetic_rows(synthetic, opened, recipe) if synthetic else None
-    info = _claim(dataset, recipe, out, drawn)
+    expect(dataset, DATASET)
+    opened, out = open_dataset(dataset), Path(out)
+    rows = synthetic_rows(synthetic, opened, recipe) if synthetic else None
+    info = _claim(opened, recipe, out, rows)
     if "finished" in info:
         _say(_finished(out, info))
         return info
-    # The trainer changes handlers, threads' defaults and warning filters of the process it runs in.
+    # The trainer changes signal handlers, default threads and warning filters of this process.
     with stop_signals() as request, quiet():
-        return _fit(opened, recipe, out, info, request, drawn)
+        return _fit(opened, recipe, out, info, request, rows)
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse settings that cannot be trained with.
+    """Refuse settings that are out of range, unknown or not installed.
 
     Raises:
-        RecipeError: one is; the message names it.
+        RecipeError: names the setting.
     """
     model, train, synthetic = recipe.model, recipe.train, recipe.synthetic
-    LOSSES[recipe.loss.name]  # refuses an unknown name
+    LOSSES[recipe.loss.name]  # raises for an unknown name
+    require_logger(train.logger)
     for path, holds, wanted in (
         ("loss.label_smoothing", 0 <= recipe.loss.label_smoothing < 1, "at least 0 and below 1"),
         ("train.epochs", train.epochs >= 1, "at least 1"),
@@ -93,7 +94,7 @@ def check(recipe: Recipe) -> None:
         (
             "train.retrain_epochs",
             0 <= train.retrain_epochs <= max(0, train.epochs - max(1, train.head_warmup_epochs)),
-            "at least 0, and leave an epoch of train.epochs besides those of train.head_warmup_epochs",
+            "at least 0, and leave an epoch of train.epochs after train.head_warmup_epochs",
         ),
         ("train.frozen_stages", (train.frozen_stages or 0) >= 0, "at least 0"),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
@@ -123,15 +124,15 @@ def check(recipe: Recipe) -> None:
 
 
 def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> SyntheticRows:
-    """The drawn rows of a run.
+    """The synthetic rows of a run.
 
     Raises:
-        DataError: they were drawn for another dataset.
+        DataError: they were generated for another dataset.
         RecipeError: they contradict another setting.
     """
     if recipe.train.half != "none":
         raise RecipeError(
-            f"train.half is {recipe.train.half}, and --synthetic was given: the generator has learned from both halves."
+            f"train.half is {recipe.train.half}, and --synthetic was given: the generator was trained on both halves."
         )
     if recipe.synthetic.schedule == "pretrain" and recipe.train.epochs < 2:
         raise RecipeError("synthetic.schedule is pretrain, which needs train.epochs of at least 2.")
@@ -143,20 +144,23 @@ def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Syntheti
     return open_synthetic(synthetic, opened, recipe.synthetic.dose)
 
 
-def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: SyntheticRows | None) -> dict[str, Any]:
-    """`run.json`, written by the first process when the run starts."""
+def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows | None) -> dict[str, Any]:
+    """The content of `run.json`, which the first process writes when the run starts."""
 
     def explain(stored: str) -> str:
         return "; ".join(differences(from_json(stored), recipe))
 
     info: dict[str, Any] = {
         "schema": SCHEMA,
-        "dataset": os.path.relpath(dataset.resolve(), out.resolve()),
-        "dataset_digest": storage.sha256_file(dataset / "dataset.json"),
-        "synthetic": _about(drawn, out),
+        "dataset": _relative(dataset.folder, out),
+        "dataset_digest": storage.sha256_file(dataset.folder / "dataset.json"),
+        "synthetic": None,
         "command": storage.command(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    if synthetic:
+        folder = _relative(synthetic.dataset.folder, out)
+        info["synthetic"] = {"folder": folder, "digest": synthetic.digest, "rows": synthetic.rows.height}
     if _get_rank():
         return storage.read_json(out / "run.json") if (out / "run.json").exists() else info
     storage.claim(out, "recipe.json", to_json(recipe), explain)
@@ -166,28 +170,31 @@ def _claim(dataset: Path, recipe: Recipe, out: Path, drawn: SyntheticRows | None
     stored = storage.read_json(out / "run.json")
     if stored["dataset_digest"] != info["dataset_digest"]:
         raise RecipeError(
-            f"{out} was trained on another dataset ({stored['dataset']}) than {dataset} is now. Choose another --out."
+            f"{out} was trained on another dataset ({stored['dataset']}), not on {dataset.folder} as it is now. "
+            "Choose another --out."
         )
-    before, now = ((one.get("synthetic") or {}).get("digest") for one in (stored, info))
+    before, now = ((run.get("synthetic") or {}).get("digest") for run in (stored, info))
     if before != now:
-        with_what = f"the drawn images of {stored['synthetic']['folder']}" if before else "real images alone"
-        raise RecipeError(f"{out} was trained with {with_what}, not with this --synthetic. Choose another --out.")
+        used = f"the synthetic images of {stored['synthetic']['folder']}" if before else "real images alone"
+        raise RecipeError(f"{out} was trained with {used}, not with this --synthetic. Choose another --out.")
     return stored
 
 
-def _about(drawn: SyntheticRows | None, out: Path) -> dict[str, Any] | None:
-    if drawn is None:
-        return None
-    folder = os.path.relpath(drawn.dataset.folder.resolve(), out.resolve())
-    return {"folder": folder, "digest": drawn.digest, "rows": drawn.rows.height}
+def _relative(folder: Path, out: Path) -> str:
+    return os.path.relpath(folder.resolve(), out.resolve())
 
 
 def _fit(
-    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, drawn: SyntheticRows | None
+    opened: Dataset,
+    recipe: Recipe,
+    out: Path,
+    info: dict[str, Any],
+    request: StopRequest,
+    synthetic: SyntheticRows | None,
 ) -> dict[str, Any]:
-    shown = drawn if drawn and drawn.rows.height and recipe.synthetic.weight else None
-    data = RadiographData(opened, recipe, shown)
-    counted = drawn.counts(data.train_manifest) if drawn else None
+    used = synthetic if synthetic and synthetic.rows.height and recipe.synthetic.weight else None
+    data = RadiographData(opened, recipe, used)
+    counted = synthetic.counts(data.train_manifest) if synthetic else None
     _announce(data, opened, recipe, counted)
     graph = training_graph(data, opened, recipe)
     text = recipe.model.label_text
@@ -199,14 +206,14 @@ def _fit(
     network = build_network(recipe.model, len(opened.space.findings), graph, vectors=vectors)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
-        network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.shown.image_ids, counted
+        network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.all_train_rows.image_ids, counted
     )
 
     checkpoints = out / "checkpoints"
     retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
-    keeper = Keeper(checkpoints, recipe.train, request, max(retrained, pretraining_epochs(recipe) if shown else 0))
-    stopwatch = Stopwatch()
-    trainer = _trainer(recipe, out, keeper, stopwatch)
+    first_epoch = max(retrained, pretraining_epochs(recipe) if used else 0)
+    saver, stopwatch = CheckpointSaver(checkpoints, recipe.train, request, first_epoch), Stopwatch()
+    trainer = _trainer(recipe, out, saver, stopwatch)
     if trainer.is_global_zero:
         _remove_unfinished(checkpoints)
     last = checkpoints / LAST
@@ -229,10 +236,9 @@ def _fit(
             source=opened.info["source"],
             synthetic=info.get("synthetic"),
         )
-        best = {"epoch": keeper.best_epoch + 1, "val/mAP": keeper.best}
-        finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        best = {"epoch": saver.best_epoch + 1, "val/mAP": saver.best}
         info = {**info, "best": best, "steps": trainer.global_step, "cost": cost(network, stopwatch)}
-        info["finished"] = finished
+        info["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         storage.write_json(out / "run.json", info)
@@ -241,49 +247,52 @@ def _fit(
 
 
 def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: dict[str, dict[str, Any]] | None) -> None:
-    """Say what is unusual about the rows that the run learns from."""
-    which = recipe.train.half
-    if which != "none":
+    """Print the half of the patients and the numbers of synthetic images, where the run has either."""
+    half = recipe.train.half
+    if half != "none":
         patients = data.train_manifest["patient_id"].n_unique()
-        _say(f"the {which} half of the train patients: {patients:,} patients, {len(data.train_rows):,} images")
-        absent = [one for one in opened.space.findings if not (data.train_manifest[one] == 1).any()]
+        _say(f"the {half} half of the train patients: {patients:,} patients, {len(data.train_rows):,} images")
+        absent = [finding for finding in opened.space.findings if not (data.train_manifest[finding] == 1).any()]
         if absent:
-            _say(f"this half has no positive of {', '.join(absent)}: what is learned says nothing about them")
-    if counted and not any(one["synthetic_with"] for one in counted.values()):
-        _say("of the drawn images none was kept, or none is within the dose: this run learns from real ones alone")
+            _say(f"this half has no positive of {', '.join(absent)}: the model cannot learn these findings")
+    if counted and not any(numbers["synthetic_with"] for numbers in counted.values()):
+        _say("no synthetic image was kept, or none is within the dose: training on real images alone")
     elif counted and not recipe.synthetic.weight:
-        _say("synthetic.weight is 0: this run learns from real images alone")
+        _say("synthetic.weight is 0: training on real images alone")
         return
-    for finding, one in (counted or {}).items():
-        if one["synthetic_with"]:
-            dose = "" if one["dose"] is None else f" (dose {one['dose']:.2f})"
-            drawn = f"{one['synthetic_for']:,} drawn for it{dose}, {one['synthetic_with']:,} drawn with it"
-            _say(f"{finding}: {one['real']:,} real, {drawn}")
+    for finding, numbers in (counted or {}).items():
+        if numbers["synthetic_with"]:
+            dose = "" if numbers["dose"] is None else f" (dose {numbers['dose']:.2f})"
+            synthetic = (
+                f"{numbers['synthetic_for']:,} synthetic images of it{dose}, {numbers['synthetic_with']:,} that show it"
+            )
+            _say(f"{finding}: {numbers['real']:,} real, {synthetic}")
 
 
 def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Tensor:
-    """Normalized label graph Â (C, C) of the training rows that take part, made as `model.graph` says."""
+    """Normalized label graph Â (C, C) of the training rows, of the kind `model.graph`."""
     conditional = counts(data.train_manifest, opened.space).conditional()
     return build_adjacency(torch.from_numpy(conditional), recipe.model)
 
 
-def _trainer(recipe: Recipe, out: Path, keeper: Keeper, stopwatch: Stopwatch) -> lightning.Trainer:
+def _trainer(recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch) -> lightning.Trainer:
     settings = recipe.train
     terminal = sys.stderr.isatty()
     progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
-    callbacks: list[Callback] = [GoBack(), progress, stopwatch, keeper]
+    callbacks: list[Callback] = [GoBack(), progress, stopwatch, saver]
     average = MovingAverage(settings.ema) if settings.ema else None
     if settings.retrain_epochs:
         callbacks.insert(0, HeadRestart(average))
     if average:
         callbacks.insert(0, average)
     frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
+    logger = named_logger(settings.logger, out)
     return lightning.Trainer(
         **hardware(settings, unused_parameters=frozen),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=callbacks,
-        logger=[MetricsLog(out / "metrics.jsonl"), TensorBoardLogger(out, name="", version="tensorboard")],
+        logger=[MetricsLog(out / "metrics.jsonl"), *([logger] if logger else [])],
         default_root_dir=out,
         benchmark=False,
         use_distributed_sampler=False,
@@ -307,7 +316,7 @@ def _load_best(network: TrcglNet, path: Path) -> None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written beside the checkpoints."""
+    """Remove files that a killed process left half-written."""
     for path in folder.glob(".*.part"):
         path.unlink()
 

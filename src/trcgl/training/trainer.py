@@ -1,4 +1,4 @@
-"""Lightning's trainer as every training stage uses it: devices, precision, whole checkpoints, no chatter."""
+"""Settings of Lightning's trainer that all training stages share: devices, precision, checkpoints, fewer messages."""
 
 import logging
 import warnings
@@ -16,48 +16,48 @@ from trcgl.training.checkpoint_io import WholeCheckpointIO
 
 @runtime_checkable
 class Hardware(Protocol):
-    """The settings of a recipe that say where it runs."""
+    """The hardware settings of a recipe."""
 
     @property
     def accelerator(self) -> Literal["auto", "cpu", "gpu"]:
-        """Which kind of device."""
+        """Kind of device."""
 
     @property
     def devices(self) -> int | Literal["auto"]:
-        """How many on each node."""
+        """Devices per node."""
 
     @property
     def nodes(self) -> int:
-        """How many machines."""
+        """Number of machines."""
 
     @property
     def precision(self) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-        """Of the arithmetic."""
+        """Floating-point precision."""
 
 
 def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
-    """Whether to work on a GPU.
+    """Whether to compute on a GPU.
 
     Raises:
-        RecipeError: one is asked for, and there is none.
+        RecipeError: a GPU is requested, and there is none.
     """
-    there = torch.cuda.is_available()
-    if accelerator == "gpu" and not there:
-        raise RecipeError("accelerator is gpu, and torch finds no GPU here: see `trcgl doctor`, or give auto or cpu.")
-    return accelerator != "cpu" and there
+    available = torch.cuda.is_available()
+    if accelerator == "gpu" and not available:
+        raise RecipeError("accelerator is gpu, and torch finds no GPU: see `trcgl doctor`, or give auto or cpu.")
+    return accelerator != "cpu" and available
 
 
 def hardware(settings: Hardware, *, unused_parameters: bool = False) -> dict[str, Any]:
-    """Arguments of `lightning.Trainer` for a recipe's hardware.
+    """Arguments of `lightning.Trainer` for the hardware settings of a recipe.
 
     Args:
-        settings: the part of a recipe that says where it runs.
-        unused_parameters: some step's loss does not depend on all parameters (a frozen backbone).
+        settings: the hardware settings.
+        unused_parameters: the loss of some steps does not depend on all parameters (a frozen backbone).
     """
     gpu = on_gpu(settings.accelerator)
     plugins: list[Any] = [WholeCheckpointIO()]
     if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in the middle of a step
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save within a step
     devices, nodes = settings.devices, settings.nodes
     several = torch.cuda.device_count() > 1 if devices == "auto" and gpu else devices not in ("auto", 1)
     return {
@@ -67,13 +67,13 @@ def hardware(settings: Hardware, *, unused_parameters: bool = False) -> dict[str
         "strategy": DDPStrategy(find_unused_parameters=unused_parameters) if several or nodes > 1 else "auto",
         "precision": settings.precision,
         "plugins": plugins,
-        "deterministic": gpu,  # CPU kernels are, and the switch would cost them time
+        "deterministic": gpu,  # CPU kernels are deterministic without it, and faster
     }
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what Lightning says about settings that were chosen on purpose, and what torch says about Lightning."""
+    """Suppress warnings about settings that trcgl chooses on purpose."""
     notes = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = notes.level
     notes.setLevel(logging.WARNING)

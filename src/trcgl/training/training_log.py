@@ -1,32 +1,36 @@
-"""What training tells: `metrics.jsonl`, which is the truth, and lines for those who watch without a terminal."""
+"""Logs of training: `metrics.jsonl`, other loggers by name, progress lines, and the cost of a run."""
 
+import importlib.util
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from trcgl.core import storage
+from trcgl.core.errors import RecipeError
 from trcgl.core.progress import spell
 from trcgl.training.classifier import Classifier
 from trcgl.training.validation import SELECTED
 
-_EVERY = 10.0  # seconds between two lines
+_EVERY = 10.0  # seconds between two progress lines
+_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}  # imported by Lightning's loggers
 
 
 class MetricsLog(Logger):
-    """One line of JSON per logged step: `step` (optimizer steps made), `epoch`, and the values.
+    """A JSON line per logged step with `step` (finished optimizer steps), `epoch` and the values.
 
     Args:
-        path: of the file; lines are appended.
+        path: the file; lines are appended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,16 +39,16 @@ class MetricsLog(Logger):
 
     @property
     def name(self) -> str:
-        """Unused by Lightning beyond file names."""
+        """Required by Lightning."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Unused by Lightning beyond file names."""
+        """Required by Lightning."""
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The recipe is stored in `recipe.json`."""
+        """Nothing to log: the recipe is in `recipe.json`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
@@ -54,28 +58,56 @@ class MetricsLog(Logger):
 
     @rank_zero_only
     def go_back_to(self, step: int) -> None:
-        """Drop the lines after `step`: a resumed run writes them again."""
+        """Remove the lines after `step`, which a resumed run writes again."""
         if self._path.exists():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
             storage.write_text(self._path, "".join(kept))
 
 
+def require_logger(name: str) -> None:
+    """Refuse a logger whose package is missing.
+
+    Raises:
+        RecipeError: the package is not installed.
+    """
+    if name in _PACKAGES and not importlib.util.find_spec(_PACKAGES[name]):
+        raise RecipeError(
+            f"train.logger is {name}, and the package {_PACKAGES[name]} is not installed. Run `pip install "
+            f"{_PACKAGES[name]}`, or choose another logger; metrics.jsonl is always written."
+        )
+
+
+def named_logger(name: str, out: Path) -> Logger | None:
+    """The logger that `train.logger` names; None for `none`.
+
+    `tensorboard` and `csv` write into a folder of the run. `mlflow` and `wandb` send the values to the server that is
+    configured for them; without `MLFLOW_TRACKING_URI`, `mlflow` writes into a folder of the run.
+    """
+    loggers: dict[str, Callable[[], Logger]] = {
+        "tensorboard": lambda: TensorBoardLogger(out, name="", version="tensorboard"),
+        "csv": lambda: CSVLogger(out, name="", version="csv"),
+        "mlflow": lambda: MLFlowLogger("trcgl", run_name=out.name, save_dir=str(out / "mlflow")),
+        "wandb": lambda: WandbLogger(name=out.name, save_dir=out, project="trcgl"),
+    }
+    return loggers[name]() if name in loggers else None
+
+
 class GoBack(Callback):
-    """Bring `metrics.jsonl` back to the step that training goes on from."""
+    """Truncates `metrics.jsonl` to the step that training resumes from."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Drop the lines of steps that will be made again."""
+        """Remove the lines of steps that will be repeated."""
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLog):
-                logger.go_back_to(trainer.global_step or -1)  # a run that starts anew logs its step 0 again
+                logger.go_back_to(trainer.global_step or -1)  # a run that starts again logs step 0 again
 
 
 class Stopwatch(Callback):
-    """Measures images per second: of the fastest epoch, from its first batch to the end of its last, validation apart.
+    """Measures images per second of the fastest epoch, without validation.
 
-    Other work on the machine, compilation and cold caches only ever slow an epoch down. Epochs in which the head learns
-    alone are cheaper than training is, and do not count.
+    The fastest epoch is reported because other work on the machine, compilation and cold caches slow an epoch down.
+    Epochs that train the head alone are cheaper and do not count.
     """
 
     def __init__(self) -> None:
@@ -92,22 +124,22 @@ class Stopwatch(Callback):
         """Count the images of all processes; stop the clock before validation."""
         assert isinstance(pl_module, Classifier)
         self._images += batch["of"]
-        if trainer.is_last_batch and not pl_module.backbone_rests:
+        if trainer.is_last_batch and not pl_module.backbone_is_frozen:
             if torch.cuda.is_available():
-                torch.cuda.synchronize()  # the last batch may still be at work
+                torch.cuda.synchronize()  # wait for the last batch
             rate = self._images / max(time.monotonic() - self._started, 1e-9)
             self.images_per_second = max(rate, self.images_per_second or 0.0)
 
 
 def cost(network: nn.Module, stopwatch: Stopwatch) -> dict[str, Any]:
-    """What training took: `parameters`, `images_per_second`, `peak_memory_mib` and the `device`.
+    """Cost of a run: `parameters`, `images_per_second`, `peak_memory_mib` and `device`.
 
-    Memory is what torch allocated on the GPU at most, or the largest resident set of this process on the CPU.
+    The memory is the peak that torch allocated on the GPU, or the peak resident set of this process on the CPU.
     """
     gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {
-        "parameters": sum(one.numel() for one in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "images_per_second": stopwatch.images_per_second,
         "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20 if gpu else resident),
         "device": torch.cuda.get_device_name() if gpu else "CPU",
@@ -115,7 +147,7 @@ def cost(network: nn.Module, stopwatch: Stopwatch) -> dict[str, Any]:
 
 
 class ProgressLines(Callback):
-    """A line on stderr every ten seconds and after each epoch, with the time left."""
+    """Prints a line with the remaining time on stderr, every ten seconds and after each epoch."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock."""
@@ -125,12 +157,12 @@ class ProgressLines(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Say where we are, if it has been quiet."""
+        """Print a line if the last one is ten seconds old."""
         if time.monotonic() - self._said >= _EVERY:
             self._say(trainer, "")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Say what val says."""
+        """Print the val mAP."""
         assert isinstance(pl_module, Classifier)
         self._say(trainer, f", val mAP {pl_module.validated[SELECTED]:.4f}")
 
