@@ -125,7 +125,7 @@ def test_processes_that_it_starts_run_no_module_of_the_current_folder(tmp_path):
         ),
         (["train", "gone", "--recipe", "phantom", "--out", "y"], "gone: no such file or folder. Give a dataset folder"),
         (["describe", "gone"], "gone: no such file or folder. Give a dataset folder"),
-        (["evaluate", "gone"], "gone/run.json: no such file"),
+        (["evaluate", "gone"], "gone: no such file or folder. Give a run folder"),
         (["compare", "gone"], "compare needs two runs or more"),
         (["predict", "gone"], "no file or folder was given"),
         (["predict", "gone", "here", "--format", "parquet"], "Name a file with --out"),
