@@ -93,7 +93,9 @@ def covered(seed: int, setting: Setting, target: dict[str, float], replicates: i
     freedom = effective_patients(truth, owner) - 1
     result = {}
     for metric in METRICS:
-        low, high = interval(metric(truth, score).value, samples[metric.name][:, 0], freedom).ends
+        value = metric(truth, score).value
+        ends = interval(0.0 if value is None else value, samples[metric.name][:, 0], freedom).ends
+        low, high = ends or (0.0, 1.0)
         result[metric.name] = (low <= target[metric.name] <= high, high - low)
     return result
 

@@ -83,7 +83,11 @@ def main() -> int:
     warnings.simplefilter("ignore")  # the peers' deprecations
 
     def each(read: Callable[[Path], object]) -> Callable[[], None]:
-        return lambda: [read(path) for path in paths] and None
+        def read_all() -> None:
+            for path in paths:
+                read(path)
+
+        return read_all
 
     turns: dict[str, Callable[[], None]] = {
         "trcgl, read and square": each(lambda path: read_radiograph(path, size=SIZE)),

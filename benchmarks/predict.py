@@ -97,7 +97,7 @@ def main() -> int:
             scores, _, _ = predict_to(folder / f"{name}.parquet", folder / name, [scans], PredictOptions())
             seconds[name] = time.perf_counter() - start
             tables.append(scores.table.select(pl.col("^score/.*$")).to_numpy())
-    assert len(tables[0]) == len(plain) == options.files and np.allclose(*tables, atol=1e-4)
+    assert len(tables[0]) == len(plain) == options.files and np.allclose(tables[0], tables[1], atol=1e-4)
     print(f"{options.files} files ({len(found)} PNG of {options.root.name}), {len(os.sched_getaffinity(0))} CPUs")
     print(f"plain loop                      {options.files / peer:8.1f} images/s")
     for name, ours in seconds.items():

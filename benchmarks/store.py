@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def read_files(paths: list[Path]) -> np.ndarray:
+    """The pixels of PNG files."""
+    return np.stack([read_radiograph(path, size=SIZE).pixels for path in paths])
+
+
 def main() -> int:
     """Time both and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,8 +62,8 @@ def main() -> int:
         for turn in range(options.rounds + 1):
             batches = rng.permutation(IMAGES).reshape(-1, BATCH)
             few = batches[0] % len(paths)
-            stored = timed(lambda batches=batches: each(store.__getitem__, batches)) / IMAGES
-            other = timed(lambda few=few: np.stack([read_radiograph(paths[row], size=SIZE).pixels for row in few]))
+            stored = timed(partial(each, store.__getitem__, batches)) / IMAGES
+            other = timed(partial(read_files, [paths[row] for row in few]))
             if turn:
                 read.append(stored)
                 decoded.append(other / BATCH)

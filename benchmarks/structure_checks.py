@@ -97,8 +97,8 @@ def row(finding: str, reasons: dict[str, list[str | None]]) -> str:
         share[kind] = held / n
         cells.append(f"{held / n:.3f} [{ci.low:.3f}, {ci.high:.3f}]")
     fair = share["true"] >= LEAST_TRUE and share["without"] <= MOST_WITHOUT and share["speckle"] <= MOST_SPECKLE
-    n = "/".join(str(len(why)) for why in reasons.values())
-    return f"| {finding} | {n} | " + " | ".join(cells) + f" | {'yes' if fair else 'no'} |"
+    numbers = "/".join(str(len(why)) for why in reasons.values())
+    return f"| {finding} | {numbers} | " + " | ".join(cells) + f" | {'yes' if fair else 'no'} |"
 
 
 def measure(seed: int, size: int, each: int) -> dict[str, dict[str, list[str | None]]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from trcgl.dataset.prepare import PrepareOptions, prepare
 from trcgl.dataset.sources.phantom import Options
 from trcgl.recipes import RECIPES
-from trcgl.study.arms import PEERS
+from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.runner import jobs_of
 from trcgl.study.study import study

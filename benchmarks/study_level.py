@@ -60,6 +60,8 @@ def main() -> None:
                 shared = rng.normal(size=1 + REPLICATES)
                 one, other = (arm(rng, shared, mix, seeds) for _ in range(2))
                 result = difference(one, other, 100.0)
+                if result is None:
+                    raise RuntimeError("the two arms share no seed")
                 low, high = result.interval() or (0.0, 0.0)
                 pairs.append((result.value, (high - low) / 2, result.detectable() or 0.0))
                 false += low > 0 or high < 0
