@@ -154,7 +154,7 @@ def test_an_evaluation_of_an_earlier_version_lacks_metrics_and_still_has_a_page(
         return {key: earlier(part) for key, part in value.items() if key.removeprefix("m") not in ("SENS95", "PPV")}
 
     page = report(tmp_path, predictions(), evaluation=earlier(evaluation)).read_text()
-    assert "mECE" in page and "PPV" not in page
+    assert "mECE" in page and "mPPV" not in page
 
 
 def test_the_first_sentences_say_what_was_found(page, evaluation):

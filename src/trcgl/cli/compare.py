@@ -7,20 +7,20 @@ from trcgl.cli.verb import Done, Verb, plain
 
 
 def compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test") -> Done:
-    """Paired patient-bootstrap differences between evaluated runs.
+    """Compare evaluated runs on the same images, with paired patient intervals.
 
     Args:
         runs: Two run folders or more; the first is the reference.
-        split: The split whose predictions are compared.
+        split: Split whose predictions are compared.
     """
-    from trcgl.evaluate import compare as stage
+    from trcgl.evaluate.compare import compare, markdown
 
-    told = stage.compare(runs, split)
-    return Done(told, stage.markdown(told))
+    comparison = compare(runs, split)
+    return Done(comparison, markdown(comparison))
 
 
 VERB = Verb(
-    "Paired patient-bootstrap differences between evaluated runs.",
+    "Compare evaluated runs on the same images, with paired patient intervals.",
     "trcgl compare baseline run",
     plain(compare),
 )

@@ -15,45 +15,54 @@ def evaluate(
     dataset: Path | None = None,
     localization: bool = True,
 ) -> Done:
-    """Judge a finished run, with patient-level intervals and a report.
+    """Evaluate a finished run: metrics with patient intervals, and a report.
 
     Args:
         run: A finished run folder.
-        split: The split to judge. Choose between recipes on val; open test once.
-        dataset: Another dataset folder: external validation on the findings that both have.
-        localization: Also judge where the model looks, on the images that have boxes.
+        split: Split to evaluate. Choose between recipes on val; evaluate on test once.
+        dataset: Dataset folder for external validation on the shared findings; default: the dataset of the run.
+        localization: Also measure where the model looks, on the images that have boxes.
     """
     from trcgl.core.storage import read_json
     from trcgl.evaluate.evaluate import evaluate_run
+    from trcgl.evaluate.report import lead
 
-    told = evaluate_run(run, split=split, dataset=dataset, localization=localization)
+    evaluation = evaluate_run(run, split=split, dataset=dataset, localization=localization)
     name = split if dataset is None else f"{read_json(dataset / 'dataset.json')['name']}-{split}"
     page = run / ("report.html" if name == "test" else f"report-{name}.html")
     rows = [("", "findings", "mAP [95 %]", "mAUC [95 %]")]
-    for group, means in (("overall", told["overall"]), *told["groups"].items()):
+    for group, means in (("overall", evaluation["overall"]), *evaluation["groups"].items()):
         rows.append((group, str(means["mAP"]["findings"]), _figure(means["mAP"]), _figure(means["mAUC"])))
-    title = f"{name}: {told['images']:,} images of {told['patients']:,} patients"
-    return Done(told, "\n".join([title, *_aligned(rows), *_located(told.get("localization")), f"report: {page}"]))
+    title = f"{name}: {evaluation['images']:,} images of {evaluation['patients']:,} patients"
+    lines = [
+        lead(evaluation, "images"),
+        "",
+        title,
+        *_aligned(rows),
+        *_localization(evaluation.get("localization")),
+        f"report: {page}",
+    ]
+    return Done(evaluation, "\n".join(lines))
 
 
-def _located(told: dict[str, Any] | None) -> list[str]:
-    """Where the model looked, in means over findings, beside the nulls."""
-    if told is None:
+def _localization(located: dict[str, Any] | None) -> list[str]:
+    """Localization as means over findings, with the nulls."""
+    if located is None:
         return []
     names = {
         "pointing": "pointing [95 %]",
-        "energy": f"energy in {told['regions']} [95 %]",
+        "energy": f"energy in {located['regions']} [95 %]",
         "IoU@0.5": "IoU at half [95 %]",
     }
     rows = [("", *names.values())]
-    for kind in told["kinds"]:
-        of_kind = told["overall"][kind]
+    for kind in located["kinds"]:
+        of_kind = located["overall"][kind]
         rows.append((kind.replace("_", " "), *(_figure(of_kind[metric]) for metric in names)))
         for null in of_kind["pointing"]["against"]:
             values = [f"{of_kind[metric]['against'][null]['value']:.4f}" for metric in names]
             rows.append((f"  null: {null.replace('_', ' ')}", *values))
-    title = f"localization: {told['images']:,} images of {told['patients']:,} patients with {told['regions']}"
-    return [f"{title}, means over {len(told['findings'])} findings", *_aligned(rows)]
+    title = f"localization: {located['images']:,} images of {located['patients']:,} patients with {located['regions']}"
+    return [f"{title}, means over {len(located['findings'])} findings", *_aligned(rows)]
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -68,7 +77,7 @@ def _figure(metric: dict[str, Any]) -> str:
 
 
 VERB = Verb(
-    "Judge a finished run, with patient-level intervals and a report.",
+    "Evaluate a finished run: metrics with patient intervals, and a report.",
     "trcgl evaluate run",
     plain(evaluate),
 )

@@ -1,4 +1,4 @@
-"""The figures of the report: intervals per finding, precision-recall and reliability curves, the course of training."""
+"""Plots of the report: intervals per finding, precision-recall and reliability curves, training curve."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,37 +17,37 @@ from trcgl.metrics.calibration_error import BINS, mass_bins
 from trcgl.metrics.rows import descending, known_rows
 
 WIDTH = 10.4
-"""Inches: what a page shows at its natural size."""
+"""Width in inches at which a page shows a plot in its natural size."""
 COLUMNS = 5
 POINTS = 120
-"""A drawn curve has at most so many points."""
+"""Largest number of points of a curve."""
 
 
 def in_order(space: LabelSpace, findings: Mapping[str, Any]) -> list[str]:
     """Findings by group, the most frequent first."""
     rank = {group: place for place, group in enumerate((*GROUPS, None))}
-    return sorted(space.findings, key=lambda one: (rank[space.groups.get(one)], -findings[one]["positives"]))
+    return sorted(space.findings, key=lambda name: (rank[space.groups.get(name)], -findings[name]["positives"]))
 
 
 def intervals(evaluation: dict[str, Any], space: LabelSpace) -> Figure:
-    """AP as bars and AUROC as points, each with its 95 % interval and the number of positive patients."""
+    """AP as bars and AUROC as points, with 95 % intervals and numbers of positive patients."""
     findings = evaluation["findings"]
     names = in_order(space, findings)
     figure = Figure(figsize=(WIDTH, 1.1 + 0.235 * len(names)), layout="constrained")
     precision, area = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     places = [float(place) for place in range(len(names))]
-    low = min([0.5, *(one["AUC"]["ci"][0] for one in findings.values() if one["AUC"]["ci"])])
+    low = min([0.5, *(finding["AUC"]["ci"][0] for finding in findings.values() if finding["AUC"]["ci"])])
     for place, name in zip(places, names, strict=True):
         color = GROUP_COLORS[space.groups.get(name)]
-        told = findings[name]
-        if told["AP"]["value"] is not None:
-            precision.barh(place, told["AP"]["value"], height=0.66, color=color, alpha=0.85)
-            share = told["positives"] / told["known"]
+        finding = findings[name]
+        if finding["AP"]["value"] is not None:
+            precision.barh(place, finding["AP"]["value"], height=0.66, color=color, alpha=0.85)
+            share = finding["positives"] / finding["known"]
             precision.plot([share, share], [place - 0.4, place + 0.4], color=INK, linewidth=1, linestyle=":")
-        if told["AUC"]["value"] is not None:
-            area.plot(told["AUC"]["value"], place, "o", color=color, markersize=5)
-        for axes, one, shade in ((precision, told["AP"], INK), (area, told["AUC"], color)):
-            _interval(axes, place, one, shade)
+        if finding["AUC"]["value"] is not None:
+            area.plot(finding["AUC"]["value"], place, "o", color=color, markersize=5)
+        for axes, metric, shade in ((precision, finding["AP"], INK), (area, finding["AUC"], color)):
+            _interval(axes, place, metric, shade)
     for axes, title in ((precision, "Average precision"), (area, "AUROC")):
         axes.set_title(title)
         axes.grid(axis="x")
@@ -69,17 +69,16 @@ def intervals(evaluation: dict[str, Any], space: LabelSpace) -> Figure:
 
 
 def precision_recall(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
-    """Precision against recall, one small panel per finding; the dot is the threshold fitted on val."""
+    """Precision against recall, a panel per finding; the dot is the threshold fitted on val."""
 
-    def draw(axes: Axes, name: str, column: int, color: str) -> None:
-        told = evaluation["findings"][name]
+    def plot(axes: Axes, name: str, column: int, color: str) -> None:
         positive, score, weight = _rows(predictions, column)
         order, ends = descending(score)
         hits = np.cumsum(weight[order] * positive[order])[ends]
         precision, recall = hits / np.cumsum(weight[order])[ends], hits / hits[-1]
         kept = np.unique(np.searchsorted(recall, np.linspace(recall[0], 1, POINTS)))
         axes.step(np.append(0, recall[kept]), np.append(precision[kept[0]], precision[kept]), where="post", color=color)
-        called = np.flatnonzero(score[order][ends] >= told["threshold"])
+        called = np.flatnonzero(score[order][ends] >= evaluation["findings"][name]["threshold"])
         if len(called):
             axes.plot(recall[called[-1]], precision[called[-1]], "o", color=INK, markersize=4)
         axes.set_xlim(0, 1.02)
@@ -87,35 +86,35 @@ def precision_recall(predictions: Predictions, evaluation: dict[str, Any]) -> Fi
         axes.set_xticks([0, 0.5, 1], ["0", "", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
 
-    return _panels(predictions.space, evaluation, "AP", draw, "recall", "precision")
+    return _panels(predictions.space, evaluation, "AP", plot, "recall", "precision")
 
 
 def reliability(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
-    """Observed share against mean score in bins of equal mass, one small panel per finding, each on its own scale."""
+    """Observed share against mean score in bins of equal mass, a panel per finding, each on its own scale."""
 
-    def draw(axes: Axes, name: str, column: int, color: str) -> None:
+    def plot(axes: Axes, name: str, column: int, color: str) -> None:
         positive, score, weight = _rows(predictions, column)
         place = mass_bins(score, weight)
         mass = np.bincount(place, weight, minlength=BINS)
         filled = mass > 0
-        said = np.bincount(place, weight * score, minlength=BINS)[filled] / mass[filled]
-        seen = np.bincount(place, weight * positive, minlength=BINS)[filled] / mass[filled]
-        top = min(1.0, 1.08 * max(said.max(), seen.max(), 1e-6))
+        predicted = np.bincount(place, weight * score, minlength=BINS)[filled] / mass[filled]
+        observed = np.bincount(place, weight * positive, minlength=BINS)[filled] / mass[filled]
+        top = min(1.0, 1.08 * max(predicted.max(), observed.max(), 1e-6))
         axes.plot([0, top], [0, top], color=MUTED, linewidth=1, linestyle=":")
-        axes.plot(said, seen, "-o", color=color, markersize=3, linewidth=1.2)
+        axes.plot(predicted, observed, "-o", color=color, markersize=3, linewidth=1.2)
         axes.set_xlim(0, top * 1.02)
         axes.set_ylim(0, top * 1.02)
         axes.set_xticks([0, top], ["0", f"{top:.2g}"])
         axes.set_yticks([0, top], ["0", f"{top:.2g}"])
 
-    return _panels(predictions.space, evaluation, "ECE", draw, "mean score", "share that has it")
+    return _panels(predictions.space, evaluation, "ECE", plot, "mean score", "observed share")
 
 
 def training_curve(lines: Sequence[dict[str, Any]]) -> Figure | None:
-    """Training loss and val mAP over optimizer steps, or None where neither was logged."""
-    loss = [(one["step"], one["train/loss"]) for one in lines if "train/loss" in one]
+    """Training loss and val mAP over optimizer steps; None where neither was logged."""
+    loss = [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line]
     val = {
-        name: [(one["step"], one[name]) for one in lines if name in one]
+        name: [(line["step"], line[name]) for line in lines if name in line]
         for name in ("val/mAP", *(f"val/mAP_{group}" for group in GROUPS))
     }
     if not loss and not any(val.values()):
@@ -146,7 +145,7 @@ def training_curve(lines: Sequence[dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, draw: Any, across: str, upwards: str) -> Figure:
+def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, plot: Any, across: str, upwards: str) -> Figure:
     findings = evaluation["findings"]
     names = in_order(space, findings)
     rows = -(-len(names) // COLUMNS)
@@ -159,22 +158,22 @@ def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, draw: An
             axes.set_visible(False)
             continue
         name = names[place]
-        told = findings[name]
-        value = "–" if told[metric]["value"] is None else f"{told[metric]['value']:.3f}"
+        finding = findings[name]
+        value = "–" if finding[metric]["value"] is None else f"{finding[metric]['value']:.3f}"
         axes.set_title(_short(name), fontsize=8.5, pad=13)
-        few = " †" if told["few"] else ""
+        few = " †" if finding["few"] else ""
         axes.text(
-            0, 1.04, f"{metric} {value} · n {told['positive_patients']:,}{few}",
+            0, 1.04, f"{metric} {value} · n {finding['positive_patients']:,}{few}",
             transform=axes.transAxes, fontsize=8, color=MUTED,
         )  # fmt: skip
         axes.tick_params(length=0, labelsize=7.5, pad=2)
         axes.grid()
-        if told["AP"]["value"] is None:
+        if finding["AP"]["value"] is None:
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.text(0.5, 0.5, told["AP"]["why"], transform=axes.transAxes, ha="center", fontsize=8, color=MUTED)
+            axes.text(0.5, 0.5, finding["AP"]["why"], transform=axes.transAxes, ha="center", fontsize=8, color=MUTED)
         else:
-            draw(axes, name, space.index(name), GROUP_COLORS[space.groups.get(name)])
+            plot(axes, name, space.index(name), GROUP_COLORS[space.groups.get(name)])
     figure.supxlabel(across, fontsize=9, color=INK, y=0.06 / height)
     figure.supylabel(upwards, fontsize=9, color=INK, x=0.005)
     return figure
@@ -190,18 +189,20 @@ def _rows(
     )
 
 
-def _interval(axes: Axes, place: float, told: dict[str, Any], color: str) -> None:
+def _interval(axes: Axes, place: float, metric: dict[str, Any], color: str) -> None:
     right = axes.get_yaxis_transform()
-    if told["value"] is None:
-        axes.text(0.01, place, told["why"], transform=right, va="center", fontsize=8, color=MUTED)
+    if metric["value"] is None:
+        axes.text(0.01, place, metric["why"], transform=right, va="center", fontsize=8, color=MUTED)
         return
-    if told["ci"]:
-        axes.plot(told["ci"], [place, place], color=color, linewidth=1.4, solid_capstyle="butt")
-    axes.text(1.01, place, f"{told['value']:.3f}", transform=right, va="center", fontsize=8, color=INK)
+    if metric["ci"]:
+        axes.plot(metric["ci"], [place, place], color=color, linewidth=1.4, solid_capstyle="butt")
+    axes.text(1.01, place, f"{metric['value']:.3f}", transform=right, va="center", fontsize=8, color=INK)
 
 
 def _group_handles(space: LabelSpace) -> list[Patch]:
-    return [Patch(color=GROUP_COLORS[one], label=one, alpha=0.85) for one in GROUPS if one in space.groups.values()]
+    return [
+        Patch(color=GROUP_COLORS[group], label=group, alpha=0.85) for group in GROUPS if group in space.groups.values()
+    ]
 
 
 def _short(name: str, most: int = 24) -> str:

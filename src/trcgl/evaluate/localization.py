@@ -1,7 +1,7 @@
-"""Does a map lie where the finding is? Pointing game, energy inside and overlap, against two nulls.
+"""Whether a map covers the finding: pointing game, energy inside and overlap, against two nulls.
 
-Judged on every image that has a box of the finding, whatever its score. All boxes of a finding on an image count as
-one region; where the very pixels of the finding are known, they are the region.
+Measured on every image that has a box of the finding, at any score. All boxes of a finding on an image are one region;
+where the pixels of the finding are known, they are the region.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from trcgl.model.upsample import to_square
 
 Regions = Literal["boxes", "masks"]
 SIDE = 128
-"""Pixels along which maps and regions are compared, whatever the grid of the map: a smooth map of any size."""
+"""Side at which maps and regions are compared, in pixels, for maps on any grid."""
 SHARES = (0.25, 0.5, 0.75)
-"""Shares of a map's maximum at which it is cut into a region."""
+"""Shares of the maximum of a map at which it is thresholded."""
 METRICS = ("pointing", "energy", *(f"IoU@{share}" for share in SHARES))
 NULLS = ("centered_gaussian", "random")
 SPREAD = 0.25
@@ -47,59 +47,59 @@ METHOD = (
 
 
 def box_mask(boxes: Float[np.ndarray, "boxes 4"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
-    """The pixels whose center is in one of the boxes, and of each box the pixel at its own center.
+    """The pixels whose center is in a box, and of each box at least the pixel at its center.
 
     Args:
-        boxes: x, y, w, h in fractions of the picture, origin at the top left.
-        side: of the mask, in pixels.
+        boxes: x, y, w, h in fractions of the image, origin at the top left.
+        side: side of the mask, in pixels.
     """
     mask = np.zeros((side, side), bool)
     for x, y, width, height in boxes:
         left, right = (np.ceil(np.array([x, x + width]) * side - 0.5)).astype(int).clip(0, side)
         top, bottom = (np.ceil(np.array([y, y + height]) * side - 0.5)).astype(int).clip(0, side)
         mask[top:bottom, left:right] = True
-        row, column = (min(int(one * side), side - 1) for one in (y + height / 2, x + width / 2))
+        row, column = (min(int(middle * side), side - 1) for middle in (y + height / 2, x + width / 2))
         mask[row, column] = True
     return mask
 
 
 def at_side(mask: Bool[np.ndarray, "height width"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
-    """A mask at another number of pixels: each takes the nearest one; a mask too thin for any keeps its middle.
+    """A mask resized by nearest neighbor; a mask too thin for any pixel keeps its middle.
 
     Args:
-        mask: of the whole picture, with one pixel at least.
-        side: of the result, in pixels.
+        mask: mask of the whole image, with at least one pixel.
+        side: side of the result, in pixels.
     """
     rows, columns = (((np.arange(side) + 0.5) * pixels / side).astype(int) for pixels in mask.shape)
     resized = mask[np.ix_(rows, columns)]
     if not resized.any():
         middle = [(places.mean() + 0.5) / pixels for places, pixels in zip(np.nonzero(mask), mask.shape, strict=True)]
-        resized[tuple(int(one * side) for one in middle)] = True
+        resized[tuple(int(coordinate * side) for coordinate in middle)] = True
     return resized
 
 
 def measure(
     maps: Float[np.ndarray, "pairs side side"], masks: Bool[np.ndarray, "pairs side side"]
 ) -> Float[np.ndarray, "pairs metrics"]:
-    """Every metric of `METRICS` for pairs of a map and a region, all from 0 to 1.
+    """Every metric of `METRICS` for pairs of a map and a region, all between 0 and 1.
 
     Args:
-        maps: not negative, of any scale.
-        masks: with one pixel at least.
+        maps: not negative, on any scale.
+        masks: regions, with at least one pixel.
     """
     flat, inside = maps.reshape(len(maps), -1), masks.reshape(len(maps), -1)
     flat = np.where(flat.max(1, keepdims=True) > 0, flat, 1.0)
     highest = flat.max(1, keepdims=True)
     top = flat >= highest * (1 - 1e-6)
-    told = [(top & inside).sum(1) / top.sum(1), (flat * inside).sum(1) / flat.sum(1)]
+    values = [(top & inside).sum(1) / top.sum(1), (flat * inside).sum(1) / flat.sum(1)]
     for share in SHARES:
         region = flat >= share * highest
-        told.append((region & inside).sum(1) / (region | inside).sum(1))
-    return np.stack(told, axis=1).astype(np.float64)
+        values.append((region & inside).sum(1) / (region | inside).sum(1))
+    return np.stack(values, axis=1).astype(np.float64)
 
 
 def centered_gaussian(side: int = SIDE) -> Float[np.ndarray, "{side} {side}"]:
-    """The null of a reader who always points at the middle of the picture."""
+    """The null of a reader who always points at the middle of the image."""
     away = ((np.arange(side) + 0.5) / side - 0.5) / SPREAD
     fall = np.exp(-(away**2) / 2)
     return np.outer(fall, fall)
@@ -111,21 +111,21 @@ def measure_shuffled(
     names: Sequence[str],
     seed: int,
 ) -> Float[np.ndarray, "pairs metrics"]:
-    """The null of random maps: each map's own cells in random places, so that it is as sparse; mean of `SHUFFLES`.
+    """The null of random maps: the cells of each map shuffled, so that it is as sparse; mean of `SHUFFLES` shuffles.
 
     Args:
         grids: maps on the grid of the network.
-        masks: of the regions.
-        names: what each pair is called; its shuffles are a function of the seed and of that.
-        seed: of all shuffles.
+        masks: the regions.
+        names: name of each pair; its shuffles are a function of the seed and the name.
+        seed: random seed.
     """
     cells = grids.reshape(len(grids), -1)
-    told = np.zeros((len(grids), len(METRICS)))
-    draws = [generator(seed, "shuffle", name) for name in names]
+    values = np.zeros((len(grids), len(METRICS)))
+    generators = [generator(seed, "shuffle", name) for name in names]
     for _ in range(SHUFFLES):
-        shuffled = np.stack([draw.permutation(one) for draw, one in zip(draws, cells, strict=True)])
-        told += measure(to_square(shuffled.reshape(grids.shape), masks.shape[-1]), masks) / SHUFFLES
-    return told
+        shuffled = np.stack([rng.permutation(grid) for rng, grid in zip(generators, cells, strict=True)])
+        values += measure(to_square(shuffled.reshape(grids.shape), masks.shape[-1]), masks) / SHUFFLES
+    return values
 
 
 def evaluate_localization(
@@ -142,29 +142,29 @@ def evaluate_localization(
     Args:
         table: `COLUMNS`, then `<kind>/<metric>` and `<kind>:random/<metric>` of every kind of map, and
             `centered_gaussian/<metric>`; at least one row.
-        kinds: of maps.
+        kinds: kinds of maps.
         space: findings and groups.
-        regions: what the maps were held against.
-        replicates: patient-bootstrap replicates.
-        seed: of the bootstrap.
+        regions: what the maps were compared with.
+        replicates: number of patient-bootstrap replicates.
+        seed: random seed of the bootstrap.
 
     Returns:
-        What `trcgl.evaluation/1` holds as `localization`.
+        The entry `localization` of `trcgl.evaluation/1`.
     """
-    columns = [f"{one}/{metric}" for one in _sources(kinds) for metric in METRICS]
+    columns = [f"{source}/{metric}" for source in _sources(kinds) for metric in METRICS]
     patients, owner = np.unique(table["patient_id"].to_numpy(), return_inverse=True)
-    names = [one for one in space.findings if (table["finding"] == one).any()]
-    place = np.array([names.index(one) for one in table["finding"]])
+    names = [name for name in space.findings if (table["finding"] == name).any()]
+    place = np.array([names.index(name) for name in table["finding"]])
     weight = table["weight"].to_numpy()
     values = table.select(columns).to_numpy().astype(np.float64)
     means = np.stack(
-        [np.average(values[place == one], axis=0, weights=weight[place == one]) for one in range(len(names))]
+        [np.average(values[place == column], axis=0, weights=weight[place == column]) for column in range(len(names))]
     )
     samples = _resampled(values, weight, place, owner, (len(patients), len(names)), replicates, seed)
     findings: dict[str, Any] = {}
     freedom = []
-    for one, name in enumerate(names):
-        rows = place == one
+    for column, name in enumerate(names):
+        rows = place == column
         present = np.ones(rows.sum())
         freedom.append(effective_patients(present, owner[rows], weight[rows]) - 1)
         own_patients = len(np.unique(owner[rows]))
@@ -174,7 +174,7 @@ def evaluate_localization(
             "patients": own_patients,
             "few": own_patients < FEW,
             "area": float(np.average(table["area"].to_numpy()[rows], weights=weight[rows])),
-            **_told(kinds, columns, means[one : one + 1], samples[:, one : one + 1], np.array(freedom[-1:])),
+            **_summary(kinds, columns, means[column : column + 1], samples[:, [column]], np.array(freedom[-1:])),
         }
     return {
         "images": table["image_id"].n_unique(),
@@ -182,7 +182,7 @@ def evaluate_localization(
         "boxes": int(table["boxes"].sum()),
         "regions": regions,
         "kinds": list(kinds),
-        "overall": _told(kinds, columns, means, samples, np.array(freedom)),
+        "overall": _summary(kinds, columns, means, samples, np.array(freedom)),
         "findings": findings,
         "side": SIDE,
         "method": METHOD,
@@ -202,7 +202,7 @@ def _resampled(
     replicates: int,
     seed: int,
 ) -> Float[np.ndarray, "replicates findings columns"]:
-    """Weighted means of every finding on every replicate, NaN where no patient of the finding was drawn."""
+    """Weighted means of every finding on every replicate, NaN where no patient of the finding was resampled."""
     patients, findings = shape
     total = np.zeros((patients, findings, values.shape[1]))
     mass = np.zeros((patients, findings))
@@ -211,7 +211,7 @@ def _resampled(
     parts = []
     for first in range(0, replicates, CHUNK):
         chunk = range(first, min(first + CHUNK, replicates))
-        counts = np.stack([resample_patients(patients, seed, one) for one in chunk]).astype(np.float64)
+        counts = np.stack([resample_patients(patients, seed, replicate) for replicate in chunk]).astype(np.float64)
         with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the finding undefined
             parts.append(
                 (counts @ total.reshape(patients, -1)).reshape(len(chunk), findings, -1) / (counts @ mass)[..., None]
@@ -219,28 +219,28 @@ def _resampled(
     return np.concatenate(parts)
 
 
-def _told(
+def _summary(
     kinds: Sequence[str],
     columns: list[str],
     means: Float[np.ndarray, "findings columns"],
     samples: Float[np.ndarray, "replicates findings columns"],
     freedom: Float[np.ndarray, " findings"],
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for kind in kinds:
-        told[kind] = {}
+        summary[kind] = {}
         for metric in METRICS:
             own = columns.index(f"{kind}/{metric}")
-            one = mean_over_findings(means[:, own], samples[..., own], freedom)
-            one["against"] = {}
+            mean = mean_over_findings(means[:, own], samples[..., own], freedom)
+            mean["against"] = {}
             for null in NULLS:
                 other = columns.index(f"{kind}:random/{metric}" if null == "random" else f"{null}/{metric}")
                 gap = samples[..., own] - samples[..., other]
                 difference = mean_over_findings(means[:, own] - means[:, other], gap, freedom, difference_interval)
-                one["against"][null] = {
+                mean["against"][null] = {
                     "value": float(means[:, other].mean()),
                     "difference": difference["value"],
                     "ci": difference["ci"],
                 }
-            told[kind][metric] = one
-    return told
+            summary[kind][metric] = mean
+    return summary

@@ -1,4 +1,4 @@
-"""Measure where the maps of a model lie, on the images of a split that have boxes."""
+"""Measure the maps of a model against the boxes of a split."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -67,12 +67,12 @@ def locate(
 
 
 def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.DataFrame | None:
-    """The images of a split and their findings that have boxes, or None where there is none.
+    """Pairs of an image and a finding that have boxes, or None where there are none.
 
     Args:
         dataset: with or without boxes.
-        rows: of its manifest.
-        space: whose findings are judged.
+        rows: rows of its manifest.
+        space: label space with the findings to measure.
 
     Returns:
         image_id, row, patient_id, weight, finding, and the lists x, y, w, h; ordered by row and finding.
@@ -86,14 +86,14 @@ def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.D
 
 
 def phantom_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, "size size"]] | None:
-    """The masks behind the boxes of phantoms, drawn again, as a dataset folder does not keep them.
+    """The masks of the findings of phantoms, rendered again, because a dataset folder does not store them.
 
     Args:
-        dataset: of any source.
-        pairs: of `boxed_pairs`.
+        dataset: a dataset of any source.
+        pairs: result of `boxed_pairs`.
 
     Returns:
-        One for each pair; None where they are no phantoms, or where this version would draw them otherwise.
+        A mask for each pair; None where the images are not phantoms, or where this version renders them differently.
     """
     if dataset.info["source"] != "phantom":
         return None
@@ -102,15 +102,15 @@ def phantom_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray
         options = options_of(dataset.folder)
         nowhere = np.zeros((options.size, options.size), bool)
         for image in pairs.partition_by("image_id", maintain_order=True):
-            drawn = render_masks(specification(image["image_id"][0], options))
+            rendered = render_masks(specification(image["image_id"][0], options))
             for finding, *edges in image.select("finding", "x", "y", "w", "h").iter_rows():
-                mask = drawn.get(finding, nowhere)
+                mask = rendered.get(finding, nowhere)
                 stored = np.sort(np.array(edges, np.float64).T * options.size, axis=0)
                 again = np.sort(np.array(boxes(mask), np.float64), axis=0)
                 if stored.shape != again.shape or not np.allclose(stored, again, atol=0.01):
                     return None
                 masks.append(mask)
-    except DataError:  # of other options than this version has
+    except DataError:  # an option that this version does not have
         return None
     return masks
 
@@ -123,14 +123,14 @@ def localize(
     masks: Sequence[Bool[np.ndarray, "_ _"]] | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Every metric of localization for every image and finding that has a box.
+    """Every localization metric for every pair of an image and a finding that has a box.
 
     Args:
         model: all kinds of maps that it has are measured.
-        dataset: holds the images.
-        pairs: of `boxed_pairs`.
-        masks: where the finding of each pair is, of the whole picture; None takes its boxes.
-        seed: of the random maps.
+        dataset: has the images.
+        pairs: result of `boxed_pairs`.
+        masks: mask of the finding of each pair, of the whole image; None takes its boxes.
+        seed: random seed of the shuffled maps.
 
     Returns:
         The table that `evaluate_localization` reads.
@@ -143,19 +143,21 @@ def localize(
     gaussian = centered_gaussian()[None]
     for start in track(range(0, len(by_image), BATCH), what="localization"):
         part = by_image[start : start + BATCH]
-        batch = torch.from_numpy(np.array(store[[one["row"][0] for one in part]]))
+        batch = torch.from_numpy(np.array(store[[image["row"][0] for image in part]]))
         images = at_size(batch, model.image_size).numpy()
-        image = np.repeat(np.arange(len(part)), [one.height for one in part])
-        told = pl.concat(part)
-        column = np.array([model.space.index(one) for one in told["finding"]])
-        edges = [np.array(one, np.float64).T for one in told.select("x", "y", "w", "h").iter_rows()]
-        regions = np.stack(
-            [box_mask(one) for one in edges] if masks is None else [at_side(masks[one]) for one in told["pair"]]
-        )
+        image = np.repeat(np.arange(len(part)), [image.height for image in part])
+        batch_pairs = pl.concat(part)
+        column = np.array([model.space.index(finding) for finding in batch_pairs["finding"]])
+        edges = [np.array(boxes, np.float64).T for boxes in batch_pairs.select("x", "y", "w", "h").iter_rows()]
+        if masks is None:
+            regions = np.stack([box_mask(boxes) for boxes in edges])
+        else:
+            regions = np.stack([at_side(masks[pair]) for pair in batch_pairs["pair"]])
         measured = {"centered_gaussian": measure(np.broadcast_to(gaussian, regions.shape), regions)}
         for kind in kinds(model):
             grids = maps(model, images, kind)[image, column]
-            names = [f"{kind} {one} {finding}" for one, finding in told.select("image_id", "finding").iter_rows()]
+            pair_names = batch_pairs.select("image_id", "finding").iter_rows()
+            names = [f"{kind} {image_id} {finding}" for image_id, finding in pair_names]
             measured[kind] = measure(to_square(grids, SIDE), regions)
             measured[f"{kind}:random"] = measure_shuffled(grids, regions, names, seed)
         figures = [
@@ -163,6 +165,8 @@ def localize(
             for source, values in measured.items()
             for place, metric in enumerate(METRICS)
         ]
-        told = told.with_columns(boxes=pl.Series([len(one) for one in edges]), area=pl.Series(regions.mean((1, 2))))
-        kept.append(told.select(*COLUMNS).with_columns(figures))
+        counted = batch_pairs.with_columns(
+            boxes=pl.Series([len(boxes) for boxes in edges]), area=pl.Series(regions.mean((1, 2)))
+        )
+        kept.append(counted.select(*COLUMNS).with_columns(figures))
     return pl.concat(kept)

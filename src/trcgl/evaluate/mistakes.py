@@ -1,4 +1,4 @@
-"""The most confident mistakes of a split: false alarms and misses, to look at."""
+"""The most confident mistakes of a split: false alarms and misses, with their images."""
 
 import io
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from trcgl.dataset.store import Dataset
 from trcgl.evaluate.predictions import Predictions
 
 SIDE = 224
-"""Pixels of a picture on the page."""
+"""Longest side of an image on the page, in pixels."""
 PER_FINDING = 2
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image, and what the model got most wrong about it.
+    """An image and the finding that the model got most wrong on it.
 
     Args:
         kind: `false alarm` or `miss`.
-        finding: that was called and is absent, or was not called and is present.
-        image_id: of the image.
+        finding: called although absent, or not called although present.
+        image_id: the image.
         score: calibrated probability.
         threshold: fitted on val.
-        present: findings that the image has.
+        present: findings of the image.
     """
 
     kind: Literal["false alarm", "miss"]
@@ -40,17 +40,17 @@ class Mistake:
 
 
 def most_confident(predictions: Predictions, evaluation: dict[str, Any], most: int = 12) -> list[Mistake]:
-    """The mistakes whose score lies farthest beyond the threshold on the logit scale, false alarms first.
+    """The mistakes whose scores are farthest beyond the threshold on the logit scale, false alarms first.
 
-    At most two of a finding and kind, and no image twice: one bad finding would fill the page.
+    At most two per finding and kind, and no image twice, so that no single finding fills the page.
 
     Args:
-        predictions: of the split.
-        evaluation: its `trcgl.evaluation/1`, for the thresholds.
-        most: of each kind.
+        predictions: predictions of the split.
+        evaluation: document of schema `trcgl.evaluation/1`, for the thresholds.
+        most: largest number of mistakes of each kind.
     """
     space = predictions.space
-    cuts = np.array([evaluation["findings"][one]["threshold"] for one in space.findings])
+    cuts = np.array([evaluation["findings"][finding]["threshold"] for finding in space.findings])
     scored = np.isin(space.findings, space.scored)
     beyond = _logit(predictions.score) - _logit(cuts)
     chosen, seen = [], set()
@@ -74,10 +74,10 @@ def most_confident(predictions: Predictions, evaluation: dict[str, Any], most: i
 
 
 def pictures(mistakes: list[Mistake], dataset: Dataset) -> dict[str, str]:
-    """Image id to the data URI of its picture; images that the dataset does not hold are left out."""
+    """Image id to a data URI; images that the dataset does not have are left out."""
     if dataset.images is None:
         return {}
-    wanted = [one.image_id for one in mistakes]
+    wanted = [mistake.image_id for mistake in mistakes]
     held = dataset.manifest.filter(pl.col("image_id").is_in(wanted), pl.col("row").is_not_null())
     rows = dict(held.select("image_id", "row").iter_rows())
     return {image: _picture(np.asarray(dataset.images[row])) for image, row in rows.items()}

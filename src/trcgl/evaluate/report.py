@@ -133,8 +133,9 @@ def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
     interval = "95 % interval {:.2f}–{:.2f}, ".format(*area["ci"]) if area["ci"] else ""
     first += (
         f"the model separates images with a finding from images without it with a mean AUROC of {area['value']:.2f} "
-        f"({interval}0.5 is chance)."
+        f"({interval}0.5 is chance)"
     )
+    first += ", which is not shown to be better than chance." if area["ci"] and area["ci"][0] <= 0.5 else "."
     parts: dict[str, list[str]] = {"good": [], "chance": [], "few": []}
     for name, finding in evaluation["findings"].items():
         ends = finding["AUC"]["ci"]

@@ -78,5 +78,5 @@ def patient_bootstrap(
 
 def resample_patients(patients: int, seed: int, replicate: int) -> Int[np.ndarray, " patients"]:
     """How often each patient occurs in one replicate."""
-    draws = generator(seed, "bootstrap", replicate).integers(0, patients, patients)
-    return np.bincount(draws, minlength=patients)
+    resampled = generator(seed, "bootstrap", replicate).integers(0, patients, patients)
+    return np.bincount(resampled, minlength=patients)

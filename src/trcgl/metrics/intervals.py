@@ -1,8 +1,8 @@
-"""From bootstrap replicates to a 95 % interval that holds its level with twenty positive patients.
+"""95 % intervals from bootstrap replicates, with correct coverage from twenty positive patients on.
 
 The rule was chosen by simulation (`benchmarks/coverage.py`; the measured coverage is in docs/reading-the-report.md).
-The few positive patients decide how wide an interval must be, so the standard error on the logit scale is multiplied by
-Student's t with ν degrees of freedom, where ν + 1 is the effective number of positive patients.
+The number of positive patients determines how wide an interval must be, so the standard error on the logit scale is
+multiplied by Student's t with ν degrees of freedom, where ν + 1 is the effective number of positive patients.
 """
 
 from typing import NamedTuple
@@ -14,14 +14,15 @@ from scipy.stats import t
 
 LEVEL = 0.95
 FEW = 20
-"""A finding with fewer positive patients than this is marked: its interval is not to be relied on."""
+"""A finding with fewer positive patients than this is marked: its interval is not reliable."""
 LEAST = 100
 """Fewer defined replicates than this give no interval."""
 DECIMALS = 12
 """A sum of floats that misses 1 by less than this is 1: it has no logit."""
 METHOD = (
     "logit(estimate) ± t(ν) · standard deviation of the logits of the replicates; ν + 1 = effective number of "
-    "positive patients, of a mean ν is Satterthwaite's. Calibration error: percentiles, moved to the estimate."
+    "positive patients (PPV: of patients called positive); Satterthwaite's ν for means. Calibration error: "
+    "percentiles, shifted to the estimate."
 )
 
 
@@ -38,7 +39,7 @@ def effective_patients(
 ) -> float:
     """(Σ m)² / Σ m² over patients, m a patient's weight of positive images (Kish 1965); 0 without a positive.
 
-    Twenty positive patients of whom one brings half of the images decide less than twenty with one image each.
+    Twenty positive patients of whom one has half of the images count less than twenty with one image each.
     """
     present = truth == 1
     mass = np.bincount(owner[present], None if weight is None else weight[present])
@@ -50,8 +51,8 @@ def freedom_of_mean(
 ) -> float:
     """ν of a mean over findings (Satterthwaite 1946): (Σ s²)² / Σ (s⁴ / ν), s² the variance of a finding's replicates.
 
-    0, so that there is no interval, where one of the findings has a single positive patient: draws of patients do not
-    show what another one would change.
+    0, so that there is no interval, where a finding has a single positive patient: resamples cannot show what another
+    patient would change.
     """
     if not len(freedom) or freedom.min() <= 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""Validation between epochs: mean AP and AUROC on val."""
+"""Validation between epochs: means over findings of the ranking metrics on val."""
 
 from collections.abc import Iterable
 
@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import GROUPS, LabelSpace
-from trcgl.metrics.auroc import auroc
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
+from trcgl.metrics.registry import RANKING
 
 SELECTED = "val/mAP"
 """The metric that selects the best epoch."""
@@ -20,24 +20,22 @@ def validation_metrics(
     weight: Float[np.ndarray, " rows"],
     space: LabelSpace,
 ) -> dict[str, float]:
-    """`val/mAP` and `val/mAUC` over the scored findings, and `val/mAP_<group>`; undefined means are left out.
+    """`val/m<metric>` over the scored findings for every ranking metric, and `val/mAP_<group>`, where defined.
 
     Args:
         truth: 1 present, 0 absent, NaN unknown.
-        score: any monotone function of the probability, the logit for instance.
+        score: any monotone function of the probability, for instance the logit.
         weight: weight of each row.
         space: label space of the columns.
 
     Raises:
         DataError: no scored finding has a positive in val, so that no epoch can be chosen.
     """
-    precision, area = {}, {}
-    for finding in space.scored:
-        column = truth[:, space.index(finding)], score[:, space.index(finding)], weight
-        precision[finding] = average_precision(*column).value
-        area[finding] = auroc(*column).value
-    means = {SELECTED: _mean(precision.values()), "val/mAUC": _mean(area.values())}
-    means |= {f"val/mAP_{group}": _mean(precision[finding] for finding in space.in_group(group)) for group in GROUPS}
+    columns = {name: (truth[:, space.index(name)], score[:, space.index(name)], weight) for name in space.scored}
+    values = {metric.name: {name: metric(*column).value for name, column in columns.items()} for metric in RANKING}
+    means = {f"val/m{metric}": _mean(of_finding.values()) for metric, of_finding in values.items()}
+    precision = values[AVERAGE_PRECISION.name]
+    means |= {f"val/mAP_{group}": _mean(precision[name] for name in space.in_group(group)) for group in GROUPS}
     if means[SELECTED] is None:
         raise DataError("val has no positive of any finding, so no epoch can be chosen. Prepare the dataset again.")
     return {name: value for name, value in means.items() if value is not None}
