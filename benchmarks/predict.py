@@ -26,7 +26,7 @@ from trcgl.core.recipe import ModelRecipe, Recipe
 from trcgl.dataset.labels import LabelSpace
 from trcgl.export.export import export
 from trcgl.model.folder import LoadedModel, load_model, save_model
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.predict.options import PredictOptions
 from trcgl.predict.predict import predict_to
 
@@ -41,7 +41,7 @@ def write_model(folder: Path) -> Path:
     space = LabelSpace("benchmark", tuple(f"Finding {number}" for number in range(FINDINGS)), {}, "name")
     recipe = Recipe(name="benchmark", model=ModelRecipe(backbone="convnextv2_atto", image_size=SIZE))
     graph = torch.eye(FINDINGS)
-    network = build_network(recipe.model, FINDINGS, graph, load_weights=False).eval()
+    network = TrcglNet(recipe.model, FINDINGS, graph, load_weights=False).eval()
     save_model(
         folder,
         network,

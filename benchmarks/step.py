@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.label_graph import adjacency
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 FINDINGS = 30
 LIMIT = 1.05
@@ -47,7 +47,7 @@ def main() -> int:
     image = torch.rand(options.batch_size, 1, 224, 224)
     target = (torch.rand(options.batch_size, FINDINGS) < 0.1).float()
     recipe = ModelRecipe(backbone="convnextv2_atto", learn_gates=True)
-    full = build_network(recipe, FINDINGS, adjacency(torch.rand(FINDINGS, FINDINGS) / 4, 0.02))
+    full = TrcglNet(recipe, FINDINGS, adjacency(torch.rand(FINDINGS, FINDINGS) / 4, 0.02))
     plain = timm.create_model("convnextv2_atto", num_classes=FINDINGS)
     repeated = image.expand(-1, 3, -1, -1).contiguous()
     steps = {

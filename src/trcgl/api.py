@@ -20,7 +20,7 @@ from trcgl.dataset.sources import SOURCES
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
-from trcgl.model.trcgl_net import TrcglNet, build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.recipes import RECIPES
 from trcgl.training.losses import LOSSES
 from trcgl.training.losses.known_mean import KnownMean
@@ -118,7 +118,7 @@ def create_model(
             raise RecipeError("model.label_text needs the names of the findings. Give findings as a list of names.")
         vectors = finding_vectors(recipe.label_text, findings)
     conditional = torch.zeros(count, count) if cooccurrence is None else torch.as_tensor(cooccurrence)
-    return build_network(recipe, count, build_adjacency(conditional, recipe), vectors=vectors)
+    return TrcglNet(recipe, count, build_adjacency(conditional, recipe), vectors=vectors)
 
 
 def create_loss(name: str, labels: Float[np.ndarray, "rows findings"], **settings: Any) -> KnownMean:

@@ -11,7 +11,7 @@ from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.recipe import ModelRecipe, Recipe
 from trcgl.dataset.labels import LabelSpace
 from trcgl.model.folder import save_model
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 
 def images(count=5, side=32, seed=0):
@@ -26,7 +26,7 @@ def images(count=5, side=32, seed=0):
 def trained(tmp_path):
     torch.manual_seed(0)
     recipe = Recipe(model=ModelRecipe(backbone="resnet10t", image_size=32, head="linear", weights="none"))
-    network = build_network(recipe.model, 2, torch.eye(2), load_weights=False).eval()
+    network = TrcglNet(recipe.model, 2, torch.eye(2), load_weights=False).eval()
     save_model(
         tmp_path / "run" / "model",
         network,

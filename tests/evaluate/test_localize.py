@@ -14,7 +14,7 @@ from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.localization import centered_gaussian, measure
 from trcgl.evaluate.localize import boxed_pairs, localize, phantom_masks
 from trcgl.model.folder import LoadedModel
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 OPTIONS = Options(train_images=8, positives_per_finding=1, size=128)
 
@@ -35,7 +35,7 @@ def pairs(phantoms):
 def model(phantoms):
     recipe = small_recipe()
     graph = torch.eye(len(phantoms.space.findings))
-    network = build_network(recipe.model, len(graph), graph).eval()
+    network = TrcglNet(recipe.model, len(graph), graph).eval()
     info = {"preprocessing": {"image_size": 32, "fit": "letterbox"}, "recipe": dataclasses.asdict(recipe)}
     return LoadedModel(network, phantoms.space, info, None, None, graph)
 

@@ -10,7 +10,7 @@ from trcgl.generate import folder as generators
 from trcgl.generate import pipeline
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import adjacency
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 
 def small_generator(space=SPACE, image_size=SIDE, tokens=24):
@@ -48,7 +48,7 @@ def write_screener(folder, dataset, *, space=SPACE, fit="letterbox", patients=No
     recipe, graph = small_recipe(), adjacency(torch.eye(len(space.findings)), 0.02)
     save_model(
         folder / "model",
-        build_network(recipe.model, len(space.findings), graph, load_weights=False).eval(),
+        TrcglNet(recipe.model, len(space.findings), graph, load_weights=False).eval(),
         recipe=recipe,
         space=space,
         preprocessing={"image_size": SIDE, "fit": fit},

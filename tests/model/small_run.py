@@ -16,7 +16,7 @@ from trcgl.evaluate.evaluation import evaluate
 from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import save_model, update_calibration
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 THRESHOLDS = dict(zip(SPACE.findings, (0.4, 0.5, 0.6, 0.7), strict=True))
 TEMPERATURE = 1.5
@@ -46,7 +46,7 @@ def write_model(
     size = side or recipe.model.image_size
     graph = torch.full((len(space.findings),) * 2, 0.1).fill_diagonal_(0.8)
     torch.manual_seed(seed)
-    network = build_network(recipe.model, len(space.findings), graph, load_weights=False).eval()
+    network = TrcglNet(recipe.model, len(space.findings), graph, load_weights=False).eval()
     with torch.no_grad():
         for name, parameter in network.head.named_parameters():
             if "classifier" in name:

@@ -15,7 +15,7 @@ from trcgl.dataset.sources import phantom
 from trcgl.model.folder import load_model, save_model, update_calibration
 from trcgl.model.heads import HEADS
 from trcgl.model.label_graph import adjacency
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 SPACE = LabelSpace("three", ("Mass", "Hernia", "Edema"), {"Mass": "head", "Hernia": "tail", "Edema": "medium"})
 GRAPH = adjacency(torch.tensor([[1, 0.3, 0], [0.2, 1, 0.5], [0, 0.1, 1]]), 0.02)
@@ -25,7 +25,7 @@ def save(folder, head="trcgl", vectors=None, **settings):
     torch.manual_seed(0)
     model = ModelRecipe(backbone="resnet10t", image_size=32, head=head, weights="gone.safetensors", **settings)
     recipe = Recipe(model=model)
-    network = build_network(recipe.model, 3, GRAPH, vectors=vectors, load_weights=False)
+    network = TrcglNet(recipe.model, 3, GRAPH, vectors=vectors, load_weights=False)
     network(torch.rand(4, 1, 32, 32))  # moves the running statistics of the batch norm
     save_model(
         folder,

@@ -11,7 +11,7 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.model.folder import LoadedModel
 from trcgl.model.heads import HEADS
 from trcgl.model.maps import best_kind, kinds, maps
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 WITH_ATTENTION = ["trcgl", "csra", "ml_decoder", "query2label", "dualattnet", "clarity"]
 
@@ -21,7 +21,7 @@ def loaded(side=32, **settings):
     recipe = small_recipe()
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, image_size=side, **settings))
     torch.manual_seed(0)
-    network = build_network(recipe.model, 4, torch.eye(4)).eval()
+    network = TrcglNet(recipe.model, 4, torch.eye(4)).eval()
     info = {"preprocessing": {"image_size": side, "fit": "letterbox"}, "recipe": dataclasses.asdict(recipe)}
     return LoadedModel(network, SPACE, info, None, None, torch.eye(4))
 

@@ -12,7 +12,7 @@ from trcgl.core.recipe import ModelRecipe
 from trcgl.model.folder import load_model
 from trcgl.model.heads import HEADS, Head, HeadOutput, register_head
 from trcgl.model.heads.check import check_head
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 
 PACKAGE = '''
 from torch import nn
@@ -100,7 +100,7 @@ def test_a_head_that_breaks_the_contract_is_refused_with_the_problem(flaw, probl
 
 def test_a_registered_head_is_built_by_its_name(registered):
     register_head("mean", Flawed)
-    network = build_network(ModelRecipe(backbone="test_convnext", image_size=32, head="mean"), 3, torch.eye(3))
+    network = TrcglNet(ModelRecipe(backbone="test_convnext", image_size=32, head="mean"), 3, torch.eye(3))
     assert isinstance(network.head, Flawed) and network(torch.rand(2, 1, 32, 32)).logits.shape == (2, 3)
 
 

@@ -8,7 +8,7 @@ from tests.training.losses.build import build_loss
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.label_graph import adjacency
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.training.losses.base import masked_mean
 
 ATTO = ModelRecipe(backbone="convnextv2_atto", image_size=64, learn_gates=True)
@@ -17,7 +17,7 @@ GRAPH = adjacency(torch.full((5, 5), 0.1), 0.02)
 
 def build(**changes):
     torch.manual_seed(0)
-    return build_network(dataclasses.replace(ATTO, **changes), 5, GRAPH)
+    return TrcglNet(dataclasses.replace(ATTO, **changes), 5, GRAPH)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def published() -> ModelRecipe:
 
 def test_the_published_network_builds_on_the_meta_device():
     with torch.device("meta"):
-        network = build_network(published(), 30, torch.eye(30))
+        network = TrcglNet(published(), 30, torch.eye(30))
         output = network(torch.empty(2, 1, 224, 224))
     assert output.logits.shape == (2, 30) and output.maps.shape == (2, 30, 7, 7)
     assert network.head.graph.embeddings.shape == (30, 256)
@@ -102,7 +102,7 @@ def test_the_published_network_builds_on_the_meta_device():
 def test_the_published_network_and_loss_take_a_step_on_a_small_backbone():
     torch.manual_seed(0)
     recipe = dataclasses.replace(published(), backbone="convnextv2_atto", image_size=64)
-    network = build_network(recipe, 30, torch.eye(30))
+    network = TrcglNet(recipe, 30, torch.eye(30))
     loss = build_loss("published_margin", torch.arange(30) * 40, 1200)
     image, target, known = torch.rand(2, 1, 64, 64), torch.randint(0, 2, (2, 30)).float(), torch.ones(2, 30).bool()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from trcgl.core.errors import CheckpointError
 from trcgl.core.recipe import ModelRecipe
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.model.weights import license_of
 
 RECIPE = ModelRecipe(backbone="convnextv2_atto", image_size=64)
@@ -20,7 +20,7 @@ def peer():
 
 
 def build(path, **changes):
-    return build_network(dataclasses.replace(RECIPE, weights=str(path), **changes), 5, torch.eye(5))
+    return TrcglNet(dataclasses.replace(RECIPE, weights=str(path), **changes), 5, torch.eye(5))
 
 
 def features(network, image):

@@ -12,7 +12,7 @@ import torch
 from trcgl.cli import main as cli
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.recipe import ModelRecipe, from_json, to_json
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.recipes import GENERATORS, RECIPES
 from trcgl.training.losses import LOSSES
 from trcgl.training.train import check
@@ -63,7 +63,7 @@ def test_the_settings_of_a_recipe_can_be_trained_with(name):
 def test_the_network_of_a_recipe_can_be_built_and_takes_its_image_size(name):
     recipe = RECIPES[name]().model
     with torch.device("meta"):
-        network = build_network(recipe, FINDINGS, torch.eye(FINDINGS), load_weights=False)
+        network = TrcglNet(recipe, FINDINGS, torch.eye(FINDINGS), load_weights=False)
         output = network(torch.empty(2, 1, recipe.image_size, recipe.image_size))
     assert output.logits.shape == (2, FINDINGS)
     assert min(output.maps.shape[2:]) >= 4  # smaller maps cannot say where a finding is
@@ -109,7 +109,7 @@ def test_the_paper_learns_for_a_step_with_a_small_backbone():
     paper = RECIPES["trcgl_paper"]()
     settings: ModelRecipe = dataclasses.replace(paper.model, backbone="convnextv2_atto", weights="none", image_size=64)
     torch.manual_seed(0)
-    network = build_network(settings, FINDINGS, torch.eye(FINDINGS)).train()
+    network = TrcglNet(settings, FINDINGS, torch.eye(FINDINGS)).train()
     loss = LOSSES[paper.loss.name](paper.loss.settings, torch.arange(FINDINGS, dtype=torch.float32) * 10, 500)
     image, target = torch.rand(4, 1, 64, 64), (torch.rand(4, FINDINGS) < 0.2).float()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)

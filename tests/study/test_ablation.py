@@ -9,7 +9,7 @@ from tests.dataset.small_dataset import write_dataset
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import LossRecipe, ModelRecipe, Recipe, TrainRecipe, overridden
 from trcgl.dataset.store import open_dataset
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.study.ablation import MODULES, ablation, edges
 from trcgl.study.arms import PLAIN
 
@@ -43,7 +43,7 @@ def test_no_rung_is_the_rung_below_again():
     image, logits = torch.rand(2, 1, 32, 32), []
     for arm in ablation(base, synthetic=False)[0][: 1 + len(MODULES)]:
         torch.manual_seed(0)
-        network = build_network(arm.recipe(base, 0).model, 4, torch.full((4, 4), 0.5)).eval()
+        network = TrcglNet(arm.recipe(base, 0).model, 4, torch.full((4, 4), 0.5)).eval()
         with torch.no_grad():
             logits.append(network(image).logits)
     assert all((first - second).abs().max() > 1e-6 for first, second in itertools.pairwise(logits))

@@ -10,7 +10,7 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe, differences, overridden
 from trcgl.dataset.store import open_dataset
 from trcgl.model.heads import HEADS
-from trcgl.model.trcgl_net import build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.recipes import RECIPES
 from trcgl.study.arms import PLAIN, choose_arms, over_base
 from trcgl.study.peers import PEERS
@@ -58,7 +58,7 @@ def test_a_peer_learns_from_a_batch(name, rows):
     base = overridden(small_recipe(epochs=2, ema=0.0), {"model.image_size": 64, "model.label_embedding": 16})
     recipe, findings = PEERS[name].recipe(base, 0), len(SPACE.findings)
     torch.manual_seed(0)
-    network = build_network(recipe.model, findings, torch.eye(findings), load_weights=False)
+    network = TrcglNet(recipe.model, findings, torch.eye(findings), load_weights=False)
     classifier = Classifier(network, recipe, SPACE, rows, rows, steps=2, image_ids=list("abcd"))
     before = {key: one.detach().clone() for key, one in network.named_parameters() if one.requires_grad}
     batch = {

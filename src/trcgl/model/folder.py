@@ -23,7 +23,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources.phantom import SPACE as PHANTOM_SPACE
 from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph, to_uint8
 from trcgl.model.tensors import at_size
-from trcgl.model.trcgl_net import TrcglNet, build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.model.weights import read_safetensors
 
 SCHEMA = "trcgl.model/1"
@@ -269,7 +269,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
     vectors = tensors.pop(_VECTORS, None)
     if (vectors is None) != (recipe.model.label_text is None) or (vectors is not None and len(vectors) != findings):
         raise CheckpointError(f"{path}: the text vectors do not fit model.json's label_text. Train the model again.")
-    network = build_network(recipe.model, findings, adjacency, vectors=vectors, load_weights=False)
+    network = TrcglNet(recipe.model, findings, adjacency, vectors=vectors, load_weights=False)
     try:
         network.load_state_dict({name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()})
     except RuntimeError as error:

@@ -68,15 +68,3 @@ class TrcglNet(nn.Module):
         image = (image - self.mean) / self.std   # (B, 3, H, W)
         feature = self.backbone(image)           # (B, D, h, w)
         return self.norm(feature)                # (B, D, h, w)
-
-
-def build_network(
-    recipe: ModelRecipe,
-    findings: int,
-    adjacency: Float[Tensor, "findings findings"],
-    *,
-    vectors: Float[Tensor, "findings text"] | None = None,
-    load_weights: bool = True,
-) -> TrcglNet:
-    """Build a network; see `TrcglNet`."""
-    return TrcglNet(recipe, findings, adjacency, vectors=vectors, load_weights=load_weights)

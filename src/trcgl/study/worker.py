@@ -117,7 +117,7 @@ def try_out(jobs: Sequence[Job], sender: Connection) -> None:
     """Build the network of every run and apply it to two empty images, so that errors are found before any training."""
     import torch
 
-    from trcgl.model.trcgl_net import build_network
+    from trcgl.model.trcgl_net import TrcglNet
     from trcgl.training.train import check, synthetic_rows
 
     for job in jobs:
@@ -128,7 +128,7 @@ def try_out(jobs: Sequence[Job], sender: Connection) -> None:
             check(job.recipe)
             if job.synthetic:
                 synthetic_rows(job.synthetic, opened, job.recipe)
-            network = build_network(job.recipe.model, findings, torch.eye(findings), load_weights=False).eval()
+            network = TrcglNet(job.recipe.model, findings, torch.eye(findings), load_weights=False).eval()
             with torch.no_grad():
                 network(torch.zeros(2, 1, side, side))
         except TrcglError as error:

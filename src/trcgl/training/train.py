@@ -25,7 +25,7 @@ from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
-from trcgl.model.trcgl_net import TrcglNet, build_network
+from trcgl.model.trcgl_net import TrcglNet
 from trcgl.model.weights import license_of
 from trcgl.training.averaging import MovingAverage
 from trcgl.training.batches import RadiographData
@@ -203,7 +203,7 @@ def _fit(
     if size != recipe.model.image_size:
         _say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
     torch.manual_seed(derive_seed(recipe.seed, "network"))
-    network = build_network(recipe.model, len(opened.space.findings), graph, vectors=vectors)
+    network = TrcglNet(recipe.model, len(opened.space.findings), graph, vectors=vectors)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
         network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.all_train_rows.image_ids, counted
