@@ -14,7 +14,7 @@ from trcgl.cli import main as cli
 from trcgl.core.recipe import from_json
 from trcgl.dataset.store import open_dataset
 from trcgl.dataset.synthetic_rows import generation_record, read_provenance
-from trcgl.model.load import load_model
+from trcgl.model.folder import load_model
 
 ARCHIVE = Path(__file__).parent / "stored" / "version_0.1.0.tar.xz"
 TRAIN = shlex.split(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from trcgl.core.loss_settings import LossSettings
     from trcgl.dataset.store import open_dataset
     from trcgl.evaluate.evaluate import evaluate_run
+    from trcgl.model.folder import load_model
     from trcgl.model.heads import Head, HeadOutput, register_head
-    from trcgl.model.load import load_model
     from trcgl.training.losses import Loss, register_loss
     from trcgl.training.torch_dataset import TorchDataset
 
@@ -49,7 +49,7 @@ _MODULES = {
     "trcgl.dataset.store": ("open_dataset",),
     "trcgl.evaluate.evaluate": ("evaluate_run",),
     "trcgl.model.heads": ("Head", "HeadOutput", "register_head"),
-    "trcgl.model.load": ("load_model",),
+    "trcgl.model.folder": ("load_model",),
     "trcgl.training.losses": ("Loss", "register_loss"),
     "trcgl.training.torch_dataset": ("TorchDataset",),
 }

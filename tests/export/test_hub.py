@@ -13,7 +13,6 @@ from trcgl.cli import main as cli
 from trcgl.core.errors import CheckpointError
 from trcgl.export.export import export, files
 from trcgl.export.hub import push
-from trcgl.model import load
 from trcgl.model.hub import pull
 
 MODEL = "hospital/chest"
@@ -102,7 +101,7 @@ def test_a_folder_comes_before_the_hub(hub, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hospital").mkdir()
     exported.rename(tmp_path / MODEL)
-    assert load.load_model(MODEL).image_size == 32
+    assert trcgl.load_model(MODEL).image_size == 32
     assert not hub.requests
 
 

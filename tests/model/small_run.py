@@ -41,7 +41,7 @@ def write_model(
     vectors=None,
     seed=0,
 ):
-    """A model folder; the weights of the head are drawn wide, so that scores differ between images and findings."""
+    """A model folder; wide random weights of the head make scores differ between images and findings."""
     recipe = recipe or small_recipe()
     size = side or recipe.model.image_size
     graph = torch.full((len(space.findings),) * 2, 0.1).fill_diagonal_(0.8)
@@ -84,7 +84,7 @@ def write_run_beside(dataset, folder, **model):
     )
     write_model(folder / "model", recipe)
     storage.write_text(folder / "recipe.json", to_json(recipe))
-    storage.write_json(folder / "run.json", _told(dataset, folder))
+    storage.write_json(folder / "run.json", _study(dataset, folder))
     return folder
 
 
@@ -94,7 +94,7 @@ def write_evaluated_run(folder, recipe: Recipe | None = None, **settings):
     write_run(folder, recipe=recipe, **settings)
     described = {"splits": SPLITS, "counts": {"images": 92}, "license": "nobody's", "notes": ["Bars, not bones."]}
     storage.write_json(dataset / "dataset.json", {**storage.read_json(dataset / "dataset.json"), **described})
-    storage.write_json(folder / "run.json", _told(dataset, folder))
+    storage.write_json(folder / "run.json", _study(dataset, folder))
     storage.write_json(folder / "evaluation" / "test.json", _evaluation(dataset))
     return folder
 
@@ -112,11 +112,11 @@ def study_file(image, study, *, seed=0, **elements):
         "SeriesInstanceUID": f"1.2.{study}.1",
         "SOPInstanceUID": f"1.2.{study}.1.{image}",
     }
-    told = {"StudyDate": "20260102", "AccessionNumber": "ACC-99", "StudyDescription": "Thorax pa"}
-    return dicom(pixels, **{**PATIENT, **uids, **told, **elements})
+    header = {"StudyDate": "20260102", "AccessionNumber": "ACC-99", "StudyDescription": "Thorax pa"}
+    return dicom(pixels, **{**PATIENT, **uids, **header, **elements})
 
 
-def _told(dataset, folder):
+def _study(dataset, folder):
     return {
         "schema": "trcgl.run/1",
         "finished": True,

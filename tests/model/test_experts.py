@@ -41,8 +41,8 @@ def test_experts_are_trained_on_all_findings_and_on_their_own(tmp_path, monkeypa
     train(write_dataset(tmp_path / "data"), RECIPE, tmp_path / "run")
     experts, label, loss = seen[:3]
     own, wanted = own_findings(SPACE), 0.0
-    for one, among in zip(experts, own, strict=True):
-        value = build_loss("bce", torch.ones(4), 44)(one, label.nan_to_num(0))
+    for logits, among in zip(experts, own, strict=True):
+        value = build_loss("bce", torch.ones(4), 44)(logits, label.nan_to_num(0))
         known = ~label.isnan()
         wanted += (value[known].mean() + value[known & among].mean()) / 6
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)

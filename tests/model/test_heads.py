@@ -48,14 +48,14 @@ def test_every_parameter_of_every_head_is_trained(name, graph, text):
     vectors = torch.nn.functional.normalize(torch.randn(FINDINGS, 24), dim=1) if text else None
     head = build(name, dataclasses.replace(RECIPE, graph=graph), vectors=vectors)
     (head(torch.randn(3, WIDTH, 4, 4)).logits ** 2).sum().backward()
-    without = [name for name, one in head.named_parameters() if one.grad is None or not one.grad.any()]
+    without = [name for name, weight in head.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert without == []
 
 
 @every_head
 def test_label_embeddings_can_be_kept_as_they_start(name):
     head = build(name, dataclasses.replace(RECIPE, learn_embeddings=False))
-    assert [name for name, one in head.named_parameters() if not one.requires_grad] == [
+    assert [name for name, parameter in head.named_parameters() if not parameter.requires_grad] == [
         name for name, _ in head.named_parameters() if name.endswith("embeddings")
     ]
 
@@ -81,7 +81,7 @@ def test_every_head_is_finite_in_mixed_precision(name, dtype):
     output.logits.float().sum().backward()
     assert output.logits.isfinite().all()
     assert output.maps is None or output.maps.isfinite().all()
-    assert all(one.grad.isfinite().all() for one in head.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
 
 
 @every_head
@@ -148,7 +148,7 @@ def test_a_closed_gate_can_open_when_it_is_learned():
 def test_a_constant_gate_keeps_its_published_value():
     head = build("trcgl", dataclasses.replace(RECIPE, learn_gates=False))
     assert head.gates() == pytest.approx({"reweighting": 0.05, "attention": 0.1, "graph": 0.05})
-    assert not any(one.requires_grad for name, one in head.named_parameters() if "gate" in name)
+    assert not any(parameter.requires_grad for name, parameter in head.named_parameters() if "gate" in name)
 
 
 def test_the_head_computes_the_published_equations():
@@ -174,8 +174,8 @@ def test_a_module_that_is_switched_off_stays_off_and_the_others_do_not(learn):
         head = build("trcgl", dataclasses.replace(RECIPE, **gates, dropout=0.0, switched_off=(off,)))
         (head(feature).logits ** 2).sum().backward()
         gradients = [head.reweight.gate.grad, head.attention_gate.grad, head.graph_gate.grad]
-        assert head.gates() == {one: 0.0 if one == off else pytest.approx(0.3) for one in head.gates()}
-        moved = {one for one, grad in zip(head.gates(), gradients, strict=True) if grad is not None}
+        assert head.gates() == {name: 0.0 if name == off else pytest.approx(0.3) for name in head.gates()}
+        moved = {name for name, grad in zip(head.gates(), gradients, strict=True) if grad is not None}
         assert moved == (set(head.gates()) - {off} if learn else set())
     linear = build("trcgl", dataclasses.replace(RECIPE, **gates, dropout=0.0, switched_off=tuple(head.gates())))
     plain = linear.classifier(feature.mean((2, 3)))

@@ -68,7 +68,7 @@ def test_a_recipe_chooses_its_graph():
     assert torch.equal(made["symmetric"], adjacency(conditional, 0.3))
     assert torch.equal(made["ml_gcn"], ml_gcn_adjacency(conditional, 0.3, 0.25))
     assert torch.equal(made["identity"], torch.eye(5)) and torch.equal(made["learned"], torch.eye(5))
-    assert all(one.dtype == torch.float32 for one in made.values())
+    assert all(graph.dtype == torch.float32 for graph in made.values())
 
 
 def test_graph_convolution_equals_a_dense_float64_reference():

@@ -41,7 +41,7 @@ def test_a_finding_is_the_normalized_mean_of_what_the_model_says_of_its_name(tex
         [WORDS.index(word) for word in ("[CLS]", *words, "[SEP]")] for words in (["pleural", "thickening"], ["mass"])
     ]
     with torch.no_grad():
-        means = torch.stack([model(torch.tensor([one])).last_hidden_state[0].mean(0) for one in ids])
+        means = torch.stack([model(torch.tensor([tokens])).last_hidden_state[0].mean(0) for tokens in ids])
     torch.testing.assert_close(vectors, means / means.norm(dim=1, keepdim=True))
     assert vectors.dtype == torch.float32 and not vectors.is_inference()
 

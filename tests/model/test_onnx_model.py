@@ -21,7 +21,7 @@ def export_folder(exported):
 
 
 def engines(models):
-    return [one["engine"] for one in models.identity]
+    return [member["engine"] for member in models.identity]
 
 
 @pytest.mark.parametrize("tta", [False, True])

@@ -85,7 +85,7 @@ def test_in_ml_decoder_each_finding_reads_the_query_of_its_group(findings, asked
 
 def test_ml_decoder_has_no_self_attention_and_one_layer():
     head = build("ml_decoder", 5, queries=2)
-    assert sum(isinstance(one, nn.MultiheadAttention) for one in head.modules()) == 1
+    assert sum(isinstance(module, nn.MultiheadAttention) for module in head.modules()) == 1
     assert head.classifier.weight.shape == (5, 16)
 
 
@@ -207,7 +207,7 @@ def test_clarity_is_a_vision_transformer_block_of_torch():
 def test_text_vectors_of_any_width_are_where_label_embeddings_start(name):
     vectors = nn.functional.normalize(torch.randn(5, 9), dim=1)
     head = build(name, 5, vectors)
-    (embeddings,) = [one for key, one in head.named_parameters() if key.endswith("embeddings")]
+    (embeddings,) = [value for key, value in head.named_parameters() if key.endswith("embeddings")]
     torch.testing.assert_close(nn.functional.normalize(embeddings.data, dim=1), vectors)
     assert head(torch.randn(2, WIDTH, 3, 4)).logits.shape == (2, 5)
 

@@ -31,7 +31,8 @@ def test_an_unfinished_run_is_refused(folders):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(DataError, match="did not write or finish, not a run folder. `trcgl train` makes"):
+    message = r"did not write or finish, not a run folder: it has no run\.json\. `trcgl train` makes"
+    with pytest.raises(DataError, match=message):
         open_run(tmp_path)
 
 

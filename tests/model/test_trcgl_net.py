@@ -42,7 +42,7 @@ def test_convolutional_windowed_and_token_backbones_give_maps(backbone, size, gr
 def test_no_parameter_is_left_out_of_training(backbone):
     network = build(backbone=backbone)
     (network(torch.rand(2, 1, 64, 64)).logits ** 2).sum().backward()
-    assert [name for name, one in network.named_parameters() if one.grad is None] == []
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
 def test_the_features_are_those_of_timm_on_the_repeated_and_normalized_image():
@@ -96,7 +96,7 @@ def test_the_published_network_builds_on_the_meta_device():
     assert output.logits.shape == (2, 30) and output.maps.shape == (2, 30, 7, 7)
     assert network.head.graph.embeddings.shape == (30, 256)
     assert network.head.graph.second.weight.shape == (1024, 256)
-    assert 88e6 < sum(one.numel() for one in network.parameters()) < 91e6
+    assert 88e6 < sum(parameter.numel() for parameter in network.parameters()) < 91e6
 
 
 def test_the_published_network_and_loss_take_a_step_on_a_small_backbone():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trcgl.imaging.radiograph import fit_square
-from trcgl.model.upsample import to_radiograph
+from trcgl.model.maps import to_radiograph
 from trcgl.predict.explain import safe_name
 from trcgl.predict.overlay import EDGE, heat, over, small_map
 

@@ -19,7 +19,7 @@ from trcgl.dataset.sources import table
 from trcgl.dataset.store import open_dataset
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import load_model
-from trcgl.model.scoring import score_rows
+from trcgl.model.scoring import score_images
 from trcgl.predict.inputs import find_files
 from trcgl.predict.options import PredictOptions
 from trcgl.predict.predict import predict
@@ -133,7 +133,7 @@ def test_files_are_scored_as_evaluate_scores_their_stored_rows(stored_size, imag
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, image_size=image_size))
     model = write_model(tmp_path / "model", recipe, dataset.space, fit=fit, stored_size=stored_size)
     rows = dataset.manifest.sort("path")["row"].to_numpy()
-    evaluated = calibrated(score_rows(load_model(model), dataset, rows), 1.0)
+    evaluated = calibrated(score_images(load_model(model), dataset.require_images(), rows), 1.0)
     scored = predict(model, [tmp_path / "archive" / name for name in files])
     columns = [f"score/{finding}" for finding in dataset.space.findings]
     np.testing.assert_allclose(scored.table.select(columns).to_numpy(), evaluated, atol=1e-6)

@@ -97,9 +97,7 @@ def features_of_model(name: str, model: LoadedModel) -> FeatureSpace:
 
 
 def _run(argument: str, device: torch.device) -> Extract:
-    folder = Path(argument)
-    model = load_model(folder / "model" if (folder / "model").is_dir() else folder, device=device)
-    return features_of_model(f"run:{argument}", model).extract
+    return features_of_model(f"run:{argument}", load_model(Path(argument), device=device)).extract
 
 
 def _thumbnail(argument: str, device: torch.device) -> Extract:

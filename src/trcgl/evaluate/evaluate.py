@@ -17,7 +17,7 @@ from trcgl.evaluate.report import write_report
 from trcgl.metrics.calibrate import Calibration, calibrated, fit_calibration
 from trcgl.model.folder import update_calibration
 from trcgl.model.run_folder import Run, open_run
-from trcgl.model.scoring import score_rows
+from trcgl.model.scoring import score_images
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _score(run: Run, target: Target, temperature: float) -> Predictions:
         )
     rows = dataset.split(target.split, with_none=run.recipe.train.with_none)
     columns = [model.space.index(finding) for finding in target.space.findings]
-    logit = score_rows(model, dataset, rows["row"].to_numpy())[:, columns]
+    logit = score_images(model, dataset.require_images(), rows["row"].to_numpy())[:, columns]
     return Predictions.from_manifest(rows, target.space, logit=logit, score=calibrated(logit, temperature))
 
 

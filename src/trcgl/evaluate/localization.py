@@ -16,7 +16,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.metrics.bootstrap import CHUNK, resample_patients
 from trcgl.metrics.intervals import FEW, difference_interval, effective_patients
 from trcgl.metrics.summary import mean_over_findings
-from trcgl.model.upsample import to_square
+from trcgl.model.maps import to_square
 
 Regions = Literal["boxes", "masks"]
 SIDE = 128

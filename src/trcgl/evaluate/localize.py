@@ -27,9 +27,8 @@ from trcgl.evaluate.localization import (
 )
 from trcgl.evaluate.predictions import Predictions
 from trcgl.model.folder import LoadedModel
-from trcgl.model.maps import kinds, maps
+from trcgl.model.maps import kinds, maps, to_square
 from trcgl.model.tensors import at_size
-from trcgl.model.upsample import to_square
 from trcgl.phantom.boxes import boxes
 from trcgl.phantom.render import render_masks
 

@@ -1,6 +1,7 @@
 """Any timm model as a backbone: an image in, a feature map (B, D, h, w) out."""
 
 import difflib
+from functools import partial
 from typing import Any
 
 import timm
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.recipe import ModelRecipe
+from trcgl.model.hub import first_line
 
 _CANDIDATES = {"output_stride": (8, 16, 32), "patch_size": (1, 2, 4, 8, 14, 16, 32), "drop_path_rate": (0.1,)}
 _UNSUPPORTED = (TypeError, AssertionError, ValueError, NotImplementedError)  # what timm raises for an option
@@ -20,10 +22,7 @@ class Backbone(nn.Module):
     """Convert the three output layouts of timm to one.
 
     Convolutional models return (B, D, h, w), Swin-like models (B, h, w, D), and ViT-like models (B, prefix + h w, D),
-    whose prefix tokens (class, registers) are dropped.
-
-    Args:
-        body: timm model without pooling and classifier.
+    whose prefix tokens (class, registers) are dropped. `body` is a timm model without pooling and classifier.
     """
 
     def __init__(self, body: nn.Module) -> None:
@@ -43,33 +42,42 @@ class Backbone(nn.Module):
 
 
 def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
-    """Build the backbone of a recipe.
-
-    Args:
-        recipe: settings of the model.
-        from_hub: start from the pretrained weights of timm's hub.
+    """Build the backbone of a recipe, with the pretrained weights of timm's hub if `from_hub` is set.
 
     Raises:
         RecipeError: timm has no such model, the model has no feature map, or it does not support an option; the
             message lists what it supports.
         CheckpointError: the weights cannot be loaded from the hub.
     """
-    options = _options(recipe)
+    wanted = {
+        "output_stride": recipe.output_stride,
+        "patch_size": recipe.patch_size,
+        "drop_path_rate": recipe.drop_path or None,
+    }
+    options: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     try:
         known = timm.get_pretrained_cfg(recipe.backbone, allow_unregistered=False)
     except RuntimeError as error:
-        raise RecipeError(_unknown(recipe.backbone)) from error
-    if known is None and not timm.is_model(recipe.backbone):
-        raise RecipeError(_unknown(recipe.backbone))
-    if known is not None and known.fixed_input_size:
-        options["img_size"] = recipe.image_size
+        close = difflib.get_close_matches(recipe.backbone, timm.list_models() + timm.list_pretrained(), n=3)
+        hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists them."
+        raise RecipeError(f"model.backbone: timm has no model {recipe.backbone!r}. {hint}") from error
+    fixed: dict[str, Any] = {"img_size": recipe.image_size} if known and known.fixed_input_size else {}
+    create = partial(timm.create_model, recipe.backbone, num_classes=0, global_pool="", **options, **fixed)
     try:
-        body = timm.create_model(recipe.backbone, num_classes=0, global_pool="", **options)
+        body = create()
     except _UNSUPPORTED as error:
-        raise RecipeError(_unsupported(recipe, error)) from error
-    if from_hub:
-        body = _from_hub(recipe, options)
-    return Backbone(body)
+        raise RecipeError(_unsupported(recipe.backbone, options, error)) from error
+    if not from_hub:
+        return Backbone(body)
+    try:
+        return Backbone(create(pretrained=True))
+    except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
+        raise CheckpointError(
+            f"timm's weights for {recipe.backbone} cannot be loaded: {first_line(error)}. "
+            "Offline: give --model.weights FILE (a model.safetensors downloaded elsewhere), or none. Online: check "
+            "that the name has weights (`timm.list_models(pretrained=True)`), and that output_stride or patch_size do "
+            "not change their shape."
+        ) from error
 
 
 def take_final_norm(backbone: Backbone) -> nn.Module:
@@ -109,50 +117,22 @@ def freeze_stages(backbone: Backbone, stages: int) -> None:
             module.eval()
 
 
-def _options(recipe: ModelRecipe) -> dict[str, Any]:
-    options = {
-        "output_stride": recipe.output_stride,
-        "patch_size": recipe.patch_size,
-        "drop_path_rate": recipe.drop_path or None,
-    }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _from_hub(recipe: ModelRecipe, options: dict[str, Any]) -> nn.Module:
-    try:
-        return timm.create_model(recipe.backbone, pretrained=True, num_classes=0, global_pool="", **options)
-    except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
-        raise CheckpointError(
-            f"timm's weights for {recipe.backbone} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}. "
-            "Offline: give --model.weights FILE (a model.safetensors downloaded elsewhere), or none. Online: check "
-            "that the name has weights (`timm.list_models(pretrained=True)`), and that output_stride or patch_size do "
-            "not change their shape."
-        ) from error
-
-
-def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=3)
-    hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists them."
-    return f"model.backbone: timm has no model {name!r}. {hint}"
-
-
-def _unsupported(recipe: ModelRecipe, error: Exception) -> str:
-    options = ", ".join(f"{name} {value}" for name, value in _options(recipe).items())
+def _unsupported(backbone: str, options: dict[str, Any], error: Exception) -> str:
     if not options:
-        return f"model.backbone {recipe.backbone} has no feature map in timm ({error}). Choose another backbone."
+        return f"model.backbone {backbone} has no feature map in timm ({error}). Choose another backbone."
     supported = {
-        name: [str(value) for value in values if _builds(recipe.backbone, name, value)]
+        name: [str(value) for value in values if _builds(backbone, {name: value})]
         for name, values in _CANDIDATES.items()
     }
     text = "; ".join(f"{name} {', '.join(values) or 'not at all'}" for name, values in supported.items())
-    return f"model.backbone {recipe.backbone} cannot be built with {options} ({error}). It supports: {text}."
+    asked = ", ".join(f"{name} {value}" for name, value in options.items())
+    return f"model.backbone {backbone} cannot be built with {asked} ({error}). It supports: {text}."
 
 
-def _builds(name: str, option: str, value: int | float) -> bool:
-    options: dict[str, Any] = {option: value}
+def _builds(backbone: str, options: dict[str, Any]) -> bool:
     try:
         with torch.device("meta"):
-            timm.create_model(name, num_classes=0, global_pool="", **options)
+            timm.create_model(backbone, num_classes=0, global_pool="", **options)
     except (*_UNSUPPORTED, RuntimeError):
         return False
     return True

@@ -17,11 +17,7 @@ from trcgl.model.onnx_model import OnnxModel, over_onnx
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models whose scores are averaged.
-
-    Args:
-        members: one or more models with the same findings; the first model decides their order.
-    """
+    """One or more models with the same findings, whose scores are averaged; the first decides the order of findings."""
 
     members: tuple[LoadedModel, ...]
 
@@ -41,7 +37,7 @@ class Ensemble:
         fitted = [member.thresholds for member in self.members if member.thresholds is not None]
         if len(fitted) < len(self.members):
             return None
-        return {finding: float(np.mean([thresholds[finding] for thresholds in fitted])) for finding in self.findings}
+        return {finding: float(np.mean([limits[finding] for limits in fitted])) for finding in self.findings}
 
     @property
     def weights_sha256(self) -> str:
@@ -66,8 +62,7 @@ class Ensemble:
     @property
     def knows_mirrored(self) -> bool:
         """Whether every member was trained on radiographs that were flipped left to right."""
-        flips = [member.info["recipe"].get("augment", {}).get("horizontal_flip", False) for member in self.members]
-        return all(flips)
+        return all(member.info["recipe"].get("augment", {}).get("horizontal_flip", False) for member in self.members)
 
     @property
     def of_phantoms(self) -> bool:
@@ -81,12 +76,9 @@ class Ensemble:
         tta: bool = False,
         batch_size: int = 64,
     ) -> Float[np.ndarray, "batch findings"]:
-        """Average the calibrated scores of the members, float32.
+        """Average the calibrated scores of the members, float32; `tta` also scores the mirror image of each radiograph.
 
-        Args:
-            pictures: the same radiographs in each of `shapes`.
-            tta: also average over each radiograph and its mirror image.
-            batch_size: radiographs per batch.
+        `pictures` holds the same radiographs in each of `shapes`.
 
         Raises:
             CheckpointError: a score is not finite.
@@ -104,27 +96,19 @@ class Ensemble:
 
 
 def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int = 1) -> Ensemble:
-    """Open run or model folders. On the CPU, ONNX Runtime scores an exported folder if it is installed.
-
-    Args:
-        folders: one or more run or model folders.
-        device: device of the networks.
-        threads: threads of ONNX Runtime per call.
+    """Open run or model folders. On the CPU, ONNX Runtime (`threads` per call) scores an exported folder if installed.
 
     Raises:
         CheckpointError: a folder is missing or damaged, or two models have different findings.
     """
-    members = tuple(_member(model_folder(folder), device, threads) for folder in folders)
-    first = set(members[0].space.findings)
-    for folder, member in zip(folders[1:], members[1:], strict=True):
-        if different := sorted(first ^ set(member.space.findings)):
+    members = [load_model(folder, device=device) for folder in folders]
+    for folder, member in zip(folders, members, strict=True):
+        if different := sorted({*members[0].space.findings} ^ {*member.space.findings}):
             raise CheckpointError(
                 f"{folder} and {folders[0]} cannot be averaged: only one of them has {', '.join(different)}. Name runs "
                 "of one label space."
             )
-    return Ensemble(members)
-
-
-def _member(folder: Path, device: str, threads: int) -> LoadedModel:
-    model = load_model(folder, device=device)
-    return over_onnx(model, folder, threads) if device == "cpu" else model
+    if device == "cpu":
+        pairs = zip(folders, members, strict=True)
+        members = [over_onnx(member, model_folder(folder), threads) for folder, member in pairs]
+    return Ensemble(tuple(members))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,15 @@ from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources.phantom import SPACE as PHANTOM_SPACE
 from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph, to_uint8
-from trcgl.model.tensors import at_size
+from trcgl.model.hub import pull
+from trcgl.model.tensors import at_size, to_unit
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.model.weights import read_safetensors
 
 SCHEMA = "trcgl.model/1"
 _FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
 _NETWORK, _ADJACENCY, _VECTORS = "network.", "adjacency", "vectors"
-
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 Picture = str | Path | Image.Image | Num[np.ndarray, "rows columns"]
 """A radiograph of any size: a file, a PIL image, or its gray values."""
@@ -37,29 +39,20 @@ Picture = str | Path | Image.Image | Num[np.ndarray, "rows columns"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Scores of one radiograph.
-
-    Args:
-        scores: finding to its probability, the highest first.
-        positive: findings whose probability reaches the threshold fitted on val, the highest first; None before
-            `trcgl evaluate`.
-    """
+    """Scores of one radiograph."""
 
     scores: dict[str, float]
+    """Finding to its probability, the highest first."""
     positive: tuple[str, ...] | None
+    """Findings that reach their threshold fitted on val, the highest first; None before `trcgl evaluate`."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained network, ready to score.
+    """A trained network in evaluation mode, ready to score; outputs are in the order of `space.findings`.
 
-    Args:
-        network: in evaluation mode.
-        space: its label space; outputs are in the order of `space.findings`.
-        info: the content of `model.json`.
-        thresholds: finding to the threshold fitted on val, or None before `trcgl evaluate`.
-        temperature: fitted on val, or None before `trcgl evaluate`.
-        adjacency: Â (C, C), also for a head that does not use it; the identity where the graph is learned.
+    `info` is the content of `model.json`. `thresholds` by finding and `temperature` are fitted on val, and None before
+    `trcgl evaluate`. `adjacency` is Â, also for a head that does not use it; the identity where the graph is learned.
     """
 
     network: TrcglNet
@@ -96,11 +89,7 @@ class LoadedModel:
     def logits(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "batch findings"]:
-        """Raw logits, float32.
-
-        Raises:
-            DataError: the images do not have the model's input size.
-        """
+        """Raw logits, float32, of images of the model's input size."""
         if images.shape[1:] != (self.image_size, self.image_size):
             raise DataError(
                 f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {self.image_size} x "
@@ -112,27 +101,18 @@ class LoadedModel:
         return np.concatenate(rows)
 
     def _forward(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
-        """Logits of one batch, float32."""
         with torch.inference_mode():
             batch = torch.from_numpy(images).to(self.network.mean.device)
-            return self.network(batch[:, None].float() / 255).logits.float().cpu().numpy()
+            return self.network(to_unit(batch)).logits.float().cpu().numpy()
 
     def score(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "batch findings"]:
-        """Probabilities, sigmoid(logit / temperature), float32; calibrated once `trcgl evaluate` has run.
-
-        Raises:
-            DataError: the images do not have the model's input size.
-        """
+        """Probabilities, sigmoid(logit / temperature), float32; calibrated once `trcgl evaluate` has run."""
         logits = torch.from_numpy(self.logits(images, batch_size=batch_size))
         return torch.sigmoid(logits / (self.temperature or 1.0)).numpy()
 
-    def __call__(
-        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
-    ) -> Float[np.ndarray, "batch findings"]:
-        """Same as `score`."""
-        return self.score(images, batch_size=batch_size)
+    __call__ = score
 
     @overload
     def predict(self, images: Picture) -> Prediction: ...
@@ -161,7 +141,7 @@ class LoadedModel:
         if not images:
             return []
         scores = self.score(self.resized(np.stack([self._pixels(image) for image in images])))
-        return [self._prediction(dict(zip(self.space.findings, row, strict=True))) for row in scores.tolist()]
+        return [self._prediction(row) for row in scores.tolist()]
 
     def _pixels(self, image: Picture) -> UInt8[np.ndarray, "side side"]:
         size, fit = self.shape
@@ -172,12 +152,11 @@ class LoadedModel:
             image = np.asarray(image if gray else image.convert("L"))
         return fit_square(to_uint8(image)[0], size, fit)[0]
 
-    def _prediction(self, scores: dict[str, float]) -> Prediction:
-        ranked = dict(sorted(scores.items(), key=lambda pair: -pair[1]))
-        thresholds = self.thresholds
-        if thresholds is None:
+    def _prediction(self, scores: list[float]) -> Prediction:
+        ranked = dict(sorted(zip(self.space.findings, scores, strict=True), key=lambda pair: -pair[1]))
+        if (limits := self.thresholds) is None:
             return Prediction(ranked, None)
-        return Prediction(ranked, tuple(finding for finding, score in ranked.items() if score >= thresholds[finding]))
+        return Prediction(ranked, tuple(finding for finding, score in ranked.items() if score >= limits[finding]))
 
 
 def save_model(
@@ -193,29 +172,13 @@ def save_model(
     source: str | None = None,
     vectors: Float[Tensor, "findings text"] | None = None,
     synthetic: Mapping[str, Any] | None = None,
-    thresholds: Mapping[str, float] | None = None,
-    temperature: float | None = None,
 ) -> None:
-    """Write a model folder, each file atomically, `model.json` last.
+    """Write a model folder without calibration, each file atomically, `model.json` last.
 
-    Args:
-        folder: folder to write.
-        network: the trained network, on any device.
-        recipe: recipe of the training.
-        space: label space of its outputs.
-        preprocessing: `image_size` (side of the network's input in pixels), `fit`, and `stored_size` (side of the
-            images of the training dataset); the input normalization is added.
-        adjacency: normalized label graph Â of the network.
-        training_patient_digest: `storage.digest` of the training patients, to detect leaks later.
-        license: license of the initial weights.
-        source: source of the training dataset, such as `nih` or `phantom`.
-        vectors: text vectors of the initial label embeddings, so that loading needs no text model.
-        synthetic: folder, digest and number of the synthetic training images.
-        thresholds: finding to threshold.
-        temperature: temperature of the calibration.
-
-    Raises:
-        DataError: the folder cannot be written to.
+    `preprocessing` has `image_size` (side of the network's input in pixels), `fit`, and `stored_size` (side of the
+    images of the training dataset). The digest of the training patients detects leaks later. `license` is that of the
+    initial weights, `source` that of the training dataset, such as `nih`. With the text `vectors` of the initial label
+    embeddings, loading needs no text model. `synthetic` is the folder, digest and number of synthetic training images.
     """
     folder = Path(folder)
     tensors = {_NETWORK + name: _portable(tensor) for name, tensor in network.state_dict().items()}
@@ -233,8 +196,8 @@ def save_model(
             "recipe": dataclasses.asdict(recipe),
             "label_space": space.to_dict(),
             "preprocessing": {**preprocessing, "channels": "gray repeated to 3", **normalization},
-            "thresholds": dict(thresholds) if thresholds is not None else None,
-            "temperature": temperature,
+            "thresholds": None,
+            "temperature": None,
             "training_patient_digest": training_patient_digest,
             "synthetic": dict(synthetic) if synthetic else None,
             "license": license,
@@ -244,13 +207,30 @@ def save_model(
     )
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
-    """Open a model folder. Nothing is unpickled, nothing is downloaded.
+def load_model(
+    folder_or_hub_id: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
+) -> LoadedModel:
+    """Open a trained model. Nothing is unpickled; a folder is read without network access.
+
+        model = trcgl.load_model("run", device="cuda")
+        model.predict("scan.dcm").scores                         # finding to probability, highest first
+
+    Args:
+        folder_or_hub_id: a run folder or a model folder; a string may also be `OWNER/NAME` on the Hugging Face hub,
+            where no such folder exists.
+        revision: branch, tag or commit on the hub; None takes the main branch.
+        device: device of the network, such as `cuda`.
+
+    Returns:
+        A `LoadedModel`. Its `predict` scores radiographs of any size: files, arrays or PIL images. Called directly, it
+        maps images (B, H, W) uint8 of the model's size to probabilities (B, C).
 
     Raises:
-        CheckpointError: a file is missing, damaged or of another schema, or the two files do not belong together.
+        CheckpointError: the model does not exist, one of its files is damaged, or they do not belong together.
     """
-    folder = Path(folder)
+    folder = model_folder(Path(folder_or_hub_id))
+    if isinstance(folder_or_hub_id, str) and _HUB_ID.fullmatch(folder_or_hub_id) and not folder.exists():
+        folder = pull(folder_or_hub_id, revision=revision)
     info = _completed(_read_info(folder), folder)
     try:
         recipe = from_json(json.dumps(info["recipe"]))
@@ -280,11 +260,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
 
 
 def dataset_of(run_folder: Path) -> dict[str, Any] | None:
-    """Content of the `dataset.json` that a run was trained on; None if it has moved, changed, or this is no run folder.
-
-    Raises:
-        DataError: `run.json` or `dataset.json` is damaged.
-    """
+    """The `dataset.json` that a run was trained on; None if it has moved, changed, or this is no run folder."""
     run_folder = Path(run_folder).resolve()
     if not (run_folder / "run.json").is_file():
         return None
@@ -310,10 +286,8 @@ def update_calibration(folder: Path, thresholds: Mapping[str, float], temperatur
     """Write the calibration into `model.json`.
 
     Raises:
-        CheckpointError: `model.json` is missing or no model of trcgl, a finding is unknown or has no threshold, or the
-            temperature is not positive.
+        CheckpointError: a finding is unknown or has no threshold, or the temperature is not positive.
     """
-    folder = Path(folder)
     info = _read_info(folder)
     if different := sorted(set(thresholds) ^ set(info["label_space"]["findings"])):
         raise CheckpointError(
@@ -331,8 +305,8 @@ def _read_info(folder: Path) -> dict[str, Any]:
         info = storage.read_json(path)
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA:
-        found = info.get("schema") if isinstance(info, dict) else None
+    found = info.get("schema") if isinstance(info, dict) else None
+    if found != SCHEMA:
         raise CheckpointError(f"{path}: schema {found!r}, expected {SCHEMA!r}. Train the model with this version.")
     if missing := [name for name in _FIELDS if name not in info]:
         raise CheckpointError(f"{path}: {', '.join(missing)} missing. Copy the folder again, or train the model again.")

@@ -11,14 +11,7 @@ PULLED = ("model.json", "model.safetensors")
 
 
 def pull(hub_id: str, *, revision: str | None = None) -> Path:
-    """Download a model into the cache of the hub client, or find it there; without network the cached model is used.
-
-    Args:
-        hub_id: `OWNER/NAME`.
-        revision: branch, tag or commit; None takes the main branch.
-
-    Returns:
-        A model folder.
+    """Download the model folder `OWNER/NAME` into the cache of the hub client; without network the cache is used.
 
     Raises:
         CheckpointError: the hub has no such model or cannot be reached, or the repository is no model of trcgl.

@@ -12,15 +12,12 @@ from trcgl.core.recipe import ModelRecipe
 
 @dataclass(frozen=True)
 class Labels:
-    """What a head knows about the findings when it is built.
-
-    Args:
-        adjacency: normalized label graph Â (C, C), from `build_adjacency`; a head without a graph reads only its size.
-        vectors: one text vector per finding (C, T); None starts label embeddings at random.
-    """
+    """What a head knows about the findings when it is built."""
 
     adjacency: Float[Tensor, "findings findings"]
+    """Normalized label graph Â, from `build_adjacency`; a head without a graph reads only its size."""
     vectors: Float[Tensor, "findings text"] | None = None
+    """One text vector per finding; None starts label embeddings at random."""
 
     @property
     def findings(self) -> int:
@@ -33,9 +30,7 @@ def build_adjacency(
 ) -> Float[Tensor, "findings findings"]:
     """The graph of `model.graph`; the identity for `identity`, and for `learned`, which the network computes itself.
 
-    Args:
-        conditional: P(j|i) in row i, from real training rows only; 0 where it is unknown.
-        recipe: settings of the model.
+    `conditional` has P(j|i) in row i, from real training rows only, and 0 where it is unknown.
     """
     if recipe.graph == "symmetric":
         return adjacency(conditional, recipe.graph_threshold)
@@ -48,14 +43,7 @@ def adjacency(conditional: Float[Tensor, "findings findings"], threshold: float)
     """Normalized adjacency Â = Dn^-1/2 (A + I) Dn^-1/2 (Kipf & Welling 2017, equation 2).
 
     A is the mean of P(j|i) and P(i|j) without its diagonal, and 0 below `threshold`. Every finding has a self-loop, so
-    that Â is defined for a finding that never occurs and for a graph without edges (Â = I).
-
-    Args:
-        conditional: P(j|i) in row i, from real training rows only; 0 where it is unknown.
-        threshold: smallest weight of an edge.
-
-    Returns:
-        Symmetric matrix in float32, computed in float64.
+    that Â is defined for a finding that never occurs and for a graph without edges (Â = I). Computed in float64.
     """
     weights = conditional.double()
     weights = (weights + weights.T) / 2
@@ -73,15 +61,8 @@ def ml_gcn_adjacency(
         Â     = D^-1/2 A' D^-1/2,     D_ii = Σ_k A'_ik
 
     A finding without neighbors has Â_ii = 1. As in the paper, a finding takes from the findings that it implies. (The
-    authors' code divides by column sums and transposes: there it takes from the findings that imply it.)
-
-    Args:
-        conditional: P(j|i) in row i, from real training rows only; 0 where it is unknown.
-        threshold: τ.
-        share: p, total weight of the neighbors of a finding.
-
-    Returns:
-        Matrix in float32, computed in float64; not symmetric.
+    authors' code divides by column sums and transposes: there it takes from the findings that imply it.) `threshold` is
+    τ, and `share` is p, the total weight of the neighbors of a finding. Computed in float64.
     """
     edges = (conditional >= threshold).double().fill_diagonal_(0.0)
     weights = share * edges / edges.sum(dim=1, keepdim=True).clamp(min=1.0)
@@ -99,10 +80,6 @@ class LearnedEdges(nn.Module):
         Â = (I + softmax_j((E Q) (E K)^T / √d)) / 2
 
     Half of every row is the self-loop, so that each finding keeps its own embedding.
-
-    Args:
-        embedding: width of the label embeddings E.
-        width: width d of queries and keys.
     """
 
     def __init__(self, embedding: int, width: int) -> None:
@@ -125,11 +102,6 @@ class GraphConvolution(nn.Module):
     E starts at random with width `label_embedding`, or at the text vectors with their width; W1 maps to the hidden
     width `label_embedding`. Â is a buffer, which is saved with the weights, or `LearnedEdges` if `model.graph` is
     `learned`.
-
-    Args:
-        width: channels D of the feature map.
-        recipe: settings of the model.
-        labels: Â and, optionally, text vectors.
     """
 
     adjacency: Tensor

@@ -17,12 +17,8 @@ def finding_vectors(where: str, findings: Sequence[str]) -> Float[Tensor, "findi
     Sentence encoders such as all-MiniLM-L6-v2 do the same (Reimers & Gurevych 2019). Of an encoder-decoder model, the
     encoder is used.
 
-    Args:
-        where: folder or hub id of a `transformers` text model with safetensors weights.
-        findings: names; `Pleural_Thickening` is encoded as "pleural thickening".
-
-    Returns:
-        (C, T) in float32; T is the hidden width of the text model.
+    `where` is the folder or hub id of a `transformers` text model with safetensors weights, T its hidden width.
+    `Pleural_Thickening` is encoded as "pleural thickening".
 
     Raises:
         RecipeError: transformers is not installed, or the text model cannot be loaded.

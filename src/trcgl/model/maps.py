@@ -1,14 +1,15 @@
-"""Where a network looked: attention maps of heads that have them, and Grad-CAM for any head and backbone."""
+"""Where a network looked: attention maps of heads that have them, and Grad-CAM for any head; and their resizing."""
 
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
 from trcgl.core.recipe import UNUSED_GATE
+from trcgl.imaging.radiograph import Placement
 from trcgl.model.folder import LoadedModel
 from trcgl.model.heads import Head
 from trcgl.model.tensors import to_unit
@@ -29,16 +30,7 @@ def maps(
     Each map is divided by its maximum, so that 1 marks the strongest place and 0 a place without evidence. Nothing is
     subtracted, so a nearly uniform map looks uniform. A Grad-CAM without any evidence is 0 everywhere.
 
-    `trcgl.model.upsample` resizes a map to the pixels of the radiograph.
-
-    Args:
-        model: any head and backbone.
-        images: square images of the model's size.
-        kind: `attention` or `grad_cam`; `kinds` lists what the model supports.
-        batch_size: images per forward pass.
-
-    Returns:
-        Float32 from 0 to 1.
+    `kinds` lists what a model supports. `to_radiograph` resizes a map to the pixels of the radiograph.
 
     Raises:
         DataError: the images are not of the model's size.
@@ -50,15 +42,17 @@ def maps(
             f"{model.image_size}. Fit them to {model.image_size} pixels first."
         )
     check_kind(model, kind)
-    compute = _attention if kind == "attention" else _grad_cam
-    device = model.network.mean.device
+    head, device = model.network.head, model.network.mean.device
     parts = [np.empty((0, len(model.space.findings), 1, 1), np.float32)] if not len(images) else []
     # Tensors made in a caller's inference mode would never have gradients.
     with torch.inference_mode(False), torch.no_grad():
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
             feature = model.network.features(to_unit(batch))  # (B, D, h, w)
-            found = compute(model.network.head, feature).float()  # (B, C, h, w)
+            found = _grad_cam(head, feature) if kind == "grad_cam" else head(feature).maps  # (B, C, h, w)
+            if found is None:
+                raise CheckpointError("the head returned attention maps before and returns none now.")
+            found = found.float()
             highest = found.amax((2, 3), keepdim=True)
             parts.append((found / highest.clamp_min(torch.finfo(found.dtype).tiny)).cpu().numpy())
     return np.concatenate(parts)
@@ -82,11 +76,7 @@ def best_kind(model: LoadedModel) -> Kind:
 
 
 def check_kind(model: LoadedModel, kind: Kind) -> None:
-    """Refuse a kind of maps that a model does not support.
-
-    Raises:
-        RecipeError: the head has no attention maps, or its attention is switched off.
-    """
+    """Refuse attention maps of a head that has none, or whose attention is switched off."""
     if kind == "grad_cam" or kind in kinds(model):
         return
     name = model.info["recipe"]["model"]["head"]
@@ -104,15 +94,6 @@ def _attention_gate(model: LoadedModel) -> float | None:
     return network.head.gates().get("attention", 1.0)
 
 
-def _attention(
-    head: Head, feature: Float[Tensor, "batch width rows columns"]
-) -> Float[Tensor, "batch findings rows columns"]:
-    found = head(feature).maps
-    if found is None:
-        raise CheckpointError("the head returned attention maps before and returns none now.")
-    return found
-
-
 def _grad_cam(
     head: Head, feature: Float[Tensor, "batch width rows columns"]
 ) -> Float[Tensor, "batch findings rows columns"]:
@@ -126,3 +107,44 @@ def _grad_cam(
             weights = slope.mean((2, 3))  # (B, D)
             found.append(torch.einsum("bd,bdhw->bhw", weights, feature.detach()).relu())
     return torch.stack(found, dim=1)  # (B, C, h, w)
+
+
+def to_square(maps: Num[np.ndarray, "*batch rows columns"], side: int) -> Float[np.ndarray, "*batch {side} {side}"]:
+    """Resize maps on a grid over the square image to its `side` pixels, float32."""
+    return to_radiograph(maps, (side, side), Placement(1.0, 1.0, 0.0, 0.0), side)
+
+
+def to_radiograph(
+    maps: Num[np.ndarray, "*batch rows columns"],
+    original_size: tuple[int, int],
+    placement: Placement,
+    side: int,
+) -> Float[np.ndarray, "*batch height width"]:
+    """Resize maps to the full resolution of the radiograph; values on the padding of the square image are cropped.
+
+    Bilinear between the centers of cells and pixels; beyond the outermost centers the value is constant. Pixel x of the
+    file lies at (x · scale_x + offset_x) / side of the width of the square image, and likewise y. Thirty findings of a
+    3,000 x 3,000 radiograph take a gigabyte: pass one finding at a time.
+
+    Args:
+        maps: values on a grid over the square image.
+        original_size: rows and columns of the radiograph (`Radiograph.original_size`).
+        placement: from pixels of the radiograph to pixels of the square image (`Radiograph.placement`).
+        side: side of the square image in pixels.
+    """
+    downwards = _weights(original_size[0], maps.shape[-2], placement.scale_y, placement.offset_y, side)
+    across = _weights(original_size[1], maps.shape[-1], placement.scale_x, placement.offset_x, side)
+    return downwards @ maps.astype(np.float32) @ across.T
+
+
+def _weights(pixels: int, cells: int, scale: float, offset: float, side: int) -> Float[np.ndarray, "pixels cells"]:
+    """Interpolation weights of two neighboring cells for each pixel, which sum to 1."""
+    place = ((np.arange(pixels) + 0.5) * scale + offset) / side * cells - 0.5
+    place = np.clip(place, 0, cells - 1)
+    before = np.minimum(place.astype(np.int64), max(cells - 2, 0))
+    share = (place - before).astype(np.float32)
+    weights = np.zeros((pixels, cells), np.float32)
+    rows = np.arange(pixels)
+    weights[rows, before] = 1 - share
+    weights[rows, np.minimum(before + 1, cells - 1)] += share
+    return weights

@@ -20,9 +20,7 @@ OUTPUTS = ("logits", "maps")
 class OnnxModel(LoadedModel):
     """A model that scores with `model.onnx`, which its export has compared with PyTorch; `network` computes maps.
 
-    Args:
-        session: session of ONNX Runtime; several threads may call it.
-        threads: threads per call.
+    Several threads may call `session`, an `onnxruntime.InferenceSession` with `threads` threads per call.
     """
 
     session: Any
@@ -41,16 +39,11 @@ class OnnxModel(LoadedModel):
 def over_onnx(model: LoadedModel, folder: Path, threads: int) -> LoadedModel:
     """Replace the engine of a model by ONNX Runtime, if its folder has a graph and ONNX Runtime is installed.
 
-    Args:
-        model: model loaded from the folder, on the CPU.
-        folder: a model folder.
-        threads: threads per call.
-
     Raises:
         CheckpointError: `model.onnx` is not the file that `model.json` describes.
     """
     graph = model.info.get("onnx")
-    if graph is None or not (path := Path(folder) / graph["file"]).is_file():  # not downloaded from the hub
+    if graph is None or not (path := folder / graph["file"]).is_file():  # not downloaded from the hub
         return model
     try:
         import onnxruntime

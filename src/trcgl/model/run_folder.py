@@ -18,13 +18,7 @@ from trcgl.model.folder import LoadedModel, best_device, load_model
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
-
-    Args:
-        folder: written by `trcgl train`.
-        info: content of `run.json`.
-        model: the trained model, with its calibration where `trcgl evaluate` has fitted one.
-    """
+    """A finished run; `info` is the content of `run.json`."""
 
     folder: Path
     info: dict[str, Any]
@@ -32,11 +26,7 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe of the training, from `recipe.json`.
-
-        Raises:
-            RecipeError: a field is unknown or has a value that it cannot have.
-        """
+        """The recipe of the training, from `recipe.json`."""
         return from_json((self.folder / "recipe.json").read_text(encoding="utf-8"))
 
     @property
@@ -65,15 +55,10 @@ class Run:
 
 
 def open_run(folder: Path, *, device: str | torch.device | None = None) -> Run:
-    """Open a finished run folder.
-
-    Args:
-        folder: written by `trcgl train`.
-        device: device of the model; None selects the GPU where there is one.
+    """Open a finished run folder; without `device`, the model goes to the GPU where there is one.
 
     Raises:
         DataError: the folder has no `run.json`, or its training has not finished.
-        CheckpointError: the model folder is missing or damaged.
     """
     folder = Path(folder)
     expect(folder, RUN)

@@ -5,27 +5,16 @@ import torch
 from jaxtyping import Float, UInt8
 
 from trcgl.core.progress import track
-from trcgl.dataset.store import Dataset
 from trcgl.model.folder import LoadedModel
 from trcgl.model.tensors import at_size
 
 BATCH = 64
-"""Images per batch."""
-
-
-def score_rows(model: LoadedModel, dataset: Dataset, rows: np.ndarray) -> Float[np.ndarray, "rows findings"]:
-    """Logits of rows of a dataset.
-
-    Raises:
-        DataError: the dataset holds labels only.
-    """
-    return score_images(model, dataset.require_images(), rows)
 
 
 def score_images(
     model: LoadedModel, images: UInt8[np.ndarray, "store height width"], rows: np.ndarray | None = None
 ) -> Float[np.ndarray, "rows findings"]:
-    """Logits of images, or of the given rows of them."""
+    """Logits of stored images of any size, or of the given rows of them."""
     rows = np.arange(len(images)) if rows is None else rows
     parts = [np.empty((0, len(model.space.findings)), np.float32)]
     for start in track(range(0, len(rows), BATCH), what="scoring"):

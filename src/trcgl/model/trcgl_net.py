@@ -24,7 +24,7 @@ class TrcglNet(nn.Module):
     Args:
         recipe: settings of the model.
         findings: number of findings C.
-        adjacency: normalized label graph Â (C, C), from `label_graph.build_adjacency`.
+        adjacency: normalized label graph Â, from `label_graph.build_adjacency`.
         vectors: text vectors of the findings (C, T), from `label_text.finding_vectors`; None starts label embeddings at
             random.
         load_weights: load the initial weights of the backbone; False if trained weights are loaded next.
@@ -47,7 +47,7 @@ class TrcglNet(nn.Module):
         load_weights: bool = True,
     ) -> None:
         super().__init__()
-        head = HEADS[recipe.head]
+        head = HEADS[recipe.head]  # first: an unknown name is refused before weights are downloaded
         self.backbone = create_backbone(recipe, from_hub=load_weights and recipe.weights == "hub")
         if load_weights and recipe.weights not in ("hub", "none"):
             load_local(self.backbone.body, Path(recipe.weights))

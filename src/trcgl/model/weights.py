@@ -54,7 +54,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, pickled or damaged.
     """
-    path = Path(path)
     if path.suffix in _PICKLED:
         raise CheckpointError(
             f"{path} is a pickled checkpoint, which can run code when opened; only safetensors are "

@@ -27,9 +27,8 @@ from trcgl.dataset.manifest import label_array
 from trcgl.dataset.store import Dataset
 from trcgl.imaging.ahead_of_network import read_ahead
 from trcgl.imaging.radiograph import Placement, at_most
-from trcgl.model.folder import LoadedModel, best_device, load_model, model_folder
-from trcgl.model.maps import Kind, best_kind, check_kind, maps
-from trcgl.model.upsample import to_radiograph
+from trcgl.model.folder import LoadedModel, best_device, load_model
+from trcgl.model.maps import Kind, best_kind, check_kind, maps, to_radiograph
 from trcgl.predict.explanation import NO_EVIDENCE, Explanation, plot
 from trcgl.predict.map_page import KIND_NAMES, Panel, Section, counted, link, probability, write_page
 from trcgl.predict.overlay import PAGE_SIDE, heat, heat_uri, jpeg, over, small_map
@@ -67,7 +66,7 @@ def open_model(folder: Path) -> LoadedModel:
     Raises:
         CheckpointError: the model folder is missing or damaged.
     """
-    return load_model(model_folder(folder), device=best_device())
+    return load_model(folder, device=best_device())
 
 
 def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Case | tuple[str, str]]:

@@ -23,8 +23,7 @@ from trcgl.evaluate.figures import in_order
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.imaging.radiograph import at_most
 from trcgl.model.folder import LoadedModel
-from trcgl.model.maps import Kind, best_kind, check_kind, maps
-from trcgl.model.upsample import to_square
+from trcgl.model.maps import Kind, best_kind, check_kind, maps, to_square
 from trcgl.predict.explain import check_fit
 from trcgl.predict.map_page import KIND_NAMES, Panel, Section, counted, link, probability, write_page
 from trcgl.predict.overlay import HEAT_SIDE, PAGE_SIDE, heat_uri

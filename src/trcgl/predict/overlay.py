@@ -11,7 +11,7 @@ from scipy.ndimage import binary_erosion
 
 from trcgl.core.html import png_uri
 from trcgl.imaging.radiograph import Placement
-from trcgl.model.upsample import to_radiograph
+from trcgl.model.maps import to_radiograph
 
 REGION = 0.5
 """The decision region of a finding is the area where its map reaches this share of its maximum."""

@@ -16,13 +16,8 @@ from trcgl.core.recipe import ModelRecipe
 class ClassAttention(nn.Module):
     """Class-aware attention: one spatial map per finding (TRCGL-Net, Figure 1).
 
-        A   = softmax_hw(V F' / τ)       one map per finding, which sums to 1
-        f_c = Σ_hw A_c F'
-
-    Args:
-        width: channels D of the feature map.
-        findings: number of findings C.
-        temperature: τ; smaller is sharper.
+    A   = softmax_hw(V F' / τ)       one map per finding, which sums to 1; a smaller τ is sharper
+    f_c = Σ_hw A_c F'
     """
 
     def __init__(self, width: int, findings: int, temperature: float = 1.0) -> None:
@@ -60,13 +55,8 @@ def transformer_width(recipe: ModelRecipe) -> int:
 class LabelQueries(nn.Module):
     """One learnable query per finding, or per group of findings.
 
-        Q = E         E (Q, width) starts at random
-        Q = E W       E (Q, T) starts at text vectors, scaled to variance 1 like random embeddings
-
-    Args:
-        queries: number of queries Q.
-        recipe: settings of the model; with `learn_embeddings` off, E is not trained.
-        vectors: text vectors (Q, T) of length 1.
+    Q = E         E (Q, width) starts at random
+    Q = E W       E (Q, T) starts at text vectors of length 1, scaled to variance 1 like random embeddings
     """
 
     def __init__(self, queries: int, recipe: ModelRecipe, vectors: Float[Tensor, "queries text"] | None) -> None:
@@ -82,12 +72,7 @@ class LabelQueries(nn.Module):
 
 
 class Places(nn.Module):
-    """The feature map as a sequence of places, P = W F + b, and their sine-cosine position embeddings.
-
-    Args:
-        channels: D of the feature map.
-        width: width of a place.
-    """
+    """The feature map as a sequence of places, P = W F + b, and their sine-cosine position embeddings."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

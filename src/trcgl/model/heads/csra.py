@@ -32,9 +32,6 @@ class CsraHead(Head):
     Each of `model.attention_heads` heads has its own classifiers m and temperature T; λ is `model.attention_gate`. The
     map of a finding is the mean of its A over heads. As in the paper, there is no bias. The authors' code also scales
     every m to length 1, which the paper does not mention; here m is not scaled.
-
-    Raises:
-        RecipeError: the paper has no temperatures for this number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -45,9 +42,8 @@ class CsraHead(Head):
             )
         self.temperatures = TEMPERATURES[recipe.attention_heads]
         self.dropout = nn.Dropout(recipe.dropout)
-        self.classifiers = nn.ModuleList(
-            linear_classifier(width, labels.findings, bias=False) for _ in self.temperatures
-        )
+        classifiers = (linear_classifier(width, labels.findings, bias=False) for _ in self.temperatures)
+        self.classifiers = nn.ModuleList(classifiers)
         self.attention_gate = nn.Parameter(torch.tensor(recipe.attention_gate), requires_grad=recipe.learn_gates)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
@@ -56,7 +52,10 @@ class CsraHead(Head):
         logits, maps = [], []
         for classifier, temperature in zip(self.classifiers, self.temperatures, strict=True):
             scores = classifier(places).transpose(1, 2).float()                # (B, C, hw)
-            attention = _attention(scores, temperature)                        # (B, C, hw)
+            if math.isinf(temperature):
+                attention = one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+            else:
+                attention = torch.softmax(temperature * scores, dim=-1)        # (B, C, hw)
             logits.append(scores.mean(-1) + self.attention_gate * (attention * scores).sum(-1))
             maps.append(attention)
         shared = torch.stack(maps).mean(0).unflatten(-1, feature.shape[-2:])   # (B, C, h, w)
@@ -65,11 +64,3 @@ class CsraHead(Head):
     def gates(self) -> dict[str, float]:
         """λ."""
         return {"attention": float(self.attention_gate.detach())}
-
-
-def _attention(
-    scores: Float[Tensor, "batch findings places"], temperature: float
-) -> Float[Tensor, "batch findings places"]:
-    if math.isinf(temperature):
-        return one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
-    return torch.softmax(temperature * scores, dim=-1)

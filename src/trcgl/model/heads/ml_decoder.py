@@ -22,9 +22,6 @@ class MlDecoderHead(Head):
     In the paper, queries keep their random initial values (`model.learn_embeddings` off), the width is 768, the
     feed-forward layer 2,048 and there are 8 heads; here the width is `model.label_embedding`, the feed-forward layer
     four times as wide, and the number of heads `model.attention_heads`.
-
-    Raises:
-        RecipeError: the width is not divisible by the number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

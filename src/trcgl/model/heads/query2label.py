@@ -19,9 +19,6 @@ class Query2LabelHead(Head):
     Self-attention lets findings interact without a graph. The number of layers L is `model.attention_blocks` (2 in the
     paper), of heads `model.attention_heads` (4), and the width `model.label_embedding` (D). The encoder layer over the
     places is left out.
-
-    Raises:
-        RecipeError: the width is not divisible by the number of heads.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

@@ -29,9 +29,7 @@ class TrcglHead(Head):
         learn = {name: recipe.learn_gates and name not in recipe.switched_off for name in gates}
         self.dropout = nn.Dropout(recipe.dropout)
         self.classifier = linear_classifier(width, labels.findings)
-        self.reweight = ChannelReweighting(
-            width, recipe.reduction, gates["reweighting"], learn_gate=learn["reweighting"]
-        )
+        self.reweight = ChannelReweighting(width, recipe.reduction, gates["reweighting"], learn["reweighting"])
         self.attend = ClassAttention(width, labels.findings, recipe.attention_temperature)
         self.graph = LabelGraph(width, recipe, labels)
         self.attention_gate = nn.Parameter(torch.tensor(gates["attention"]), requires_grad=learn["attention"])
@@ -60,14 +58,10 @@ class ChannelReweighting(nn.Module):
         s  = sigmoid(W2 relu(W1 g)),   g = mean_hw F
         F' = F + γ · s ⊙ F = (1 + γ s) ⊙ F
 
-    Args:
-        width: channels D of the feature map.
-        reduction: r; the bottleneck has D / r channels, at least one.
-        gate: γ, or its initial value.
-        learn_gate: train γ.
+    The bottleneck has D / `reduction` channels, at least one. `gate` is γ, or its initial value if it is learned.
     """
 
-    def __init__(self, width: int, reduction: int, gate: float, *, learn_gate: bool = False) -> None:
+    def __init__(self, width: int, reduction: int, gate: float, learn_gate: bool) -> None:
         super().__init__()
         hidden = max(width // reduction, 1)
         self.squeeze = nn.Linear(width, hidden)
