@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trcgl.training.losses import Loss, register_loss
     from trcgl.training.torch_dataset import TorchDataset
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Head",
     "HeadOutput",
