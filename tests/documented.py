@@ -17,8 +17,11 @@ def commands(page: Path, kind: str = "(?:console|sh|bash)?") -> Iterator[str]:
         kind: what stands behind the fence of a block, as a regular expression; indented blocks have none.
     """
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = re.findall(rf"^```{kind}\n(.*?)^```|((?:^ {{4}}.*\n)+)", text, re.DOTALL | re.MULTILINE)
-    for part in re.split(r"\n| && ", "\n".join(fenced or indented for fenced, indented in blocks)):
+    fences = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    blocks = [content for language, content in fences if re.fullmatch(kind, language)]
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    blocks += re.findall(r"(?:^ {4}.*\n)+", outside, re.MULTILINE)
+    for part in re.split(r"\n| && ", "\n".join(blocks)):
         typed = re.sub(r"^(\w+=\S+ )*(srun )?(\.venv/bin/)?", "", part.strip().removeprefix("$ "))
         if typed.startswith("trcgl "):
             yield typed
