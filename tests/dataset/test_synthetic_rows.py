@@ -65,7 +65,7 @@ def test_a_smaller_dose_is_a_prefix_of_a_larger_one(dataset, synthetic):
                 taken.rows.filter(taken.targets == target)["image_id"].to_list() for taken in (smaller, larger)
             )
             assert more[: len(first)] == first == sorted(first)
-    assert [taken.rows.height for taken in rows] == sorted(one.rows.height for one in rows)
+    assert [taken.rows.height for taken in rows] == sorted(taken.rows.height for taken in rows)
     assert rows[0].rows.height == 0 < rows[1].rows.height
 
 

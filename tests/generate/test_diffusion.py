@@ -95,6 +95,6 @@ def test_levels_come_as_often_as_their_shares_and_spread_over_every_batch():
     shares = torch.tensor([0.5, 0.0, 0.25, 0.25], dtype=torch.float64)
     random = torch.Generator().manual_seed(0)
     batches = torch.stack([noise_levels(shares, 8, random) for _ in range(200)])
-    assert all(torch.bincount(one, minlength=4).tolist() == [4, 0, 2, 2] for one in batches)
+    assert all(torch.bincount(levels, minlength=4).tolist() == [4, 0, 2, 2] for levels in batches)
     assert abs(float((batches[:, 0] == 0).double().mean()) - 0.5) < 0.1  # no place of a batch has a level of its own
     assert not torch.equal(batches[0], batches[1])

@@ -22,7 +22,7 @@ ASKED = [prompt(["Hernia", "Mass"], "Normal")]
 
 def weights(generator):
     parts = (generator.unet, generator.text_encoder, generator.vae, generator.context)
-    return [one for part in parts for one in part.state_dict().values()]
+    return [weight for part in parts for weight in part.state_dict().values()]
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def saved(tmp_path):
 def test_a_generator_comes_back_bit_for_bit(saved):
     generator, path = saved
     opened = folder.load(path)
-    assert all(torch.equal(one, other) for one, other in zip(weights(generator), weights(opened), strict=True))
+    assert all(torch.equal(before, after) for before, after in zip(weights(generator), weights(opened), strict=True))
     assert torch.equal(generator.encode(ASKED), opened.encode(ASKED))
     assert opened.space == generator.space and opened.image_size == generator.image_size
-    assert not any(one.requires_grad for one in opened.unet.parameters())
+    assert not any(weight.requires_grad for weight in opened.unet.parameters())
 
 
 def test_plain_diffusers_draws_from_it(saved):
@@ -162,13 +162,13 @@ def test_a_base_is_opened_with_its_weights_and_draws_gray_radiographs(base):
 def test_low_rank_adapters_are_a_part_of_the_network_once_it_is_saved(base, tmp_path):
     generator = folder.load_base(on(base, unet=UNetRecipe(lora_rank=2)), SPACE)
     adapt(generator, on(base, unet=UNetRecipe(lora_rank=2)))
-    adapters = [one for name, one in generator.unet.named_parameters() if one.requires_grad and "lora" in name]
-    assert adapters and sum(one.numel() for one in adapters) == sum(
-        one.numel() for one in generator.unet.parameters() if one.requires_grad
+    adapters = [weight for name, weight in generator.unet.named_parameters() if weight.requires_grad and "lora" in name]
+    assert adapters and sum(weight.numel() for weight in adapters) == sum(
+        weight.numel() for weight in generator.unet.parameters() if weight.requires_grad
     )
     with torch.no_grad():
-        for one in adapters:
-            one.normal_(std=0.3)
+        for weight in adapters:
+            weight.normal_(std=0.3)
         latent, step, hidden = torch.randn(1, 4, 16, 16), torch.tensor([7]), torch.randn(1, 24, 32)
         expected = generator.unet(latent, step, encoder_hidden_states=hidden).sample
         folder.save(generator, tmp_path / "g", on(base, unet=UNetRecipe(lora_rank=2)))
@@ -246,7 +246,7 @@ def test_the_parts_of_stable_diffusion_fit():
     tokenizer = build_tokenizer(["chest radiograph"], 77)
     generator = Generator(tokenizer, text, vae, unet, DDIMScheduler(), context, SPACE, {})
     folder.check_fit(generator, "stable-diffusion-v1-5/stable-diffusion-v1-5")
-    assert sum(one.numel() for one in unet.parameters()) == 859_520_964
+    assert sum(weight.numel() for weight in unet.parameters()) == 859_520_964
     assert generator.image_size == 512
 
 
@@ -254,7 +254,7 @@ def test_the_report_shows_near_words_and_what_every_prompt_becomes(saved):
     generator, path = saved
     folder.start_context(generator)
     report = folder.context_report(generator)
-    assert set(report["tokens"]) == {"[shared 1]", *(f"[{one} 1]" for one in SPACE.findings)}
+    assert set(report["tokens"]) == {"[shared 1]", *(f"[{finding} 1]" for finding in SPACE.findings)}
     assert next(iter(report["tokens"]["[Hernia 1]"])) == "hernia"
     assert report["prompts"]["chest radiograph with hernia"][-1] == "[mean of Hernia 1]"
     assert json.loads((path / "context.json").read_text())["placement"] == "output"

@@ -10,8 +10,8 @@ from trcgl.generate.near_duplicates import SIDE, nearest, repeats, thumbnails
 
 def images(count, side=64, seed=0):
     """Smooth random pictures."""
-    draw = np.random.default_rng(seed)
-    coarse = torch.from_numpy(draw.normal(size=(count, 1, 8, 8))).float()
+    random = np.random.default_rng(seed)
+    coarse = torch.from_numpy(random.normal(size=(count, 1, 8, 8))).float()
     fine = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")[:, 0].numpy()
     return (128 + 40 * fine).clip(0, 255).astype(np.uint8)
 
@@ -70,24 +70,24 @@ def test_nothing_to_compare_with_is_said():
 
 
 def test_chunks_change_nothing(monkeypatch):
-    drawn, known = thumbnails(images(50, seed=1)), thumbnails(images(40))
-    drawn[30] = drawn[3].flip(-1)
-    whole = nearest(drawn, known), *repeats(drawn, np.arange(50) % 5 > 0, 0.9)
+    synthetic, known = thumbnails(images(50, seed=1)), thumbnails(images(40))
+    synthetic[30] = synthetic[3].flip(-1)
+    whole = nearest(synthetic, known), *repeats(synthetic, np.arange(50) % 5 > 0, 0.9)
     monkeypatch.setattr(near_duplicates, "_PRODUCTS", 300)
-    parts = nearest(drawn, known), *repeats(drawn, np.arange(50) % 5 > 0, 0.9)
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    parts = nearest(synthetic, known), *repeats(synthetic, np.arange(50) % 5 > 0, 0.9)
+    for expected, found in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(expected, found, atol=1e-6)
 
 
 def test_of_repeated_images_the_first_candidate_stays():
-    drawn = images(6)
-    drawn[2] = drawn[0][:, ::-1]
-    drawn[4] = drawn[0]
-    similarity, repeated = repeats(thumbnails(drawn), np.ones(6, bool), 0.99)
+    synthetic = images(6)
+    synthetic[2] = synthetic[0][:, ::-1]
+    synthetic[4] = synthetic[0]
+    similarity, repeated = repeats(thumbnails(synthetic), np.ones(6, bool), 0.99)
     assert repeated.tolist() == [False, False, True, False, True, False]
     assert np.isnan(similarity[0])
     assert similarity[[2, 4]] == pytest.approx([1, 1])
 
-    similarity, repeated = repeats(thumbnails(drawn), np.array([False, True, True, True, True, True]), 0.99)
+    similarity, repeated = repeats(thumbnails(synthetic), np.array([False, True, True, True, True, True]), 0.99)
     assert repeated.tolist() == [False, False, False, False, True, False]
     assert np.isnan(similarity[[0, 1]]).all()

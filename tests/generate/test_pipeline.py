@@ -54,13 +54,13 @@ def test_tokens_are_left_out_of_every_prompt_by_kind(placement):
     for kind, kept in (("handwritten", []), ("shared_tokens", shared), ("per_finding_tokens", None), ("learned", None)):
         generator = build(placement)
         generator.context.restrict(kind)
-        told = generator.as_encoded(TWO)
-        tokens = [one for one in told if one.startswith("[")]
+        pieces = generator.as_encoded(TWO)
+        tokens = [piece for piece in pieces if piece.startswith("[")]
         if kept is None:
-            kept = [one for one in whole if one.startswith("[") and (kind == "learned" or one not in shared)]
+            kept = [piece for piece in whole if piece.startswith("[") and (kind == "learned" or piece not in shared)]
         assert tokens == kept
         assert generator.encode([TWO]).shape[1] == 32 + len(tokens) * (placement == "output")
-        assert [one for one in told if not one.startswith("[")] == [one for one in whole if not one.startswith("[")]
+        assert [piece for piece in pieces if piece[0] != "["] == [piece for piece in whole if piece[0] != "["]
 
 
 def test_tokens_that_a_generator_has_not_are_asked_for_in_vain():
@@ -97,12 +97,12 @@ def test_gradients_reach_the_context_alone_when_the_rest_is_frozen(placement):
     latent = generator.to_latents(torch.rand(2, 1, 32, 32) * 2 - 1)
     hidden = generator.encode([TWO, EMPTY])
     generator.unet(latent, torch.tensor([5, 900]), encoder_hidden_states=hidden).sample.square().sum().backward()
-    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in generator.context.parameters())
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in generator.context.parameters())
     asked = generator.context.of_finding.grad.abs().sum((1, 2)) > 0
-    named = {one for one, moved in zip(SPACE.findings, asked.tolist(), strict=True) if moved}
+    named = {finding for finding, moved in zip(SPACE.findings, asked.tolist(), strict=True) if moved}
     assert named == ({"Hernia", "Mass"} if placement == "input" else set(SPACE.findings))
     for part in (generator.unet, generator.text_encoder, generator.vae):
-        assert all(one.grad is None for one in part.parameters())
+        assert all(weight.grad is None for weight in part.parameters())
 
 
 def test_no_hook_stays_on_the_text_encoder():
@@ -135,20 +135,24 @@ def test_a_text_encoder_that_cannot_read_a_findings_own_name_is_refused_at_once(
 def test_prompts_begin_faint_and_already_apart():
     generator = build()
     with torch.no_grad():
-        text = generator.encode([prompt([one], SPACE.normal) for one in SPACE.findings])
+        text = generator.encode([prompt([finding], SPACE.normal) for finding in SPACE.findings])
         heard = generator.unet.add_embedding(text)
         channels, side = generator.unet.config["in_channels"], generator.unet.config["sample_size"]
         noise = torch.randn(1, channels, side, side).expand(len(text), -1, -1, -1)
-        drawn = [generator.unet(noise, 500, encoder_hidden_states=one).sample for one in (text, text.roll(1, 0))]
+        predicted = [
+            generator.unet(noise, 500, encoder_hidden_states=hidden).sample for hidden in (text, text.roll(1, 0))
+        ]
     assert torch.allclose(heard.mean(0), torch.zeros_like(heard[0]), atol=0.1)
     assert 0.25 < heard.std(0).mean() < 0.35
-    assert (drawn[0] - drawn[1]).abs().mean() < 0.5 * drawn[0].abs().mean()
+    assert (predicted[0] - predicted[1]).abs().mean() < 0.5 * predicted[0].abs().mean()
 
 
 def test_all_weights_follow_from_the_seed():
     first, again, other = build(), build(), pipeline.build(recipe(seed=1), SPACE)
     for part in ("unet", "text_encoder", "context"):
-        weights = [torch.cat([one.flatten() for one in getattr(g, part).parameters()]) for g in (first, again, other)]
+        weights = [
+            torch.cat([weight.flatten() for weight in getattr(g, part).parameters()]) for g in (first, again, other)
+        ]
         assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 

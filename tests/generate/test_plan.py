@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
-from trcgl.generate.plan import SCHEMA, balancing, plan
+from trcgl.dataset.synthetic_rows import balancing
+from trcgl.generate.plan import SCHEMA, plan
 
 SPACE = LabelSpace(
     "five",
@@ -40,21 +41,21 @@ def dataset(space=SPACE, labels=LABELS, source="table"):
             "patient_id": f"p{place // 2 if image not in ('held-out', 'aside') else image}",
             "split": "test" if image == "held-out" else "train",
             "set_aside": "none of the findings" if image == "aside" else None,
-            **{one: int(one in findings) if one != "Edema" or one in findings else None for one in space.findings},
+            **{name: int(name in findings) if name != "Edema" or name in findings else None for name in space.findings},
         }
         for place, (image, findings) in enumerate(labels.items())
     ]
     return Dataset(Path("five"), {"source": source}, space, pl.DataFrame(rows), None, None)
 
 
-def per_target(drawn):
-    return dict(drawn.group_by("target").len().iter_rows())
+def per_target(planned):
+    return dict(planned.group_by("target").len().iter_rows())
 
 
 def test_tail_findings_are_the_default_and_an_equal_number_of_normal_and_head_images_comes_along():
-    drawn = plan(dataset(), each=5)
-    assert drawn.schema == pl.Schema(SCHEMA)
-    assert per_target(drawn) == {"Hernia": 5, "Azygos lobe": 5, "Normal": 5, "Support devices": 5}
+    planned = plan(dataset(), each=5)
+    assert planned.schema == pl.Schema(SCHEMA)
+    assert per_target(planned) == {"Hernia": 5, "Azygos lobe": 5, "Normal": 5, "Support devices": 5}
 
 
 def test_medium_findings_are_balanced_too():
@@ -76,9 +77,9 @@ def test_a_label_set_is_that_of_a_real_training_row_of_the_target():
 
 
 def test_every_row_of_a_target_is_used_before_one_is_used_again():
-    drawn = plan(dataset(), ["Hernia"], each=8).filter(pl.col("target") == "Hernia")["source_image_id"].to_list()
-    assert sorted(drawn[:4]) == ["a0", "h0", "h1", "h2"]
-    assert drawn[4:] == drawn[:4]
+    planned = plan(dataset(), ["Hernia"], each=8).filter(pl.col("target") == "Hernia")["source_image_id"].to_list()
+    assert sorted(planned[:4]) == ["a0", "h0", "h1", "h2"]
+    assert planned[4:] == planned[:4]
 
 
 def test_normal_is_asked_for_only_where_nothing_else_is():
@@ -99,18 +100,18 @@ def test_amounts_by_count_dose_and_each():
 def test_a_smaller_dose_is_the_beginning_of_a_larger_one(doses, seed):
     few, many = (plan(dataset(), dose=dose, seed=seed) for dose in doses)
     for target in few["target"].unique():
-        of_target = [one.filter(pl.col("target") == target) for one in (few, many)]
+        of_target = [rows.filter(pl.col("target") == target) for rows in (few, many)]
         assert of_target[0].equals(of_target[1].head(of_target[0].height))
 
 
 def test_images_have_names_and_seeds_of_their_own_that_follow_from_the_plan_alone():
-    drawn = plan(dataset(), each=40, seed=7)
-    assert drawn.equals(plan(dataset(), each=40, seed=7))
-    assert drawn["image_id"].is_unique().all()
-    assert drawn["seed"].is_unique().all()
-    assert drawn["image_id"][0] == "drawn-7-hernia-00000"
-    assert "drawn-7-azygos-lobe-00039" in drawn["image_id"].to_list()
-    assert not set(drawn["seed"]) & set(plan(dataset(), each=40, seed=8)["seed"])
+    planned = plan(dataset(), each=40, seed=7)
+    assert planned.equals(plan(dataset(), each=40, seed=7))
+    assert planned["image_id"].is_unique().all()
+    assert planned["seed"].is_unique().all()
+    assert planned["image_id"][0] == "drawn-7-hernia-00000"
+    assert "drawn-7-azygos-lobe-00039" in planned["image_id"].to_list()
+    assert not set(planned["seed"]) & set(plan(dataset(), each=40, seed=8)["seed"])
 
 
 def test_findings_that_are_written_alike_do_not_share_names():

@@ -10,7 +10,7 @@ from trcgl.dataset.sources import padchest_findings
 from trcgl.generate.prompts import EMPTY, prompt
 
 SPACE = padchest_findings.SPACE
-label_sets = st.lists(st.sampled_from([one for one in SPACE.findings if one != "Normal"]), min_size=1, unique=True)
+label_sets = st.lists(st.sampled_from([name for name in SPACE.findings if name != "Normal"]), min_size=1, unique=True)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_a_label_set_reads_as_a_phrase(findings, text):
 
 @given(label_sets, st.integers(0, 2**32))
 def test_every_finding_is_named_once_in_any_order(findings, seed):
-    one = prompt(findings, "Normal", np.random.default_rng(seed))
-    assert sorted(one.findings) == sorted(findings)
-    assert one == prompt(findings, "Normal", np.random.default_rng(seed))
-    assert all(phrase(finding) in one.text for finding in findings)
+    shuffled = prompt(findings, "Normal", np.random.default_rng(seed))
+    assert sorted(shuffled.findings) == sorted(findings)
+    assert shuffled == prompt(findings, "Normal", np.random.default_rng(seed))
+    assert all(phrase(finding) in shuffled.text for finding in findings)
 
 
 def test_the_order_is_shuffled():

@@ -38,47 +38,47 @@ def reference(count=300):
 
 
 def rules(threshold=0.5):
-    return {one: screening.LabelRule(one, threshold, "given", 9, 9, 0.0) for one in SPACE.findings}
+    return {name: screening.LabelRule(name, threshold, "given", 9, 9, 0.0) for name in SPACE.findings}
 
 
-def judged(drawn, targets=None, score=None, against=None):
-    targets = targets or ["Mass"] * len(drawn)
-    score = np.full((len(drawn), 3), 0.9, np.float32) if score is None else score
-    return screen(drawn, targets, score, rules(), against or reference(), SPACE)
+def screened(synthetic, targets=None, score=None, against=None):
+    targets = targets or ["Mass"] * len(synthetic)
+    score = np.full((len(synthetic), 3), 0.9, np.float32) if score is None else score
+    return screen(synthetic, targets, score, rules(), against or reference(), SPACE)
 
 
 def test_fresh_images_that_show_their_target_are_kept_with_every_score():
-    told = judged(images(40, seed=4))
-    assert told["verdict"].to_list() == [KEPT] * 40
-    assert told.columns == [*SCORES, "verdict"]
-    assert told["screen/synthetic_similarity"].null_count() == 1  # the first has none before it
-    assert told.drop("screen/synthetic_similarity").null_count().sum_horizontal().item() == 0
+    table = screened(images(40, seed=4))
+    assert table["verdict"].to_list() == [KEPT] * 40
+    assert table.columns == [*SCORES, "verdict"]
+    assert table["screen/synthetic_similarity"].null_count() == 1  # the first has none before it
+    assert table.drop("screen/synthetic_similarity").null_count().sum_horizontal().item() == 0
 
 
 def test_every_planted_failure_is_rejected_for_its_reason():
-    drawn = images(7, seed=4)
-    drawn[1] = 90
-    drawn[2] = np.where(drawn[2] > 128, 255, 0)
-    drawn[3] = real()[17][:, ::-1]
-    drawn[5] = drawn[0]
+    synthetic = images(7, seed=4)
+    synthetic[1] = 90
+    synthetic[2] = np.where(synthetic[2] > 128, 255, 0)
+    synthetic[3] = real()[17][:, ::-1]
+    synthetic[5] = synthetic[0]
     score = np.full((7, 3), 0.9, np.float32)
     score[4, 0] = 0.2
-    verdicts = judged(drawn, score=score)["verdict"].to_list()
+    verdicts = screened(synthetic, score=score)["verdict"].to_list()
     assert verdicts == [KEPT, BLANK, SATURATED, COPY, UNRECOGNIZED, REPEATED, KEPT]
 
 
 def test_an_image_may_repeat_one_that_was_rejected():
-    drawn = images(2, seed=4)
-    drawn[1] = drawn[0]
+    synthetic = images(2, seed=4)
+    synthetic[1] = synthetic[0]
     score = np.array([[0.1, 0.1, 0.1], [0.9, 0.1, 0.1]], np.float32)
-    assert judged(drawn, score=score)["verdict"].to_list() == [UNRECOGNIZED, KEPT]
+    assert screened(synthetic, score=score)["verdict"].to_list() == [UNRECOGNIZED, KEPT]
 
 
 def test_a_copy_is_found_even_where_real_patients_share_images():
     store = real()
     store[100:200] = store[0]
-    told = judged(np.stack([store[0], images(1, seed=4)[0]]), against=measure(store, np.arange(300), patients()))
-    assert told["verdict"].to_list() == [COPY, KEPT]
+    table = screened(np.stack([store[0], images(1, seed=4)[0]]), against=measure(store, np.arange(300), patients()))
+    assert table["verdict"].to_list() == [COPY, KEPT]
 
 
 def test_images_of_one_patient_do_not_loosen_what_a_copy_is():
@@ -95,18 +95,18 @@ def test_real_images_of_other_patients_are_rarely_taken_for_copies_or_failures()
     """The same images that limits come from: about 1 in 1,000 may lie beyond each of them."""
     store = images(1500, seed=5)
     against = measure(store[:1000], np.arange(1000), [str(row) for row in range(1000)])
-    told = screen(store[1000:], ["Mass"] * 500, np.full((500, 3), 0.9, np.float32), rules(), against, SPACE)
-    assert (told["verdict"] != KEPT).sum() <= 5
+    table = screen(store[1000:], ["Mass"] * 500, np.full((500, 3), 0.9, np.float32), rules(), against, SPACE)
+    assert (table["verdict"] != KEPT).sum() <= 5
 
 
 def test_contrast_and_extremes_are_those_of_each_image():
-    drawn = np.zeros((2, 10, 10), np.uint8)
-    drawn[0, :5] = 255
-    drawn[1] = 7
-    contrast, extremes = appearance(drawn)
+    synthetic = np.zeros((2, 10, 10), np.uint8)
+    synthetic[0, :5] = 255
+    synthetic[1] = 7
+    contrast, extremes = appearance(synthetic)
     assert contrast.tolist() == [127.5, 0]
     assert extremes.tolist() == [1, 0]
-    assert appearance(drawn, np.array([1]))[0].tolist() == [0]
+    assert appearance(synthetic, np.array([1]))[0].tolist() == [0]
 
 
 def test_the_score_of_normal_is_what_no_other_finding_takes_away():
@@ -146,7 +146,7 @@ def test_the_weights_of_val_count_in_what_is_called_present():
     truth[51:, 0] = 1
     rare, heavy = np.ones(59), np.ones(59)
     rare[50], heavy[50] = 0.01, 100.0  # an image without the finding that scores 0.4
-    thresholds = [label_rules(["Mass"], score, truth, SPACE, one)["Mass"].threshold for one in (rare, heavy)]
+    thresholds = [label_rules(["Mass"], score, truth, SPACE, weight)["Mass"].threshold for weight in (rare, heavy)]
     assert thresholds[0] < 0.4 < thresholds[1]
 
 
@@ -164,12 +164,12 @@ def test_a_target_that_val_says_nothing_about_is_not_checked_and_passes():
     rule = label_rules(["Mass"], score, truth, SPACE)["Mass"]
     assert rule.threshold is None
     assert "not checked" in rule.rule
-    told = screen(images(1), ["Mass"], np.zeros((1, 3), np.float32), {"Mass": rule}, reference(), SPACE)
-    assert told["verdict"].to_list() == [KEPT]
+    table = screen(images(1), ["Mass"], np.zeros((1, 3), np.float32), {"Mass": rule}, reference(), SPACE)
+    assert table["verdict"].to_list() == [KEPT]
 
 
 def test_without_screening_everything_is_kept_and_nothing_scored():
-    told = unscreened(3).table
-    assert told["verdict"].to_list() == [KEPT] * 3
-    assert told.schema == judged(images(3, seed=4)).schema
-    assert all(told[name].null_count() == 3 for name in SCORES)
+    table = unscreened(3).table
+    assert table["verdict"].to_list() == [KEPT] * 3
+    assert table.schema == screened(images(3, seed=4)).schema
+    assert all(table[name].null_count() == 3 for name in SCORES)

@@ -22,7 +22,7 @@ def generator():
 @pytest.fixture(scope="module")
 def condition(generator):
     with torch.no_grad():
-        return generator.encode([prompt([one], "Normal") for one in ("Mass", "Edema", "Hernia", "Normal")])
+        return generator.encode([prompt([finding], "Normal") for finding in ("Mass", "Edema", "Hernia", "Normal")])
 
 
 @pytest.fixture(scope="module")
@@ -130,22 +130,22 @@ def test_each_image_of_a_batch_has_its_own_guidance(generator, condition, empty)
     noise = starts(generator, [5, 6, 7, 8])
     scales = [1.0, 2.0, 5.0, 9.0]
     together = denoise(generator, condition, empty, noise, 6, scales, "dpm++2m")
-    for one, scale in enumerate(scales):
-        alone = denoise(generator, condition[one : one + 1], empty, noise[one : one + 1], 6, scale, "dpm++2m")
-        assert (together[one] - alone[0]).abs().max() <= 1e-4
+    for row, scale in enumerate(scales):
+        alone = denoise(generator, condition[row : row + 1], empty, noise[row : row + 1], 6, scale, "dpm++2m")
+        assert (together[row] - alone[0]).abs().max() <= 1e-4
 
 
 def test_guidance_steers_up_to_its_log_snr_alone(generator, condition, empty):
     noise = starts(generator, [1, 2, 3, 4])
 
-    def drawn(scale, guided_to):
+    def denoised(scale, guided_to):
         return denoise(generator, condition, empty, noise, 8, scale, "dpm++2m", guided_to)
 
-    assert torch.equal(drawn(5.0, 100.0), drawn(5.0, float("inf")))
-    assert torch.allclose(drawn(5.0, -100.0), drawn(1.0, 0.0), atol=1e-6)
-    some = drawn(5.0, 0.0)
-    assert (some - drawn(5.0, 100.0)).abs().max() > 1e-3
-    assert (some - drawn(1.0, 0.0)).abs().max() > 1e-3
+    assert torch.equal(denoised(5.0, 100.0), denoised(5.0, float("inf")))
+    assert torch.allclose(denoised(5.0, -100.0), denoised(1.0, 0.0), atol=1e-6)
+    some = denoised(5.0, 0.0)
+    assert (some - denoised(5.0, 100.0)).abs().max() > 1e-3
+    assert (some - denoised(1.0, 0.0)).abs().max() > 1e-3
 
 
 def test_the_empty_prompt_is_not_asked_where_guidance_has_ended(generator, condition, empty, monkeypatch):

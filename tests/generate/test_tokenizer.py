@@ -8,7 +8,7 @@ from trcgl.dataset.sources.padchest_findings import SPACE
 from trcgl.generate.prompts import prompt
 from trcgl.generate.tokenizer import build_tokenizer
 
-TEXTS = [prompt((one,), "Normal").text + ", and" for one in SPACE.findings]
+TEXTS = [prompt((finding,), "Normal").text + ", and" for finding in SPACE.findings]
 TOKENIZER = build_tokenizer(TEXTS, 48)
 
 
@@ -18,7 +18,7 @@ def tokens(text):
 
 def test_every_word_of_a_prompt_is_one_token():
     words = "chest radiograph with pneumoperitoneum, hydropneumothorax and kyphosis"
-    assert tokens(words) == [f"{one}</w>" for one in words.replace(",", " ,").split()]
+    assert tokens(words) == [f"{word}</w>" for word in words.replace(",", " ,").split()]
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12))

@@ -85,7 +85,7 @@ def test_the_last_stage_moves_the_context_and_nothing_else(whole):
     generator = load(whole)
     stored = {value.numpy().tobytes() for value in network.values()}
     kept = [*generator.unet.parameters(), *generator.text_encoder.parameters()]
-    assert all(one.contiguous().numpy().tobytes() in stored for one in kept)
+    assert all(weight.contiguous().numpy().tobytes() in stored for weight in kept)
     assert len(context) == 2
     assert generator.context.enabled
 
@@ -283,12 +283,12 @@ def test_a_prompt_leaves_out_common_findings_but_never_one_of_the_tail(dataset, 
     named = []
     encode = generator.encode
     monkeypatch.setattr(generator, "encode", lambda prompts: named.extend(prompts) or encode(prompts))
-    label = torch.tensor([[float(one != space.normal) for one in space.findings]] * 40)
+    label = torch.tensor([[float(finding != space.normal) for finding in space.findings]] * 40)
     module._hidden({"of": 40, "slot": torch.arange(40), "label": label}, np.random.default_rng(0))
-    named = [set(one.findings) for one in named if one.findings]
+    named = [set(text.findings) for text in named if text.findings]
     assert len(named) >= 40
-    assert all(tail <= one for one in named)
-    assert any(not others <= one for one in named)
+    assert all(tail <= findings for findings in named)
+    assert any(not others <= findings for findings in named)
 
 
 def test_what_is_refused_leaves_the_folder_to_the_corrected_command(dataset, tmp_path):

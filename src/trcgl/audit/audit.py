@@ -34,7 +34,7 @@ from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.dataset.store import check_space
-from trcgl.generate.plan import balancing
+from trcgl.dataset.synthetic_rows import balancing
 from trcgl.generate.sampling_run import SamplingSettings
 from trcgl.model.folder import best_device
 

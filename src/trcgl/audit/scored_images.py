@@ -16,8 +16,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import label_array
 from trcgl.dataset.patient_halves import half
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import KEPT
-from trcgl.generate.plan import sources
+from trcgl.dataset.synthetic_rows import KEPT, sources
 from trcgl.metrics.calibrate import calibrated
 from trcgl.model.folder import LoadedModel
 from trcgl.model.scoring import score_images

@@ -102,16 +102,9 @@ def page(
 ) -> str:
     """A whole page around `body`.
 
-    Args:
-        title: heading and title of the page; plain text, escaped here.
-        body: HTML, used unchanged: text from a user must be escaped already.
-        notice: state that the page is for research use only.
-        lead: what was found, in two sentences a clinician understands; plain text, or `Markup` with links. It stands
-            above everything else, in a box.
-        subtitle: plain text below the title.
-        phantom: state that the images are rendered phantoms.
-        sections: (id, name) of headings in `body`, for the list of links at the top.
-        style: additional CSS for this page.
+    `body`: HTML, used unchanged: text from a user must be escaped already. `lead`: what was found, in two sentences a
+    clinician understands; plain text, or `Markup` with links. It stands above everything else, in a box. `sections`:
+    (id, name) of headings in `body`, for the list of links at the top. `style`: additional CSS for this page.
     """
     return (
         environment()
@@ -148,11 +141,8 @@ def environment(package: str = "trcgl.core") -> "Environment":
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
     """A table that scrolls inside its own box where it is wider than the page.
 
-    Args:
-        header: column names.
-        rows: cells of each row; integers get thousands separators and stand right, `Markup` is used unchanged, the
-            rest is escaped. The first cell names the row.
-        caption: title of the table.
+    `rows`: cells of each row; integers get thousands separators and stand right, `Markup` is used unchanged, the rest
+    is escaped. The first cell names the row.
     """
     lines = []
     for first, *cells in rows:

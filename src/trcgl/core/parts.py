@@ -11,10 +11,7 @@ class Parts:
     A part is written whole or not at all (`trcgl.core.storage.atomic`), and a part that exists is not computed again.
 
     Args:
-        folder: folder of the files; nothing else should be in it.
-        items: number of items in all.
         size: items per part; the last part may hold fewer.
-        suffix: suffix of the files.
     """
 
     folder: Path

@@ -87,12 +87,9 @@ def digest(lines: Iterator[str] | list[str]) -> str:
 def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] | None = None) -> bool:
     """Claim `folder` for some settings, which are stored in it.
 
-    Args:
-        folder: the folder to claim; new, empty, or claimed before for the same settings.
-        name: the file in the folder that holds the settings.
-        settings: the settings as text.
-        explain: describes how stored settings differ from these; an empty description means that they are the same,
-            although an earlier version wrote them as another text.
+    `folder`: the folder to claim; new, empty, or claimed before for the same settings. `explain`: describes how stored
+    settings differ from these; an empty description means that they are the same, although an earlier version wrote
+    them as another text.
 
     Returns:
         Whether the folder was claimed before.
@@ -127,17 +124,11 @@ def claim_settings(
 ) -> bool:
     """Make `folder` ours for `settings`, compared by value with those stored in the JSON file `name`.
 
-    Args:
-        folder: the folder of a stage; made if it does not exist.
-        name: of the file of settings.
-        settings: all that decides the content of the folder; plain JSON values.
-        current: translates stored settings of an earlier version: new names, defaults of new settings.
+    `settings`: all that decides the content of the folder; plain JSON values. `current`: translates stored settings of
+    an earlier version: new names, defaults of new settings.
 
     Returns:
         Whether the folder was ours before.
-
-    Raises:
-        RecipeError: the folder holds other settings, or files that this project did not write.
     """
     text = json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -14,12 +14,8 @@ def to_fractions(
 ) -> tuple[pl.DataFrame | None, pl.DataFrame]:
     """Transform the boxes of a source as their images were.
 
-    Args:
-        table: the source; its boxes are x, y, w, h with the origin at the top left.
-        manifest: the rows that were kept.
-        pixels: original height and width, placement and side of every image; None without images, where boxes need
-            the `box_frame` of the source.
-        fit: how images were made square.
+    `table`: the source; its boxes are x, y, w, h with the origin at the top left. `pixels`: original height and width,
+    placement and side of every image; None without images, where boxes need the `box_frame` of the source.
 
     Returns:
         image_id, finding, x, y, w, h in fractions of the stored image, cut at its border, or None without boxes; and

@@ -20,8 +20,6 @@ class Cooccurrence:
         known: rows with i present and j known.
         positives: rows with i present.
         labeled: rows with i known.
-        rows: all rows.
-        rows_with_any: rows with at least one finding present.
     """
 
     joint: Int[np.ndarray, "findings findings"]

@@ -28,9 +28,7 @@ def describe(folder: Path, out: Path | None = None) -> dict[str, Any]:
 
     Writes `describe.html` (self-contained), `figures/label_distribution.png` and `figures/cooccurrence.png`.
 
-    Args:
-        folder: the dataset folder.
-        out: folder for the page and the figures; None writes into the dataset folder.
+    `out`: folder for the page and the figures; None writes into the dataset folder.
 
     Returns:
         Images and patients per split, findings with their groups and counts, and, of the training split, the

@@ -26,10 +26,6 @@ Findings = Sequence[dict[str, Any]]
 def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]]:
     """Count images and patients with each finding.
 
-    Args:
-        rows: rows of a manifest.
-        space: its label space.
-
     Returns:
         For each finding its `group`, `images`, `patients`, rows with an `unknown` label, `prevalence` (share of the
         training images with any finding), and for each split its `images` and `patients`.

@@ -18,8 +18,6 @@ class LabelSpace:
     """Findings in the order of every label column, score column and network output.
 
     Args:
-        name: for instance `padchest30`.
-        findings: finding names, each once.
         groups: finding to `head`, `medium` or `tail`; empty before `with_groups` for the rules `prevalence` and
             `counts`. Stored with the dataset, computed from train and never from another split.
         group_rule: `name` (given), `prevalence` (> 10 %, 1-10 %, < 1 %) or `counts` (> 1000, 100-1000, < 100 rows).
@@ -56,11 +54,7 @@ class LabelSpace:
         return tuple(finding for finding in self.scored if self.groups.get(finding) == group)
 
     def index(self, finding: str) -> int:
-        """Column of a finding.
-
-        Raises:
-            DataError: the label space does not have it.
-        """
+        """Column of a finding."""
         try:
             return self.findings.index(finding)
         except ValueError:
@@ -90,11 +84,7 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "LabelSpace":
-        """The inverse of `to_dict`.
-
-        Raises:
-            DataError: a field is missing or unknown.
-        """
+        """The inverse of `to_dict`."""
         try:
             raw = {finding: tuple(names) for finding, names in value["raw"].items()}
             return cls(**{**value, "findings": tuple(value["findings"]), "raw": raw})

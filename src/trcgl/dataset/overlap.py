@@ -10,11 +10,6 @@ def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
     An image is recognized by the digest of its file. A patient is recognized by its identifier where both datasets come
     from the same archive; elsewhere the same identifier is another person.
 
-    Args:
-        own: the dataset that the model was trained on.
-        other: the dataset to evaluate it on.
-        split: the split of `other`.
-
     Raises:
         DataError: a train or val image or patient of `own` is in the split of `other`.
     """

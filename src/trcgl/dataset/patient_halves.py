@@ -20,14 +20,6 @@ def half(dataset: Dataset, which: Half, *, with_none: bool = False) -> pl.DataFr
 
     Patients are assigned rarest finding first, as in `prepare`, so that each half has about half of the positives of
     every finding. The halves depend on the dataset only: not on a seed, a recipe or `with_none`.
-
-    Args:
-        dataset: an open dataset folder.
-        which: the half; `none` for all rows.
-        with_none: include rows that were set aside.
-
-    Raises:
-        DataError: the half is empty.
     """
     rows = _rows(dataset, which, with_none)
     if not rows.height:

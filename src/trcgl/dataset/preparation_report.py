@@ -28,14 +28,8 @@ def describe_preparation(
 ) -> dict[str, Any]:
     """The content of `report.json`, schema `trcgl.preparation/1`.
 
-    Args:
-        source: name of the source.
-        table: the table that the source read.
-        manifest: the rows that are kept, with their splits.
-        space: the label space with its groups.
-        dropped: image_id and reason of every dropped row.
-        boxes: the boxes that are kept, or None.
-        boxes_lost: image_id, finding and reason of every dropped box.
+    `dropped`: image_id and reason of every dropped row. `boxes_lost`: image_id, finding and reason of every dropped
+    box.
     """
     rows = taking_part(manifest)
     cooccurrence = counts(rows, space)

@@ -71,15 +71,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Write a dataset folder.
 
-    Args:
-        source: a name in `trcgl.dataset.sources.SOURCES`.
-        root: folder of the archive; None where the source renders its images.
-        out: the dataset folder: new, empty, or interrupted with the same settings.
-        options: options of every source.
-        source_options: an instance of the source's `Options`.
-
-    Returns:
-        The content of `report.json`.
+    `root`: folder of the archive; None where the source renders its images. `out`: the dataset folder: new, empty, or
+    interrupted with the same settings. `source_options`: an instance of the source's `Options`.
 
     Raises:
         DataError: the archive or its label table is invalid, or the disk is full.

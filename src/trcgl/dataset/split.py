@@ -31,11 +31,8 @@ def split_patients(
     among the splits that no row was given (all three if none or all were given), in proportion to their fractions.
     Every finding with at least three patients gets positives in all three splits if a greedy search finds a way.
 
-    Args:
-        rows: patient_id, optionally `split` (null: to be assigned), and one column per finding.
-        space: the label space.
-        fractions: shares of train, val and test; they sum to 1.
-        seed: random seed of the order in which equal patients are assigned.
+    `rows`: patient_id, optionally `split` (null: to be assigned), and one column per finding. `fractions`: shares of
+    train, val and test; they sum to 1.
 
     Raises:
         DataError: fractions do not sum to 1, or one patient was given to two splits.

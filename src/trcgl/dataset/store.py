@@ -24,7 +24,6 @@ class Dataset:
     """An open dataset folder.
 
     Args:
-        folder: path of the folder.
         info: content of `dataset.json`.
         space: label space with its groups.
         manifest: one row per image, validated, in the order of the file.
@@ -135,14 +134,7 @@ def open_dataset(folder: str | Path) -> Dataset:
 def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]], count: int, side: int) -> None:
     """Write `images.npy` part by part; on failure no file is left.
 
-    Args:
-        path: the file.
-        parts: square images, `count` in total.
-        count: number of images.
-        side: side of an image in pixels.
-
-    Raises:
-        DataError: the disk is full or the folder cannot be written to.
+    `parts`: square images, `count` in total.
     """
     with storage.atomic(path) as aside, open(aside, "wb") as handle:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side)}
@@ -154,14 +146,8 @@ def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]
 def check_space(out: Path, count: int, side: int, advice: str) -> None:
     """Refuse to start where the disk cannot hold the parts and `images.npy`, which exist side by side at the end.
 
-    Args:
-        out: the folder to write; parts that it already has, in `parts/`, count as free space.
-        count: number of images.
-        side: side of an image in pixels.
-        advice: another way out, for the message.
-
-    Raises:
-        DataError: there is too little space.
+    `out`: the folder to write; parts that it already has, in `parts/`, count as free space. `advice`: another way out,
+    for the message.
     """
     needed = 2 * count * side * side
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())

@@ -27,7 +27,6 @@ class SyntheticRows:
     """Synthetic rows that are used for training.
 
     Args:
-        dataset: the synthetic folder, opened.
         rows: manifest rows that are used; the rows of each target in seed order.
         targets: the finding that each row was generated for.
         digest: SHA-256 of the folder's `dataset.json`.
@@ -39,11 +38,7 @@ class SyntheticRows:
     digest: str
 
     def counts(self, real: pl.DataFrame) -> dict[str, dict[str, Any]]:
-        """For each finding: real positives, synthetic rows generated for it, synthetic rows that show it, and its dose.
-
-        Args:
-            real: the real training rows.
-        """
+        """For each finding: real rows with it, synthetic rows generated for it and with it, and its dose."""
         counts = {}
         for finding in self.dataset.space.findings:
             positives, generated = int((real[finding] == 1).sum()), int((self.targets == finding).sum())
@@ -62,12 +57,17 @@ def balancing(space: LabelSpace) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*normal, *space.in_group("head"))))
 
 
-def read_provenance(folder: Path) -> pl.DataFrame:
-    """The table `provenance.parquet` of a synthetic folder; names that version 0.1 wrote are translated.
+def sources(train: pl.DataFrame, space: LabelSpace, finding: str) -> pl.DataFrame:
+    """Training rows whose label sets synthetic images of a finding use; for the normal label, rows with it alone."""
+    having = train.filter(pl.col(space.findings[space.index(finding)]) == 1)
+    if finding != space.normal:
+        return having
+    others = [pl.col(other) == 1 for other in space.findings if other != finding]
+    return having.filter(~pl.any_horizontal(*others).fill_null(False)) if others else having
 
-    Raises:
-        DataError: the table is missing or damaged.
-    """
+
+def read_provenance(folder: Path) -> pl.DataFrame:
+    """The table `provenance.parquet` of a synthetic folder; names that version 0.1 wrote are translated."""
     path = Path(folder) / "provenance.parquet"
     try:
         table = pl.read_parquet(path)
@@ -97,10 +97,7 @@ def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> Sy
     A dose r takes the first r × N images of a target with N real training images, in seed order, so that a smaller dose
     is a prefix of a larger dose. Balancing images are taken in the same proportion.
 
-    Args:
-        folder: written by `trcgl synthesize`.
-        real: the dataset that it was generated for.
-        dose: synthetic images per real training image; `None` takes every kept row.
+    `dose`: synthetic images per real training image; `None` takes every kept row.
 
     Raises:
         DataError: the folder is not a synthetic folder of this dataset, has rows of patients outside train, or has

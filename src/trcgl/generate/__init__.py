@@ -1,1 +1,1 @@
-"""The diffusion half of TRCGL-Net: draw radiographs of rare findings."""
+"""The diffusion half of TRCGL-Net: generate radiographs of rare findings."""

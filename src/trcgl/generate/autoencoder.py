@@ -38,7 +38,6 @@ class SpaceToDepth(ModelMixin, ConfigMixin):
 
     Args:
         factor: side of a block; a power of two, so that pipelines know the size of the latents.
-        in_channels: channels of the images.
         scaling_factor: latents are multiplied by it; measured by `measure_scale`.
         block_out_channels: made up so that pipelines compute the factor as 2 ** (len - 1).
     """
@@ -70,11 +69,7 @@ Autoencoder: TypeAlias = SpaceToDepth | AutoencoderKL
 
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> Autoencoder:
-    """The autoencoder of a recipe, with a single image channel and random weights.
-
-    Raises:
-        RecipeError: the factor is not a power of two.
-    """
+    """The autoencoder of a recipe, with a single image channel and random weights."""
     levels = recipe.factor.bit_length()
     if recipe.factor != 1 << (levels - 1):
         raise RecipeError(f"autoencoder.factor is {recipe.factor}; it must be a power of two.")
@@ -101,9 +96,7 @@ def measure_scale(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 heigh
 
     The 0.18215 of Stable Diffusion holds for its own autoencoder on photographs.
 
-    Args:
-        autoencoder: the trained autoencoder.
-        images: gray images in [-1, 1].
+    `images`: gray images in [-1, 1].
     """
     seen = images.expand(-1, autoencoder.config["in_channels"], -1, -1)
     latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in seen.split(32)])

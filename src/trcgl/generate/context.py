@@ -22,11 +22,6 @@ class ContextTokens(nn.Module):
     its name, because the encoder's attention is causal and the name can attend to earlier tokens only. With
     `output`, tokens are appended to the encoded text of both the conditional and the empty prompt: the shared tokens,
     then the mean of the tokens of the prompt's findings, or of all findings if it names none.
-
-    Args:
-        recipe: placement and numbers of tokens.
-        findings: number of findings C.
-        width: D of the text encoder.
     """
 
     def __init__(self, recipe: ContextRecipe, findings: int, width: int) -> None:
@@ -37,11 +32,7 @@ class ContextTokens(nn.Module):
         self.of_finding = nn.Parameter(0.02 * torch.randn(findings, recipe.per_finding, width))
 
     def restrict(self, kind: PromptKind) -> None:
-        """Leave kinds of tokens out of every prompt from now on.
-
-        Raises:
-            RecipeError: the generator has no tokens of that kind.
-        """
+        """Leave kinds of tokens out of every prompt from now on."""
         tokens = {"shared_tokens": self.shared, "per_finding_tokens": self.of_finding}
         if kind in tokens and not (self.enabled and tokens[kind].numel()):
             raise RecipeError(f"--prompt {kind}: the generator has no such tokens. Leave it out, or train some.")
@@ -77,9 +68,7 @@ class ContextTokens(nn.Module):
     ) -> Float[Tensor, "batch more width"]:
         """Encoded text followed by the tokens.
 
-        Args:
-            text: encoded prompts.
-            present: 1 for the findings that each prompt names, 0 for all others.
+        `present`: 1 for the findings that each prompt names, 0 for all others.
         """
         present = torch.where(present.sum(1, keepdim=True) > 0, present, 1.0)
         mean = torch.einsum("bc,cpd->bpd", present / present.sum(1, keepdim=True), self.of_finding)
@@ -112,12 +101,7 @@ class ContextTokens(nn.Module):
 
     @torch.no_grad()
     def start_from(self, shared: Float[Tensor, " width"], of_finding: Float[Tensor, "findings width"]) -> None:
-        """Initialize tokens at given vectors plus a little noise, so that they can diverge.
-
-        Args:
-            shared: initial value of the shared tokens.
-            of_finding: initial value of the tokens of each finding.
-        """
+        """Initialize tokens at given vectors plus a little noise, so that they can diverge."""
         spread = 0.1 * of_finding.std()
         self.shared.copy_(shared + spread * torch.randn_like(self.shared))
         self.of_finding.copy_(of_finding[:, None] + spread * torch.randn_like(self.of_finding))

@@ -66,11 +66,6 @@ def shares_of_levels(
     Three quarters follow a normal distribution of the log-SNR, log(ā / (1 - ā)) (Karras et al. 2022, table 1, whose
     log σ ~ N(-1.2, 1.2²) is a log-SNR of N(1, 2.4²) for data of standard deviation .5); a quarter is spread evenly in
     time, so that every level is learned, pure noise included. Shares are equal if the standard deviation is 0.
-
-    Args:
-        alpha_bar: ā of the scheduler, decreasing.
-        log_snr_mean: mean of the normal distribution.
-        log_snr_std: standard deviation of the normal distribution.
     """
     even = torch.full((len(alpha_bar),), 1 / len(alpha_bar), dtype=torch.float64)
     if not log_snr_std:

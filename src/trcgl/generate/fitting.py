@@ -29,9 +29,7 @@ class LastCheckpoint(Checkpoint):
     """Save a checkpoint regularly, at the end, and when a signal asks to stop.
 
     Args:
-        path: path of the checkpoint.
         every: steps between checkpoints; 0 saves at the end only.
-        request: records a stop signal.
     """
 
     def __init__(self, path: Path, every: int, request: StopRequest) -> None:
@@ -66,11 +64,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class StepLines(Callback):
-    """A progress line on stderr every ten seconds, with the loss and the time left.
-
-    Args:
-        stage: name of the stage.
-    """
+    """A progress line on stderr every ten seconds, with the loss and the time left."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -99,18 +93,10 @@ def fit_stage(
 ) -> None:
     """Train a stage to its last step, or resume it; `module` holds the result, averaged if `ema` is set.
 
-    Args:
-        module: module with loaders; all of its parameters are trained and saved.
-        stage: name of the stage, for messages.
-        folder: folder of the checkpoint, log and TensorBoard events.
-        steps: optimizer steps of the stage.
-        settings: settings of the recipe.
-        request: records a stop signal.
+    `module`: module with loaders; all of its parameters are trained and saved.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
-        RecipeError: training diverged.
-        DataError: the disk is full.
     """
     last = folder / LAST
     checkpoints = WholeCheckpointIO()

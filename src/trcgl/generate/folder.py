@@ -39,12 +39,7 @@ _VOCABULARY = 20_000  # words compared with a token; whole vocabularies of bases
 
 
 def load_base(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
-    """A generator that starts from a pipeline of the kind of Stable Diffusion 1.x, with new context tokens.
-
-    Raises:
-        CheckpointError: there is no such pipeline, or its parts do not fit each other.
-        RecipeError: the base cannot generate the image size.
-    """
+    """A generator that starts from a pipeline of the kind of Stable Diffusion 1.x, with new context tokens."""
     generator = _open(str(recipe.base), recipe.revision, recipe, space)
     check_fit(generator, str(recipe.base))
     factor = 2 ** (len(generator.vae.config["block_out_channels"]) - 1)
@@ -56,11 +51,7 @@ def load_base(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
 
 
 def check_fit(generator: Generator, where: str) -> None:
-    """Refuse a pipeline whose parts do not fit each other.
-
-    Raises:
-        CheckpointError: the message names both numbers.
-    """
+    """Refuse a pipeline whose parts do not fit each other."""
     unet, vae, text = generator.unet.config, generator.vae.config, generator.text_encoder.config
     for what, left, right in (
         ("the U-Net takes {} latent channels, the autoencoder gives {}", unet["in_channels"], vae["latent_channels"]),
@@ -89,17 +80,7 @@ def check_fit(generator: Generator, where: str) -> None:
 def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **about: Any) -> dict[str, Any]:
     """Write a generator folder; `generator.json` is written last, so that a folder that has it is complete.
 
-    Args:
-        generator: the generator; low-rank adapters are fused into its U-Net.
-        folder: folder to write.
-        recipe: recipe of the training.
-        about: further fields of `generator.json`.
-
-    Returns:
-        The content of `generator.json`.
-
-    Raises:
-        DataError: the folder cannot be written to.
+    `generator`: the generator; low-rank adapters are fused into its U-Net. `about`: further fields of `generator.json`.
     """
     folder = Path(folder)
     if getattr(generator.unet, "peft_config", None):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.patient_halves import half_of
@@ -17,7 +16,6 @@ def open_generator(where: Path, dataset: Dataset) -> Generator:
     """Load a generator that was trained on the dataset.
 
     Raises:
-        CheckpointError: the folder is missing, half-written or damaged.
         DataError: its findings differ from the dataset's, or it may have learned from val or test patients.
     """
     generator = folder.load(where)
@@ -27,21 +25,8 @@ def open_generator(where: Path, dataset: Dataset) -> Generator:
 
 
 def check_train_patients(where: Path, training_patient_digest: str, dataset: Dataset) -> None:
-    """Refuse a generator that was not trained on the train patients of the dataset.
-
-    Args:
-        where: the generator, for the message.
-        training_patient_digest: digest of its training patients, from `generator.json`.
-        dataset: the real dataset.
-
-    Raises:
-        DataError: it was trained on other patients.
-    """
-    digests = {
-        storage.digest(dataset.split("train", with_none=with_none)["patient_id"].unique().to_list())
-        for with_none in (False, True)
-    }
-    if training_patient_digest not in digests:
+    """Refuse a generator whose training patients, by the digest in `generator.json`, are not the dataset's."""
+    if half_of(dataset, training_patient_digest) != "none":
         raise DataError(
             f"{where} was not trained on the train patients of {dataset.folder}: it may have seen patients of its val "
             "or test split, and synthetic images would carry them into training. Train a generator on this dataset."
@@ -49,16 +34,11 @@ def check_train_patients(where: Path, training_patient_digest: str, dataset: Dat
 
 
 def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
-    """Load a classifier that was trained on the real training rows of the dataset, or on a half of its train patients.
-
-    Args:
-        where: run folder of the classifier.
-        dataset: the real dataset.
+    """Load the classifier of a run that was trained on the real training rows of the dataset, or on a half of them.
 
     Raises:
-        DataError: the run is not finished, its findings or image fit differ from the dataset's, or it was trained on
-            other patients or on synthetic images.
-        CheckpointError: its model folder is missing or damaged.
+        DataError: its findings or image fit differ from the dataset's, or it was trained on other patients or on
+            synthetic images.
     """
     run = open_run(where)
     if run.info.get("synthetic"):

@@ -22,9 +22,7 @@ def thumbnails(
 ) -> Float[Tensor, "rows side side"]:
     """Thumbnails with mean 0 and length 1, so that products are correlations; all 0 for an image without contrast.
 
-    Args:
-        images: images of a dataset, possibly memory-mapped.
-        rows: the images to reduce; None for all.
+    `rows`: the images to reduce; None for all.
     """
     rows = np.arange(len(images)) if rows is None else rows
     small = [torch.empty(0, SIDE, SIDE)]
@@ -48,10 +46,7 @@ def nearest(
 ) -> Float[np.ndarray, " queries"]:
     """Correlation of each thumbnail, or its mirror image, with the nearest of the references.
 
-    Args:
-        query: thumbnails.
-        reference: thumbnails.
-        apart: patient numbers of the queries and of the references; images of the same patient are not compared.
+    `apart`: patient numbers of the queries and of the references; images of the same patient are not compared.
 
     Returns:
         Correlations between -1 and 1; -1 if there is nothing to compare with.
@@ -75,10 +70,7 @@ def repeats(
 ) -> tuple[Float[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
     """Find candidates that nearly repeat an earlier candidate; the first of them stays.
 
-    Args:
-        images: thumbnails, in order.
-        candidates: images to compare; all others are ignored.
-        limit: correlation above which an image repeats another.
+    `limit`: correlation above which an image repeats another.
 
     Returns:
         Correlation with the nearest earlier image that stays (NaN if none does), and which rows repeat such an image.

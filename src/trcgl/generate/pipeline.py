@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,13 +36,9 @@ class Generator:
     """All parts of a generator.
 
     Args:
-        tokenizer: words to ids.
         text_encoder: ids to vectors (B, T, D).
         vae: images to latents and back, in float32.
         unet: predicts the velocity of noised latents.
-        scheduler: noise levels of the training.
-        context: learnable context tokens.
-        space: label space whose findings it generates.
         info: content of `generator.json`; empty before the generator is saved.
     """
 
@@ -58,6 +55,10 @@ class Generator:
     def __post_init__(self) -> None:
         # The text encoder is small; its fused attention costs a twelfth of a training step on a CPU, and gains nothing.
         self.text_encoder.set_attn_implementation("eager")
+
+    @cached_property
+    def _column(self) -> dict[str, int]:
+        return {finding: column for column, finding in enumerate(self.space.findings)}
 
     @property
     def image_size(self) -> int:
@@ -78,11 +79,7 @@ class Generator:
         return self
 
     def encode(self, prompts: Sequence[Prompt]) -> Float[Tensor, "batch tokens width"]:
-        """Encoded prompts with their context tokens, all of the same length.
-
-        Raises:
-            DataError: a prompt is longer than the text encoder can read.
-        """
+        """Encoded prompts with their context tokens, all of the same length."""
         device = self.text_encoder.device
         ids = torch.tensor([self.ids(prompt) for prompt in prompts], device=device)
         hidden = self._read(ids)
@@ -90,7 +87,7 @@ class Generator:
             return hidden
         present = torch.zeros(len(prompts), len(self.space.findings), device=device)
         for row, prompt in zip(present, prompts, strict=True):
-            row[[self.space.index(finding) for finding in prompt.findings]] = 1
+            row[[self._column[finding] for finding in prompt.findings]] = 1
         return self.context.append(hidden, present)
 
     def encode_empty(self) -> Float[Tensor, "1 tokens width"]:
@@ -109,7 +106,7 @@ class Generator:
             ids += self.context.shared_ids(vocabulary)
         for words, finding in prompt.pieces:
             if finding and self.context.within:
-                ids += self.context.finding_ids(self.space.index(finding), vocabulary)
+                ids += self.context.finding_ids(self._column[finding], vocabulary)
             ids += self._ids_of(words)
         ids.append(self.tokenizer.eos_token_id)
         if len(ids) > longest:
@@ -180,11 +177,7 @@ class Generator:
 
 
 def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
-    """A generator from scratch with a single image channel; all weights are functions of the recipe's seed.
-
-    Raises:
-        RecipeError: sizes do not match.
-    """
+    """A generator from scratch with a single image channel; all weights are functions of the recipe's seed."""
     vae = build_autoencoder(recipe.autoencoder)
     levels = len(recipe.unet.widths)
     coarsest = recipe.autoencoder.factor * 2 ** (levels - 1)

@@ -15,7 +15,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import balancing
+from trcgl.dataset.synthetic_rows import balancing, sources
 from trcgl.generate.prompts import Prompt, prompt
 
 SCHEMA: dict[str, Any] = {
@@ -46,20 +46,13 @@ def plan(
     As many balancing images are added, in equal numbers for the normal label and each head finding: with synthetic
     images of rare findings alone, a classifier would learn to take a synthetic image for a rare finding.
 
-    Args:
-        dataset: a real dataset.
-        targets: findings to generate images for; the tail findings if empty.
-        count: positive training images of a target to reach, real and synthetic together.
-        dose: images per real positive training image of a target; at least one image is generated.
-        each: images of each target, not counting balancing images.
-        seed: random seed of the order of the rows and of the images.
+    `targets`: findings to generate images for; the tail findings if empty. `count`: positive training images of a
+    target to reach, real and synthetic together. `dose`: images per real positive training image of a target; at least
+    one image is generated. `each`: images of each target, not counting balancing images. `seed`: random seed of the
+    order of the rows and of the images.
 
     Returns:
         Columns of `SCHEMA`: the targets one after the other, then the balancing findings; within each in seed order.
-
-    Raises:
-        DataError: a target is not in the label space or has no training row, or the dataset is itself synthetic.
-        RecipeError: none or several of count, dose and each are given, an amount is out of range, or there is no tail.
     """
     if dataset.info["source"] == "synthetic":
         raise DataError(f"{dataset.folder} holds synthetic images. Name the real dataset.")
@@ -67,7 +60,8 @@ def plan(
     targets = tuple(dict.fromkeys(targets or space.in_group("tail")))
     if not targets:
         raise RecipeError(f"{dataset.folder} has no tail finding. Name findings: --targets {space.findings[0]!r}")
-    positives = {target: sources(train, space, target).height for target in targets}
+    real = {finding: sources(train, space, finding) for finding in dict.fromkeys((*targets, *balancing(space)))}
+    positives = {target: real[target].height for target in targets}
     if absent := [target for target in targets if not positives[target]]:
         present = " ".join(repr(target) for target in targets if positives[target])
         others = f"Leave it out: --targets {present}" if present else "Name findings that train has."
@@ -75,45 +69,23 @@ def plan(
 
     amounts = _amounts(positives, count, dose, each)
     needed = sum(number for target, number in amounts.items() if target not in balancing(space))
-    balance = [finding for finding in balancing(space) if sources(train, space, finding).height]
+    balance = [finding for finding in balancing(space) if real[finding].height]
     for place, finding in enumerate(balance):
         more = needed // len(balance) + (place < needed % len(balance))
         amounts[finding] = amounts.get(finding, 0) + more
-    rows = [row for target, number in amounts.items() for row in _rows(train, space, target, number, seed)]
+    rows = [row for target, number in amounts.items() for row in _rows(real[target], space, target, number, seed)]
     if not rows:
         raise RecipeError(f"count {count}: every target has so many real training images. Give a larger --count.")
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def guided(rows: pl.DataFrame, guidance: float, guidance_for: Mapping[str, float]) -> pl.DataFrame:
-    """A plan with the scale of classifier-free guidance of each image, as column `guidance`.
-
-    Args:
-        rows: columns of `SCHEMA`.
-        guidance: scale of all other targets.
-        guidance_for: target to its scale.
-
-    Raises:
-        RecipeError: `guidance_for` names a finding that is no target.
-    """
+    """A plan with the scale of classifier-free guidance of each image, as column `guidance`."""
     if strange := [finding for finding in guidance_for if finding not in set(rows["target"])]:
         targets = ", ".join(rows["target"].unique(maintain_order=True))
         raise RecipeError(f"--guidance-for {strange[0]!r}: no image is generated for it. The targets are {targets}.")
     scales = [float(guidance_for.get(target, guidance)) for target in rows["target"]]
     return rows.with_columns(guidance=pl.Series(scales, dtype=pl.Float64))
-
-
-def sources(train: pl.DataFrame, space: LabelSpace, finding: str) -> pl.DataFrame:
-    """Training rows whose label sets are used when `finding` is the target.
-
-    Raises:
-        DataError: the label space does not have the finding.
-    """
-    having = train.filter(pl.col(space.findings[space.index(finding)]) == 1)
-    if finding != space.normal:
-        return having
-    others = [pl.col(other) == 1 for other in space.findings if other != finding]
-    return having.filter(~pl.any_horizontal(*others).fill_null(False)) if others else having
 
 
 def _amounts(positives: dict[str, int], count: int | None, dose: float | None, each: int | None) -> dict[str, int]:
@@ -137,10 +109,10 @@ def _amounts(positives: dict[str, int], count: int | None, dose: float | None, e
 
 
 # Image ids begin with `drawn-` as in version 0.1: audits and studies of stored folders depend on them.
-def _rows(train: pl.DataFrame, space: LabelSpace, target: str, number: int, seed: int) -> list[dict[str, Any]]:
-    available = sources(train, space, target).select("image_id", "patient_id", *space.findings).to_dicts()
+def _rows(real: pl.DataFrame, space: LabelSpace, target: str, number: int, seed: int) -> list[dict[str, Any]]:
+    available = real.select("image_id", "patient_id", *space.findings).to_dicts()
     order = randomness(seed, "plan", target).permutation(len(available))
-    slug, rows = _slug(space, target), []
+    slug, rows = _slug(space.findings, target), []
     for index in range(number):
         source = available[order[index % len(available)]]
         own = derive_seed(seed, "synthesize", target, index)
@@ -170,8 +142,8 @@ def label_set(row: dict[str, Any], space: LabelSpace) -> list[str]:
     return findings if findings == [space.normal] else [finding for finding in findings if finding != space.normal]
 
 
-def _slug(space: LabelSpace, finding: str) -> str:
-    """A finding as part of an image_id, different for each finding of the label space."""
-    slugs = [re.sub(r"\W+", "-", name.lower()).strip("-") for name in space.findings]
-    own = space.index(finding)
+def _slug(findings: Sequence[str], finding: str) -> str:
+    """A finding as part of an image_id, different for each of the findings."""
+    slugs = [re.sub(r"\W+", "-", name.lower()).strip("-") for name in findings]
+    own = findings.index(finding)
     return slugs[own] if slugs.count(slugs[own]) == 1 and slugs[own] else f"{slugs[own]}-{own}".strip("-")

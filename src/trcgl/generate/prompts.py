@@ -38,10 +38,8 @@ EMPTY = Prompt()
 def prompt(findings: Iterable[str], normal: str | None, order: np.random.Generator | None = None) -> Prompt:
     """The prompt for an image: "chest radiograph with pleural effusion, kyphosis and cardiomegaly".
 
-    Args:
-        findings: findings of the image.
-        normal: the normal label; alone it gives "normal chest radiograph".
-        order: shuffles the findings, so that a generator learns nothing from their order; None keeps the order.
+    `normal`: the normal label; alone it gives "normal chest radiograph". `order`: shuffles the findings, so that a
+    generator learns nothing from their order; None keeps the order.
     """
     findings = list(findings)
     named = [finding for finding in findings if finding != normal]

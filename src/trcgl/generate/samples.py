@@ -23,9 +23,7 @@ class SampleGrid:
 
     Args:
         folder: folder of the pictures, `<stage>-<step>.png`.
-        stage: name of the training stage.
         space: label space; the grid shows its normal label and tail findings, or all findings if it has no tail.
-        columns: images of each prompt.
     """
 
     def __init__(self, folder: Path, stage: str, space: LabelSpace, columns: int = 4) -> None:

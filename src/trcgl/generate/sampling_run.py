@@ -39,10 +39,7 @@ class SamplingSettings:
 
     Args:
         side: side of the stored images in pixels; sampled images of another size are resized.
-        steps: denoising steps.
         guided_to: log-SNR above which guidance stops.
-        solver: `dpm++2m` or `ddim`.
-        batch_size: images that are sampled at once.
     """
 
     side: int
@@ -108,15 +105,7 @@ def sample_parts(
 ) -> Iterator[int]:
     """Sample and write parts; yields the index of each image in the plan once it is sampled.
 
-    Args:
-        generator: prepared by `prepare_network`.
-        plan: rows of `trcgl.generate.plan`, with the column `guidance`.
-        parts: the files to write.
-        todo: numbers of the parts to sample.
-        settings: settings of all images.
-
-    Raises:
-        DataError: the disk is full, or a prompt is longer than the text encoder can read.
+    `generator`: prepared by `prepare_network`. `plan`: rows of `trcgl.generate.plan`, with the column `guidance`.
     """
     with torch.inference_mode():
         empty = generator.encode_empty().to(generator.unet.dtype)
@@ -161,10 +150,6 @@ def prompts_of(generator: Generator, rows: pl.DataFrame) -> Iterator[Prompt]:
 
 
 def check_prompts(generator: Generator, rows: pl.DataFrame) -> None:
-    """Check, before the first image is sampled, that the text encoder can read every prompt of a plan.
-
-    Raises:
-        DataError: a prompt is too long.
-    """
+    """Check, before the first image is sampled, that the text encoder can read every prompt of a plan."""
     for prompt in prompts_of(generator, rows.unique("findings", maintain_order=True)):
         generator.ids(prompt)

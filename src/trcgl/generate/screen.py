@@ -68,11 +68,8 @@ class LabelRule:
     fewer than 5 val images with the target, the threshold is the 95 % quantile of images without it.
 
     Args:
-        target: a finding.
         threshold: smallest score that passes; None if val has too few images with and without the target, so that all
             images pass.
-        rule: description of how the threshold was found.
-        positives: number of real val images with the target.
         others: number of real val images known to be without the target.
         others_pass: share of these that reach the threshold; None if unknown.
     """
@@ -94,7 +91,6 @@ class Reference:
     """Limits measured on real training images.
 
     Args:
-        thumbnails: thumbnails of all training images.
         contrast: standard deviation of gray levels below which an image is blank.
         extremes: share of pixels 0 or 255 above which an image is saturated.
         similarity: correlation of thumbnails above which an image is a copy.
@@ -134,11 +130,7 @@ def screen_images(
 ) -> Screening:
     """Screen synthetic images with a classifier and against the real training images.
 
-    Args:
-        images: synthetic images.
-        targets: the finding that each image was generated for.
-        dataset: the real dataset.
-        screener: a classifier trained on its real rows alone; None keeps every image without scores.
+    `screener`: a classifier trained on its real rows alone; None keeps every image without scores.
     """
     if screener is None:
         return unscreened(len(targets))
@@ -168,13 +160,7 @@ def screen(
 ) -> pl.DataFrame:
     """Scores and verdicts of synthetic images.
 
-    Args:
-        images: synthetic images.
-        targets: the finding that each image was generated for.
-        score: probabilities of a classifier trained on real rows alone.
-        rules: label rule of every target.
-        reference: limits of real training images.
-        space: label space of the columns of `score`.
+    `score`: probabilities of a classifier trained on real rows alone.
 
     Returns:
         Columns of `SCORES`, and `verdict`: `kept` or `rejected: <reason>`.
@@ -224,12 +210,8 @@ def label_rules(
 ) -> dict[str, LabelRule]:
     """The rule of each target, from real val images.
 
-    Args:
-        targets: findings.
-        score: probabilities of a classifier trained on real rows of other patients.
-        truth: 1 present, 0 absent, NaN unknown.
-        space: label space of the columns.
-        weight: weight of each image in F1; None for equal weights.
+    `score`: probabilities of a classifier trained on real rows of other patients. `truth`: 1 present, 0 absent, NaN
+    unknown. `weight`: weight of each image in F1; None for equal weights.
     """
     rules = {}
     for target in dict.fromkeys(targets):
@@ -258,11 +240,8 @@ def measure(
 ) -> Reference:
     """Measure the limits of real training images.
 
-    Args:
-        images: images of a dataset, possibly memory-mapped.
-        rows: the training images among them.
-        patients: patient of each training image; images of one patient are not compared with each other.
-        seed: random seed of the sample of at most 4,096 images that limits are measured on.
+    `rows`: the training images among them. `patients`: patient of each training image; images of one patient are not
+    compared with each other. `seed`: random seed of the sample of at most 4,096 images that limits are measured on.
     """
     small = thumbnails(images, rows)
     patient = np.unique(np.asarray(patients), return_inverse=True)[1].astype(np.int64)

@@ -36,17 +36,12 @@ def sample(
 ) -> UInt8[np.ndarray, "batch height width"]:
     """Sample a radiograph for each seed.
 
-    Args:
-        generator: a generator on the device to sample on.
-        condition: encoded prompts.
-        empty: the encoded empty prompt, for classifier-free guidance.
-        seeds: random seed of each image.
-        steps: denoising steps.
-        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), for all images or for each; if
-            it is 1 for all, the empty prompt is not evaluated.
-        guided_to: log-SNR above which guidance stops. The content of a radiograph is decided by then; later
-            guidance exaggerates texture (Kynkäänniemi et al. 2024) and costs a second evaluation.
-        solver: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
+    `generator`: a generator on the device to sample on. `empty`: the encoded empty prompt, for classifier-free
+    guidance. `guidance`: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), for all images or for each;
+    if it is 1 for all, the empty prompt is not evaluated. `guided_to`: log-SNR above which guidance stops. The content
+    of a radiograph is decided by then; later guidance exaggerates texture (Kynkäänniemi et al. 2024) and costs a second
+    evaluation. `solver`: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both
+    deterministic.
     """
     latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, solver, guided_to)
     images = generator.from_latents(latents).float()
@@ -118,12 +113,7 @@ def even_in_log_snr(alpha_bar: Float[Tensor, " levels"], steps: int) -> list[int
     steps with a noise of .23 there, which costs a detail of standard deviation .13 half of its contrast; these levels
     leave .03 and keep .98 of it. If the last level is pure noise, its log-SNR is infinite; the spacing starts at -9.5.
 
-    Args:
-        alpha_bar: ā of the scheduler, decreasing.
-        steps: largest number of levels; levels that round to the same value are merged.
-
-    Returns:
-        Levels, decreasing.
+    `steps`: largest number of levels; levels that round to the same value are merged.
     """
     ratio = log_snr_of(alpha_bar).numpy()
     last = len(ratio) - 1

@@ -46,12 +46,7 @@ class Stage(lightning.LightningModule):
     """Common part of the stages: rows, learning rates, logs, and an error if the loss is not finite.
 
     Args:
-        generator: the generator.
-        recipe: recipe of the generator.
-        rows: training rows.
         name: name of the stage, part of every random seed.
-        steps: optimizer steps of the stage.
-        rate: largest learning rate.
         trained: modules to train; only parameters that require a gradient are trained.
         slowed: modules with a lower learning rate, each with its factor of `rate`.
     """
@@ -236,7 +231,6 @@ class Autoencoder(Stage):
 
     Args:
         features: network from images (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
-        arguments: arguments of `Stage`.
     """
 
     def __init__(self, *, features: nn.Module | None, **arguments: Any) -> None:

@@ -12,9 +12,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from trcgl.core import html, storage
-from trcgl.dataset.store import Dataset
+from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.synthetic_rows import KEPT
-from trcgl.generate.plan import sources
 from trcgl.generate.samples import tiled
 from trcgl.generate.screen import Screening
 
@@ -23,26 +22,22 @@ _SHOWN = 8  # images of each target on the page
 
 
 def describe_synthesis(
-    dataset: Dataset, provenance: pl.DataFrame, screening: Screening, options: Mapping[str, Any], notes: list[str]
+    space: LabelSpace,
+    real_images: Mapping[str, int],
+    provenance: pl.DataFrame,
+    screening: Screening,
+    options: Mapping[str, Any],
+    notes: list[str],
 ) -> dict[str, Any]:
-    """The content of `report.json`, schema `trcgl.synthesis/1`.
-
-    Args:
-        dataset: the real dataset.
-        provenance: provenance of every synthetic image.
-        screening: result of screening.
-        options: options of the command.
-        notes: remarks for the reader.
-    """
-    train = dataset.split("train")
+    """The content of `report.json`, schema `trcgl.synthesis/1`; `real_images` counts the training images per target."""
     targets = []
     for (target,), rows in provenance.group_by("target", maintain_order=True):
-        real, kept = sources(train, dataset.space, str(target)).height, (rows["verdict"] == KEPT).sum()
+        real, kept = real_images[str(target)], (rows["verdict"] == KEPT).sum()
         rule = screening.rules.get(str(target))
         targets.append(
             {
                 "target": target,
-                "group": dataset.space.groups.get(str(target)),
+                "group": space.groups.get(str(target)),
                 "real": real,
                 "generated": rows.height,
                 "kept": kept,
@@ -82,16 +77,8 @@ def write_page(
     *,
     phantom: bool,
 ) -> None:
-    """Write `report.html` beside `report.json`.
-
-    Args:
-        out: the synthetic folder.
-        report: the content of `report.json`.
-        images: the synthetic images.
-        provenance: provenance of each image.
-        phantom: whether the generator was trained on phantoms.
-    """
-    targets = report["targets"]
+    """Write `report.html` beside `report.json`."""
+    targets, lead = report["targets"], _lead(report)
     paragraph, heading = Markup("<p>{}</p>").format, Markup("<h2>{}</h2>").format
     body = [
         *map(paragraph, report["notes"]),
@@ -123,7 +110,7 @@ def write_page(
     page = html.page(
         f"Synthetic images: {out.resolve().name}",
         Markup("\n").join(body),
-        lead=_lead(report),
+        lead=lead,
         phantom=phantom,
         style="figure img { image-rendering: pixelated; max-width: 100%; }",
     )

@@ -109,12 +109,9 @@ def synthesize(
 ) -> dict[str, Any]:
     """Generate synthetic radiographs and screen them; the same call again resumes.
 
-    Args:
-        generator_folder: written by `trcgl train-generator` on the dataset.
-        dataset_folder: the real dataset.
-        screener_run: a run that was trained on the dataset's real rows alone; None with `unscreened`.
-        out: the synthetic folder; it must be new, empty, or an interrupted one of the same settings.
-        options: default: `SynthesizeOptions()`.
+    `generator_folder`: written by `trcgl train-generator` on the dataset. `screener_run`: a run that was trained on the
+    dataset's real rows alone; None with `unscreened`. `out`: the synthetic folder; it must be new, empty, or an
+    interrupted one of the same settings.
 
     Returns:
         The content of `report.json`; an empty dict in processes other than the first.

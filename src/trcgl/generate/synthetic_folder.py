@@ -13,7 +13,7 @@ from trcgl.core.notice import RESEARCH_USE
 from trcgl.dataset import manifest as manifests
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import SCHEMA, Dataset
-from trcgl.dataset.synthetic_rows import balancing
+from trcgl.dataset.synthetic_rows import balancing, sources
 from trcgl.generate.sampling_run import image_parts
 from trcgl.generate.screen import Screening
 from trcgl.generate.synthesis_report import describe_synthesis, write_page
@@ -35,17 +35,8 @@ def write_synthetic_folder(
 ) -> dict[str, Any]:
     """Write everything beside `images.npy`, then remove the parts that it was made of.
 
-    Args:
-        out: the synthetic folder, which holds `images.npy` already.
-        rows: the plan, with the guidance of each image.
-        images: the images, in the order of the plan.
-        screening: result of screening them.
-        dataset: the real dataset.
-        record: the entry `synthetic` of `dataset.json`: dataset, generator, screener and `options`.
-        license: license of the images.
-
-    Returns:
-        The content of `report.json`.
+    `out`: the synthetic folder, which holds `images.npy` already. `record`: the entry `synthetic` of `dataset.json`:
+    dataset, generator, screener and `options`.
     """
     options = record["options"]
     manifest = _manifest(rows, images, dataset.space)
@@ -60,13 +51,15 @@ def write_synthetic_folder(
         with storage.atomic(out / name) as aside:
             frame.write_parquet(aside)
     notes = [] if balancing(dataset.space) else [_NO_BALANCE]
-    report = describe_synthesis(dataset, provenance, screening, options, notes)
-    storage.write_json(out / "report.json", report)
+    train = dataset.split("train")
+    real_images = {target: sources(train, dataset.space, target).height for target in rows["target"].unique()}
+    report = describe_synthesis(dataset.space, real_images, provenance, screening, options, notes)
     write_page(out, report, images, provenance, phantom=dataset.info["source"] == "phantom")
+    storage.write_json(out / "report.json", report)
     files = ("images.npy", "manifest.parquet", "provenance.parquet", "report.json", "report.html")
     patients = manifest["patient_id"].unique().to_list()
     empty = {"images": 0, "patients": 0, "patient_digest": storage.digest([])}
-    train = {"images": manifest.height, "patients": len(patients), "patient_digest": storage.digest(patients)}
+    written = {"images": manifest.height, "patients": len(patients), "patient_digest": storage.digest(patients)}
     info = {
         "schema": SCHEMA,
         "name": out.resolve().name,
@@ -76,7 +69,7 @@ def write_synthetic_folder(
         "fit": dataset.info["fit"],
         "pixel_rule": "synthetic, 8 bits",
         "counts": report["counts"],
-        "splits": {"train": train, "val": empty, "test": empty},
+        "splits": {"train": written, "val": empty, "test": empty},
         "files": {
             name: {"bytes": (out / name).stat().st_size, "sha256": storage.sha256_file(out / name)} for name in files
         },

@@ -44,12 +44,6 @@ _MEASURED, _PIXELS = 512, 2**22  # largest numbers of images and pixels that the
 def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split: str = "train") -> dict[str, Any]:
     """Train a generator on the train patients of a dataset; the same call again resumes with the same weights.
 
-    Args:
-        dataset: a dataset folder with images.
-        recipe: the recipe.
-        out: the generator folder; created if it does not exist.
-        split: the rows to train on. Only `train` is allowed.
-
     Returns:
         The content of `generator.json`.
 
@@ -74,11 +68,7 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
 
 
 def check(recipe: GeneratorRecipe) -> None:
-    """Check the settings of a recipe.
-
-    Raises:
-        RecipeError: a setting has a value that it cannot have; the message names both.
-    """
+    """Check the settings of a recipe."""
     fit = recipe.fit
     for path, holds, wanted in (
         ("image_size", recipe.image_size >= 1, "at least 1"),

@@ -50,11 +50,7 @@ def sampler(
 ) -> RowSampler:
     """Row sampling of a generator: class-balanced, a share of the tail findings, and a share of all rows alike.
 
-    Args:
-        labels: labels of the training rows.
-        favored: columns of the findings that share `settings.tail` equally.
-        settings: `row_sampling`, `tail` and `replay`.
-        seed: random seed of the order.
+    `favored`: columns of the findings that share `settings.tail` equally.
     """
     if settings.row_sampling == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)

@@ -23,17 +23,8 @@ def read_ahead(
 
     If a decoder crashes or hangs, only its file is lost, and another process replaces it.
 
-    Args:
-        files: image_id and file.
-        shapes: shapes in which to return each file.
-        ahead: files to decode ahead of the caller.
-        workers: number of processes; 0 takes one per CPU.
-        study: return the digest of the study.
-        whole: return the preview, with all pixels of the file.
-        seconds: longest time for one file.
-
-    Raises:
-        DataError: the processes cannot be started.
+    `files`: image_id and file. `workers`: number of processes; 0 takes one per CPU. `whole`: return the preview, with
+    all pixels of the file.
     """
     pool = FilePool(seconds, workers)
 

@@ -35,12 +35,8 @@ class Decoder:
     """Everything that a worker process needs to make a part.
 
     Args:
-        folder: folder of the parts.
-        root: folder of the archive.
         paths: path of every row below the root; None for a row without a file.
         load: renders or fetches the image of row i, for archives without files.
-        size: side of the square images in pixels.
-        fit: how an image is made square.
     """
 
     folder: Path
@@ -122,10 +118,6 @@ class Decoder:
 
 def decode(decoder: Decoder, workers: int) -> None:
     """Make all missing parts.
-
-    Args:
-        decoder: the work.
-        workers: number of processes; 0: one per CPU.
 
     Raises:
         DataError: the disk is full, or a worker process was killed. Finished parts stay.

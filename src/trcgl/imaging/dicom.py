@@ -34,7 +34,6 @@ class DicomPixels(NamedTuple):
     """A single-frame grayscale image before the pixel rule.
 
     Args:
-        values: (rows, columns) presentation values.
         padding: true where a pixel is padding, or None.
         inverted: whether a small value is bright (MONOCHROME1).
     """
@@ -49,7 +48,6 @@ def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
 
     Raises:
         UnreadableImage: pydicom or the decoder is missing, or the file is damaged, deflated, multi-frame or color.
-        DataError: the decoding process cannot be started.
     """
     try:
         import pydicom

@@ -10,13 +10,7 @@ from trcgl.imaging.file_process import FileProcess
 
 
 class FilePool:
-    """A pool of `FileProcess`. A file that crashes or hangs its process costs that file only; the process is replaced.
-
-    Args:
-        seconds: time limit for a file.
-        workers: number of processes; 0: one per CPU.
-        ready: see `FileProcess`.
-    """
+    """A pool of `FileProcess`; a process that crashes or hangs on a file is replaced and costs that file only."""
 
     def __init__(self, seconds: float, workers: int = 0, *, ready: bool = False) -> None:
         count = workers or machine.cpus()
@@ -28,11 +22,7 @@ class FilePool:
         """A thread per process, which waits for it; decoding happens in the processes."""
 
     def start(self) -> None:
-        """Start all processes, so that the first file does not wait for a start.
-
-        Raises:
-            DataError: a process cannot be started.
-        """
+        """Start all processes, so that the first file does not wait for a start."""
         for _ in self.threads.map(FileProcess.start, self._processes):
             pass
 

@@ -56,7 +56,6 @@ class FileProcess(IsolatedProcess):
     """Handle of the process.
 
     Args:
-        seconds: time limit for a file.
         ready: import the DICOM libraries when the process starts; else the first DICOM file waits for the import.
     """
 
@@ -66,15 +65,8 @@ class FileProcess(IsolatedProcess):
     def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False, whole: bool = False) -> ReadFile:
         """Read a file in each of the shapes.
 
-        Args:
-            path: the file.
-            shapes: requested shapes.
-            study: whether to return the digest of the study.
-            whole: whether to return a preview in full size.
-
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
-            DataError: the process cannot be started.
         """
         try:
             return self._read(b"", shapes, path=str(path), study=study, preview=Limits().pixels if whole else None)
@@ -86,18 +78,11 @@ class FileProcess(IsolatedProcess):
     ) -> ReadFile:
         """Read a file in memory; nothing is written to disk.
 
-        Args:
-            content: content of the file.
-            name: name of the file in messages, which quote nothing from its content.
-            shapes: requested shapes.
-            limits: the largest file to accept.
-            preview: longer side of the preview, at most; None for no preview.
+        `name`: name of the file in messages, which quote nothing from its content. `preview`: longer side of the
+        preview, at most; None for no preview.
 
         Raises:
-            UnreadableImage: the file cannot be read.
-            TooLarge: it has too many bytes or pixels.
             Lost: its decoder crashed or took too long.
-            DataError: the process cannot be started.
         """
         return self._read(content, shapes, path=None, name=name, limits=dataclasses.asdict(limits), preview=preview)
 

@@ -39,8 +39,6 @@ class IsolatedProcess:
 
     Args:
         module: name of the module that calls `serve`.
-        seconds: time limit for an answer.
-        arguments: command-line arguments of the module.
     """
 
     def __init__(self, module: str, seconds: float, arguments: Sequence[str] = ()) -> None:
@@ -56,11 +54,7 @@ class IsolatedProcess:
         return None if process is None or process.returncode is not None else process.pid
 
     def start(self) -> None:
-        """Start the process before the first question, if it does not run.
-
-        Raises:
-            DataError: it cannot be started.
-        """
+        """Start the process before the first question, if it does not run."""
         with self._turn, self._buried_after_any_error():
             self._start()
 
@@ -70,7 +64,6 @@ class IsolatedProcess:
         Raises:
             ValueError: the work failed; the message is the reason.
             Lost: the process crashed or took more than `seconds`; the next question starts a new process.
-            DataError: the process cannot be started.
         """
         with self._turn, self._buried_after_any_error():
             self._start()

@@ -30,12 +30,7 @@ class Limits:
 
 
 def check_pixels(rows: int, columns: int, name: str, limits: Limits) -> None:
-    """Refuse an image without pixels or with too many.
-
-    Raises:
-        UnreadableImage: it has no pixels.
-        TooLarge: it has more pixels than the limit.
-    """
+    """Refuse an image without pixels or with too many."""
     if rows < 1 or columns < 1:
         raise UnreadableImage(f"{name}: announces {rows} x {columns} pixels. Copy it again from the archive.")
     if rows * columns > limits.pixels:

@@ -86,12 +86,7 @@ def read_radiograph(
 
 
 def load_file(path: Path, *, limits: Limits | None = None) -> bytes:
-    """The content of a file that is not too large, for `read_bytes` or a digest.
-
-    Raises:
-        UnreadableImage: the file is missing.
-        TooLarge: it has too many bytes.
-    """
+    """The content of a file that is not too large, for `read_bytes` or a digest."""
     path, limits = Path(path), limits or Limits()
     try:
         if (length := path.stat().st_size) > limits.bytes:

@@ -72,14 +72,11 @@ class Exposure:
     """Settings of a single radiograph.
 
     Args:
-        pose: position of the patient before the detector.
         turn: rotation about the long axis, positive to the patient's left; shifts the mediastinum, shades a side.
         expiration: rise of the diaphragm from its height at full inspiration.
         dose: darkness of the film.
         contrast: steepness of the film curve.
-        noise: quantum noise.
         bedside: lying patient (AP): higher diaphragm, larger heart, scapulae over the lungs.
-        marker: side marker in the corner.
         shutter: black border of the collimator on the left, right, top and bottom.
     """
 

@@ -31,12 +31,7 @@ class Pose:
 
 
 class Canvas:
-    """Pixel centers in body coordinates.
-
-    Args:
-        size: side in pixels.
-        pose: position of the patient.
-    """
+    """Pixel centers in body coordinates."""
 
     def __init__(self, size: int, pose: Pose) -> None:
         self.size, self.pose = size, pose
@@ -87,10 +82,7 @@ class Canvas:
 
         A curve thinner than a pixel is as faint as its share of the pixel, as on a detector.
 
-        Args:
-            paths: (x, y) points of each curve in body coordinates, joined by straight lines.
-            width: width in body coordinates.
-            weight: strength at every point.
+        `paths`: (x, y) points of each curve in body coordinates, joined by straight lines.
         """
         paths = np.asarray(paths, np.float64)
         weight = np.broadcast_to(np.asarray(weight, np.float64), paths.shape[:2])

@@ -24,9 +24,6 @@ class Chest:
     """A thorax on a canvas; findings read its layers and points.
 
     Args:
-        anatomy: the patient, changed by anatomical findings.
-        exposure: settings of the radiograph.
-        size: side in pixels.
         rng: random generator of bowel gas.
         contrast: factor on the attenuation of lesions.
         extent: factor on the size of lesions.
@@ -87,12 +84,8 @@ class Chest:
     ) -> tuple[float, float]:
         """A point well inside a lung and clear of heart and mediastinum.
 
-        Args:
-            rng: random generator.
-            left: the patient's left lung.
-            high: highest place, 0 for the apex.
-            low: lowest place, 1 for the dome.
-            margin: distance from chest wall and diaphragm.
+        `high`: highest place, 0 for the apex. `low`: lowest place, 1 for the dome. `margin`: distance from chest wall
+        and diaphragm.
         """
         body = self.anatomy
         top, bottom = body.apex + margin, body.dome[left] - margin

@@ -31,13 +31,7 @@ def flipped(spec: PhantomSpec, finding: str) -> PhantomSpec:
 
 
 def lesion(spec: PhantomSpec, finding: str, phantom: Phantom | None = None) -> Lesion | None:
-    """Size and contrast of a finding; None if it is not visible.
-
-    Args:
-        spec: specification of the phantom, with the finding.
-        finding: its name.
-        phantom: the rendered specification, if it is at hand.
-    """
+    """Size and contrast of a finding; None if it is not visible."""
     phantom = phantom or render(spec)
     mask = phantom.masks.get(finding)
     if mask is None:

@@ -18,11 +18,7 @@ def expose(
     The gray value is 1 - exp(-k T): steep at low attenuation, flat at high attenuation. Quantum noise of the
     transmitted intensity exp(-T) has a relative standard deviation that grows as exp(T / 2).
 
-    Args:
-        attenuation: T at every pixel, 0 in free air.
-        canvas: pixels in body coordinates.
-        taken: settings of the exposure.
-        rng: random generator of the noise.
+    `attenuation`: T at every pixel, 0 in free air.
     """
     total = np.maximum(attenuation, 0)
     total = total * (1 + np.float32(0.10 * taken.turn) * canvas.x)

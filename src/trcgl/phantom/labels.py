@@ -43,11 +43,7 @@ def padchest_label_sets() -> tuple[Bool[np.ndarray, "sets findings"], Float[np.n
 
 
 def benchmark(imbalance: float) -> Float[np.ndarray, " sets"]:
-    """p': the share of each label set at an imbalance.
-
-    Raises:
-        DataError: PadChest's label sets do not allow this imbalance.
-    """
+    """p': the share of each label set at an imbalance."""
     members, share = padchest_label_sets()
     prevalence = share @ members
     most = prevalence.max() / prevalence.min()

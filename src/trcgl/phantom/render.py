@@ -79,7 +79,6 @@ class Phantom:
     """A rendered radiograph.
 
     Args:
-        pixels: gray values.
         masks: finding to mask; findings that are not visible (`Normal`) have none.
         facts: finding to measures of the lesion, and `age`, `sex` and `cardiothoracic ratio`.
     """

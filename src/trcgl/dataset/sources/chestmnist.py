@@ -55,12 +55,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the labels; images are fetched from the npz file when `prepare` asks for them.
 
-    Args:
-        root: the folder with `chestmnist*.npz`.
-        options: which file.
-
-    Raises:
-        DataError: the file is missing, damaged, or lacks an array.
+    `root`: the folder with `chestmnist*.npz`.
     """
     root, options = Path(root), options or Options()
     names = [name for size, name in FILES.items() if options.size in (0, size)]

@@ -58,12 +58,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read `train.csv`, and for `test="expert"` the table of the images that radiologists read.
 
-    Args:
-        root: the folder with `train.csv` and `train/`, or its parent.
-        options: meaning of uncertain and blank cells.
-
-    Raises:
-        DataError: a table is missing, lacks a column or has a cell that is no label.
+    `root`: the folder with `train.csv` and `train/`, or its parent.
     """
     root, options = Path(root), options or Options()
     path = reading.find_file(root, TRAIN, "CheXpert label table")

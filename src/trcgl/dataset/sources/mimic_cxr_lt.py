@@ -88,12 +88,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the three label tables of a release.
 
-    Args:
-        root: the folder with `files/p10/…`.
-        options: release and task.
-
-    Raises:
-        DataError: the training table is missing, a table lacks a column, or a cell is not 0, 1 or blank.
+    `root`: the folder with `files/p10/…`.
     """
     root, options = Path(root), options or Options()
     release, train = _find(Path(options.labels) if options.labels else root, options)

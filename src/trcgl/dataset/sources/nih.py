@@ -58,12 +58,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the label table, the boxes and the official lists.
 
-    Args:
-        root: folder with `Data_Entry_2017*.csv` and the images, in `images/`, `images_*/images/` or beside the table.
-        options: rule of the groups.
-
-    Raises:
-        DataError: the table is missing, lacks a column or has an unknown label.
+    `root`: folder with `Data_Entry_2017*.csv` and the images, in `images/`, `images_*/images/` or beside the table.
     """
     root, options = Path(root), options or Options()
     path = reading.find_file(root, TABLES, "NIH label table")

@@ -45,12 +45,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the label table; images are looked for as `<ImageDir>/<ImageID>` below the root, or beside the table.
 
-    Args:
-        root: folder of the archive, with its label table (`.csv` or `.csv.gz`).
-        options: not used.
-
-    Raises:
-        DataError: the table is missing or lacks a column.
+    `root`: folder of the archive, with its label table (`.csv` or `.csv.gz`).
     """
     root = Path(root)
     path = reading.find_file(root, TABLES, "PadChest label table")

@@ -57,15 +57,7 @@ class Options:
 
 
 def read(root: Path | None = None, options: Options | None = None) -> SourceTable:
-    """Choose the patients and their findings; images are rendered when `prepare` asks for them.
-
-    Args:
-        root: not used: phantoms come from no archive.
-        options: size, imbalance and difficulty.
-
-    Raises:
-        DataError: an option is out of range.
-    """
+    """Choose the patients and their findings; images are rendered when `prepare` asks for them."""
     options = options or Options()
     rows = _rows(options)
     return SourceTable(
@@ -98,11 +90,7 @@ def render_again(image_id: str, options: Options | None = None) -> Phantom:
 
 
 def specification(image_id: str, options: Options | None = None) -> PhantomSpec:
-    """The specification of the phantom of a manifest row; change a field and `render` it for a counterfactual.
-
-    Raises:
-        DataError: the options give no such image.
-    """
+    """The specification of the phantom of a manifest row; change a field and `render` it for a counterfactual."""
     try:
         return _specs(options or Options())[image_id]
     except KeyError:

@@ -17,11 +17,7 @@ DROPPED_SCHEMA = {"image_id": pl.String(), "reason": pl.String()}
 
 
 def find_file(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of `names` (glob patterns) that exists in `root`.
-
-    Raises:
-        DataError: no file matches; the message names the folder and the patterns.
-    """
+    """The first of `names` (glob patterns) that exists in `root`."""
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Give the archive's folder with --root.")
@@ -32,16 +28,7 @@ def find_file(root: Path, names: Sequence[str], what: str) -> Path:
 
 
 def read_table(path: Path, *, needed: Sequence[str] = (), has_header: bool = True) -> pl.DataFrame:
-    """A CSV (plain or .gz; comma, semicolon or tab) or Parquet table, every column as text, blank cells null.
-
-    Args:
-        path: the table.
-        needed: required columns.
-        has_header: whether the first line names the columns.
-
-    Raises:
-        DataError: the file cannot be read, or a required column is missing.
-    """
+    """A CSV (plain or .gz; comma, semicolon or tab) or Parquet table, every column as text, blank cells null."""
     try:
         if path.suffix == ".parquet":
             table = pl.read_parquet(path)
@@ -88,10 +75,7 @@ def split_off(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Drop the rows that have a reason to be dropped.
 
-    Args:
-        rows: a table with the column image_id.
-        reason: expression for the reason, null for rows to keep.
-        dropped: image_id and reason of rows that were dropped before.
+    `reason`: expression for the reason, null for rows to keep.
 
     Returns:
         The rows to keep, and image_id and reason of all dropped rows.
@@ -113,14 +97,7 @@ def repeated() -> pl.Expr:
 def marked(table: pl.DataFrame, findings: Sequence[str], meaning: Mapping[str, int | None], path: Path) -> pl.DataFrame:
     """The finding columns of a table as Int8.
 
-    Args:
-        table: image_id and a text column per finding.
-        findings: names of the columns.
-        meaning: cell to 1, 0 or None (unknown); `""` stands for a blank cell.
-        path: path of the table, for messages.
-
-    Raises:
-        DataError: a cell is not in `meaning`; the message names the image.
+    `meaning`: cell to 1, 0 or None (unknown); `""` stands for a blank cell.
     """
     cells = table.select(pl.col(*findings).str.strip_chars().fill_null(""))
     for finding in findings:

@@ -79,13 +79,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the table and find its files.
 
-    Args:
-        root: the folder that holds the table and the files.
-        options: names of the columns.
-
-    Raises:
-        DataError: the table or a column is missing, a cell is no label, a path leaves the root, or two rows of an image
-            contradict each other.
+    `root`: the folder that holds the table and the files.
     """
     root, options = Path(root), options or Options()
     path = _table(root, options)

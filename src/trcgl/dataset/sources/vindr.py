@@ -60,12 +60,7 @@ class Options:
 def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the readings of all readers and combine them.
 
-    Args:
-        root: the folder with `train.csv` or `annotations/`, and the images in `train/`, `test/`, `images/` or beside.
-        options: rule for combining the readings.
-
-    Raises:
-        DataError: a table is missing, lacks a column, or has an unknown finding or an invalid box.
+    `root`: the folder with `train.csv` or `annotations/`, and the images in `train/`, `test/`, `images/` or beside.
     """
     root, options = Path(root), options or Options()
     physionet = next((root / name for name in PHYSIONET if (root / name).is_file()), None)
