@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, label
 
 from trcgl.core.errors import DataError
-from trcgl.dataset.sources.padchest_findings import RAW
+from trcgl.dataset.sources.padchest_findings import SPACE
 from trcgl.phantom.boxes import boxes
 from trcgl.phantom.findings import FINDINGS
 from trcgl.phantom.render import PhantomSpec, render, render_masks
@@ -32,7 +32,7 @@ def change(image, finding, **fields):
 
 
 def test_every_finding_of_padchest_30_can_be_rendered():
-    assert list(FINDINGS) == list(RAW)
+    assert list(FINDINGS) == list(SPACE.raw)
 
 
 def test_the_same_specification_gives_the_same_pixels():

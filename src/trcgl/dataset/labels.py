@@ -1,7 +1,7 @@
 """The label space: the findings in their order, their groups, and the raw labels of each."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -61,11 +61,6 @@ class LabelSpace:
             raise DataError(
                 f"unknown finding {finding!r}: label space {self.name} has {', '.join(self.findings)}."
             ) from None
-
-    def of_raw(self, labels: Iterable[str]) -> set[str]:
-        """The findings that raw labels mean; a raw label can mean several (a child and its parent)."""
-        labels = set(labels)
-        return {finding for finding, names in self.raw.items() if labels.intersection(names)}
 
     def with_groups(self, positives: Mapping[str, int], rows: int) -> "LabelSpace":
         """The label space with `groups` by its rule, from positives per finding among `rows` rows with any finding."""

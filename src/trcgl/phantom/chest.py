@@ -4,7 +4,9 @@ Attenuation adds up along the beam, so structures overlie each other as on a rad
 and air subtracts attenuation. The film turns the sum into gray once, at the end.
 """
 
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,6 +20,23 @@ DOME = 0.19
 """Distance of the top of each diaphragm dome from the midline."""
 WIDEST = 0.70
 """Height at which the rib cage is widest."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The effect of a finding.
+
+    Args:
+        attenuation: added to the attenuation of the beam; negative where air replaces tissue.
+        mask: where the finding shows.
+        vessels: factor on the vessels of the lung, 0 where they are gone or hidden; None leaves them unchanged.
+        facts: measures of the lesion for structure checks: lengths and places in sides of the image, angles in degrees.
+    """
+
+    attenuation: Float[np.ndarray, "size size"]
+    mask: Bool[np.ndarray, "size size"]
+    vessels: Float[np.ndarray, "size size"] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Chest:
@@ -207,11 +226,6 @@ class Chest:
     @cached_property
     def _breast_level(self) -> Layer:
         return np.clip(1 - np.abs(self.canvas.y - np.float32(0.66)) * np.float32(1 / 0.15), 0, 1)
-
-    @cached_property
-    def chest_wall(self) -> Layer:
-        """Soft tissue at the sides and above the clavicles: body without rib cage."""
-        return self.body * (1 - self.canvas.inside(-self.wall_distance) * self.canvas.inside(-self.above_diaphragm))
 
     @cached_property
     def soft_tissue(self) -> Layer:

@@ -8,8 +8,7 @@ from jaxtyping import Bool
 
 from trcgl.phantom import findings_devices, findings_lung, findings_mediastinum, findings_pleura, findings_shape
 from trcgl.phantom.anatomy import Anatomy
-from trcgl.phantom.change import Change
-from trcgl.phantom.chest import Chest
+from trcgl.phantom.chest import Change, Chest
 
 
 @dataclass(frozen=True)

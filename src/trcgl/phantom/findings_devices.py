@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trcgl.phantom.canvas import Layer
-from trcgl.phantom.change import Change
-from trcgl.phantom.chest import Chest
+from trcgl.phantom.chest import Change, Chest
 
 Points = list[tuple[float, float]]
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from trcgl.phantom.change import Change
-from trcgl.phantom.chest import AIR, Chest
+from trcgl.phantom.chest import AIR, Change, Chest
 
 
 def nodule(chest: Chest, rng: np.random.Generator) -> Change:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from trcgl.phantom.change import Change
-from trcgl.phantom.chest import Chest
+from trcgl.phantom.chest import Change, Chest
 from trcgl.phantom.skeleton import clavicle_height, clavicles, rib_phase, ribs
 
 

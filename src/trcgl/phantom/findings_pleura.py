@@ -6,8 +6,7 @@ A fluid level is horizontal in the room: flat in the image however the patient l
 import numpy as np
 
 from trcgl.phantom.canvas import Layer
-from trcgl.phantom.change import Change
-from trcgl.phantom.chest import AIR, DOME, Chest
+from trcgl.phantom.chest import AIR, DOME, Change, Chest
 
 
 def pleural_effusion(chest: Chest, rng: np.random.Generator) -> Change:

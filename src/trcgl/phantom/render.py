@@ -4,7 +4,7 @@ Every random choice has a seed of its own: the anatomy hangs on the patient, the
 each finding on the image and its name. So an image with a finding added or removed is otherwise identical.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 from trcgl.phantom import anatomy as anatomies
 from trcgl.phantom.anatomy import Anatomy, Sex
-from trcgl.phantom.change import Change
-from trcgl.phantom.chest import Chest
+from trcgl.phantom.chest import Change, Chest
 from trcgl.phantom.film import expose
 from trcgl.phantom.findings import FINDINGS
 from trcgl.phantom.skeleton import bones
@@ -139,3 +138,35 @@ def _findings(spec: PhantomSpec) -> tuple[Chest, dict[str, Change]]:
             mask = finding.where(chest, chest_of(steps[name]))
             changes[name] = Change(np.zeros_like(chest.canvas.x), mask)
     return chest, changes
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Size and contrast of a finding in a phantom.
+
+    Args:
+        area: area of its mask as a share of the image.
+        contrast: mean absolute difference of gray within the mask to the same phantom without the finding, as a share
+            of the range from black to white.
+    """
+
+    area: float
+    contrast: float
+
+
+def flipped(spec: PhantomSpec, finding: str) -> PhantomSpec:
+    """The specification with the finding added, or removed if it was there."""
+    if finding in spec.findings:
+        return replace(spec, findings=tuple(name for name in spec.findings if name != finding))
+    return replace(spec, findings=(*spec.findings, finding))
+
+
+def lesion(spec: PhantomSpec, finding: str, phantom: Phantom | None = None) -> Lesion | None:
+    """Size and contrast of a finding; None if it is not visible."""
+    phantom = phantom or render(spec)
+    mask = phantom.masks.get(finding)
+    if mask is None:
+        return None
+    without = render(flipped(spec, finding)).pixels
+    difference = np.abs(phantom.pixels.astype(np.int64) - without.astype(np.int64))
+    return Lesion(float(mask.mean()), float(difference[mask].mean()) / 255)

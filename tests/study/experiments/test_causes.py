@@ -15,8 +15,7 @@ from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
 from trcgl.metrics.auroc import auroc
 from trcgl.metrics.average_precision import average_precision
-from trcgl.phantom.counterfactual import flipped, lesion
-from trcgl.phantom.render import PhantomSpec, render
+from trcgl.phantom.render import PhantomSpec, flipped, lesion, render
 from trcgl.study.ablation import ablation
 from trcgl.study.experiments.causes import causes, questions
 from trcgl.study.experiments.causes_tables import answers, tables_of

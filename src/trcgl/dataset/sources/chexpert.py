@@ -68,8 +68,11 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         expert = _table(reading.find_file(root, EXPERT, "table of expert labels"), options)
         counts["rows read by radiologists"] = expert.height
         table = pl.concat([table, expert.with_columns(split=pl.lit("test"), label_source=pl.lit("physician"))])
-    rows, dropped = reading.split_off(table, _why_dropped())
-    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    rows, dropped = reading.first_of_each(
+        table,
+        (pl.col("image_id").is_null(), "no Path"),
+        (pl.col("patient_id").is_null(), "no patient in its Path"),
+    )
     return SourceTable(
         space=SPACE,
         rows=reading.in_order(rows, SPACE),
@@ -117,15 +120,6 @@ def _below_archive() -> pl.Expr:
     """`CheXpert-v1.0-small/train/patient00001/…` without the name of the archive, which differs between sizes."""
     path = pl.col("Path").str.strip_chars()
     return pl.coalesce(path.str.extract(r"(?:^|/)((?:train|valid|test)/.+)$"), path)
-
-
-def _why_dropped() -> pl.Expr:
-    return (
-        pl.when(pl.col("image_id").is_null())
-        .then(pl.lit("no Path"))
-        .when(pl.col("patient_id").is_null())
-        .then(pl.lit("no patient in its Path"))
-    )
 
 
 def _images(root: Path, path: Path, table: pl.DataFrame) -> Path:

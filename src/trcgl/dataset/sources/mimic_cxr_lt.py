@@ -103,9 +103,12 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         about = {"split": split if official else None, "label_source": source}
         labels = _table(path, space)
         tables.append(labels.with_columns(pl.lit(value, pl.String).alias(name) for name, value in about.items()))
-    table = pl.concat(tables)
-    rows, dropped = reading.split_off(table, _why_dropped(space))
-    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    rows, dropped = reading.first_of_each(
+        pl.concat(tables),
+        (pl.col("image_id").is_null(), "no dicom_id"),
+        (pl.col("patient_id").is_null() | pl.col("study_id").is_null(), "no subject_id or study_id"),
+        (pl.all_horizontal(pl.col(name).is_null() for name in space.findings), "no labels"),
+    )
     ending = ".dcm" if options.dicom else ".jpg"
     patient, study = pl.col("patient_id"), pl.col("study_id")
     rows = rows.with_columns(
@@ -165,14 +168,3 @@ def _table(path: Path, space: LabelSpace) -> pl.DataFrame:
     about = table.select("ViewPosition", image_id="dicom_id", patient_id="subject_id", study_id="study_id")
     labels = table.select(pl.col("dicom_id").alias("image_id"), *space.findings)
     return pl.concat([about, reading.marked(labels, space.findings, CELLS, path)], how="horizontal")
-
-
-def _why_dropped(space: LabelSpace) -> pl.Expr:
-    return (
-        pl.when(pl.col("image_id").is_null())
-        .then(pl.lit("no dicom_id"))
-        .when(pl.col("patient_id").is_null() | pl.col("study_id").is_null())
-        .then(pl.lit("no subject_id or study_id"))
-        .when(pl.all_horizontal(pl.col(name).is_null() for name in space.findings))
-        .then(pl.lit("no labels"))
-    )

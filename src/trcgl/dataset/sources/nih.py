@@ -28,20 +28,11 @@ COLUMNS = (
 IMAGES_IN_ALL = 112_120
 NORMAL = "No Finding"
 GROUPS: dict[str, Group] = {
-    "Infiltration": "head",
-    "Effusion": "head",
-    "Atelectasis": "head",
-    "Mass": "head",
-    "Nodule": "head",
-    "Pneumothorax": "head",
-    "Consolidation": "head",
-    "Cardiomegaly": "medium",
-    "Pleural_Thickening": "medium",
-    "Pneumonia": "medium",
-    "Edema": "medium",
-    "Emphysema": "medium",
-    "Fibrosis": "tail",
-    "Hernia": "tail",
+    **dict.fromkeys(
+        ("Infiltration", "Effusion", "Atelectasis", "Mass", "Nodule", "Pneumothorax", "Consolidation"), "head"
+    ),
+    **dict.fromkeys(("Cardiomegaly", "Pleural_Thickening", "Pneumonia", "Edema", "Emphysema"), "medium"),
+    **dict.fromkeys(("Fibrosis", "Hernia"), "tail"),
 }
 """Groups by name, for selections with another prevalence than the whole archive."""
 IN_BOXES = {"Infiltrate": "Infiltration"}
@@ -67,8 +58,12 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     by_name = options.groups == "name" or (options.groups == "auto" and table.height < IMAGES_IN_ALL)
     space = _space(by_name)
     _refuse_unknown(table.select("image_id", label="labels").explode("label"), space, path)
-    rows, dropped = reading.split_off(table, _why_dropped())
-    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    rows, dropped = reading.first_of_each(
+        table,
+        (pl.col("image_id").is_null(), "no Image Index"),
+        (pl.col("Patient ID").is_null(), "no Patient ID"),
+        (pl.col("Finding Labels").is_null(), "no labels"),
+    )
     files = _files(root)
     rows = rows.with_columns(
         pl.col("labels").list.contains(finding).cast(pl.Int8).alias(finding) for finding in space.findings
@@ -122,17 +117,6 @@ def _refuse_unknown(labels: pl.DataFrame, space: LabelSpace, path: Path) -> None
             f"{path}: image {image!r} has the unknown label {label!r}; the labels are {', '.join(space.findings)}. "
             "Correct that row."
         )
-
-
-def _why_dropped() -> pl.Expr:
-    return (
-        pl.when(pl.col("image_id").is_null())
-        .then(pl.lit("no Image Index"))
-        .when(pl.col("Patient ID").is_null())
-        .then(pl.lit("no Patient ID"))
-        .when(pl.col("Finding Labels").is_null())
-        .then(pl.lit("no labels"))
-    )
 
 
 def _files(root: Path) -> dict[str, str]:

@@ -27,12 +27,9 @@ COLUMNS = (
     "Labels",
 )
 VIEWS = {
-    "PA": "frontal",
-    "AP": "frontal",
-    "AP_horizontal": "frontal",
+    **dict.fromkeys(("PA", "AP", "AP_horizontal"), "frontal"),
     "L": "lateral",
-    "COSTAL": "other",
-    "EXCLUDE": "other",
+    **dict.fromkeys(("COSTAL", "EXCLUDE"), "other"),
 }
 SAYS_NOTHING = ("unchanged", "suboptimal study")
 
@@ -57,8 +54,19 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         "empty label tokens": int(table["Labels"].str.count_matches(r"'\s*'").sum()),
         "rows that repeat a label": table.filter(pl.col("labels").list.len() > pl.col("distinct").list.len()).height,
     }
-    rows, dropped = reading.split_off(table, _why_dropped())
-    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    labels = pl.col("distinct")
+    rows, dropped = reading.first_of_each(
+        table,
+        (pl.col("image_id").is_null(), "no ImageID"),
+        (pl.col("PatientID").is_null(), "no PatientID"),
+        (labels.is_null(), "no labels"),
+        (labels.list.len() == 0, "nothing but empty labels"),
+        (labels.list.contains("exclude"), "marked 'exclude'"),
+        (
+            labels.list.set_difference(list(SAYS_NOTHING)).list.len() == 0,
+            "nothing but 'unchanged' or 'suboptimal study', so every finding is unknown",
+        ),
+    )
     rows = rows.with_columns(
         pl.col("distinct").list.set_intersection(list(names)).list.len().gt(0).cast(pl.Int8).alias(finding)
         for finding, names in SPACE.raw.items()
@@ -96,24 +104,6 @@ def _labels() -> pl.Expr:
     cleaned = tokens.list.eval(pl.element().str.strip_chars("' ").str.to_lowercase())
     named = cleaned.list.eval(pl.element().filter(pl.element() != ""))
     return pl.when(pl.col("Labels").str.starts_with("[")).then(named)
-
-
-def _why_dropped() -> pl.Expr:
-    labels = pl.col("distinct")
-    return (
-        pl.when(pl.col("image_id").is_null())
-        .then(pl.lit("no ImageID"))
-        .when(pl.col("PatientID").is_null())
-        .then(pl.lit("no PatientID"))
-        .when(labels.is_null())
-        .then(pl.lit("no labels"))
-        .when(labels.list.len() == 0)
-        .then(pl.lit("nothing but empty labels"))
-        .when(labels.list.contains("exclude"))
-        .then(pl.lit("marked 'exclude'"))
-        .when(labels.list.set_difference(list(SAYS_NOTHING)).list.len() == 0)
-        .then(pl.lit("nothing but 'unchanged' or 'suboptimal study', so every finding is unknown"))
-    )
 
 
 def _age() -> pl.Expr:

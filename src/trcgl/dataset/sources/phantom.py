@@ -23,7 +23,7 @@ from trcgl.core.randomness import generator
 from trcgl.dataset.manifest import SPLITS
 from trcgl.dataset.sources import SourceTable, reading
 from trcgl.dataset.sources.padchest_findings import SPACE as PADCHEST30
-from trcgl.phantom import labels, patients
+from trcgl.phantom import labels
 from trcgl.phantom.boxes import boxes
 from trcgl.phantom.findings import FINDINGS
 from trcgl.phantom.render import Phantom, PhantomSpec, render, render_masks
@@ -129,8 +129,8 @@ def _rows(options: Options) -> pl.DataFrame:
             chosen = labels.sample_with_positives(spread, options.positives_per_finding, rng)
             weight = share[chosen] / spread[chosen]
             weight = weight / weight.mean()
-        patient = patients.group_into_patients(chosen, rng)
-        age, sex = patients.describe_patients(patient, members[chosen], rng)
+        patient = labels.group_into_patients(chosen, rng)
+        age, sex = labels.describe_patients(patient, members[chosen], rng)
         name = [f"phantom-{options.seed}-{split}-p{number:05d}" for number in patient]
         table = pl.DataFrame(
             {

@@ -71,27 +71,28 @@ def view(column: str, names: Mapping[str, str]) -> pl.Expr:
 
 
 def split_off(
-    rows: pl.DataFrame, reason: pl.Expr, dropped: pl.DataFrame | None = None
+    rows: pl.DataFrame, *reasons: tuple[pl.Expr, str], dropped: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Drop the rows that have a reason to be dropped.
-
-    `reason`: expression for the reason, null for rows to keep.
+    """Drop the rows for which a condition holds; the first that holds is the reason.
 
     Returns:
-        The rows to keep, and image_id and reason of all dropped rows.
+        The rows to keep, and image_id and reason of all dropped rows, those that were `dropped` before included.
     """
-    rows = rows.with_columns(reason.cast(pl.String).alias("reason"))
-    gone = rows.filter(pl.col("reason").is_not_null()).select(
-        pl.col("image_id").fill_null("(no name)"), pl.col("reason")
-    )
+    reason = pl.coalesce(pl.when(condition).then(pl.lit(text)) for condition, text in reasons)
+    rows = rows.with_columns(reason.alias("reason"))
+    gone = rows.filter(pl.col("reason").is_not_null()).select(pl.col("image_id").fill_null("(no name)"), "reason")
     stay = rows.filter(pl.col("reason").is_null()).drop("reason")
     return stay, gone if dropped is None else pl.concat([dropped, gone])
 
 
-def repeated() -> pl.Expr:
-    """Reason for `split_off` to drop all rows of an image_id but the first."""
-    reason = "image_id occurs more than once; the first row is kept"
-    return pl.when(~pl.col("image_id").is_first_distinct()).then(pl.lit(reason))
+def first_of_each(
+    rows: pl.DataFrame, *reasons: tuple[pl.Expr, str], dropped: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`split_off` with these reasons; of the rest, the first row of each image_id is kept."""
+    if reasons:
+        rows, dropped = split_off(rows, *reasons, dropped=dropped)
+    repeated = ~pl.col("image_id").is_first_distinct()
+    return split_off(rows, (repeated, "image_id occurs more than once; the first row is kept"), dropped=dropped)
 
 
 def marked(table: pl.DataFrame, findings: Sequence[str], meaning: Mapping[str, int | None], path: Path) -> pl.DataFrame:

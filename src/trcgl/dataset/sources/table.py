@@ -87,13 +87,10 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     _check_columns(table, options, path)
     table = table.with_columns(image_id=pl.col(options.image_column).str.strip_chars())
     total = table.height
-    table, dropped = reading.split_off(
-        table, pl.when(pl.col("image_id").is_null() | (pl.col("image_id") == "")).then(pl.lit("no image named"))
-    )
     own = options.patient_column.lower() == "none"
-    if not own:
-        why = pl.when(pl.col(options.patient_column).is_null()).then(pl.lit("no patient named"))
-        table, dropped = reading.split_off(table, why, dropped)
+    without = [(pl.col("image_id").is_null() | (pl.col("image_id") == ""), "no image named")]
+    without += [] if own else [(pl.col(options.patient_column).is_null(), "no patient named")]
+    table, dropped = reading.split_off(table, *without)
     for image in table["image_id"]:
         check_path(image, str(path))
     names, labels = _delimited(table, options) if options.labels_column else _columns(table, options, path)
@@ -117,7 +114,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     )
     rows = reading.in_order(rows, space)
     _refuse_contradiction(rows, path)
-    rows, dropped = reading.split_off(rows, reading.repeated(), dropped)
+    rows, dropped = reading.first_of_each(rows, dropped=dropped)
     return SourceTable(
         space=space,
         rows=rows,

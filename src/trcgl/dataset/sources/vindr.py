@@ -75,8 +75,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         normal_in_means=False,
         raw={finding: (finding,) for finding in (*findings, NORMAL)},
     )
-    why = pl.when(pl.col("image_id").is_null()).then(pl.lit("no image_id"))
-    marks, dropped = reading.split_off(marks, why)
+    marks, dropped = reading.split_off(marks, (pl.col("image_id").is_null(), "no image_id"))
     present = _present(marks, options)
     files = _files(root)
     rows = present.select("image_id", "split", "label_source", *_labels(space)).with_columns(

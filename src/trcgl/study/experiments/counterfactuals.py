@@ -20,8 +20,7 @@ from trcgl.core.progress import track
 from trcgl.dataset.sources.phantom import Options, options_of, specification
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.imaging.radiograph import fit_square
-from trcgl.phantom.counterfactual import flipped, lesion
-from trcgl.phantom.render import Phantom, render
+from trcgl.phantom.render import Phantom, flipped, lesion, render
 from trcgl.study.worker import Job, stop_when_orphaned
 
 FOLDER = "causes"
