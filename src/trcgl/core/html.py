@@ -126,16 +126,21 @@ def page(
 
 @cache
 def environment(package: str = "trcgl.core") -> "Environment":
-    """Jinja environment for the templates (`*.j2`) of a package; every value is escaped unless it is `Markup`."""
+    """Jinja environment for the templates (`*.j2`) of a package, which can call `table` and `figure`.
+
+    Every value is escaped unless it is `Markup`.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    templates = Environment(
         loader=PackageLoader(package, ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals |= {"table": table, "figure": figure}
+    return templates
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:

@@ -41,8 +41,13 @@ class Parts:
 
     def clear(self) -> None:
         """Remove all parts, finished or not, and the folder if nothing else is in it."""
-        self.remove_unfinished()
-        for path in self.folder.glob(f"part-*{self.suffix}"):
+        clear_parts(self.folder)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove all parts of a folder, finished or not, and the folder if nothing else is in it."""
+    for pattern in ("part-*", ".part-*.part"):
+        for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from trcgl import __version__
 from trcgl.core.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 
 @contextmanager
@@ -54,6 +57,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_parquet(path: Path, table: "DataFrame") -> None:
+    """Write a polars table atomically."""
+    with atomic(path) as aside:
+        table.write_parquet(aside)
 
 
 def read_json(path: Path) -> Any:

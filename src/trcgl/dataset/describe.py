@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 
 from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.cooccurrence import Cooccurrence, counts
-from trcgl.dataset.finding_counts import finding_counts, findings_html
+from trcgl.dataset.finding_counts import finding_counts, findings_html, tally
 from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.dataset.manifest import SPLITS, taking_part
 from trcgl.dataset.store import Dataset, open_dataset
@@ -50,42 +49,26 @@ def describe(folder: Path, out: Path | None = None) -> dict[str, Any]:
         for name, plot in (("label_distribution", distribution), ("cooccurrence", matrix)):
             with storage.atomic(out / "figures" / f"{name}.png") as aside:
                 plot.savefig(aside, dpi=150, format="png")
-    body = [
-        Markup("<h2>The long tail</h2>"),
-        html.figure(distribution, "Training images per finding on a log scale, colored by head, medium and tail"),
-        Markup("<p>Groups ({}): {}.</p>").format(
-            _GROUP_RULES[summary["group_rule"]],
-            ", ".join(f"{group} {len(names)}" for group, names in summary["groups"].items()),
-        ),
-        findings_html(summary["findings"]),
-        Markup("<h2>Which finding comes with which</h2>"),
-        html.figure(matrix, "Share of the training images with one finding that also have another"),
-        html.table(
-            ("given", "also has", "share", "training images"),
-            [
+    body = (
+        html.environment("trcgl.dataset")
+        .get_template("describe.html.j2")
+        .render(
+            summary,
+            distribution=distribution,
+            matrix=matrix,
+            group_rule=_GROUP_RULES[summary["group_rule"]],
+            findings=findings_html(summary["findings"]),
+            pairs=[
                 (pair["given"], pair["also"], f"{pair['share']:.1%}", pair["images"])
                 for pair in summary["strongest_pairs"]
             ],
-            "Strongest pairs in train",
-        ),
-        Markup("<h2>Splits, views and label sources</h2>"),
-        html.table(
-            ("split", "images", "patients", "images that take part"),
-            [(split, *sizes.values()) for split, sizes in summary["splits"].items()],
-        ),
-        html.table(("view", "images"), summary["views"].items()),
-        html.table(("label source", "images"), summary["label_sources"].items()),
-        *(
-            Markup("<p>{}</p>").format(note)
-            for note in (*dataset.info["notes"], f"License of the data: {dataset.info['license']}")
-        ),
-    ]
-    page = html.page(
-        f"{dataset.name}: the long tail",
-        Markup("\n").join(body),
-        lead=_lead(summary),
-        phantom=dataset.info["source"] == "phantom",
+            splits=[(split, *sizes.values()) for split, sizes in summary["splits"].items()],
+            notes=dataset.info["notes"],
+            license=dataset.info["license"],
+        )
     )
+    phantom = dataset.info["source"] == "phantom"
+    page = html.page(f"{dataset.name}: the long tail", body, lead=_lead(summary), phantom=phantom)
     storage.write_text(out / "describe.html", page)
     return {**summary, "page": str(out / "describe.html")}
 
@@ -120,8 +103,8 @@ def _summary(dataset: Dataset, train: Cooccurrence) -> dict[str, Any]:
         "splits": splits,
         "findings": findings,
         "strongest_pairs": _strongest(space, train),
-        "views": _tally(rows, "view"),
-        "label_sources": _tally(rows, "label_source"),
+        "views": tally(rows["view"].fill_null("not stated")),
+        "label_sources": tally(rows["label_source"].fill_null("not stated")),
     }
 
 
@@ -134,11 +117,6 @@ def _strongest(space: LabelSpace, train: Cooccurrence) -> list[dict[str, Any]]:
         if i != j and train.joint[i, j]
     ]
     return sorted(pairs, key=lambda pair: pair["share"], reverse=True)[:_PAIRS]
-
-
-def _tally(rows: pl.DataFrame, column: str) -> dict[str, int]:
-    named = rows.select(pl.col(column).fill_null("not stated")).group_by(column).len()
-    return dict(named.sort(["len", column], descending=[True, False]).iter_rows())
 
 
 def _lead(summary: dict[str, Any]) -> str:

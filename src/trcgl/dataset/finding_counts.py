@@ -23,6 +23,12 @@ Findings = Sequence[dict[str, Any]]
 """Rows of `finding_counts`."""
 
 
+def tally(values: pl.Series) -> dict[str, int]:
+    """How often each value occurs, the most common first."""
+    table = values.rename("value").value_counts(name="count")
+    return dict(table.sort(["count", "value"], descending=[True, False]).iter_rows())
+
+
 def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]]:
     """Count images and patients with each finding.
 

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 
 from trcgl.core import html, storage
 from trcgl.dataset.cooccurrence import counts
-from trcgl.dataset.finding_counts import FEW, fewest, finding_counts, findings_html
+from trcgl.dataset.finding_counts import FEW, fewest, finding_counts, findings_html, tally
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SPLITS, taking_part
 from trcgl.dataset.sources import SourceTable
@@ -45,8 +44,9 @@ def describe_preparation(
             "boxes": 0 if boxes is None else boxes.height,
             "dropped": dropped.height,
         },
-        "reasons": _by_reason(dropped),
-        "set_aside": _by_reason(manifest.filter(pl.col("set_aside").is_not_null()).rename({"set_aside": "reason"})),
+        # The reason of an unreadable file begins with its name.
+        "reasons": tally(dropped["reason"].str.replace(r"^\S+: ", "")),
+        "set_aside": tally(manifest["set_aside"].drop_nulls()),
         "dropped": dropped.to_dicts(),
         "boxes_dropped": boxes_lost.to_dicts(),
         "findings": finding_counts(rows, space),
@@ -65,50 +65,14 @@ def write_page(path: Path, report: dict[str, Any], manifest: pl.DataFrame, space
     train = counts(taking_part(manifest.filter(pl.col("split") == "train")), space)
     with html.house_style():
         distribution, matrix = label_distribution(space, train, ""), cooccurrence_matrix(space, train, "")
-    dropped = [(row["image_id"], row["reason"]) for row in report["dropped"][:ROWS_ON_PAGE]]
+    dropped = [tuple(row.values()) for row in report["dropped"][:ROWS_ON_PAGE]]
     if more := len(report["dropped"]) - len(dropped):
         dropped.append((f"… and {more:,} more", "in report.json"))
-    leaks = report["leaks"]
-    paragraph = Markup("<p>{}</p>")
-    body = [
-        Markup("<h2>Findings</h2>"),
-        findings_html(report["findings"]),
-        html.figure(distribution, "Training images per finding", "Training images per finding on a log scale."),
-        html.figure(
-            matrix,
-            "Share of the training images with one finding that also have another",
-            "Of the training images with the finding of the row, the share that also has the finding of the column.",
-        ),
-        Markup("<h2>Dropped rows</h2>"),
-        html.table(("reason", "rows"), report["reasons"].items()) if report["reasons"] else Markup("<p>None.</p>"),
-    ]
-    if dropped:
-        body.append(
-            Markup("<details><summary>Every dropped row ({:,})</summary>{}</details>").format(
-                len(report["dropped"]), html.table(("image", "reason"), dropped)
-            )
-        )
-    if report["set_aside"]:
-        body += [
-            Markup("<h2>Rows set aside</h2><p>In the manifest, but used only with --train.with-none.</p>"),
-            html.table(("reason", "rows"), report["set_aside"].items()),
-        ]
-    body += [
-        Markup("<h2>Leak check</h2>"),
-        paragraph.format(
-            f"Patients in two splits: {leaks['patients_in_two_splits']}. Files that several patients share: "
-            f"{leaks['files_of_several_patients']}; in several splits: {leaks['of_these_in_several_splits']}."
-        ),
-        Markup("<h2>Counts</h2>"),
-        html.table(("what", "number"), report["counts"].items()),
-        *(paragraph.format(note) for note in (*report["notes"], f"License of the data: {report['license']}")),
-    ]
-    page = html.page(
-        f"Preparation of {name}",
-        Markup("\n").join(body),
-        lead=_lead(report, manifest),
-        phantom=report["source"] == "phantom",
-    )
+    template = html.environment("trcgl.dataset").get_template("preparation.html.j2")
+    findings = findings_html(report["findings"])
+    body = template.render(report=report, findings=findings, dropped=dropped, distribution=distribution, matrix=matrix)
+    phantom = report["source"] == "phantom"
+    page = html.page(f"Preparation of {name}", body, lead=_lead(report, manifest), phantom=phantom)
     storage.write_text(path, page)
 
 
@@ -123,13 +87,6 @@ def _lead(report: dict[str, Any], manifest: pl.DataFrame) -> str:
         f"{few} of {len(report['findings'])} findings have fewer than {FEW} positive patients in test, so "
         f"that results on them are uncertain; the fewest: {fewest(report['findings'], 'test', 3)}."
     )
-
-
-def _by_reason(rows: pl.DataFrame) -> dict[str, int]:
-    # The reason of an unreadable file begins with its name; what follows is what recurs.
-    short = rows.select(reason=pl.col("reason").str.replace(r"^\S+: ", ""))
-    groups = short.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
-    return dict(groups.iter_rows())
 
 
 def _leaks(manifest: pl.DataFrame) -> dict[str, Any]:

@@ -20,14 +20,16 @@ import polars as pl
 from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.notice import RESEARCH_USE
+from trcgl.core.parts import clear_parts
 from trcgl.core.registry import unknown
 from trcgl.dataset import manifest as manifests
 from trcgl.dataset.boxes import to_fractions
 from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.finding_counts import tally
 from trcgl.dataset.preparation_report import describe_preparation, write_page
 from trcgl.dataset.sources import SOURCES, SourceTable
 from trcgl.dataset.split import split_patients
-from trcgl.dataset.store import SCHEMA, check_space, write_images
+from trcgl.dataset.store import SCHEMA, check_space, file_table, split_table, write_images
 from trcgl.imaging.radiograph import PIXEL_RULE
 
 SETTINGS_SCHEMA = "trcgl.prepare/1"
@@ -85,14 +87,23 @@ def prepare(
     source_options = source_options or module.Options()
     table: SourceTable = module.read(Path(root) if root else None, source_options)
     if not table.rows.height:
-        raise DataError(f"{root}: none of {table.dropped.height} rows can be used: {_reasons(table.dropped)}.")
+        reasons = [f"{reason} ({number})" for reason, number in tally(table.dropped["reason"]).items()][:3]
+        why = "; ".join(reasons) or "the table is empty"
+        raise DataError(f"{root}: none of {table.dropped.height} rows can be used: {why}.")
     for path in table.rows["path"].drop_nulls():
         manifests.check_path(path, f"{source} table")
     # A contradiction in the archive's own split must show now, not after hours of decoding.
     split_patients(table.rows, table.space, fractions=options.fractions, seed=options.seed)
     if not options.manifest_only:
         check_space(out, table.rows.height, options.size, "a smaller --size")
-    settings = _settings(source, table, options, source_options)
+    settings = {
+        "schema": SETTINGS_SCHEMA,
+        "source": source,
+        **dataclasses.asdict(options),
+        "source options": dataclasses.asdict(source_options),
+        "rows of the label table": hashlib.sha256(table.rows.write_csv().encode()).hexdigest(),
+    }
+    del settings["workers"]  # which do not change the content of the folder
     if storage.claim_settings(out, "prepare.json", settings) and (out / "dataset.json").exists():
         return storage.read_json(out / "report.json")
     return _write(source, table, table.root or root, out, options)
@@ -113,8 +124,7 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
     beside = {"manifest.parquet": manifest, "boxes.parquet": boxes, "pixels.parquet": pixels}
     for name, frame in beside.items():
         if frame is not None:
-            with storage.atomic(out / name) as aside:
-                frame.write_parquet(aside)
+            storage.write_parquet(out / name, frame)
     report = describe_preparation(source, table, manifest, space, dropped, boxes, lost)
     storage.write_json(out / "report.json", report)
     write_page(out / "report.html", report, manifest, space, name=options.name or source)
@@ -129,17 +139,15 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
         "fit": options.fit,
         "pixel_rule": f"{PIXEL_RULE}; made square by {options.fit}",
         "counts": report["counts"],
-        "splits": _splits(manifest),
+        "splits": split_table(manifest),
         "cooccurrence": train.to_dict(),
-        "files": {
-            name: {"bytes": (out / name).stat().st_size, "sha256": storage.sha256_file(out / name)} for name in files
-        },
+        "files": file_table(out, files),
         "license": table.license,
         "notes": list(table.notes),
         "research_use": RESEARCH_USE,
     }
     storage.write_json(out / "dataset.json", info)
-    _clear(out / "parts")
+    clear_parts(out / "parts")
     return report
 
 
@@ -155,7 +163,7 @@ def _images(
     records = [record for part in range(decoder.parts) for record in decoder.records(part)]
     readable = np.array(["reason" not in record for record in records])
     if not readable.any():
-        _clear(out / "parts")
+        clear_parts(out / "parts")
         raise DataError(
             f"{decoder.root}: none of {len(records)} images can be read, the first because: {records[0]['reason']}. "
             "Is --root the folder of the archive? --manifest-only prepares the labels without images."
@@ -174,39 +182,3 @@ def _images(
     pixels.insert_column(0, rows["image_id"])
     rows = rows.with_columns(sha256=pl.Series([record["sha256"] for record in records], dtype=pl.String))
     return rows, pl.concat([table.dropped, unreadable]), pixels
-
-
-def _splits(manifest: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    splits = {}
-    for name in manifests.SPLITS:
-        patients = manifest.filter(pl.col("split") == name)["patient_id"]
-        unique = patients.unique().to_list()
-        splits[name] = {"images": len(patients), "patients": len(unique), "patient_digest": storage.digest(unique)}
-    return splits
-
-
-def _settings(source: str, table: SourceTable, options: PrepareOptions, source_options: Any) -> dict[str, Any]:
-    """Everything that decides the content of the folder; the number of workers does not."""
-    shared = dataclasses.asdict(options)
-    del shared["workers"]
-    return {
-        "schema": SETTINGS_SCHEMA,
-        "source": source,
-        **shared,
-        "source options": dataclasses.asdict(source_options),
-        "rows of the label table": hashlib.sha256(table.rows.write_csv().encode()).hexdigest(),
-    }
-
-
-def _reasons(dropped: pl.DataFrame) -> str:
-    groups = dropped.group_by("reason").len().sort("len", descending=True).head(3)
-    return "; ".join(f"{reason} ({number})" for reason, number in groups.iter_rows()) or "the table is empty"
-
-
-def _clear(parts: Path) -> None:
-    """Remove the parts, and the folder if nothing else is in it."""
-    for pattern in ("part-*.npz", ".part-*.part"):
-        for part in parts.glob(pattern):
-            part.unlink(missing_ok=True)
-    if parts.is_dir() and not any(parts.iterdir()):
-        parts.rmdir()

@@ -143,6 +143,23 @@ def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]
             handle.write(part.tobytes())
 
 
+def file_table(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The entry `files` of `dataset.json`, by which `open_dataset` recognizes each file."""
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": storage.sha256_file(folder / name)} for name in names
+    }
+
+
+def split_table(manifest: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """The entry `splits` of `dataset.json`: images, patients and a digest of the patients of each split."""
+    splits = {}
+    for name in manifests.SPLITS:
+        patients = manifest.filter(pl.col("split") == name)["patient_id"]
+        unique = patients.unique().to_list()
+        splits[name] = {"images": len(patients), "patients": len(unique), "patient_digest": storage.digest(unique)}
+    return splits
+
+
 def check_space(out: Path, count: int, side: int, advice: str) -> None:
     """Refuse to start where the disk cannot hold the parts and `images.npy`, which exist side by side at the end.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
-import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,7 +20,6 @@ from trcgl.training.stop import StopRequest
 from trcgl.training.trainer import hardware, quiet
 from trcgl.training.training_log import GoBack, MetricsLog
 
-LAST = "last.ckpt"
 _EVERY = 10.0  # seconds between two progress lines
 
 
@@ -98,24 +96,24 @@ def fit_stage(
     Raises:
         Interrupted: a signal asked to stop; the state is saved.
     """
-    last = folder / LAST
-    checkpoints = WholeCheckpointIO()
+    last, checkpoints = folder / "last.ckpt", WholeCheckpointIO()
     if not (last.exists() and checkpoints.load_checkpoint(last)["global_step"] >= steps):
-        _fit(module, stage, folder, steps, settings, request)
+        trainer = _trainer(stage, folder, steps, settings, LastCheckpoint(last, settings.save_steps, request))
+        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     module.load_state_dict(checkpoints.load_checkpoint(last)["state_dict"])
 
 
-def _fit(
-    module: lightning.LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
-) -> None:
+def _trainer(
+    stage: str, folder: Path, steps: int, settings: FitRecipe, checkpoint: LastCheckpoint
+) -> lightning.Trainer:
     terminal = sys.stderr.isatty()
     progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else StepLines(stage)
-    callbacks: list[Callback] = [GoBack(), progress, LastCheckpoint(folder / LAST, settings.save_steps, request)]
+    callbacks: list[Callback] = [GoBack(), progress, checkpoint]
     if settings.ema:
         callbacks.insert(0, MovingAverage(settings.ema))
     grid = settings.grid_every if settings.grid_every and settings.grid_every <= steps else None
     with quiet():
-        trainer = lightning.Trainer(
+        return lightning.Trainer(
             **hardware(settings),
             max_steps=steps,
             max_epochs=1,
@@ -131,8 +129,6 @@ def _fit(
             enable_model_summary=False,
             enable_progress_bar=terminal,
         )
-        resume = folder / LAST if (folder / LAST).exists() else None
-        trainer.fit(module, ckpt_path=resume, weights_only=True)
 
 
 def warmed_up(step: int, warmup: int, steps: int) -> float:
@@ -144,8 +140,3 @@ def warmed_up(step: int, warmup: int, steps: int) -> float:
         return (step + 1) / warmup
     late = max(0.0, step - steps / 2) / max(1.0, steps / 2)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, late)))
-
-
-def clip(module: lightning.LightningModule, largest: float) -> torch.Tensor:
-    """Clip the gradient norm; return the norm before clipping."""
-    return torch.nn.utils.clip_grad_norm_(module.parameters(), largest or math.inf)

@@ -99,7 +99,8 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **about: A
                 requires_safety_checker=False,
             ).save_pretrained(folder, safe_serialization=True)
         with storage.atomic(folder / "context.safetensors") as aside:
-            save_file({name: value.detach().cpu().contiguous() for name, value in _context(generator)}, aside)
+            tokens = generator.context.state_dict()
+            save_file({name: value.detach().cpu().contiguous() for name, value in tokens.items()}, aside)
     except (OSError, SafetensorError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise DataError(
@@ -230,10 +231,6 @@ def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: Labe
         torch.manual_seed(derive_seed(recipe.seed, "context tokens"))
         context = ContextTokens(recipe.context, len(space.findings), text_encoder.config.hidden_size)
     return Generator(parts["tokenizer"], text_encoder, parts["vae"], parts["unet"], scheduler, context, space, {})
-
-
-def _context(generator: Generator) -> list[tuple[str, torch.Tensor]]:
-    return list(generator.context.state_dict().items())
 
 
 def _files(folder: Path) -> list[Path]:

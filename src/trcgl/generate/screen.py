@@ -15,7 +15,6 @@ An image is rejected for the first of these reasons that holds:
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -80,10 +79,6 @@ class LabelRule:
     positives: int
     others: int
     others_pass: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON value."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Losses of the training stages of a generator; all randomness is a function of the seed and the batch number."""
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from trcgl.core.generator_recipe import UNCHANGED, GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 from trcgl.generate import diffusion
-from trcgl.generate.fitting import clip, warmed_up
+from trcgl.generate.fitting import warmed_up
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import SampleGrid
@@ -111,7 +112,8 @@ class Stage(lightning.LightningModule):
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip to the recipe's norm; a loss or gradient that is not finite stops before it moves a weight."""
-        self._gradient_norm = clip(self, self.recipe.fit.clip_gradient)
+        largest = self.recipe.fit.clip_gradient or math.inf
+        self._gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), largest)
         assert self._last is not None
         loss, rows = self._last
         finite = bool(loss.isfinite())

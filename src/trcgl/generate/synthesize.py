@@ -20,7 +20,7 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.progress import track
-from trcgl.dataset.store import Dataset, check_space, open_dataset, write_images
+from trcgl.dataset.store import check_space, open_dataset, write_images
 from trcgl.dataset.synthetic_rows import current_options
 from trcgl.generate.context import PromptKind
 from trcgl.generate.inputs import open_generator, open_screener
@@ -37,8 +37,7 @@ from trcgl.generate.sampling_run import (
 )
 from trcgl.generate.screen import screen_images
 from trcgl.generate.solver import GUIDED_TO, Solver
-from trcgl.generate.synthesis_report import read_report
-from trcgl.generate.synthetic_folder import write_synthetic_folder
+from trcgl.generate.synthetic_folder import read_report, write_synthetic_folder
 
 SETTINGS_SCHEMA = "trcgl.synthesize/1"
 _HARDWARE = ("batch_size", "devices", "nodes", "accelerator", "compile")
@@ -142,7 +141,9 @@ def synthesize(
         "options": {**dataclasses.asdict(options), "targets": list(options.targets)},
     }
 
-    rows = _plan(dataset, generator, options)
+    rows = plan(dataset, options.targets, count=options.count, dose=options.dose, each=options.each, seed=options.seed)
+    check_prompts(generator, rows)
+    rows = guided(rows, options.guidance, options.guidance_for)
     if _is_finished(out, record, rows.height, side):
         return read_report(out)
     images = _sample(generator, rows, out, side, options)
@@ -151,20 +152,6 @@ def synthesize(
     screening = screen_images(images, rows["target"].to_list(), dataset, screener)
     license = " ".join(filter(None, (dataset.info.get("license"), generator.info.get("license"))))
     return write_synthetic_folder(out, rows, images, screening, dataset, record, license)
-
-
-def _plan(dataset: Dataset, generator: Generator, options: SynthesizeOptions) -> pl.DataFrame:
-    """One row per image, with its guidance; every prompt fits into the text encoder."""
-    rows = plan(
-        dataset,
-        options.targets,
-        count=options.count,
-        dose=options.dose,
-        each=options.each,
-        seed=options.seed,
-    )
-    check_prompts(generator, rows)
-    return guided(rows, options.guidance, options.guidance_for)
 
 
 def _is_finished(out: Path, record: dict[str, Any], images: int, side: int) -> bool:

@@ -197,6 +197,9 @@ def _finish(
 ) -> dict[str, Any]:
     if _get_rank():
         return {}
+    license = f"Adapted from {recipe.base}: its license applies (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
+    if not recipe.base:
+        license = "Trained from scratch: only the license of the training images applies."
     patients = opened.split("train")["patient_id"].unique().to_list()
     info = folder.save(
         generator,
@@ -206,18 +209,12 @@ def _finish(
         dataset_digest=storage.sha256_file(opened.folder / "dataset.json"),
         training_patient_digest=storage.digest(patients),
         training_images=len(rows),
-        license=_license(recipe),
+        license=license,
         command=storage.command(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {opened.folder} --screener RUN --out SYNTHETIC")
     return info
-
-
-def _license(recipe: GeneratorRecipe) -> str:
-    if recipe.base is None:
-        return "Trained from scratch: only the license of the training images applies."
-    return f"Adapted from {recipe.base}: its license applies (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
 
 
 def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:

@@ -7,8 +7,9 @@ leaf labels only, so a parent is the union of its children. Whole labels are com
 
 import csv
 from importlib import resources
+from typing import cast
 
-from trcgl.dataset.labels import LabelSpace
+from trcgl.dataset.labels import Group, LabelSpace
 
 
 def _read() -> LabelSpace:
@@ -17,7 +18,7 @@ def _read() -> LabelSpace:
     return LabelSpace(
         name="padchest30",
         findings=tuple(row["finding"] for row in rows),
-        groups={row["finding"]: row["group"] for row in rows},
+        groups={row["finding"]: cast(Group, row["group"]) for row in rows},
         group_rule="name",
         normal="Normal",
         normal_in_means=True,
