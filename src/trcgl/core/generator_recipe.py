@@ -13,7 +13,7 @@ class AutoencoderRecipe:
     kind: Literal["space_to_depth", "vae"] = "space_to_depth"
     """Autoencoder: `space_to_depth` (lossless, nothing to train) or a small `vae` (loses small findings)."""
     factor: int = 4
-    """Pixels per side of the image that become one place of the latent grid; a power of two for a `vae`."""
+    """Pixels per side of the image for each place of the latent grid; a power of two."""
     latent_channels: int = 4
     """Latent channels of a `vae`; space_to_depth has factor² channels."""
     width: int = 32
@@ -84,14 +84,14 @@ class DiffusionRecipe:
     """The forward process and the loss; the network predicts the velocity."""
 
     min_snr: float = 5.0
-    """Parameter γ of min-SNR loss weighting (Hang et al. 2023); 0 weights the velocity error alike at all noise
-    levels."""
+    """Parameter γ of min-SNR loss weighting (Hang et al. 2023); 0 weights the velocity error equally at all
+    noise levels."""
     log_snr_mean: float = 0.5
-    """Log-SNR that training shows most, where `log_snr_std` is set. Findings are decided around 0.5, between coarse
-    anatomy and fine texture."""
+    """Most frequent log-SNR in training if `log_snr_std` is set. Findings form around 0.5, between coarse anatomy and
+    fine texture."""
     log_snr_std: float = 0.0
-    """Standard deviation of the log-SNR of training images (Karras et al. 2022); 0 samples all time steps alike, more
-    than half of which are nearly pure noise."""
+    """Standard deviation of the log-SNR of training images (Karras et al. 2022); 0 samples all time steps equally
+    often, more than half of which are nearly pure noise."""
     zero_terminal_snr: bool = True
     """Rescale the noise schedule so that its last step is pure noise (Lin et al. 2024); not with a base."""
     caption_dropout: float = 0.1
@@ -125,10 +125,10 @@ class FitRecipe:
     findings are hardly learned)."""
     tail: float = 0.5
     """Share of the `class_balanced` images that are sampled for a tail finding or for being normal; the rest is sampled
-    for all findings alike."""
+    for all findings equally."""
     replay: float = 0.1
-    """Share of each `class_balanced` batch that is sampled from all rows alike, most of them normal or with head
-    findings."""
+    """Share of each `class_balanced` batch that is sampled from all rows equally often; most of them are normal or show
+    head findings."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point precision of the network: `32-true`, `bf16-mixed` or `16-mixed`."""
     gradient_checkpointing: bool = False
@@ -136,7 +136,7 @@ class FitRecipe:
     grid_every: int = 500
     """Optimizer steps between two grids of sampled images; 0 samples none."""
     save_steps: int = 500
-    """Optimizer steps between two resumable checkpoints; 0 saves at the end and on a signal alone."""
+    """Optimizer steps between two resumable checkpoints; 0 saves only at the end and on a signal."""
     devices: int | Literal["auto"] = "auto"
     """Devices per node, or `auto` for all of them."""
     nodes: int = 1
@@ -164,11 +164,17 @@ class GeneratorRecipe:
     image_size: int = 96
     """Side of the synthetic images in pixels."""
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    """Conversion between images and latents."""
     unet: UNetRecipe = field(default_factory=UNetRecipe)
+    """The denoising network."""
     text: TextRecipe = field(default_factory=TextRecipe)
+    """The text encoder that reads prompts."""
     context: ContextRecipe = field(default_factory=ContextRecipe)
+    """Learnable context tokens of the prompts."""
     diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
+    """The noise levels and the loss."""
     augment: AugmentRecipe = UNCHANGED
     """Random changes of training images. Synthetic images show them as well, so keep them within what a radiograph
     can look like. They reduce memorization of a few images."""
     fit: FitRecipe = field(default_factory=FitRecipe)
+    """Optimization and hardware."""
