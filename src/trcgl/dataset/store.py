@@ -132,10 +132,7 @@ def open_dataset(folder: str | Path) -> Dataset:
 
 
 def write_images(path: Path, parts: Iterable[UInt8[np.ndarray, "rows side side"]], count: int, side: int) -> None:
-    """Write `images.npy` part by part; on failure no file is left.
-
-    `parts`: square images, `count` in total.
-    """
+    """Write `images.npy` from parts of `count` images in total; on failure no file is left."""
     with storage.atomic(path) as aside, open(aside, "wb") as handle:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side)}
         np.lib.format.write_array_header_1_0(handle, header)

@@ -66,10 +66,7 @@ class ContextTokens(nn.Module):
     def append(
         self, text: Float[Tensor, "batch tokens width"], present: Float[Tensor, "batch findings"]
     ) -> Float[Tensor, "batch more width"]:
-        """Encoded text followed by the tokens.
-
-        `present`: 1 for the findings that each prompt names, 0 for all others.
-        """
+        """Encoded text followed by the tokens; `present` is 1 for each finding that a prompt names, else 0."""
         present = torch.where(present.sum(1, keepdim=True) > 0, present, 1.0)
         mean = torch.einsum("bc,cpd->bpd", present / present.sum(1, keepdim=True), self.of_finding)
         return torch.cat([text, self.shared.expand(len(text), -1, -1), mean], dim=1)
@@ -108,10 +105,7 @@ class ContextTokens(nn.Module):
 
 
 def nearest(
-    tokens: Float[Tensor, "tokens width"],
-    vectors: Float[Tensor, "words width"],
-    words: Sequence[str],
-    count: int = 5,
+    tokens: Float[Tensor, "tokens width"], vectors: Float[Tensor, "words width"], words: Sequence[str], count: int = 5
 ) -> list[list[tuple[str, float]]]:
     """The words whose vectors have the largest cosine with each token, and the cosines."""
     cosine = nn.functional.normalize(tokens, dim=1) @ nn.functional.normalize(vectors, dim=1).T

@@ -89,9 +89,7 @@ class StepLines(Callback):
 def fit_stage(
     module: lightning.LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
 ) -> None:
-    """Train a stage to its last step, or resume it; `module` holds the result, averaged if `ema` is set.
-
-    `module`: module with loaders; all of its parameters are trained and saved.
+    """Train all parameters of `module` to the last step of a stage, or resume; averaged if `ema` is set.
 
     Raises:
         Interrupted: a signal asked to stop; the state is saved.

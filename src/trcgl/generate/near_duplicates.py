@@ -20,10 +20,7 @@ _PRODUCTS = 2**25  # correlations held in memory at once
 def thumbnails(
     images: UInt8[np.ndarray, "store height width"], rows: Int[np.ndarray, " rows"] | None = None
 ) -> Float[Tensor, "rows side side"]:
-    """Thumbnails with mean 0 and length 1, so that products are correlations; all 0 for an image without contrast.
-
-    `rows`: the images to reduce; None for all.
-    """
+    """Thumbnails with mean 0 and length 1, so that products are correlations; all 0 for an image without contrast."""
     rows = np.arange(len(images)) if rows is None else rows
     small = [torch.empty(0, SIDE, SIDE)]
     for start in range(0, len(rows), _IMAGES):
@@ -44,12 +41,9 @@ def nearest(
     reference: Float[Tensor, "references side side"],
     apart: tuple[Int[np.ndarray, " queries"], Int[np.ndarray, " references"]] | None = None,
 ) -> Float[np.ndarray, " queries"]:
-    """Correlation of each thumbnail, or its mirror image, with the nearest of the references.
+    """Correlation of each thumbnail, or its mirror image, with the nearest reference; -1 if there is none.
 
     `apart`: patient numbers of the queries and of the references; images of the same patient are not compared.
-
-    Returns:
-        Correlations between -1 and 1; -1 if there is nothing to compare with.
     """
     found = torch.full((len(query),), -1.0)
     if not len(reference):

@@ -36,11 +36,7 @@ class SampleGrid:
         """Write the grid after `step` optimizer steps to the folder and TensorBoard."""
         prompts = [prompt((finding,), self._normal) for finding in self._findings for _ in range(self._columns)]
         images = sample(
-            generator,
-            generator.encode(prompts),
-            generator.encode_empty(),
-            range(len(prompts)),
-            steps=STEPS,
+            generator, generator.encode(prompts), generator.encode_empty(), range(len(prompts)), steps=STEPS
         )
         picture = tiled(images, self._columns)
         with storage.atomic(self._folder / f"{self._stage}-{step:06d}.png") as aside:

@@ -118,15 +118,9 @@ class Screening:
 
 
 def screen_images(
-    images: UInt8[np.ndarray, "rows side side"],
-    targets: Sequence[str],
-    dataset: Dataset,
-    screener: LoadedModel | None,
+    images: UInt8[np.ndarray, "rows side side"], targets: Sequence[str], dataset: Dataset, screener: LoadedModel | None
 ) -> Screening:
-    """Screen synthetic images with a classifier and against the real training images.
-
-    `screener`: a classifier trained on its real rows alone; None keeps every image without scores.
-    """
+    """Screen images with a classifier and against real training images; without a classifier, keep all of them."""
     if screener is None:
         return unscreened(len(targets))
     train, val = dataset.split("train"), dataset.split("val")
@@ -153,13 +147,7 @@ def screen(
     reference: Reference,
     space: LabelSpace,
 ) -> pl.DataFrame:
-    """Scores and verdicts of synthetic images.
-
-    `score`: probabilities of a classifier trained on real rows alone.
-
-    Returns:
-        Columns of `SCORES`, and `verdict`: `kept` or `rejected: <reason>`.
-    """
+    """The columns of `SCORES` and `verdict`; `score` is from a classifier that was trained on real images alone."""
     contrast, extremes = appearance(images)
     small = thumbnails(images)
     similarity = nearest(small, reference.thumbnails)

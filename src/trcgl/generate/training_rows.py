@@ -48,10 +48,7 @@ def most_sampled(space: LabelSpace) -> list[int]:
 def sampler(
     labels: Float[np.ndarray, "rows findings"], favored: Sequence[int], settings: FitRecipe, seed: int
 ) -> RowSampler:
-    """Row sampling of a generator: class-balanced, a share of the tail findings, and a share of all rows alike.
-
-    `favored`: columns of the findings that share `settings.tail` equally.
-    """
+    """Row sampling: class-balanced, with a share for the `favored` columns and a share of all rows equally often."""
     if settings.row_sampling == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 

@@ -78,11 +78,9 @@ class Canvas:
         width: float,
         weight: Float[np.ndarray, "#paths points"] | float = 1.0,
     ) -> Layer:
-        """Curves of equal width.
+        """Curves of equal width through (x, y) points, joined by straight lines.
 
         A curve thinner than a pixel is as faint as its share of the pixel, as on a detector.
-
-        `paths`: (x, y) points of each curve in body coordinates, joined by straight lines.
         """
         paths = np.asarray(paths, np.float64)
         weight = np.broadcast_to(np.asarray(weight, np.float64), paths.shape[:2])

@@ -13,12 +13,10 @@ MARKER = np.array([[0.0, 0.0], [0.0, 0.04], [0.025, 0.04]])
 def expose(
     attenuation: Layer, canvas: Canvas, taken: Exposure, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "size size"]:
-    """Expose the radiograph.
+    """Expose the radiograph of an attenuation T, 0 in free air.
 
     The gray value is 1 - exp(-k T): steep at low attenuation, flat at high attenuation. Quantum noise of the
     transmitted intensity exp(-T) has a relative standard deviation that grows as exp(T / 2).
-
-    `attenuation`: T at every pixel, 0 in free air.
     """
     total = np.maximum(attenuation, 0)
     total = total * (1 + np.float32(0.10 * taken.turn) * canvas.x)

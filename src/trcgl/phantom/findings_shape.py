@@ -29,9 +29,7 @@ def cardiomegaly(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> A
     ratio = 0.50 + rng.uniform(0.01, 0.14) * extent
     grown = max(ratio * 2 * anatomy.chest / sum(anatomy.heart), 1.05)
     return replace(
-        anatomy,
-        heart=_scaled(anatomy.heart, grown),
-        heart_height=anatomy.heart_height * (1 + 0.35 * (grown - 1)),
+        anatomy, heart=_scaled(anatomy.heart, grown), heart_height=anatomy.heart_height * (1 + 0.35 * (grown - 1))
     )
 
 

@@ -53,10 +53,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the labels; images are fetched from the npz file when `prepare` asks for them.
-
-    `root`: the folder with `chestmnist*.npz`.
-    """
+    """Read the labels of `chestmnist*.npz`; images are fetched from it when `prepare` asks for them."""
     root, options = Path(root), options or Options()
     names = [name for size, name in FILES.items() if options.size in (0, size)]
     path = reading.find_file(root, names, "ChestMNIST file")

@@ -56,10 +56,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read `train.csv`, and for `test="expert"` the table of the images that radiologists read.
-
-    `root`: the folder with `train.csv` and `train/`, or its parent.
-    """
+    """Read `train.csv`, and for `test="expert"` the table of the images that radiologists read."""
     root, options = Path(root), options or Options()
     path = reading.find_file(root, TRAIN, "CheXpert label table")
     table = _table(path, options).with_columns(split=pl.lit(None, pl.String), label_source=pl.lit("report"))
@@ -69,9 +66,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         counts["rows read by radiologists"] = expert.height
         table = pl.concat([table, expert.with_columns(split=pl.lit("test"), label_source=pl.lit("physician"))])
     rows, dropped = reading.first_of_each(
-        table,
-        (pl.col("image_id").is_null(), "no Path"),
-        (pl.col("patient_id").is_null(), "no patient in its Path"),
+        table, (pl.col("image_id").is_null(), "no Path"), (pl.col("patient_id").is_null(), "no patient in its Path")
     )
     return SourceTable(
         space=SPACE,

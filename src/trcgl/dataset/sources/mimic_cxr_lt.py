@@ -86,10 +86,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the three label tables of a release.
-
-    `root`: the folder with `files/p10/…`.
-    """
+    """Read the three label tables of a release; the images are `files/p10/…` below the root."""
     root, options = Path(root), options or Options()
     release, train = _find(Path(options.labels) if options.labels else root, options)
     space = _space(release, options.task)

@@ -47,10 +47,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the label table, the boxes and the official lists.
-
-    `root`: folder with `Data_Entry_2017*.csv` and the images, in `images/`, `images_*/images/` or beside the table.
-    """
+    """Read the label table, the boxes and the official lists; images are in `images_*/images/`, `images/` or here."""
     root, options = Path(root), options or Options()
     path = reading.find_file(root, TABLES, "NIH label table")
     table = reading.read_table(path, needed=COLUMNS).rename({"Image Index": "image_id"})

@@ -40,10 +40,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the label table; images are looked for as `<ImageDir>/<ImageID>` below the root, or beside the table.
-
-    `root`: folder of the archive, with its label table (`.csv` or `.csv.gz`).
-    """
+    """Read the label table; images are looked for as `<ImageDir>/<ImageID>` below the root, or beside the table."""
     root = Path(root)
     path = reading.find_file(root, TABLES, "PadChest label table")
     table = reading.read_table(path, needed=COLUMNS).rename({"ImageID": "image_id"})

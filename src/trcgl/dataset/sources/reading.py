@@ -96,10 +96,7 @@ def first_of_each(
 
 
 def marked(table: pl.DataFrame, findings: Sequence[str], meaning: Mapping[str, int | None], path: Path) -> pl.DataFrame:
-    """The finding columns of a table as Int8.
-
-    `meaning`: cell to 1, 0 or None (unknown); `""` stands for a blank cell.
-    """
+    """The finding columns of a table as Int8; `meaning` maps a cell (`""`: blank) to 1, 0 or None (unknown)."""
     cells = table.select(pl.col(*findings).str.strip_chars().fill_null(""))
     for finding in findings:
         strange = ~cells[finding].is_in(list(meaning))

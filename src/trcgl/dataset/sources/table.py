@@ -77,10 +77,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the table and find its files.
-
-    `root`: the folder that holds the table and the files.
-    """
+    """Read the table and find its files."""
     root, options = Path(root), options or Options()
     path = _table(root, options)
     table = reading.read_table(path)

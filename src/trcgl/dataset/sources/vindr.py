@@ -58,10 +58,7 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the readings of all readers and combine them.
-
-    `root`: the folder with `train.csv` or `annotations/`, and the images in `train/`, `test/`, `images/` or beside.
-    """
+    """Read and combine the readings; images are in `train/`, `test/`, `images/` or beside the table."""
     root, options = Path(root), options or Options()
     physionet = next((root / name for name in PHYSIONET if (root / name).is_file()), None)
     if physionet is not None:
