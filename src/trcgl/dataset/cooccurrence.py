@@ -18,7 +18,6 @@ class Cooccurrence:
     Args:
         joint: n_ij, rows with i and j present; the diagonal is the number of positives.
         known: rows with i present and j known.
-        positives: rows with i present.
         labeled: rows with i known.
     """
 

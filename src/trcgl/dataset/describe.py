@@ -32,9 +32,6 @@ def describe(folder: Path, out: Path | None = None) -> dict[str, Any]:
     Returns:
         Images and patients per split, findings with their groups and counts, and, of the training split, the
         imbalance and the strongest pairs.
-
-    Raises:
-        DataError: the folder is no dataset, its files were changed, or `out` cannot be written to.
     """
     from trcgl.dataset.figures import cooccurrence_matrix, label_distribution
 

@@ -9,9 +9,6 @@ def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
 
     An image is recognized by the digest of its file. A patient is recognized by its identifier where both datasets come
     from the same archive; elsewhere the same identifier is another person.
-
-    Raises:
-        DataError: a train or val image or patient of `own` is in the split of `other`.
     """
     seen = own.manifest.filter(own.manifest["split"].is_in(["train", "val"]))
     evaluated = other.manifest.filter(other.manifest["split"] == split)

@@ -75,10 +75,6 @@ def prepare(
 
     `root`: folder of the archive; None where the source renders its images. `out`: the dataset folder: new, empty, or
     interrupted with the same settings. `source_options`: an instance of the source's `Options`.
-
-    Raises:
-        DataError: the archive or its label table is invalid, or the disk is full.
-        RecipeError: the source is unknown, or `out` has other content.
     """
     options, out = options or PrepareOptions(), Path(out)
     if source not in SOURCES:

@@ -33,9 +33,6 @@ def split_patients(
 
     `rows`: patient_id, optionally `split` (null: to be assigned), and one column per finding. `fractions`: shares of
     train, val and test; they sum to 1.
-
-    Raises:
-        DataError: fractions do not sum to 1, or one patient was given to two splits.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise DataError(f"--fractions {fractions}: shares of train, val and test must be positive or 0 and sum to 1.")

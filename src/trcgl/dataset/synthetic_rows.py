@@ -29,7 +29,6 @@ class SyntheticRows:
     Args:
         rows: manifest rows that are used; the rows of each target in seed order.
         targets: the finding that each row was generated for.
-        digest: SHA-256 of the folder's `dataset.json`.
     """
 
     dataset: Dataset
@@ -98,10 +97,6 @@ def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> Sy
     is a prefix of a larger dose. Balancing images are taken in the same proportion.
 
     `dose`: synthetic images per real training image; `None` takes every kept row.
-
-    Raises:
-        DataError: the folder is not a synthetic folder of this dataset, has rows of patients outside train, or has
-            images of another size.
     """
     folder = Path(folder)
     synthetic = open_dataset(folder)

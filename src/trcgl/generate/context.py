@@ -96,13 +96,6 @@ class ContextTokens(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    @torch.no_grad()
-    def start_from(self, shared: Float[Tensor, " width"], of_finding: Float[Tensor, "findings width"]) -> None:
-        """Initialize tokens at given vectors plus a little noise, so that they can diverge."""
-        spread = 0.1 * of_finding.std()
-        self.shared.copy_(shared + spread * torch.randn_like(self.shared))
-        self.of_finding.copy_(of_finding[:, None] + spread * torch.randn_like(self.of_finding))
-
 
 def nearest(
     tokens: Float[Tensor, "tokens width"], vectors: Float[Tensor, "words width"], words: Sequence[str], count: int = 5

@@ -125,11 +125,7 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **about: A
 
 
 def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
-    """Open a generator folder, without network access and without unpickling.
-
-    Raises:
-        CheckpointError: a file is missing, damaged, or not the one that was written.
-    """
+    """Open a generator folder, without network access and without unpickling."""
     folder = Path(folder)
     expect(folder, GENERATOR, error=CheckpointError)
     if not (folder / "generator.json").exists():
@@ -184,10 +180,16 @@ def context_report(generator: Generator) -> dict[str, Any]:
     return report
 
 
+@torch.no_grad()
 def start_context(generator: Generator) -> None:
-    """Initialize the tokens of each finding with its name, and the shared tokens with the mean of all names."""
+    """Initialize the tokens of each finding with its name, and the shared tokens with the mean of all names.
+
+    A little noise is added, so that tokens can diverge.
+    """
     vectors = generator.word_vectors([phrase(finding) for finding in generator.space.findings])
-    generator.context.start_from(vectors.mean(0), vectors)
+    spread, context = 0.1 * vectors.std(), generator.context
+    context.shared.copy_(vectors.mean(0) + spread * torch.randn_like(context.shared))
+    context.of_finding.copy_(vectors[:, None] + spread * torch.randn_like(context.of_finding))
 
 
 @contextlib.contextmanager

@@ -13,11 +13,7 @@ from trcgl.model.run_folder import open_run
 
 
 def open_generator(where: Path, dataset: Dataset) -> Generator:
-    """Load a generator that was trained on the dataset.
-
-    Raises:
-        DataError: its findings differ from the dataset's, or it may have learned from val or test patients.
-    """
+    """Load a generator that was trained on the dataset."""
     generator = folder.load(where)
     _check_findings(generator.space, dataset, f"{where} generates")
     check_train_patients(where, generator.info["training_patient_digest"], dataset)
@@ -34,12 +30,7 @@ def check_train_patients(where: Path, training_patient_digest: str, dataset: Dat
 
 
 def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
-    """Load the classifier of a run that was trained on the real training rows of the dataset, or on a half of them.
-
-    Raises:
-        DataError: its findings or image fit differ from the dataset's, or it was trained on other patients or on
-            synthetic images.
-    """
+    """Load the classifier of a run that was trained on the real training rows of the dataset, or on a half of them."""
     run = open_run(where)
     if run.info.get("synthetic"):
         raise DataError(

@@ -37,7 +37,6 @@ class Generator:
 
     Args:
         text_encoder: ids to vectors (B, T, D).
-        vae: images to latents and back, in float32.
         unet: predicts the velocity of noised latents.
         info: content of `generator.json`; empty before the generator is saved.
     """
@@ -95,11 +94,7 @@ class Generator:
         return self.encode([EMPTY])
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt with placeholders of the context tokens, begin and end, padded to full length.
-
-        Raises:
-            DataError: the prompt is longer than the text encoder can read.
-        """
+        """Token ids of a prompt with placeholders of the context tokens, begin and end, padded to full length."""
         vocabulary, longest = self.text_encoder.config.vocab_size, self.tokenizer.model_max_length
         ids = [self.tokenizer.bos_token_id]
         if self.context.within:
@@ -186,8 +181,6 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
             f"image_size is {recipe.image_size}; with autoencoder.factor {recipe.autoencoder.factor} and {levels} "
             f"levels of the U-Net it must be a multiple of {coarsest}."
         )
-    if uneven := [width for width in recipe.unet.widths if width % recipe.unet.head_width]:
-        raise RecipeError(f"unet.widths: {uneven[0]} is no multiple of unet.head_width, {recipe.unet.head_width}.")
     tokenizer = build_tokenizer(
         (prompt_for((finding,), space.normal).text + ", and" for finding in space.findings), recipe.text.tokens
     )

@@ -39,7 +39,6 @@ class SamplingSettings:
 
     Args:
         side: side of the stored images in pixels; sampled images of another size are resized.
-        guided_to: log-SNR above which guidance stops.
     """
 
     side: int

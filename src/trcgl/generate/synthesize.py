@@ -114,12 +114,6 @@ def synthesize(
 
     Returns:
         The content of `report.json`; an empty dict in processes other than the first.
-
-    Raises:
-        DataError: dataset, generator and screener do not belong together, a target has no training row, or the disk is
-            full.
-        CheckpointError: the generator or the screener is missing, half-written or damaged.
-        RecipeError: an option has a value that it cannot have, or `out` holds something else.
     """
     options, out = options or SynthesizeOptions(), Path(out)
     if options.count is options.dose is options.each is None:

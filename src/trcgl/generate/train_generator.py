@@ -10,6 +10,7 @@ Stages, each of which resumes where it stopped:
 import datetime
 import os
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,7 @@ _MEASURED, _PIXELS = 512, 2**22  # largest numbers of images and pixels that the
 def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split: str = "train") -> dict[str, Any]:
     """Train a generator on the train patients of a dataset; the same call again resumes with the same weights.
 
-    Returns:
-        The content of `generator.json`.
-
     Raises:
-        RecipeError: a setting is wrong, the folder belongs to another recipe or dataset, or training diverged.
-        DataError: the dataset cannot be used, the split is not `train`, or the disk is full.
-        CheckpointError: the base or a checkpoint cannot be read.
         Interrupted: a signal asked to stop; the state is saved.
     """
     dataset, out = Path(dataset), Path(out)
@@ -69,45 +64,32 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
 
 def check(recipe: GeneratorRecipe) -> None:
     """Check the settings of a recipe."""
-    fit = recipe.fit
+    unet, text = recipe.unet, recipe.text
+    least = dict.fromkeys(("image_size", "fit.steps", "fit.batch_size", "autoencoder.factor"), 1)
+    least |= dict.fromkeys(("fit.context_steps", "fit.clip_gradient", "fit.save_steps", "fit.grid_every"), 0)
+    least |= dict.fromkeys(("context.shared", "context.per_finding", "autoencoder.steps"), 0)
+    shares = ("fit.replay", "fit.tail", "diffusion.label_dropout")
+    below_one = ("fit.ema", "diffusion.caption_dropout", "augment.scale")
     for path, holds, wanted in (
-        ("image_size", recipe.image_size >= 1, "at least 1"),
-        ("fit.steps", fit.steps >= 1, "at least 1"),
-        ("fit.context_steps", fit.context_steps >= 0, "at least 0"),
-        ("fit.batch_size", fit.batch_size >= 1, "at least 1"),
-        ("fit.ema", 0 <= fit.ema < 1, "at least 0 and below 1"),
-        ("fit.replay", 0 <= fit.replay <= 1, "between 0 and 1"),
-        ("fit.tail", 0 <= fit.tail <= 1, "between 0 and 1"),
-        ("fit.clip_gradient", fit.clip_gradient >= 0, "at least 0"),
-        ("fit.save_steps", fit.save_steps >= 0, "at least 0"),
-        ("fit.grid_every", fit.grid_every >= 0, "at least 0"),
+        *((path, attrgetter(path)(recipe) >= value, f"at least {value}") for path, value in least.items()),
+        *((path, 0 <= attrgetter(path)(recipe) <= 1, "between 0 and 1") for path in shares),
+        *((path, 0 <= attrgetter(path)(recipe) < 1, "at least 0 and below 1") for path in below_one),
         ("diffusion.min_snr", recipe.diffusion.min_snr >= 0, "at least 0 (0 switches it off)"),
         ("diffusion.log_snr_std", recipe.diffusion.log_snr_std >= 0, "at least 0 (0 trains all levels equally)"),
-        ("diffusion.caption_dropout", 0 <= recipe.diffusion.caption_dropout < 1, "at least 0 and below 1"),
-        ("diffusion.label_dropout", 0 <= recipe.diffusion.label_dropout <= 1, "between 0 and 1"),
-        ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
         ("augment.erasing", recipe.augment.erasing == 0, "0: synthetic images would have erased rectangles"),
         ("augment.mixup", recipe.augment.mixup == 0, "0: synthetic images would be mixtures"),
-        ("fit.devices", fit.devices == "auto" or fit.devices >= 1, "auto, or at least 1"),
-        ("autoencoder.factor", recipe.autoencoder.factor >= 1, "at least 1"),
+        ("fit.devices", recipe.fit.devices == "auto" or recipe.fit.devices >= 1, "auto, or at least 1"),
         ("autoencoder.width", recipe.autoencoder.width >= 16 and not recipe.autoencoder.width % 16, "16, 32, 48, ..."),
         (
             "unet.widths",
-            recipe.base is not None
-            or not any(width % 16 or width % recipe.unet.head_width for width in recipe.unet.widths),
-            f"multiples of 16 and of unet.head_width, {recipe.unet.head_width}",
+            recipe.base is not None or not any(width % 16 or width % unet.head_width for width in unet.widths),
+            f"multiples of 16 and of unet.head_width, {unet.head_width}",
         ),
-        ("text.heads", recipe.text.heads >= 1 and not recipe.text.width % recipe.text.heads, "a divisor of text.width"),
-        ("context.shared", recipe.context.shared >= 0, "at least 0"),
-        ("context.per_finding", recipe.context.per_finding >= 0, "at least 0"),
-        ("autoencoder.steps", recipe.autoencoder.steps >= 0, "at least 0"),
-        ("unet.lora_rank", recipe.base is not None or not recipe.unet.lora_rank, "0 without a --base to adapt"),
+        ("text.heads", text.heads >= 1 and not text.width % text.heads, "a divisor of text.width"),
+        ("unet.lora_rank", recipe.base is not None or not unet.lora_rank, "0 without a --base to adapt"),
     ):
         if not holds:
-            value: Any = recipe
-            for name in path.split("."):
-                value = getattr(value, name)
-            raise RecipeError(f"{path} is {value}; it must be {wanted}.")
+            raise RecipeError(f"{path} is {attrgetter(path)(recipe)}; it must be {wanted}.")
 
 
 def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipeline.Generator:

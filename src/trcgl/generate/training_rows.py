@@ -15,11 +15,7 @@ from trcgl.training.sampling import RowSampler, class_balanced, natural
 
 
 def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
-    """Images and labels of the rows that a generator is trained on.
-
-    Raises:
-        DataError: the split is not train, no row has a finding, or the dataset has no images or synthetic ones.
-    """
+    """Images and labels of the rows that a generator is trained on."""
     if dataset.info["source"] == "synthetic":
         raise DataError(f"{dataset.folder} holds synthetic images. Train a generator on the real dataset.")
     if split != "train":

@@ -28,7 +28,6 @@ class Change:
 
     Args:
         attenuation: added to the attenuation of the beam; negative where air replaces tissue.
-        mask: where the finding shows.
         vessels: factor on the vessels of the lung, 0 where they are gone or hidden; None leaves them unchanged.
         facts: measures of the lesion for structure checks: lengths and places in sides of the image, angles in degrees.
     """

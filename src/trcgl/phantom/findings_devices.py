@@ -74,7 +74,7 @@ def central_venous_catheter(chest: Chest, rng: np.random.Generator) -> Change:
 
 def support_devices(chest: Chest, rng: np.random.Generator) -> Change:
     """One or two devices: pacemaker, endotracheal tube, feeding tube, chest drain, heart valve, monitoring leads."""
-    names = ["pacemaker", "endotracheal tube", "feeding tube", "chest drain", "valve", "electrodes"]
+    names = list(DEVICES)
     count = 1 if rng.random() < 0.55 else 2
     chosen = rng.choice(len(names), count, replace=False, p=[0.32, 0.15, 0.16, 0.12, 0.10, 0.15])
     layer = np.zeros_like(chest.canvas.x)

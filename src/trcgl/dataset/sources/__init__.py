@@ -23,6 +23,11 @@ SOURCES = {
 """Name on the command line to module; a module is imported on first use."""
 
 
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Names from a text in which commas separate them."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 @dataclass(frozen=True)
 class SourceTable:
     """Labels and files of an archive, before patients are split and images decoded.

@@ -19,24 +19,12 @@ from jaxtyping import UInt8
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SPLITS
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources import SourceTable, comma_separated, reading
 
 FILES = {224: "chestmnist_224.npz", 128: "chestmnist_128.npz", 64: "chestmnist_64.npz", 28: "chestmnist.npz"}
-FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
+FINDINGS = comma_separated(
+    "Atelectasis, Cardiomegaly, Effusion, Infiltration, Mass, Nodule, Pneumonia, Pneumothorax, Consolidation, Edema, "
+    "Emphysema, Fibrosis, Pleural_Thickening, Hernia"
 )
 """Findings in the order of the label columns, with NIH's names."""
 SPACE = LabelSpace(

@@ -12,25 +12,14 @@ from typing import Literal
 import polars as pl
 
 from trcgl.dataset.labels import LabelSpace
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources import SourceTable, comma_separated, reading
 
 TRAIN = ("train.csv", "train.csv.gz", "CheXpert-v1.0*/train.csv", "chexpert_train.csv.gz")
 EXPERT = ("test.csv", "CheXpert-v1.0*/test.csv", "valid.csv", "CheXpert-v1.0*/valid.csv")
 NORMAL = "No Finding"
-FINDINGS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
+FINDINGS = comma_separated(
+    "Enlarged Cardiomediastinum, Cardiomegaly, Lung Opacity, Lung Lesion, Edema, Consolidation, Pneumonia, "
+    "Atelectasis, Pneumothorax, Pleural Effusion, Pleural Other, Fracture, Support Devices"
 )
 SPACE = LabelSpace(
     name="chexpert13",

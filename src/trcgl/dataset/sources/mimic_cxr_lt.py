@@ -13,56 +13,22 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources import SourceTable, comma_separated, reading
 
 COLUMNS = ("dicom_id", "subject_id", "study_id", "ViewPosition")
 TABLES = {
     "2023": {"train": "train.csv", "val": "development.csv", "test": "test.csv"},
     "2024": {"train": "train_labeled.csv", "val": "development_labeled_task{}.csv", "test": "test_labeled_task{}.csv"},
 }
-FINDINGS_2023 = (
-    "Atelectasis",
-    "Calcification of the Aorta",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Enlarged Cardiomediastinum",
-    "Fibrosis",
-    "Fracture",
-    "Hernia",
-    "Infiltration",
-    "Lung Lesion",
-    "Lung Opacity",
-    "Mass",
-    "No Finding",
-    "Nodule",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pleural Thickening",
-    "Pneumomediastinum",
-    "Pneumonia",
-    "Pneumoperitoneum",
-    "Pneumothorax",
-    "Subcutaneous Emphysema",
-    "Support Devices",
-    "Tortuous Aorta",
+FINDINGS_2023 = comma_separated(
+    "Atelectasis, Calcification of the Aorta, Cardiomegaly, Consolidation, Edema, Emphysema, "
+    "Enlarged Cardiomediastinum, Fibrosis, Fracture, Hernia, Infiltration, Lung Lesion, Lung Opacity, Mass, "
+    "No Finding, Nodule, Pleural Effusion, Pleural Other, Pleural Thickening, Pneumomediastinum, Pneumonia, "
+    "Pneumoperitoneum, Pneumothorax, Subcutaneous Emphysema, Support Devices, Tortuous Aorta"
 )
-ADDED_2024 = (
-    "Adenopathy",
-    "Azygos Lobe",
-    "Clavicle Fracture",
-    "Fissure",
-    "Granuloma",
-    "Hydropneumothorax",
-    "Infarction",
-    "Kyphosis",
-    "Lobar Atelectasis",
-    "Pulmonary Embolism",
-    "Pulmonary Hypertension",
-    "Rib Fracture",
-    "Round(ed) Atelectasis",
-    "Tuberculosis",
+ADDED_2024 = comma_separated(
+    "Adenopathy, Azygos Lobe, Clavicle Fracture, Fissure, Granuloma, Hydropneumothorax, Infarction, Kyphosis, "
+    "Lobar Atelectasis, Pulmonary Embolism, Pulmonary Hypertension, Rib Fracture, Round(ed) Atelectasis, Tuberculosis"
 )
 VIEWS = {
     **dict.fromkeys(("AP", "PA", "AP AXIAL", "AP LLD", "AP RLD", "PA LLD", "PA RLD"), "frontal"),

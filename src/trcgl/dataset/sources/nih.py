@@ -12,18 +12,12 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import Group, LabelSpace
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources import SourceTable, comma_separated, reading
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017_v2020.csv.gz", "Data_Entry_2017.csv", "Data_Entry_2017.csv.gz")
 BOXES = ("BBox_List_2017.csv", "BBox_List_2017.csv.gz")
-COLUMNS = (
-    "Image Index",
-    "Finding Labels",
-    "Follow-up #",
-    "Patient ID",
-    "Patient Age",
-    "Patient Gender",
-    "View Position",
+COLUMNS = comma_separated(
+    "Image Index, Finding Labels, Follow-up #, Patient ID, Patient Age, Patient Gender, View Position"
 )
 IMAGES_IN_ALL = 112_120
 NORMAL = "No Finding"

@@ -10,21 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources import SourceTable, comma_separated, reading
 from trcgl.dataset.sources.padchest_findings import SPACE
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_*.csv", "PADCHEST_chest_x_ray_images_labels_160K_*.csv.gz")
-COLUMNS = (
-    "ImageID",
-    "ImageDir",
-    "StudyDate_DICOM",
-    "StudyID",
-    "PatientID",
-    "PatientBirth",
-    "PatientSex_DICOM",
-    "Projection",
-    "MethodLabel",
-    "Labels",
+COLUMNS = comma_separated(
+    "ImageID, ImageDir, StudyDate_DICOM, StudyID, PatientID, PatientBirth, PatientSex_DICOM, Projection, MethodLabel, "
+    "Labels"
 )
 VIEWS = {
     **dict.fromkeys(("PA", "AP", "AP_horizontal"), "frontal"),

@@ -19,26 +19,14 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.sources import SourceTable, comma_separated, reading
 
 CHALLENGE = ("train.csv", "train.csv.gz", "vinbigdata-train.csv.gz")
 PHYSIONET = ("annotations/image_labels_train.csv", "image_labels_train.csv")
 NORMAL = "No finding"
-FINDINGS = (
-    "Aortic enlargement",
-    "Atelectasis",
-    "Calcification",
-    "Cardiomegaly",
-    "Consolidation",
-    "ILD",
-    "Infiltration",
-    "Lung Opacity",
-    "Nodule/Mass",
-    "Other lesion",
-    "Pleural effusion",
-    "Pleural thickening",
-    "Pneumothorax",
-    "Pulmonary fibrosis",
+FINDINGS = comma_separated(
+    "Aortic enlargement, Atelectasis, Calcification, Cardiomegaly, Consolidation, ILD, Infiltration, Lung Opacity, "
+    "Nodule/Mass, Other lesion, Pleural effusion, Pleural thickening, Pneumothorax, Pulmonary fibrosis"
 )
 """Findings of the challenge in the order of its `class_id`."""
 SPELLINGS = {"Other disease": "Other diseases"}
