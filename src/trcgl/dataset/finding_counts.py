@@ -11,16 +11,14 @@ from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SPLITS
 
-FEW = 20
-"""Positive patients below which the interval of a metric is wide."""
+FEW = 20  # positive patients below which the interval of a metric is wide
 _WITHOUT_POSITIVES = {
     "train": "cannot be learned",
     "val": "take no part in choosing the epoch, and get the threshold 0.5",
     "test": "cannot be evaluated",
 }
 
-Findings = Sequence[dict[str, Any]]
-"""Rows of `finding_counts`."""
+Findings = Sequence[dict[str, Any]]  # rows of `finding_counts`
 
 
 def tally(values: pl.Series) -> dict[str, int]:

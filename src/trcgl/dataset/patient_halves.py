@@ -10,8 +10,7 @@ from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.split import split_patients
 from trcgl.dataset.store import Dataset
 
-Half = Literal["none", "first", "second"]
-"""Values of `train.half`; `none` means all training patients."""
+Half = Literal["none", "first", "second"]  # values of `train.half`; `none` means all training patients
 HALVES: tuple[Half, ...] = ("none", "first", "second")
 
 

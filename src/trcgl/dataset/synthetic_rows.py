@@ -14,8 +14,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 
-KEPT = "kept"
-"""Verdict of a synthetic image that passed screening; every other verdict says why the image was rejected."""
+KEPT = "kept"  # verdict of a synthetic image that passed screening; every other verdict says why the image was rejected
 
 _RENAMED_COLUMNS = {"sampler": "solver", "screen/drawn_similarity": "screen/synthetic_similarity"}
 _RENAMED_VERDICTS = {"rejected: repeats a drawn image": "rejected: repeats a synthetic image"}

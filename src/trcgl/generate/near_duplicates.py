@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-SIDE = 32
-"""Side of a thumbnail in pixels: radiographs of different patients look alike at coarser scales."""
+SIDE = 32  # side of a thumbnail in pixels: radiographs of different patients look alike at coarser scales
 
 _IMAGES = 256  # images reduced at once
 _PRODUCTS = 2**25  # correlations held in memory at once

@@ -31,8 +31,7 @@ class Prompt:
         return tuple(finding for _, finding in self.pieces if finding)
 
 
-EMPTY = Prompt()
-"""The unconditional prompt of classifier-free guidance."""
+EMPTY = Prompt()  # the unconditional prompt of classifier-free guidance
 
 
 def prompt(findings: Iterable[str], normal: str | None, order: np.random.Generator | None = None) -> Prompt:

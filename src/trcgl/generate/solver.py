@@ -15,12 +15,10 @@ from trcgl.generate.pipeline import Generator
 
 Solver = Literal["dpm++2m", "ddim"]
 
-GUIDED_TO = 0.0
-"""Default log-SNR above which guidance stops: as much signal as noise."""
+GUIDED_TO = 0.0  # default log-SNR above which guidance stops: as much signal as noise
 
 _OTHER_SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
-_FIRST_LOG_SNR = -9.5
-"""Noise of 115 standard deviations; steps at lower log-SNR have no effect."""
+_FIRST_LOG_SNR = -9.5  # noise of 115 standard deviations; steps at lower log-SNR have no effect
 
 
 def sample(

@@ -25,8 +25,7 @@ from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, sample_parameters
 from trcgl.training.batches import SplitRows
 
-LOG_EVERY = 10
-"""Steps between two entries of the log."""
+LOG_EVERY = 10  # steps between two entries of the log
 _NAMED = 8  # images named in the error message of a loss that is not finite
 
 

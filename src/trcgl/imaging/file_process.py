@@ -27,8 +27,7 @@ _REFUSALS = {kind.__name__: kind for kind in (UnreadableImage, TooLarge, DataErr
 SECONDS = 180.0
 """Time limit for a file, in seconds; longer than that of gdcm's process inside, whose message is more precise."""
 
-Shape = tuple[int, Fit]
-"""Side of a square image in pixels, and how the radiograph is made square."""
+Shape = tuple[int, Fit]  # side of a square image in pixels, and how the radiograph is made square
 
 
 @dataclass(frozen=True)

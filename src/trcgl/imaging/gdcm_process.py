@@ -7,8 +7,7 @@ from jaxtyping import Num
 
 from trcgl.imaging.isolated import IsolatedProcess, Lost, serve
 
-SECONDS = 120.0
-"""Time limit for a file, in seconds."""
+SECONDS = 120.0  # time limit for a file, in seconds
 
 
 class GdcmProcess(IsolatedProcess):

@@ -20,10 +20,8 @@ from trcgl.core.errors import DataError
 
 _ANSWER, _REASON = b"\0", b"\1"
 _START_SECONDS, _END_SECONDS = 120.0, 5.0
-_ALONE_SECONDS = 3.0
-"""Seconds after its time limit at which the process ends itself if no parent did."""
-_serving = False
-"""Whether this process itself runs `serve`."""
+_ALONE_SECONDS = 3.0  # seconds after its time limit at which the process ends itself if no parent did
+_serving = False  # whether this process itself runs `serve`
 
 
 class Lost(ValueError):

@@ -22,49 +22,28 @@ class Anatomy:
 
     age: float
     sex: Sex
-    chest: float = 0.40
-    """Half-width of the rib cage inside, where it is widest."""
-    apex: float = 0.125
-    """Height of the lung apices."""
-    dome: tuple[float, float] = (0.735, 0.755)
-    """Height of the diaphragm domes."""
-    curve: tuple[float, float] = (0.085, 0.085)
-    """How far the diaphragm falls from dome to costophrenic angle."""
-    heart: tuple[float, float] = (0.105, 0.225)
-    """How far the heart reaches to each side of the midline."""
-    heart_height: float = 1.0
-    """Height of the heart, 1 for most."""
-    knob: float = 0.042
-    """Radius of the aortic knob."""
-    unfolding: float = 0.0
-    """How far ascending and descending aorta bulge into the lungs."""
-    hilum: tuple[float, float] = (1.0, 1.0)
-    """Size of the hila, 1 for most."""
-    vessels: float = 1.0
-    """Strength of the pulmonary vessels."""
-    air: float = 1.0
-    """How much air the lungs hold per depth."""
-    wall: float = 0.055
-    """Thickness of the chest wall at the sides."""
-    bulk: float = 1.0
-    """Thickness of the body from front to back."""
-    breast: float = 0.0
-    """Size of the breasts; 0 for men."""
-    bone: float = 1.0
-    """Density of bone."""
+    chest: float = 0.40  # half-width of the rib cage inside, where it is widest
+    apex: float = 0.125  # height of the lung apices
+    dome: tuple[float, float] = (0.735, 0.755)  # height of the diaphragm domes
+    curve: tuple[float, float] = (0.085, 0.085)  # how far the diaphragm falls from dome to costophrenic angle
+    heart: tuple[float, float] = (0.105, 0.225)  # how far the heart reaches to each side of the midline
+    heart_height: float = 1.0  # height of the heart, 1 for most
+    knob: float = 0.042  # radius of the aortic knob
+    unfolding: float = 0.0  # how far ascending and descending aorta bulge into the lungs
+    hilum: tuple[float, float] = (1.0, 1.0)  # size of the hila, 1 for most
+    vessels: float = 1.0  # strength of the pulmonary vessels
+    air: float = 1.0  # how much air the lungs hold per depth
+    wall: float = 0.055  # thickness of the chest wall at the sides
+    bulk: float = 1.0  # thickness of the body from front to back
+    breast: float = 0.0  # size of the breasts; 0 for men
+    bone: float = 1.0  # density of bone
     rib_spacing: float = 0.072
-    rib_slope: float = 0.78
-    """How far the posterior ribs fall to the side."""
-    clavicle: float = 0.165
-    """Height of the inner ends of the clavicles."""
-    scoliosis: float = 0.0
-    """Sideways bend of the spine."""
-    chin: float = 0.0
-    """How far chin and neck hang into the picture."""
-    vertebra: float = 0.06
-    """Height of a vertebra with its disc."""
-    bubble: float = 0.05
-    """Size of the gastric air bubble."""
+    rib_slope: float = 0.78  # how far the posterior ribs fall to the side
+    clavicle: float = 0.165  # height of the inner ends of the clavicles
+    scoliosis: float = 0.0  # sideways bend of the spine
+    chin: float = 0.0  # how far chin and neck hang into the picture
+    vertebra: float = 0.06  # height of a vertebra with its disc
+    bubble: float = 0.05  # size of the gastric air bubble
 
 
 @dataclass(frozen=True)

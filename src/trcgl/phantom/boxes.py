@@ -4,8 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.ndimage import binary_dilation, find_objects, label
 
-JOINED = 0.05
-"""Parts of a mask closer than this (in sides of the image) share a box: dots of a cluster, wires of a row."""
+JOINED = 0.05  # parts of a mask closer than this (in sides of the image) share a box: dots of a cluster, wires of a row
 
 
 def boxes(mask: Bool[np.ndarray, "size size"]) -> list[tuple[int, int, int, int]]:

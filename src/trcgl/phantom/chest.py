@@ -14,12 +14,9 @@ from jaxtyping import Bool, Float
 from trcgl.phantom.anatomy import Anatomy, Exposure, breathed
 from trcgl.phantom.canvas import Canvas, Layer
 
-AIR = 1.16
-"""Attenuation that a full depth of lung subtracts."""
-DOME = 0.19
-"""Distance of the top of each diaphragm dome from the midline."""
-WIDEST = 0.70
-"""Height at which the rib cage is widest."""
+AIR = 1.16  # attenuation that a full depth of lung subtracts
+DOME = 0.19  # distance of the top of each diaphragm dome from the midline
+WIDEST = 0.70  # height at which the rib cage is widest
 
 
 @dataclass(frozen=True)

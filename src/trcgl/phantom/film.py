@@ -6,8 +6,7 @@ from jaxtyping import UInt8
 from trcgl.phantom.anatomy import Exposure
 from trcgl.phantom.canvas import Canvas, Layer
 
-MARKER = np.array([[0.0, 0.0], [0.0, 0.04], [0.025, 0.04]])
-"""The letter L in body coordinates."""
+MARKER = np.array([[0.0, 0.0], [0.0, 0.04], [0.025, 0.04]])  # the letter L in body coordinates
 
 
 def expose(

@@ -26,12 +26,9 @@ from scipy.optimize import minimize
 from trcgl.core.errors import DataError
 from trcgl.phantom.findings import FINDINGS
 
-FLOOR = 0.05
-"""Smallest prevalence of a finding in val and test."""
-RADIOGRAPHS = (0.70, 0.20, 0.10)
-"""Shares of patients with one, two and three radiographs."""
-AGE_SPREAD = 14.0
-"""Standard deviation in years around the mean of a patient's findings."""
+FLOOR = 0.05  # smallest prevalence of a finding in val and test
+RADIOGRAPHS = (0.70, 0.20, 0.10)  # shares of patients with one, two and three radiographs
+AGE_SPREAD = 14.0  # standard deviation in years around the mean of a patient's findings
 AGES = {"Normal": 47, "Pneumothorax": 46, "azygos lobe": 54, "fracture": 60, "hyperinflated lung": 62, "Mass": 66}
 AGES |= {"sternotomy": 69, "cardiomegaly": 70, "vertebral degenerative changes": 70, "Hernia": 73, "Kyphosis": 75}
 AGES |= {"aortic elongation": 74, "aortic atheromatosis": 76}

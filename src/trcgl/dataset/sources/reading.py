@@ -10,8 +10,7 @@ from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SCHEMA
 
-OLDEST = 120.0
-"""Highest age in years; a higher age is a typing error (NIH has 411) and becomes unknown."""
+OLDEST = 120.0  # highest age in years; a higher age is a typing error (NIH has 411) and becomes unknown
 
 DROPPED_SCHEMA = {"image_id": pl.String(), "reason": pl.String()}
 

@@ -29,8 +29,7 @@ FINDINGS = comma_separated(
     "Nodule/Mass, Other lesion, Pleural effusion, Pleural thickening, Pneumothorax, Pulmonary fibrosis"
 )
 """Findings of the challenge in the order of its `class_id`."""
-SPELLINGS = {"Other disease": "Other diseases"}
-"""A column has different names in PhysioNet's test and train tables."""
+SPELLINGS = {"Other disease": "Other diseases"}  # A column has different names in PhysioNet's test and train tables
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 OVERLAP = 0.5
 DICOM = (".dicom", ".dcm")
