@@ -17,14 +17,12 @@ class Cooccurrence:
 
     Args:
         joint: n_ij, rows with i and j present; the diagonal is the number of positives.
-        known: rows with i present and j known.
-        labeled: rows with i known.
     """
 
     joint: Int[np.ndarray, "findings findings"]
-    known: Int[np.ndarray, "findings findings"]
+    known: Int[np.ndarray, "findings findings"]  # rows with i present and j known
     positives: Int[np.ndarray, " findings"]
-    labeled: Int[np.ndarray, " findings"]
+    labeled: Int[np.ndarray, " findings"]  # rows with i known
     rows: int
     rows_with_any: int
 

@@ -23,16 +23,11 @@ _RENAMED_OPTIONS = {"sampler": "solver"}
 
 @dataclass(frozen=True)
 class SyntheticRows:
-    """Synthetic rows that are used for training.
-
-    Args:
-        rows: manifest rows that are used; the rows of each target in seed order.
-        targets: the finding that each row was generated for.
-    """
+    """Synthetic rows that are used for training."""
 
     dataset: Dataset
-    rows: pl.DataFrame
-    targets: pl.Series
+    rows: pl.DataFrame  # manifest rows that are used; the rows of each target in seed order
+    targets: pl.Series  # the finding that each row was generated for
     digest: str
 
     def counts(self, real: pl.DataFrame) -> dict[str, dict[str, Any]]:

@@ -33,22 +33,16 @@ _DECODED_PIXELS = 2**22  # pixels decoded at once: the feature maps of a large a
 
 @dataclass
 class Generator:
-    """All parts of a generator.
-
-    Args:
-        text_encoder: ids to vectors (B, T, D).
-        unet: predicts the velocity of noised latents.
-        info: content of `generator.json`; empty before the generator is saved.
-    """
+    """All parts of a generator."""
 
     tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    text_encoder: CLIPTextModel  # ids to vectors (B, T, D)
     vae: Autoencoder
-    unet: UNet2DConditionModel
+    unet: UNet2DConditionModel  # predicts the velocity of noised latents
     scheduler: DDIMScheduler
     context: ContextTokens
     space: LabelSpace
-    info: dict[str, Any]
+    info: dict[str, Any]  # content of `generator.json`; empty before the generator is saved
     _known: dict[str, list[int]] = field(default_factory=dict, repr=False)  # cache of the ids of words
 
     def __post_init__(self) -> None:

@@ -12,13 +12,9 @@ _PLAIN, _NORMAL = "chest radiograph", "normal"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt.
+    """A prompt."""
 
-    Args:
-        pieces: pairs of words and the finding that the words name, or None.
-    """
-
-    pieces: tuple[tuple[str, str | None], ...] = ()
+    pieces: tuple[tuple[str, str | None], ...] = ()  # pairs of words and the finding that the words name, or None
 
     @property
     def text(self) -> str:

@@ -35,13 +35,9 @@ IMAGES_PER_PART = 128
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How images are sampled.
+    """How images are sampled."""
 
-    Args:
-        side: side of the stored images in pixels; sampled images of another size are resized.
-    """
-
-    side: int
+    side: int  # side of the stored images in pixels; sampled images of another size are resized
     steps: int
     guided_to: float
     solver: Solver

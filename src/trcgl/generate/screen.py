@@ -69,32 +69,24 @@ class LabelRule:
     Args:
         threshold: smallest score that passes; None if val has too few images with and without the target, so that all
             images pass.
-        others: number of real val images known to be without the target.
-        others_pass: share of these that reach the threshold; None if unknown.
     """
 
     target: str
     threshold: float | None
     rule: str
     positives: int
-    others: int
-    others_pass: float | None
+    others: int  # number of real val images known to be without the target
+    others_pass: float | None  # share of these that reach the threshold; None if unknown
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Limits measured on real training images.
-
-    Args:
-        contrast: standard deviation of gray levels below which an image is blank.
-        extremes: share of pixels 0 or 255 above which an image is saturated.
-        similarity: correlation of thumbnails above which an image is a copy.
-    """
+    """Limits measured on real training images."""
 
     thumbnails: Float[Tensor, "rows side side"]
-    contrast: float
-    extremes: float
-    similarity: float
+    contrast: float  # standard deviation of gray levels below which an image is blank
+    extremes: float  # share of pixels 0 or 255 above which an image is saturated
+    similarity: float  # correlation of thumbnails above which an image is a copy
 
     @property
     def limits(self) -> dict[str, float]:

@@ -35,13 +35,12 @@ class Decoder:
     """Everything that a worker process needs to make a part.
 
     Args:
-        paths: path of every row below the root; None for a row without a file.
         load: renders or fetches the image of row i, for archives without files.
     """
 
     folder: Path
     root: Path
-    paths: tuple[str | None, ...]
+    paths: tuple[str | None, ...]  # path of every row below the root; None for a row without a file
     load: Callable[[int], UInt8[np.ndarray, "height width"]] | None
     size: int
     fit: Literal["letterbox", "squash"]

@@ -31,16 +31,11 @@ _gdcm = GdcmProcess()
 
 
 class DicomPixels(NamedTuple):
-    """A single-frame grayscale image before the pixel rule.
-
-    Args:
-        padding: true where a pixel is padding, or None.
-        inverted: whether a small value is bright (MONOCHROME1).
-    """
+    """A single-frame grayscale image before the pixel rule."""
 
     values: Num[np.ndarray, "height width"]
-    padding: Bool[np.ndarray, "height width"] | None
-    inverted: bool
+    padding: Bool[np.ndarray, "height width"] | None  # true where a pixel is padding, or None
+    inverted: bool  # whether a small value is bright (MONOCHROME1)
 
 
 def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:

@@ -32,23 +32,14 @@ Shape = tuple[int, Fit]  # side of a square image in pixels, and how the radiogr
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A radiograph, read once.
+    """A radiograph, read once."""
 
-    Args:
-        pictures: a (size, size) image for each requested shape.
-        placements: from pixels of the file to pixels of each image.
-        original_size: (rows, columns) of the file.
-        kind: `png`, `jpeg` or `dicom`.
-        study: digest of the DICOM file's StudyInstanceUID; None without a UID, or if not requested.
-        preview: PNG file of the whole radiograph, reduced in size; None if not requested.
-    """
-
-    pictures: tuple[UInt8[np.ndarray, "_ _"], ...]
-    placements: tuple[Placement, ...]
-    original_size: tuple[int, int]
-    kind: str
-    study: str | None = None
-    preview: bytes | None = None
+    pictures: tuple[UInt8[np.ndarray, "_ _"], ...]  # a (size, size) image for each requested shape
+    placements: tuple[Placement, ...]  # from pixels of the file to pixels of each image
+    original_size: tuple[int, int]  # (rows, columns) of the file
+    kind: str  # `png`, `jpeg` or `dicom`
+    study: str | None = None  # digest of the DICOM file's StudyInstanceUID; None without a UID, or if not requested
+    preview: bytes | None = None  # PNG file of the whole radiograph, reduced in size; None if not requested
 
 
 class FileProcess(IsolatedProcess):

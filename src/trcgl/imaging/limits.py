@@ -18,15 +18,10 @@ file, which names a patient."""
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest file that is decoded.
+    """The largest file that is decoded."""
 
-    Args:
-        bytes: size of the file.
-        pixels: rows times columns; 100 million covers every detector on the market several times.
-    """
-
-    bytes: int = 256 * 1024 * 1024
-    pixels: int = 100_000_000
+    bytes: int = 256 * 1024 * 1024  # size of the file
+    pixels: int = 100_000_000  # rows times columns; 100 million covers every detector on the market several times
 
 
 def check_pixels(rows: int, columns: int, name: str, limits: Limits) -> None:

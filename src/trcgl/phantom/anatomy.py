@@ -48,26 +48,17 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Exposure:
-    """Settings of a single radiograph.
-
-    Args:
-        turn: rotation about the long axis, positive to the patient's left; shifts the mediastinum, shades a side.
-        expiration: rise of the diaphragm from its height at full inspiration.
-        dose: darkness of the film.
-        contrast: steepness of the film curve.
-        bedside: lying patient (AP): higher diaphragm, larger heart, scapulae over the lungs.
-        shutter: black border of the collimator on the left, right, top and bottom.
-    """
+    """Settings of a single radiograph."""
 
     pose: Pose
-    turn: float
-    expiration: float
-    dose: float
-    contrast: float
+    turn: float  # rotation about the long axis, positive to the patient's left; shifts the mediastinum, shades a side
+    expiration: float  # rise of the diaphragm from its height at full inspiration
+    dose: float  # darkness of the film
+    contrast: float  # steepness of the film curve
     noise: float
-    bedside: bool
+    bedside: bool  # lying patient (AP): higher diaphragm, larger heart, scapulae over the lungs
     marker: bool
-    shutter: tuple[float, float, float, float]
+    shutter: tuple[float, float, float, float]  # black border of the collimator on the left, right, top and bottom
 
 
 def patient(rng: np.random.Generator, age: float, sex: Sex) -> Anatomy:

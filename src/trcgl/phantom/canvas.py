@@ -17,17 +17,11 @@ Layer = Float[np.ndarray, "size size"]
 
 @dataclass(frozen=True)
 class Pose:
-    """Position of the patient before the detector.
+    """Position of the patient before the detector."""
 
-    Args:
-        tilt: clockwise rotation in radians.
-        zoom: magnification.
-        shift: (right, down) in sides of the image.
-    """
-
-    tilt: float = 0.0
-    zoom: float = 1.0
-    shift: tuple[float, float] = (0.0, 0.0)
+    tilt: float = 0.0  # clockwise rotation in radians
+    zoom: float = 1.0  # magnification
+    shift: tuple[float, float] = (0.0, 0.0)  # (right, down) in sides of the image
 
 
 class Canvas:

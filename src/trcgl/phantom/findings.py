@@ -17,12 +17,11 @@ class Finding:
 
     Args:
         reshape: `(anatomy, rng, extent) -> anatomy`, before the chest is rendered.
-        render: `(chest, rng) -> Change`, on the chest.
         where: `(chest, chest without the finding) -> mask`, for a finding that only changes the anatomy.
     """
 
     reshape: Callable[[Anatomy, np.random.Generator, float], Anatomy] | None = None
-    render: Callable[[Chest, np.random.Generator], Change] | None = None
+    render: Callable[[Chest, np.random.Generator], Change] | None = None  # `(chest, rng) -> Change`, on the chest
     where: Callable[[Chest, Chest], Bool[np.ndarray, "size size"]] | None = None
 
 

@@ -145,12 +145,11 @@ class Lesion:
     """Size and contrast of a finding in a phantom.
 
     Args:
-        area: area of its mask as a share of the image.
         contrast: mean absolute difference of gray within the mask to the same phantom without the finding, as a share
             of the range from black to white.
     """
 
-    area: float
+    area: float  # area of its mask as a share of the image
     contrast: float
 
 
