@@ -65,7 +65,6 @@ class Stage(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe, self.rows, self.name, self.steps, self.rate = recipe, rows, name, steps, rate
-        self._trained = Shared(trained)
         self._generator = Shared(generator)
         self.parameters_of_stage = nn.ParameterList(
             [weight for module in trained for weight in module.parameters() if weight.requires_grad]
@@ -78,11 +77,6 @@ class Stage(lightning.LightningModule):
     def generator(self) -> Generator:
         """The generator in training."""
         return self._generator.value
-
-    @property
-    def trained(self) -> tuple[nn.Module, ...]:
-        """The modules that are trained."""
-        return self._trained.value
 
     def setup(self, stage: str) -> None:
         """Bring all parts of the generator to the device."""
@@ -234,8 +228,8 @@ class Autoencoder(Stage):
         features: network from images (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
     """
 
-    def __init__(self, *, features: nn.Module | None, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(self, *inputs: Any, features: nn.Module | None, **settings: Any) -> None:
+        super().__init__(*inputs, **settings)
         self._features = Shared(features.eval().requires_grad_(False) if features else None)
 
     def setup(self, stage: str) -> None:

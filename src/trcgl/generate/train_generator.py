@@ -113,27 +113,28 @@ def _train(
     out: Path,
     request: StopRequest,
 ) -> dict[str, Any]:
-    shared: dict[str, Any] = {"generator": generator, "recipe": recipe, "rows": rows}
     for part in (generator.vae, generator.text_encoder, generator.unet, generator.context):
         part.requires_grad_(False)
 
-    def fit(stage: Stage) -> None:
-        fit_stage(stage, stage.name, out / "training" / stage.name, stage.steps, recipe.fit, request)
+    def fit(kind: type[Stage], name: str, steps: int, rate: float, *trained: torch.nn.Module, **more: Any) -> None:
+        stage = kind(generator, recipe, rows, name=name, steps=steps, rate=rate, trained=trained, **more)
+        if isinstance(stage, Diffusion):
+            stage.grid = SampleGrid(out / "samples", name, opened.space)
+        fit_stage(stage, name, out / "training" / name, steps, recipe.fit, request)
         generator.to("cpu")  # Lightning moves back only the trained parts
-        for part in stage.trained:
+        for part in trained:
             part.requires_grad_(False)
 
     if recipe.autoencoder.kind == "vae" and recipe.autoencoder.steps and not recipe.base:
-        features = recipe.autoencoder.features
+        settings, run = recipe.autoencoder, recipe.autoencoder.features
+        features = load_model(Path(run) / "model").network.backbone if run else None
         fit(
-            Autoencoder(
-                **shared,
-                features=load_model(Path(features) / "model").network.backbone if features else None,
-                name="autoencoder",
-                steps=recipe.autoencoder.steps,
-                rate=recipe.autoencoder.lr,
-                trained=(generator.vae.requires_grad_(True),),
-            )
+            Autoencoder,
+            "autoencoder",
+            settings.steps,
+            settings.lr,
+            generator.vae.requires_grad_(True),
+            features=features,
         )
     measure_scale(generator.vae, _some_images(opened, recipe))
 
@@ -146,31 +147,16 @@ def _train(
     generator.context.enabled = has_tokens and not recipe.fit.context_steps
     if generator.context.enabled:
         trained += (generator.context.requires_grad_(True),)
-    network = Diffusion(
-        **shared,
-        name="network",
-        steps=recipe.fit.steps,
-        rate=recipe.fit.lr,
-        trained=trained,
-        slowed=tuple((part, recipe.text.rate) for part in pipeline.text_modules(generator)),
-    )
-    network.grid = SampleGrid(out / "samples", "network", opened.space)
-    fit(network)
+    slowed = tuple((part, recipe.text.rate) for part in pipeline.text_modules(generator))
+    fit(Diffusion, "network", recipe.fit.steps, recipe.fit.lr, *trained, slowed=slowed)
 
     if has_tokens and recipe.fit.context_steps:
         generator.context.enabled = True
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(recipe.seed, "context tokens"))
             folder.start_context(generator)
-        context = Diffusion(
-            **shared,
-            name="context",
-            steps=recipe.fit.context_steps,
-            rate=recipe.fit.context_lr,
-            trained=(generator.context.requires_grad_(True),),
-        )
-        context.grid = SampleGrid(out / "samples", "context", opened.space)
-        fit(context)
+        tokens = generator.context.requires_grad_(True)
+        fit(Diffusion, "context", recipe.fit.context_steps, recipe.fit.context_lr, tokens)
     return _finish(generator, opened, rows, recipe, out)
 
 
