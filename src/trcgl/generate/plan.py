@@ -46,10 +46,13 @@ def plan(
     As many balancing images are added, in equal numbers for the normal label and each head finding: with synthetic
     images of rare findings alone, a classifier would learn to take a synthetic image for a rare finding.
 
-    `targets`: findings to generate images for; the tail findings if empty. `count`: positive training images of a
-    target to reach, real and synthetic together. `dose`: images per real positive training image of a target; at least
-    one image is generated. `each`: images of each target, not counting balancing images. `seed`: random seed of the
-    order of the rows and of the images.
+    Args:
+        dataset: the real dataset.
+        targets: findings to generate images for; the tail findings if empty.
+        count: positive training images of a target to reach, real and synthetic together.
+        dose: images per real positive training image of a target; at least one image is generated.
+        each: images of each target, not counting balancing images.
+        seed: random seed of the order of the rows and of the images.
 
     Returns:
         Columns of `SCHEMA`: the targets one after the other, then the balancing findings; within each in seed order.

@@ -34,12 +34,17 @@ def sample(
 ) -> UInt8[np.ndarray, "batch height width"]:
     """Sample a radiograph for each seed.
 
-    `generator`: a generator on the device to sample on. `empty`: the encoded empty prompt, for classifier-free
-    guidance. `guidance`: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), for all images or for each;
-    if it is 1 for all, the empty prompt is not evaluated. `guided_to`: log-SNR above which guidance stops. The content
-    of a radiograph is decided by then; later guidance exaggerates texture (Kynkäänniemi et al. 2024) and costs a second
-    evaluation. `solver`: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both
-    deterministic.
+    Args:
+        generator: a generator on the device to sample on.
+        condition: encoded prompts.
+        empty: the encoded empty prompt, for classifier-free guidance.
+        seeds: random seed of each image.
+        steps: denoising steps.
+        guidance: w in v = v_empty + w (v_condition - v_empty) (Ho & Salimans 2022), for all images or for each; if it
+            is 1 for all, the empty prompt is not evaluated.
+        guided_to: log-SNR above which guidance stops. The content of a radiograph is decided by then; later guidance
+            exaggerates texture (Kynkäänniemi et al. 2024) and costs a second evaluation.
+        solver: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
     """
     latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, solver, guided_to)
     images = generator.from_latents(latents).float()
