@@ -46,7 +46,7 @@ def test_the_message_names_the_kind_and_the_verb_that_fits(tmp_path):
     )
 
 
-def test_a_missing_folder_a_file_and_a_foreign_folder_are_told_apart(tmp_path):
+def test_a_missing_folder_a_file_and_a_foreign_folder_are_distinguished(tmp_path):
     (tmp_path / "file").touch()
     for path, problem in (
         (tmp_path / "gone", "no such file or folder. Give a generator"),

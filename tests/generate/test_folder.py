@@ -41,7 +41,7 @@ def test_a_generator_comes_back_bit_for_bit(saved):
     assert not any(weight.requires_grad for weight in opened.unet.parameters())
 
 
-def test_plain_diffusers_draws_from_it(saved):
+def test_plain_diffusers_samples_from_it(saved):
     _, path = saved
     pipeline = StableDiffusionPipeline.from_pretrained(path)
     pipeline.set_progress_bar_config(disable=True)
@@ -148,7 +148,7 @@ def on(base, **more):
     )
 
 
-def test_a_base_is_opened_with_its_weights_and_draws_gray_radiographs(base):
+def test_a_base_is_opened_with_its_weights_and_generates_gray_radiographs(base):
     generator = folder.load_base(on(base), SPACE)
     assert torch.equal(
         next(generator.unet.parameters()), next(StableDiffusionPipeline.from_pretrained(base).unet.parameters())
@@ -204,7 +204,7 @@ def test_a_base_begins_alike_for_the_same_seed(base):
     assert torch.equal(*tokens)
 
 
-def test_a_size_that_a_base_cannot_draw_is_refused(base):
+def test_a_size_that_a_base_cannot_generate_is_refused(base):
     with pytest.raises(RecipeError, match="multiples of 4 pixels"):
         folder.load_base(GeneratorRecipe(base=str(base), image_size=30), SPACE)
 

@@ -171,7 +171,7 @@ def test_images_are_8_bit_of_the_generators_size_and_repeat(generator, condition
     assert len({image.tobytes() for image in images}) == 4
 
 
-def test_a_network_in_bfloat16_draws_nearly_the_same(generator, condition, empty):
+def test_a_network_in_bfloat16_samples_nearly_the_same(generator, condition, empty):
     half, _ = small_generator()
     half.unet.to(torch.bfloat16)
     noise = starts(generator, [1, 2, 3, 4])
