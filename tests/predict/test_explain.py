@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from trcgl.core.errors import DataError, RecipeError
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.evaluate import evaluate_run
 from trcgl.evaluate.localization import METRICS
+from trcgl.model.run_folder import open_run
 from trcgl.predict.explain import explain, of_files, of_rows, open_model
 from trcgl.predict.gallery import gallery
 
@@ -78,7 +80,8 @@ def test_the_page_is_one_file_that_shows_every_radiograph_once(evaluated_run, sc
 def test_the_pages_open_with_a_summary_and_fit_a_phone(evaluated_run, dataset, scans, tmp_path):
     model, files = open_model(evaluated_run[0]), {"tall.png": scans / "tall.png", "w" * 90: scans / "a" / "wide.jpg"}
     explain(model, of_files(model, files), list(files), tmp_path / "out")
-    gallery(evaluated_run[0], model, open_dataset(dataset), tmp_path / "gallery", findings=("Normal", "Edema", "Mass"))
+    run, findings = open_run(evaluated_run[0]), ("Normal", "Edema", "Mass")
+    gallery(run, open_dataset(dataset), tmp_path / "gallery", findings=findings)
     pages = tmp_path / "out" / "explanation.html", tmp_path / "gallery" / "gallery.html"
     assert "of 2 radiographs" in pages[0].read_text().split("<main>")[0]
     text = pages[1].read_text()
@@ -142,7 +145,7 @@ def test_maps_that_the_head_lacks_are_refused_before_a_folder_is_made(evaluated_
     with pytest.raises(RecipeError, match="Ask for grad_cam"):
         explain(linear, of_files(linear, files), list(files), out, kind="attention")
     with pytest.raises(RecipeError, match="Ask for grad_cam"):
-        gallery(evaluated_run[0], linear, open_dataset(dataset), out, kind="attention")
+        gallery(replace(open_run(evaluated_run[0]), model=linear), open_dataset(dataset), out, kind="attention")
     assert not out.exists()
 
 
@@ -171,8 +174,8 @@ def test_the_folder_may_have_a_name_that_is_not_utf_8(evaluated_run, scans, tmp_
 
 def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(evaluated_run, dataset, tmp_path):
     folder, result = evaluated_run
-    model, opened = open_model(folder), open_dataset(dataset)
-    document = gallery(folder, model, opened, tmp_path / "gallery", each=2)
+    opened = open_dataset(dataset)
+    document = gallery(open_run(folder), opened, tmp_path / "gallery", each=2)
     truth = {one["image_id"]: one for one in opened.split("test").iter_rows(named=True)}
     for one in document["examples"]:
         called = one["score"] >= result["findings"][one["finding"]]["threshold"]
@@ -189,7 +192,7 @@ def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(evaluated_r
 def test_a_split_that_was_not_evaluated_has_no_gallery(dataset, tmp_path):
     folder = write_run_beside(dataset, tmp_path / "run")
     with pytest.raises(DataError, match="run `trcgl evaluate` first"):
-        gallery(folder, open_model(folder), open_dataset(dataset), tmp_path / "out")
+        gallery(open_run(folder), open_dataset(dataset), tmp_path / "out")
 
 
 def test_evaluate_measures_where_the_model_looks_on_images_with_boxes(evaluated_run, dataset):

@@ -288,7 +288,7 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file(monkeypatch):
             assert (got, result["error"]["code"]) == (status, code)
             assert upload(address, png())[0] == 200
         assert b"\ntrcgl_decoder_restarts_total 2.0" in request(address, path="/metrics")[2]
-        children = service.decoders.processes()
+        children = service.decoders.running
         assert len(children) == 1
     until(lambda: not Path(f"/proc/{children[0]}").exists())
 

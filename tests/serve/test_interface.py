@@ -203,8 +203,10 @@ def test_uploads_that_come_together_are_scored_together_and_each_gets_its_own():
     values = [10 * value for value in range(12)]
     with serving(network, batch_size=8) as (address, service), ThreadPoolExecutor(12) as pool:
         network.go.clear()
-        answers = [pool.submit(upload, address, png(value, size=(SIDE, SIDE))) for value in values]
-        until(lambda: service.batcher._queue.qsize() >= 8)
+        answers = [pool.submit(upload, address, png(values[0], size=(SIDE, SIDE)))]
+        assert network.entered.wait(60)  # the first upload holds the network, so all others meet in the queue
+        answers += [pool.submit(upload, address, png(value, size=(SIDE, SIDE))) for value in values[1:]]
+        until(lambda: service.batcher._queue.qsize() == len(values) - 1)
         network.go.set()
         for value, pending in zip(values, answers, strict=True):
             status, _, result = pending.result()

@@ -26,13 +26,14 @@ def evaluate(
     from trcgl.core.storage import read_json
     from trcgl.evaluate.evaluate import evaluate_run
     from trcgl.evaluate.report import lead
+    from trcgl.metrics.summary import value_text
 
     evaluation = evaluate_run(run, split=split, dataset=dataset, localization=localization)
     name = split if dataset is None else f"{read_json(dataset / 'dataset.json')['name']}-{split}"
     page = run / ("report.html" if name == "test" else f"report-{name}.html")
     rows = [("", "findings", "mAP [95 %]", "mAUC [95 %]")]
     for group, means in (("overall", evaluation["overall"]), *evaluation["groups"].items()):
-        rows.append((group, str(means["mAP"]["findings"]), _figure(means["mAP"]), _figure(means["mAUC"])))
+        rows.append((group, str(means["mAP"]["findings"]), value_text(means["mAP"], 4), value_text(means["mAUC"], 4)))
     title = f"{name}: {evaluation['images']:,} images of {evaluation['patients']:,} patients"
     lines = [
         lead(evaluation, "images"),
@@ -49,6 +50,8 @@ def _localization(located: dict[str, Any] | None) -> list[str]:
     """Localization as means over findings, with the nulls."""
     if located is None:
         return []
+    from trcgl.metrics.summary import value_text
+
     names = {
         "pointing": "pointing [95 %]",
         "energy": f"energy in {located['regions']} [95 %]",
@@ -57,7 +60,7 @@ def _localization(located: dict[str, Any] | None) -> list[str]:
     rows = [("", *names.values())]
     for kind in located["kinds"]:
         of_kind = located["overall"][kind]
-        rows.append((kind.replace("_", " "), *(_figure(of_kind[metric]) for metric in names)))
+        rows.append((kind.replace("_", " "), *(value_text(of_kind[metric], 4) for metric in names)))
         for null in of_kind["pointing"]["against"]:
             values = [f"{of_kind[metric]['against'][null]['value']:.4f}" for metric in names]
             rows.append((f"  null: {null.replace('_', ' ')}", *values))
@@ -68,12 +71,6 @@ def _localization(located: dict[str, Any] | None) -> list[str]:
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _figure(metric: dict[str, Any]) -> str:
-    if metric["value"] is None:
-        return metric["why"]
-    return f"{metric['value']:.4f}" + (" [{:.4f}, {:.4f}]".format(*metric["ci"]) if metric["ci"] else "")
 
 
 VERB = Verb(

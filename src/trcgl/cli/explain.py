@@ -36,7 +36,9 @@ def explain(
         split: With a dataset folder: evaluated split to show in the gallery.
     """
     from trcgl.dataset.store import open_dataset
+    from trcgl.model.run_folder import open_run
     from trcgl.predict.explain import explain, of_files, of_rows, open_model
+    from trcgl.predict.gallery import gallery
     from trcgl.predict.inputs import find_files, fingerprint
 
     kind = None if maps == "best" else maps
@@ -45,6 +47,13 @@ def explain(
         raise DataError(f"{datasets[0]} is a dataset folder. Give it alone, or files and folders of radiographs.")
     if images and not datasets:
         raise DataError("--images names images of a dataset. Give a dataset folder, or the files themselves.")
+    if datasets and not images:
+        evaluated, dataset = open_run(run), open_dataset(datasets[0])
+        print(RESEARCH_USE, file=sys.stderr)
+        document = gallery(evaluated, dataset, out, split=split, kind=kind, findings=findings, each=top)
+        examples = document["examples"]
+        count = f"{len(examples)} examples of {len({example['finding'] for example in examples})} findings"
+        return Done(document, f"{count}\npage: {out / document['page']}")
     model = open_model(run)
     print(RESEARCH_USE, file=sys.stderr)
     if not datasets:
@@ -53,17 +62,11 @@ def explain(
         cases = of_files(model, files)
         return _explained(explain(model, cases, inputs, out, kind=kind, findings=findings, top=top), run, out)
     dataset = open_dataset(datasets[0])
-    if images:
-        phantom = dataset.info["source"] == "phantom"
-        cases = of_rows(model, dataset, images)
-        inputs = [f"{dataset.name}/{image}" for image in dict.fromkeys(images)]
-        document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
-        return _explained(document, run, out)
-    from trcgl.predict.gallery import gallery
-
-    document = gallery(run, model, dataset, out, split=split, kind=kind, findings=findings, each=top)
-    shown = len({example["finding"] for example in document["examples"]})
-    return Done(document, f"{len(document['examples'])} examples of {shown} findings\npage: {out / document['page']}")
+    phantom = dataset.info["source"] == "phantom"
+    cases = of_rows(model, dataset, images)
+    inputs = [f"{dataset.name}/{image}" for image in dict.fromkeys(images)]
+    document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
+    return _explained(document, run, out)
 
 
 def _explained(document: dict[str, Any], run: Path, out: Path) -> Done:

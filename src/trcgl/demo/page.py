@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from PIL import Image
 
 from trcgl.core import html, storage
 from trcgl.dataset.labels import GROUPS
@@ -25,20 +26,6 @@ SECTIONS = (
     ("again", "The commands"),
 )
 _NORMAL_95 = 1.96
-STYLE = """
-tbody th { font-weight: 500; } .ci, .why { color: var(--muted); } .ci { white-space: nowrap; }
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: .9rem; }
-.pairs figure { margin: 0; } .pairs img { image-rendering: pixelated; background: #000; }
-.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
-.swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
-.swatch.tail { background: var(--tail); }
-@media (max-width: 40rem) {
-  .pairs { grid-template-columns: 1fr; }
-  .stacked thead { display: none; } .stacked tr, .stacked th, .stacked td { display: block; border: 0; }
-  .stacked tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
-  .stacked th, .stacked td { padding: .1rem .4rem; }
-}
-"""
 
 
 def write_page(
@@ -49,47 +36,26 @@ def write_page(
     audited: dict[str, Any],
     compared: dict[str, Any],
 ) -> str:
-    """Write `report.html`.
-
-    Args:
-        out: Folder of the tour.
-        result: Result of the tour.
-        described: Result of `trcgl describe` for the phantoms.
-        synthesized: Result of `trcgl synthesize`.
-        audited: Result of `trcgl audit`.
-        compared: Result of `trcgl compare` for the run without and the run with synthetic images.
-
-    Returns:
-        The answer as text.
-    """
+    """Write `report.html` from the results of the tour and of its commands, and return the answer as text."""
     real, synthetic = open_dataset(out / "phantom"), open_dataset(out / "synthetic")
     tail = real.space.in_group("tail")
     by_target = {target["target"]: target for target in synthesized["targets"]}
+    targets = [finding for finding in tail if finding in by_target]
     counts = result["synthetic"]
     comparison = compared["comparisons"][0]
     answer = answer_of(comparison["groups"]["tail"]["mAP"], compared["bootstrap"]["replicates"])
-    body = (
-        html.environment("trcgl.demo")
-        .get_template("page.html.j2")
-        .render(
-            compared=compared,
-            means=[("all findings", "", comparison["overall"])]
-            + [(group, group, comparison["groups"][group]) for group in GROUPS if real.space.in_group(group)],
-            findings={finding: comparison["findings"][finding] for finding in tail},
-            tail=[
-                {"finding": finding, **_counts(real, finding), **by_target[finding]}
-                for finding in tail
-                if finding in by_target
-            ],
-            described=described,
-            synthesized=synthesized,
-            pictures=[
-                {"finding": finding, **_pairs(real, synthetic, finding)} for finding in tail if finding in by_target
-            ],
-            audited=audited,
-            commands=result["commands"],
-            signed=lambda value: f"{value:+.3f}",
-        )
+    templates = html.environment("trcgl.demo")
+    body = templates.get_template("page.html.j2").render(
+        compared=compared,
+        means=[("all findings", "", comparison["overall"])]
+        + [(group, group, comparison["groups"][group]) for group in GROUPS if real.space.in_group(group)],
+        findings={finding: comparison["findings"][finding] for finding in tail},
+        tail=[_counts(real, finding) | by_target[finding] for finding in targets],
+        described=described,
+        synthesized=synthesized,
+        pictures=[_pairs(real, synthetic, finding) for finding in targets],
+        audited=audited,
+        commands=result["commands"],
     )
     page = html.page(
         "Do synthetic images of rare findings help?",
@@ -100,19 +66,14 @@ def write_page(
         f"{compared['patients']:,} patients.",
         phantom=True,
         sections=SECTIONS,
-        style=STYLE,
+        style=templates.get_template("page.css.j2").render(),
     )
     storage.write_text(out / "report.html", page)
     return answer
 
 
 def answer_of(difference: dict[str, Any], replicates: int) -> str:
-    """Whether synthetic images changed tail mAP, judged by the interval of the difference.
-
-    Args:
-        difference: Run with synthetic images minus run without, as in the result of `trcgl compare`.
-        replicates: Number of bootstrap replicates.
-    """
+    """Whether synthetic images changed tail mAP, by the interval of the difference that `trcgl compare` found."""
     value, ends = difference["value"], difference["ci"]
     if value is None or not ends:
         return f"This demo cannot say whether synthetic images helped: {difference['why']}."
@@ -149,18 +110,13 @@ def _pairs(real: Dataset, synthetic: Dataset, finding: str) -> dict[str, Any]:
         for name, data, column in (("real", real, "source_image_id"), ("synthetic", synthetic, "image_id"))
     }
     above, below = real.require_images()[rows["real"]], synthetic.require_images()[rows["synthetic"]]
+    image, stream = np.concatenate([np.concatenate(images, axis=1) for images in (above, below)]), io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG", optimize=True)
     return {
-        "src": html.png_uri(_png(np.concatenate([np.concatenate(list(above), 1), np.concatenate(list(below), 1)]))),
+        "finding": finding,
+        "src": html.png_uri(stream.getvalue()),
         "kept": kept.height,
         "generated": provenance.height,
         "shown": chosen.height,
         "width": f"{chosen.height / SHOWN:.1%}",
     }
-
-
-def _png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="PNG", optimize=True)
-    return stream.getvalue()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "trcgl.demo/3"
 SCANS = 6
-STEPS = 9
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,6 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     Returns:
         The commands, the page, test means of both runs and their difference, the verdicts of the audit, seconds, and
         the summary as text (`tour`).
-
-    Raises:
-        DataError: The folder cannot be written to.
-        RecipeError: The folder holds something else.
     """
     from trcgl.audit.audit import AuditOptions, audit
     from trcgl.dataset.describe import describe
@@ -208,13 +203,12 @@ class _Steps:
     """Prints on stderr which step begins, and its commands."""
 
     def __init__(self, steps: list[list[str]]) -> None:
-        assert len(steps) == STEPS
         self.commands = [command for step in steps for command in step]
-        self._steps = enumerate(steps, 1)
+        self._steps, self._count = enumerate(steps, 1), len(steps)
 
     def begin(self, title: str) -> None:
         number, commands = next(self._steps)
-        lines = [f"\n[{number}/{STEPS}] {title}", *(f"    $ {command}" for command in commands)]
+        lines = [f"\n[{number}/{self._count}] {title}", *(f"    $ {command}" for command in commands)]
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 
@@ -236,6 +230,8 @@ def _write_scans(folder: Path, data: Path) -> None:
 
 
 def _tour(result: dict[str, Any], table: Path) -> str:
+    from trcgl.metrics.summary import value_text
+
     scores = pl.read_csv(table)
     findings = [name.removeprefix("score/") for name in scores.columns if name.startswith("score/")]
     first = scores.row(0, named=True)
@@ -249,7 +245,7 @@ def _tour(result: dict[str, Any], table: Path) -> str:
         f"{counts['generated']:,} synthetic images.",
         "",
         f"On the test split (95 % interval over patients){'':<6}{'real alone':<26}real and synthetic",
-        *(f"  {title:<12}{'':<40}{_figure(real[name]):<26}{_figure(synthetic[name])}" for name, title in names.items()),
+        *(f"  {names[key]:<12}{'':<40}{value_text(real[key]):<26}{value_text(synthetic[key])}" for key in names),
         "",
         result["answer"],
         f"The audit: {verdicts}.",
@@ -264,9 +260,3 @@ def _tour(result: dict[str, Any], table: Path) -> str:
         "Your own radiographs: trcgl prepare table --help",
     ]
     return "\n".join(lines)
-
-
-def _figure(metric: dict[str, Any]) -> str:
-    if metric["value"] is None:
-        return metric["why"]
-    return f"{metric['value']:.3f}" + (" [{:.3f}, {:.3f}]".format(*metric["ci"]) if metric["ci"] else "")

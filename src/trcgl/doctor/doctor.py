@@ -5,18 +5,23 @@ names no user, host or folder.
 """
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import torch
 
 from trcgl.core import machine
+from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.core.progress import track
 from trcgl.core.storage import environment
-from trcgl.doctor.gpus import cuda_build, gpus
+from trcgl.doctor.sample_files import is_picture, plain_samples, sample
 from trcgl.imaging.file_process import SECONDS
 from trcgl.imaging.limits import Limits
+from trcgl.imaging.radiograph import read_bytes
 
 SCHEMA = "trcgl.doctor/1"
 CPU_RECIPES = "phantom, chestmnist, nih_mini, generator_phantom and generator_nih_mini"
@@ -48,23 +53,6 @@ EXTRAS = {
 """Extra of the package to the verbs that need it."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the report.
-
-    Args:
-        what: What was checked.
-        status: `ok`, `missing`, or `note` if something is worth knowing.
-        found: What was found.
-        advice: What to do; empty if nothing is to be done.
-    """
-
-    what: str
-    status: Literal["ok", "missing", "note"]
-    found: str
-    advice: str = ""
-
-
 def doctor(folder: Path = Path()) -> dict[str, Any]:
     """Check the machine.
 
@@ -81,18 +69,19 @@ def doctor(folder: Path = Path()) -> dict[str, Any]:
         "cpus": machine.cpus(),
         "memory_gib": machine.memory(),
         **machine.disk(folder),
-    }
-    report |= {
         "gpus": gpus(),
-        "cuda_build": cuda_build(),
+        "cuda_build": torch.version.cuda,
         "decoders": decoders(),
         "extras": extras(),
         "hub": _hub(),
+        "limits": {**asdict(Limits()), "seconds": SECONDS, "open_files": machine.open_files()},
     }
-    report["limits"] = {**asdict(Limits()), "seconds": SECONDS, "open_files": machine.open_files()}
-    checks = [*_machine(report), *_files(report), *_packages(report)]
-    report["checks"] = [asdict(check) for check in checks]
-    report["advice"] = _advice(checks)
+    report["checks"] = [*_machine(report), *_gpu_checks(report), *_files(report), *_packages(report)]
+    helps: dict[str, list[str]] = {}  # each piece of advice once, with everything that it helps
+    for check in report["checks"]:
+        if check["advice"]:
+            helps.setdefault(check["advice"], []).append(check["what"])
+    report["advice"] = [f"{', '.join(what)}: {advice}" for advice, what in helps.items()]
     return report
 
 
@@ -108,11 +97,29 @@ def as_text(report: dict[str, Any]) -> str:
 
 def decoders() -> dict[str, bool]:
     """Kind of file to whether a tiny file of that kind is read correctly."""
-    from trcgl.doctor.sample_files import plain_samples, sample
-
     dicom = {f"DICOM {name}": lambda keyword=keyword: sample(keyword) for name, keyword in DICOM_SYNTAXES.items()}
     samples = {**plain_samples(), **dicom}
     return {name: _reads(samples[name]) for name in track(samples, what="reading a file of each kind")}
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name, memory in GiB, compute capability and native precisions (in Lightning's terms) of each GPU."""
+    found = []
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        with torch.cuda.device(number):
+            free, whole = torch.cuda.mem_get_info()
+            bfloat = torch.cuda.is_bf16_supported(including_emulation=False)
+        found.append(
+            {
+                "name": properties.name,
+                "memory_gib": round(whole / machine.GIB, 1),
+                "memory_free_gib": round(free / machine.GIB, 1),
+                "capability": f"{properties.major}.{properties.minor}",
+                "precisions": ["32-true", *(["bf16-mixed"] if bfloat else []), "16-mixed"],
+            }
+        )
+    return found
 
 
 def extras() -> dict[str, list[str]]:
@@ -134,15 +141,6 @@ def extras() -> dict[str, list[str]]:
     }
 
 
-def _advice(checks: list[Check]) -> list[str]:
-    """Each piece of advice once, with everything that it helps."""
-    helps: dict[str, list[str]] = {}
-    for check in checks:
-        if check.advice:
-            helps.setdefault(check.advice, []).append(check.what)
-    return [f"{', '.join(what)}: {advice}" for advice, what in helps.items()]
-
-
 def _met(requirement: Any) -> bool:
     try:
         return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
@@ -150,33 +148,33 @@ def _met(requirement: Any) -> bool:
         return False
 
 
-def _reads(make: Any) -> bool:
-    from trcgl.core.errors import DataError, UnreadableImage
-    from trcgl.doctor.sample_files import is_picture
-    from trcgl.imaging.radiograph import read_bytes
-
+def _reads(make: Callable[[], bytes]) -> bool:
     try:
         return is_picture(read_bytes(make(), "sample").pixels)
     except (ImportError, DataError, UnreadableImage):
         return False
 
 
-def _machine(report: dict[str, Any]) -> list[Check]:
-    installed, cpus, memory, free = os.cpu_count(), report["cpus"], report["memory_gib"], report["disk_free_gib"]
-    checks = [Check("CPUs", "ok", f"{cpus} allowed of {installed}")]
+def _check(what: str, found: str, advice: str = "", *, missing: bool = False) -> dict[str, str]:
+    """One line of the report; without advice, everything is in order."""
+    status = "missing" if missing else "note" if advice else "ok"
+    return {"what": what, "status": status, "found": found, "advice": advice}
+
+
+def _machine(report: dict[str, Any]) -> list[dict[str, str]]:
+    memory, free = report["memory_gib"], report["disk_free_gib"]
+    checks = [_check("CPUs", f"{report['cpus']} allowed of {os.cpu_count()}")]
     little = memory is not None and memory < ENOUGH_MEMORY_GIB
     advice = f"under {ENOUGH_MEMORY_GIB:g} GiB training may be killed; lower --train.batch-size." if little else ""
-    checks.append(Check("memory", "note" if little else "ok", _gib(memory) + " allowed", advice))
+    checks.append(_check("memory", "unknown allowed" if memory is None else f"{memory} GiB allowed", advice))
     if not report["disk_writable"]:
         advice = "choose another folder, or allow writing to it."
-        checks.append(Check("disk", "missing", "the folder cannot be written to", advice))
-    else:
-        advice = "NIH at 224 pixels takes 5.6 GB, PadChest at 512 takes 41." if free < ENOUGH_DISK_GIB else ""
-        checks.append(Check("disk", "note" if advice else "ok", f"{_gib(free)} free", advice))
-    return [*checks, *_gpu_checks(report)]
+        return [*checks, _check("disk", "the folder cannot be written to", advice, missing=True)]
+    advice = "NIH at 224 pixels takes 5.6 GB, PadChest at 512 takes 41." if free < ENOUGH_DISK_GIB else ""
+    return [*checks, _check("disk", f"{free} GiB free", advice)]
 
 
-def _gpu_checks(report: dict[str, Any]) -> list[Check]:
+def _gpu_checks(report: dict[str, Any]) -> list[dict[str, str]]:
     if not report["gpus"]:
         here = Path("/proc/driver/nvidia").exists()
         if here and not report["cuda_build"]:
@@ -185,31 +183,25 @@ def _gpu_checks(report: dict[str, Any]) -> list[Check]:
             why = "an NVIDIA driver is installed but PyTorch finds no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES."
         else:
             why = f"the recipes {CPU_RECIPES} run on a CPU; the others need a GPU."
-        return [Check("GPU", "missing", "none", why)]
+        return [_check("GPU", "none", why, missing=True)]
     checks = []
     for number, gpu in enumerate(report["gpus"]):
-        found = (
-            f"{gpu['name']}, {gpu['memory_free_gib']} of {gpu['memory_gib']} GiB free, {', '.join(gpu['precisions'])}"
-        )
+        memory = f"{gpu['memory_free_gib']} of {gpu['memory_gib']} GiB free"
         advice = "" if "bf16-mixed" in gpu["precisions"] else "no bfloat16: give --train.precision 16-mixed."
-        checks.append(Check(f"GPU {number}", "note" if advice else "ok", found, advice))
+        checks.append(_check(f"GPU {number}", f"{gpu['name']}, {memory}, {', '.join(gpu['precisions'])}", advice))
     return checks
 
 
-def _files(report: dict[str, Any]) -> list[Check]:
+def _files(report: dict[str, Any]) -> list[dict[str, str]]:
     checks = [
-        Check(name, "ok", "read") if there else Check(name, "missing", "cannot be read", _decoder_advice(name))
+        _check(name, "read") if there else _check(name, "cannot be read", _decoder_advice(name), missing=True)
         for name, there in report["decoders"].items()
     ]
     limits = report["limits"]
-    found = (
-        f"{limits['bytes'] // 2**20} MiB, {limits['pixels'] // 10**6} million pixels, {limits['seconds']:g} s a file"
-    )
-    checks.append(Check("largest file", "ok", found))
+    size = f"{limits['bytes'] // 2**20} MiB, {limits['pixels'] // 10**6} million pixels, {limits['seconds']:g} s a file"
     few = limits["open_files"] is not None and limits["open_files"] < ENOUGH_OPEN_FILES
     advice = f"many clients of serve need more: ulimit -n {4 * ENOUGH_OPEN_FILES}" if few else ""
-    checks.append(Check("open files", "note" if few else "ok", f"{limits['open_files']} allowed", advice))
-    return checks
+    return [*checks, _check("largest file", size), _check("open files", f"{limits['open_files']} allowed", advice)]
 
 
 def _decoder_advice(name: str) -> str:
@@ -220,25 +212,22 @@ def _decoder_advice(name: str) -> str:
     return "pip install 'trcgl-net[dicom]'"
 
 
-def _packages(report: dict[str, Any]) -> list[Check]:
+def _packages(report: dict[str, Any]) -> list[dict[str, str]]:
     checks = []
     for extra, lacking in report["extras"].items():
-        use = EXTRAS[extra]
-        if lacking:
-            found = f"lacks {', '.join(lacking)} (for: {use})"
-            checks.append(Check(f"extra {extra}", "missing", found, f"pip install 'trcgl-net[{extra}]'"))
-        else:
-            checks.append(Check(f"extra {extra}", "ok", f"for: {use}"))
+        use, advice = f"for: {EXTRAS[extra]}", f"pip install 'trcgl-net[{extra}]'"
+        found = f"lacks {', '.join(lacking)} ({use})"
+        checks.append(
+            _check(f"extra {extra}", found, advice, missing=True) if lacking else _check(f"extra {extra}", use)
+        )
     if not report["extras"]:
-        checks.append(Check("extras", "note", "trcgl runs from a folder of sources", "make"))
+        checks.append(_check("extras", "trcgl runs from a folder of sources", "make"))
     hub = report["hub"]
     found = "offline" if hub["offline"] else "used only if a recipe or an option names it"
+    found += f"; {hub['models']} models in its cache; variables set: {', '.join(hub['set']) or 'none'}"
     advice = "unset HF_HUB_OFFLINE to download models that are not in the cache." if hub["offline"] else ""
-    own = ", ".join(hub["set"]) or "none"
-    found += f"; {hub['models']} models in its cache; variables set: {own}"
-    checks.append(Check("hub", "note" if hub["offline"] else "ok", found, advice))
-    checks.append(Check("browser", "ok", "none needed on this machine: pages are single files for any browser"))
-    return checks
+    pages = "none needed on this machine: pages are single files for any browser"
+    return [*checks, _check("hub", found, advice), _check("browser", pages)]
 
 
 def _hub() -> dict[str, Any]:
@@ -250,7 +239,3 @@ def _hub() -> dict[str, Any]:
         "set": [name for name in names if os.environ.get(name)],
         "models": sum(1 for _ in Path(constants.HF_HUB_CACHE).glob("models--*")),
     }
-
-
-def _gib(value: float | None) -> str:
-    return "unknown" if value is None else f"{value} GiB"

@@ -17,7 +17,7 @@ from trcgl.evaluate.report import write_report
 from trcgl.metrics.calibrate import Calibration, calibrated, fit_calibration
 from trcgl.model.folder import update_calibration
 from trcgl.model.run_folder import Run, open_run
-from trcgl.model.scoring import score_images
+from trcgl.model.scoring import check_fit, score_images
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,7 @@ def _shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
 
 def _score(run: Run, target: Target, temperature: float) -> Predictions:
     model, dataset = run.model, target.dataset
-    if dataset.info["fit"] != model.fit:
-        raise DataError(
-            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
-            f"Prepare it with --fit {model.fit}."
-        )
+    check_fit(model, dataset)
     rows = dataset.split(target.split, with_none=run.recipe.train.with_none)
     columns = [model.space.index(finding) for finding in target.space.findings]
     logit = score_images(model, dataset.require_images(), rows["row"].to_numpy())[:, columns]

@@ -1,6 +1,6 @@
 """The model card and the data card of an exported model: its data, metrics, limits and license."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from trcgl import __version__
 from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
+from trcgl.metrics.summary import value_text
 from trcgl.model.folder import dataset_of
 
 _NAMED_LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "bsd-3-clause")
@@ -17,17 +18,14 @@ _NAMED_LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4
 
 @dataclass(frozen=True)
 class Origin:
-    """The run, dataset and evaluations of a model; empty for a model folder outside its run.
-
-    Args:
-        run: content of `run.json`.
-        dataset: content of `dataset.json`, unless the dataset was moved or has changed.
-        evaluations: name (`test`, `val`, or `<dataset>-<split>`) to evaluation.
-    """
+    """The run, dataset and evaluations of a model; empty for a model folder outside its run."""
 
     run: Mapping[str, Any] | None
+    """Content of `run.json`."""
     dataset: Mapping[str, Any] | None
+    """Content of `dataset.json`, unless the dataset was moved or has changed."""
     evaluations: Mapping[str, Mapping[str, Any]]
+    """Name (`test`, `val`, or `<dataset>-<split>`) to evaluation."""
 
 
 def origin_of(source: Path) -> Origin:
@@ -44,33 +42,15 @@ def origin_of(source: Path) -> Origin:
 
 
 def model_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> str:
-    """README.md of a model folder, with the front matter that the Hugging Face hub reads.
-
-    Args:
-        info: content of the exported `model.json`.
-        origin: run, dataset and evaluations of the model.
-        space: label space of the model.
-    """
+    """README.md of a model folder, with the front matter that the Hugging Face hub reads; `info` is `model.json`."""
     license = info["license"].lower()
-    return _render(
-        "model_card.md.j2",
-        info=info,
-        onnx=info.get("onnx"),
-        origin=origin,
-        space=space,
-        model=info["recipe"]["model"],
-        hub_license=license if license in _NAMED_LICENSES else None,
-        findings=[_row(*finding) for finding in _findings(info, space)],
-        evaluations=[_tables(name, evaluation) for name, evaluation in origin.evaluations.items()],
-    )
+    named = {"model": info["recipe"]["model"], "hub_license": license if license in _NAMED_LICENSES else None}
+    return _render("model_card.md.j2", info=info, onnx=info.get("onnx"), origin=origin, space=space, **named)
 
 
 def data_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> str:
     """DATA.md of a model folder: facts from `dataset.json`, and questions for the people who collected the data."""
-    dataset = origin.dataset or {}
-    splits = [_row(name, split["images"], split["patients"]) for name, split in dataset.get("splits", {}).items()]
-    counts = [_row(name, count) for name, count in dataset.get("counts", {}).items()]
-    return _render("data_card.md.j2", info=info, space=space, dataset=dataset, splits=splits, counts=counts)
+    return _render("data_card.md.j2", info=info, space=space, dataset=origin.dataset)
 
 
 def score_script() -> str:
@@ -85,49 +65,14 @@ def _evaluation(page: Path) -> dict[str, Any]:
     return evaluation
 
 
-def _findings(info: Mapping[str, Any], space: LabelSpace) -> list[tuple[str, str, str]]:
-    thresholds = info["thresholds"] or {}
-    return [
-        (finding, space.groups.get(finding, "-"), f"{thresholds[finding]:.3f}" if finding in thresholds else "-")
-        for finding in space.findings
-    ]
-
-
-def _tables(name: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    means = [("all", evaluation["overall"]), *evaluation["groups"].items()]
-    return {
-        "name": name,
-        "images": evaluation["images"],
-        "patients": evaluation["patients"],
-        "replicates": evaluation["bootstrap"]["replicates"],
-        "means": [
-            _row(group, mean["mAP"]["findings"], *(_value(mean[metric]) for metric in ("mAP", "mAUC", "mF1")))
-            for group, mean in means
-        ],
-        "findings": [
-            _row(
-                name,
-                finding["group"],
-                finding["positives"],
-                *(_value(finding[metric]) for metric in ("AP", "AUC", "F1")),
-            )
-            for name, finding in evaluation["findings"].items()
-        ],
-    }
-
-
-def _value(metric: Mapping[str, Any]) -> str:
-    if metric["value"] is None:
-        return metric["why"]
-    return f"{metric['value']:.3f}" + (" [{:.3f}, {:.3f}]".format(*metric["ci"]) if metric["ci"] else "")
-
-
-def _row(*cells: Any) -> str:
+def _row(cells: Sequence[Any]) -> str:
     return "| " + " | ".join(str(cell).replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def _render(template: str, **values: Any) -> str:
-    page = html.environment("trcgl.export").get_template(template).render(version=__version__, **values)
+    environment = html.environment("trcgl.export")
+    environment.filters |= {"row": _row, "value": value_text}
+    page = environment.get_template(template).render(version=__version__, **values)
     # People also read the Markdown source, so that only < > & stay escaped.
     page = page.replace("&#39;", "'").replace("&#34;", '"')
     return page.rstrip() + "\n"

@@ -17,7 +17,6 @@ from typing import Any
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
-from trcgl.core.progress import track
 from trcgl.export.cards import Origin, data_card, model_card, origin_of, score_script
 from trcgl.export.onnx_graph import require_onnx, write_onnx
 from trcgl.imaging.radiograph import PIXEL_RULE
@@ -41,8 +40,7 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
         Schema `trcgl.export/1`: the folder, its files, and `model.json`'s digest, evaluation and parity.
 
     Raises:
-        CheckpointError: the model is missing or damaged, or cannot be written as ONNX, or its graph differs from
-            PyTorch.
+        CheckpointError: the model is missing or damaged, cannot be written as ONNX, or its graph differs from PyTorch.
         RecipeError: `out` holds something else, or a package for ONNX is missing.
         DataError: the disk is full, or the folder cannot be written to or is a mount point.
     """
@@ -77,17 +75,14 @@ def files(onnx: bool = True) -> list[str]:
 def _write(
     aside: Path, folder: Path, model: LoadedModel, info: dict[str, Any], origin: Origin, onnx: bool
 ) -> dict[str, Any]:
-    for part in track(("weights", *(("onnx",) if onnx else ()), "cards"), what="exporting"):
-        if part == "weights":
-            with storage.atomic(aside / "model.safetensors") as copy:
-                shutil.copyfile(folder / "model.safetensors", copy)
-        elif part == "onnx":
-            info = {**info, "onnx": write_onnx(model, aside / "model.onnx")}
-            storage.write_text(aside / "score.py", score_script())
-        else:
-            storage.write_text(aside / "README.md", model_card(info, origin, model.space))
-            storage.write_text(aside / "DATA.md", data_card(info, origin, model.space))
-            storage.write_json(aside / "model.json", info)
+    with storage.atomic(aside / "model.safetensors") as copy:
+        shutil.copyfile(folder / "model.safetensors", copy)
+    if onnx:
+        info = {**info, "onnx": write_onnx(model, aside / "model.onnx")}
+        storage.write_text(aside / "score.py", score_script())
+    storage.write_text(aside / "README.md", model_card(info, origin, model.space))
+    storage.write_text(aside / "DATA.md", data_card(info, origin, model.space))
+    storage.write_json(aside / "model.json", info)
     return info
 
 
@@ -119,7 +114,8 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
     stored = storage.read_json(out / "model.json") if (out / "model.json").is_file() else None
     if not isinstance(stored, dict):
         raise RecipeError(f"{out} is not empty and was not made by trcgl export. {advice}")
-    graph, same = stored.get("onnx"), {name: value for name, value in stored.items() if name != "onnx"}
+    same = dict(stored)
+    graph = same.pop("onnx", None)
     if "source" not in stored:  # written by trcgl 0.1.0, whose script reads a radiograph at the network's size
         same["source"] = info["source"]
         same["preprocessing"] = {**same["preprocessing"], "stored_size": same["preprocessing"]["image_size"]}

@@ -9,16 +9,9 @@ from trcgl.model.hub import endpoint, first_line
 
 
 def push(folder: Path, hub_id: str, files: Sequence[str], *, private: bool = True) -> str:
-    """Upload files of an exported folder. No other file leaves the machine, and nothing on the hub is deleted.
+    """Upload files of an exported folder to `OWNER/NAME`, which is created if it does not exist; return its address.
 
-    Args:
-        folder: folder written by `export`.
-        hub_id: `OWNER/NAME`; created if it does not exist.
-        files: names of the files to upload.
-        private: create a new repository as private.
-
-    Returns:
-        Address of the model.
+    No other file leaves the machine, and nothing on the hub is deleted.
 
     Raises:
         CheckpointError: the hub cannot be reached or refuses the upload.

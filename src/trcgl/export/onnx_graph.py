@@ -31,11 +31,7 @@ LARGEST = 2**31
 
 
 class Graph(nn.Module):
-    """The exported graph. It takes images as `LoadedModel.logits` does, so that no caller can scale them wrongly.
-
-    Args:
-        network: the trained network.
-    """
+    """The exported graph. It takes images as `LoadedModel.logits` does, so that no caller can scale them wrongly."""
 
     def __init__(self, network: TrcglNet) -> None:
         super().__init__()
@@ -48,11 +44,7 @@ class Graph(nn.Module):
 
 
 def require_onnx() -> None:
-    """Check that the packages for ONNX are installed.
-
-    Raises:
-        RecipeError: a package is missing.
-    """
+    """Check that the packages for ONNX are installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -65,21 +57,15 @@ def require_onnx() -> None:
 
 
 def write_onnx(model: LoadedModel, path: Path) -> dict[str, Any]:
-    """Write the graph of a model, with a batch of any size, and compare it with PyTorch.
-
-    Args:
-        model: a model on the CPU.
-        path: file to write.
+    """Write the graph of a model on the CPU, with a batch of any size, and compare it with PyTorch.
 
     Returns:
         File name, digest, opset, names and shapes of input and outputs, and the comparison.
 
     Raises:
-        RecipeError: a package is missing.
         CheckpointError: ONNX lacks an operation of the network, the network is too large for one file, or the graph
             differs from PyTorch by more than `TOLERANCE`.
     """
-    require_onnx()
     if (size := sum(tensor.nbytes for tensor in model.network.state_dict().values())) >= LARGEST:
         raise CheckpointError(f"{size} bytes of weights are too many for one ONNX file. Leave it out with --no-onnx.")
     graph, side = Graph(model.network).eval(), model.image_size
@@ -98,12 +84,12 @@ def write_onnx(model: LoadedModel, path: Path) -> dict[str, Any]:
 
 
 def compare(graph: nn.Module, path: Path, side: int) -> dict[str, Any]:
-    """Compare an ONNX file with the network that it was exported from.
+    """Compare an ONNX file with the network that it was exported from, on square images.
 
     Args:
         graph: module with the same outputs as the file, in the same order.
         path: the ONNX file.
-        side: side of the square images, in pixels.
+        side: side of the images, in pixels.
 
     Returns:
         Batch sizes, tolerance, and the largest absolute difference of every output.

@@ -221,6 +221,14 @@ def with_interval(value: float, found: Interval) -> dict[str, Any]:
     return stored | ({"why": found.why} if found.why else {})
 
 
+def value_text(stored: Mapping[str, Any], decimals: int = 3) -> str:
+    """A stored value with its interval, for instance `0.812 [0.790, 0.833]`, or the reason why there is none."""
+    if stored["value"] is None:
+        return stored["why"]
+    ends = [f"{end:.{decimals}f}" for end in stored["ci"] or ()]
+    return f"{stored['value']:.{decimals}f}" + (f" [{', '.join(ends)}]" if ends else "")
+
+
 def _columns(values: ArrayLike, name: str) -> Float[np.ndarray, "rows findings"]:
     try:
         array = np.asarray(values, np.float64)

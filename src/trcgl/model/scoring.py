@@ -4,11 +4,26 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from trcgl.core.errors import DataError
 from trcgl.core.progress import track
+from trcgl.dataset.store import Dataset
 from trcgl.model.folder import LoadedModel
 from trcgl.model.tensors import at_size
 
 BATCH = 64
+
+
+def check_fit(model: LoadedModel, dataset: Dataset) -> None:
+    """Check that the images of a dataset were made square in the same way as those of the model.
+
+    Raises:
+        DataError: one was letterboxed and the other squashed.
+    """
+    if dataset.info["fit"] != model.fit:
+        raise DataError(
+            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
+            f"Prepare it with --fit {model.fit}."
+        )
 
 
 def score_images(

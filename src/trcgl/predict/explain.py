@@ -4,7 +4,6 @@ Overlays have the full resolution of the file. A map shows where a score came fr
 """
 
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -23,12 +22,12 @@ from trcgl.core import html, storage
 from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
-from trcgl.dataset.manifest import label_array
 from trcgl.dataset.store import Dataset
 from trcgl.imaging.ahead_of_network import read_ahead
 from trcgl.imaging.radiograph import Placement, at_most
 from trcgl.model.folder import LoadedModel, best_device, load_model
 from trcgl.model.maps import Kind, best_kind, check_kind, maps, to_radiograph
+from trcgl.model.scoring import check_fit
 from trcgl.predict.explanation import NO_EVIDENCE, Explanation, plot
 from trcgl.predict.map_page import KIND_NAMES, Panel, Section, counted, link, probability, write_page
 from trcgl.predict.overlay import PAGE_SIDE, heat, heat_uri, jpeg, over, small_map
@@ -43,39 +42,24 @@ ON_PAGE = 60
 
 @dataclass(frozen=True)
 class Case:
-    """One radiograph to explain.
-
-    Args:
-        image_id: name in messages and results.
-        pixels: the radiograph at full resolution.
-        square: the input of the network.
-        placement: from `pixels` to `square`.
-        truth: 1 present, 0 absent, NaN unknown, in the model's order; None for files.
-    """
+    """One radiograph to explain: at full resolution, and as the network's input."""
 
     image_id: str
     pixels: UInt8[np.ndarray, "height width"]
     square: UInt8[np.ndarray, "side side"]
     placement: Placement
+    """From `pixels` to `square`."""
     truth: Float[np.ndarray, " findings"] | None
+    """1 present, 0 absent, NaN unknown, in the model's order; None for files."""
 
 
 def open_model(folder: Path) -> LoadedModel:
-    """Load the model of a run folder or model folder, on the GPU where there is one.
-
-    Raises:
-        CheckpointError: the model folder is missing or damaged.
-    """
+    """Load the model of a run folder or model folder, on the GPU where there is one."""
     return load_model(folder, device=best_device())
 
 
 def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Case | tuple[str, str]]:
-    """Yield each file as a case, or its image_id and the reason why it cannot be read.
-
-    Args:
-        model: decides the size of the squares.
-        files: image_id to path, of `trcgl.predict.inputs.find_files`.
-    """
+    """Yield each file as a case, or its image_id and the reason why it cannot be read."""
     scale = model.image_size / model.shape[0]
     with closing(read_ahead(files.items(), [model.shape], ahead=BATCH, whole=True)) as reading:
         for name, read in reading:
@@ -92,43 +76,24 @@ def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Case | tupl
 def of_rows(model: LoadedModel, dataset: Dataset, images: Sequence[str]) -> Iterator[Case]:
     """Yield images of a dataset as cases, with their labels.
 
-    Args:
-        model: decides the size of the squares and the order of the labels.
-        dataset: holds the images.
-        images: image_id of each.
-
     Raises:
         DataError: the dataset has no such image, or its images were made square in another way than the model's.
     """
     store = dataset.require_images()
     check_fit(model, dataset)
     manifest = dataset.manifest.filter(pl.col("image_id").is_in(list(images)))
-    if missing := sorted(set(images) - set(manifest["image_id"])):
+    rows = {row["image_id"]: row for row in manifest.iter_rows(named=True)}
+    if missing := sorted(set(images) - set(rows)):
         raise DataError(f"{dataset.folder} has no image {missing[0]!r}. Take the names from its manifest.parquet.")
-    labels = dict(zip(manifest["image_id"], label_array(manifest, dataset.space), strict=True))
-    rows = dict(manifest.select("image_id", "row").iter_rows())
-    columns = {finding: column for column, finding in enumerate(dataset.space.findings)}
 
     def case(name: str) -> Case:
-        pixels = np.array(store[rows[name]])
+        pixels = np.array(store[rows[name]["row"]])
         scale = model.image_size / len(pixels)
-        truth = [labels[name][columns[finding]] if finding in columns else np.nan for finding in model.space.findings]
-        return Case(name, pixels, model.resized(pixels[None])[0], Placement(scale, scale, 0.0, 0.0), np.array(truth))
+        labels = {finding: rows[name][finding] for finding in dataset.space.findings}
+        truth = np.array([labels.get(finding) for finding in model.space.findings], float)  # None becomes NaN
+        return Case(name, pixels, model.resized(pixels[None])[0], Placement(scale, scale, 0.0, 0.0), truth)
 
     return map(case, dict.fromkeys(images))
-
-
-def check_fit(model: LoadedModel, dataset: Dataset) -> None:
-    """Check that the images of a dataset were made square in the same way as those of the model.
-
-    Raises:
-        DataError: one was letterboxed and the other squashed.
-    """
-    if dataset.info["fit"] != model.fit:
-        raise DataError(
-            f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the model with {model.fit}. "
-            f"Prepare it with --fit {model.fit}."
-        )
 
 
 def explain(
@@ -158,8 +123,7 @@ def explain(
         The document of schema `trcgl.explanation/1`, as written.
 
     Raises:
-        DataError: a finding is unknown, or no file can be read.
-        RecipeError: the folder holds something else, or the head has no such maps.
+        DataError: no file can be read.
     """
     wanted = [model.space.index(finding) for finding in findings]
     if top < 1:
@@ -182,7 +146,7 @@ def explain(
         if not readable:
             continue
         if not explanations:  # an empty folder would refuse the corrected command
-            storage.claim(out, "settings.json", json.dumps(settings, indent=2) + "\n")
+            storage.claim_settings(out, "settings.json", settings)
         squares = np.stack([case.square for case in readable])
         for case, scores, grids in zip(readable, model.score(squares), maps(model, squares, kind), strict=True):
             columns = wanted or _most_telling(model, scores, case.truth, top)
@@ -190,11 +154,29 @@ def explain(
     if not explanations:
         reason = unreadable[0]["reason"]
         raise DataError(f"not one of {len(inputs)} files can be read, the first because: {reason}")
-    _write_page(out / "explanation.html", explanations, model, kind, unreadable, phantom=phantom)
+    shown = sorted(explanations[:ON_PAGE], key=lambda explanation: not _positive(explanation, model))
+    sections = [_section(explanation, model, f"s{place}") for place, explanation in enumerate(shown, 1)]
+    header = ["radiograph", "positive findings (score)" if model.thresholds else "highest score"]
+    table = html.table(header, [(link(section), section.result) for section in sections])
+    write_page(
+        out / "explanation.html",
+        "Where the model looked",
+        _lead(explanations, model),
+        sections,
+        {explanation.image_id: explanation.picture for explanation in shown},
+        subtitle=f"{counted(len(explanations), 'radiograph')}, {KIND_NAMES[kind]}.",
+        table=table if len(sections) > 1 else Markup(),
+        kind=kind,
+        phantom=phantom,
+        note="Click a picture for the map at full resolution.",
+        calibrated=model.thresholds is not None,
+        left_out=len(explanations) - len(shown),
+        unreadable=unreadable,
+    )
     document = {
         "schema": SCHEMA,
         "kind": kind,
-        "weights_sha256": model.info["weights_sha256"],
+        "weights_sha256": settings["weights_sha256"],
         "calibrated": model.thresholds is not None,
         "findings": list(model.space.findings),
         "images": [explanation.to_dict(model.space.findings) for explanation in explanations],
@@ -256,36 +238,6 @@ def _write(
     return explanation if number <= ON_PAGE else replace(explanation, layers={})
 
 
-def _write_page(
-    path: Path,
-    explanations: Sequence[Explanation],
-    model: LoadedModel,
-    kind: Kind,
-    unreadable: Sequence[dict[str, str]],
-    *,
-    phantom: bool,
-) -> None:
-    shown = sorted(explanations[:ON_PAGE], key=lambda explanation: not _positive(explanation, model))
-    sections = [_section(explanation, model, f"s{place}") for place, explanation in enumerate(shown, 1)]
-    first = "positive findings (score)" if model.thresholds else "highest score"
-    table = html.table(["radiograph", first], [(link(section), section.result) for section in sections])
-    write_page(
-        path,
-        "Where the model looked",
-        _lead(explanations, model),
-        sections,
-        {explanation.image_id: explanation.picture for explanation in shown},
-        subtitle=f"{counted(len(explanations), 'radiograph')}, {KIND_NAMES[kind]}.",
-        table=table if len(sections) > 1 else Markup(),
-        kind=kind,
-        phantom=phantom,
-        note="Click a picture for the map at full resolution.",
-        calibrated=model.thresholds is not None,
-        left_out=len(explanations) - len(shown),
-        unreadable=unreadable,
-    )
-
-
 def _lead(explanations: Sequence[Explanation], model: LoadedModel) -> str:
     total = counted(len(explanations), "radiograph")
     if model.thresholds is None:
@@ -324,20 +276,10 @@ def _section(explanation: Explanation, model: LoadedModel, name: str) -> Section
         lines = [f"threshold {probability(model.thresholds[finding])}"] if model.thresholds else []
         lines += [] if layer.any() else [NO_EVIDENCE]
         lines += [f"label: {label}"] if label else []
-        panels.append(
-            Panel(
-                explanation.image_id,
-                finding,
-                Markup(heat_uri(layer)),
-                float(scores[column]),
-                title=finding,
-                group=model.space.groups.get(finding),
-                lines=lines,
-                link=explanation.overlays[column],
-            )
-        )
+        panel = Panel(explanation.image_id, finding, Markup(heat_uri(layer)), float(scores[column]), lines=lines)
+        group = model.space.groups.get(finding)
+        panels.append(replace(panel, title=finding, group=group, link=explanation.overlays[column]))
     named = [f"{findings[column]} ({probability(float(scores[column]))})" for column in columns[:_NAMED]]
     result = ", ".join(named) + (f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else "")
-    return Section(
-        name, explanation.image_id, result or "no finding reaches its threshold", {"": panels}, link=explanation.figure
-    )
+    result = result or "no finding reaches its threshold"
+    return Section(name, explanation.image_id, result, {"": panels}, link=explanation.figure)

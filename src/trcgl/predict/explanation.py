@@ -25,24 +25,17 @@ _COLUMNS = 5
 
 @dataclass(frozen=True)
 class Explanation:
-    """One radiograph with its scores and maps.
-
-    Args:
-        image_id: image_id of the radiograph.
-        picture: the radiograph in its own proportions, reduced.
-        layers: map by column of the finding, in the same proportions; empty for a radiograph that is not on the page.
-        scores: probabilities, in the model's order.
-        truth: 1 present, 0 absent, NaN unknown; None for files.
-        overlays: file of the overlay at full resolution by column, relative to the output folder.
-        figure: file of the figure, relative to the output folder.
-    """
+    """One radiograph with its scores and maps; `overlays` and `figure` are paths below the output folder."""
 
     image_id: str
     picture: UInt8[np.ndarray, "height width"]
+    """The radiograph in its own proportions, reduced."""
     layers: Mapping[int, Float[np.ndarray, "rows columns"]]
+    """Map by column of the finding, in the proportions of the picture; empty for a radiograph not on the page."""
     scores: Float[np.ndarray, " findings"]
     truth: Float[np.ndarray, " findings"] | None
     overlays: Mapping[int, str]
+    """Overlay at full resolution by column of the finding."""
     figure: str
 
     def label(self, column: int) -> str:

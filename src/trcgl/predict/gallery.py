@@ -3,11 +3,10 @@
 It reads the predictions that `trcgl evaluate` wrote and scores nothing, so that test is opened once.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -24,14 +23,14 @@ from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.imaging.radiograph import at_most
 from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import Kind, best_kind, check_kind, maps, to_square
-from trcgl.predict.explain import check_fit
+from trcgl.model.run_folder import Run
+from trcgl.model.scoring import check_fit
 from trcgl.predict.map_page import KIND_NAMES, Panel, Section, counted, link, probability, write_page
 from trcgl.predict.overlay import HEAT_SIDE, PAGE_SIDE, heat_uri
 
 SCHEMA = "trcgl.gallery/1"
 BATCH = 32
 Outcome = Literal["true positive", "miss", "false alarm"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TITLES: dict[Outcome, str] = {
     "true positive": "Found: highest scores",
     "miss": "Missed: lowest scores",
@@ -41,14 +40,7 @@ TITLES: dict[Outcome, str] = {
 
 @dataclass(frozen=True)
 class Example:
-    """One image and one finding.
-
-    Args:
-        finding: name of the finding.
-        outcome: true positive, miss or false alarm.
-        image_id: image_id of the image.
-        score: calibrated probability.
-    """
+    """The calibrated score of one finding in one image."""
 
     finding: str
     outcome: Outcome
@@ -57,21 +49,19 @@ class Example:
 
 
 def gallery(
-    run_folder: Path,
-    model: LoadedModel,
+    run: Run,
     dataset: Dataset,
     out: Path,
     *,
     split: str = "test",
     kind: Kind | None = None,
-    findings: tuple[str, ...] = (),
+    findings: Sequence[str] = (),
     each: int = 4,
 ) -> dict[str, Any]:
     """Write `gallery.html` and `gallery.json`.
 
     Args:
-        run_folder: run with an evaluation of the split.
-        model: model of that run.
+        run: a run with an evaluation of the split.
         dataset: the evaluated dataset.
         out: output folder; new, or of the same command.
         split: `test` or `val`.
@@ -84,26 +74,27 @@ def gallery(
 
     Raises:
         DataError: the split was not evaluated, a finding is unknown, or the dataset holds labels only.
-        RecipeError: the folder holds something else, or the head has no such maps.
     """
     if each < 1:
         raise DataError(f"--top {each}: give at least one example.")
+    model = run.model
     dataset.require_images()
     check_fit(model, dataset)
-    evaluation, predictions = _evaluated(Path(run_folder), dataset, split)
+    evaluation, predictions = _evaluated(run, dataset, split)
     space = predictions.space
     for finding in findings:
         space.index(finding)
     kind = kind or best_kind(model)
     check_kind(model, kind)
-    settings = {"weights_sha256": model.info["weights_sha256"], "dataset": dataset.name, "split": split, "kind": kind}
-    storage.claim(out, "settings.json", json.dumps(settings | {"findings": findings, "each": each}, indent=2) + "\n")
+    weights = model.info["weights_sha256"]
+    settings = {"weights_sha256": weights, "dataset": dataset.name, "split": split, "kind": kind}
+    storage.claim_settings(out, "settings.json", settings | {"findings": list(findings), "each": each})
 
     thresholds = {finding: evaluation["findings"][finding]["threshold"] for finding in space.findings}
     names = [name for name in in_order(space, evaluation["findings"]) if name in (findings or space.scored)]
     names.sort(key=lambda name: name == space.normal)  # findings before the normal label
     outcomes = {name: _outcomes(predictions, name, thresholds[name]) for name in names}
-    chosen = [example for name in names for example in examples(predictions, name, thresholds[name], each)]
+    chosen = [example for name in names for example in _examples(predictions, name, outcomes[name], each)]
     heats, pictures = _maps(model, dataset, chosen, kind)
     boxes = _boxes(dataset)
 
@@ -111,25 +102,22 @@ def gallery(
         key = example.image_id, example.finding
         return Panel(*key, heats[key], example.score, lines=[example.image_id], boxes=boxes.get(key, ()))
 
-    sections = []
+    sections, counts = [], {}
     for name in names:
-        counts = {outcome: int(rows.sum()) for outcome, rows in outcomes[name].items()}
-        own = [example for example in chosen if example.finding == name]
-        sections.append(
-            Section(
-                f"f{space.index(name)}",
-                name,
-                f"{counts['true positive']} found, {counts['miss']} missed, {counts['false alarm']} false alarms "
-                f"at the threshold {probability(thresholds[name])}",
-                {TITLES[each]: [panel(example) for example in own if example.outcome == each] for each in OUTCOMES},
-                group=space.groups.get(name),
-            )
-        )
-    rows = [(link(section), *_counts(outcomes[section.title])) for section in sections]
+        found, missed, false_alarms = (int(rows.sum()) for rows in outcomes[name].values())
+        counts[name] = found + missed, found, missed, false_alarms
+        result = f"{found} found, {missed} missed, {false_alarms} false alarms"
+        panels = {
+            title: [panel(example) for example in chosen if (example.finding, example.outcome) == (name, outcome)]
+            for outcome, title in TITLES.items()
+        }
+        result += f" at the threshold {probability(thresholds[name])}"
+        sections.append(Section(f"f{space.index(name)}", name, result, panels, group=space.groups.get(name)))
+    rows = [(link(section), *counts[section.title]) for section in sections]
     write_page(
         out / "gallery.html",
-        f"Gallery of {Path(run_folder).resolve().name} on {dataset.name}, {split}",
-        _lead(evaluation, [_counts(outcomes[name]) for name in names if name != space.normal]),
+        f"Gallery of {run.folder.resolve().name} on {dataset.name}, {split}",
+        _lead(evaluation, [counts[name] for name in names if name != space.normal]),
         sections,
         pictures,
         subtitle=f"{evaluation['patients']:,} patients; {KIND_NAMES[kind]}.",
@@ -142,7 +130,7 @@ def gallery(
         "schema": SCHEMA,
         "split": split,
         "kind": kind,
-        "weights_sha256": model.info["weights_sha256"],
+        "weights_sha256": weights,
         "examples": [vars(example) for example in chosen],
         "page": "gallery.html",
         "research_use": RESEARCH_USE,
@@ -151,26 +139,8 @@ def gallery(
     return document
 
 
-def examples(predictions: Predictions, finding: str, threshold: float, each: int) -> list[Example]:
-    """True positives with the highest scores, misses with the lowest, false alarms with the highest.
-
-    Args:
-        predictions: predictions of the split.
-        finding: name of the finding.
-        threshold: lowest score that calls the finding present.
-        each: most examples of each outcome.
-    """
-    score = predictions.score[:, predictions.space.index(finding)]
-    chosen = []
-    for outcome, selected in _outcomes(predictions, finding, threshold).items():
-        order = score if outcome == "miss" else -score
-        for row in np.flatnonzero(selected)[np.argsort(order[selected], kind="stable")[:each]].tolist():
-            chosen.append(Example(finding, outcome, predictions.image_id[row], float(score[row])))
-    return chosen
-
-
 def _outcomes(predictions: Predictions, finding: str, threshold: float) -> dict[Outcome, np.ndarray]:
-    """Outcome to the rows that have it, as booleans (N,)."""
+    """Outcome to the rows that have it, as booleans (N,), in the order of `TITLES`."""
     column = predictions.space.index(finding)
     called, truth = predictions.score[:, column] >= threshold, predictions.truth[:, column]
     return {
@@ -180,10 +150,15 @@ def _outcomes(predictions: Predictions, finding: str, threshold: float) -> dict[
     }
 
 
-def _counts(outcomes: dict[Outcome, np.ndarray]) -> tuple[int, int, int, int]:
-    """Numbers of images: present, found, missed, false alarms."""
-    found, missed, false_alarms = (int(outcomes[outcome].sum()) for outcome in OUTCOMES)
-    return found + missed, found, missed, false_alarms
+def _examples(predictions: Predictions, finding: str, outcomes: dict[Outcome, np.ndarray], each: int) -> list[Example]:
+    """True positives with the highest scores, misses with the lowest, false alarms with the highest."""
+    score = predictions.score[:, predictions.space.index(finding)]
+    chosen = []
+    for outcome, selected in outcomes.items():
+        order = score if outcome == "miss" else -score
+        for row in np.flatnonzero(selected)[np.argsort(order[selected], kind="stable")[:each]].tolist():
+            chosen.append(Example(finding, outcome, predictions.image_id[row], float(score[row])))
+    return chosen
 
 
 def _lead(evaluation: dict[str, Any], counts: Sequence[tuple[int, int, int, int]]) -> str:
@@ -194,37 +169,35 @@ def _lead(evaluation: dict[str, Any], counts: Sequence[tuple[int, int, int, int]
     )
 
 
-def _evaluated(run_folder: Path, dataset: Dataset, split: str) -> tuple[dict[str, Any], Predictions]:
+def _evaluated(run: Run, dataset: Dataset, split: str) -> tuple[dict[str, Any], Predictions]:
     """The evaluation and the predictions of a split, of the run's own dataset or of another one."""
-    own = storage.read_json(run_folder / "run.json").get("dataset_digest")
-    name = split if storage.sha256_file(dataset.folder / "dataset.json") == own else f"{dataset.name}-{split}"
-    path = run_folder / "evaluation" / f"{name}.json"
+    own = storage.sha256_file(dataset.folder / "dataset.json") == run.info["dataset_digest"]
+    name = split if own else f"{dataset.name}-{split}"
+    path = run.folder / "evaluation" / f"{name}.json"
     if not path.exists():
         raise DataError(f"{path}: no such file. The gallery shows an evaluated split: run `trcgl evaluate` first.")
     evaluation = storage.read_json(path)
     space = LabelSpace.from_dict(evaluation["label_space"])
-    return evaluation, read_predictions(run_folder / "predictions" / f"{name}.parquet", space)
+    return evaluation, read_predictions(run.folder / "predictions" / f"{name}.parquet", space)
 
 
 def _maps(
     model: LoadedModel, dataset: Dataset, chosen: Sequence[Example], kind: Kind
 ) -> tuple[dict[tuple[str, str], Markup], dict[str, np.ndarray]]:
     """The map of every example by image_id and finding, as a data URI, and the picture of every image."""
-    shown: dict[str, list[Example]] = {}
-    for example in chosen:
-        shown.setdefault(example.image_id, []).append(example)
-    store, images = dataset.require_images(), list(shown)
+    store, images = dataset.require_images(), list(dict.fromkeys(example.image_id for example in chosen))
     rows = dict(dataset.manifest.filter(pl.col("image_id").is_in(images)).select("image_id", "row").iter_rows())
     heats: dict[tuple[str, str], Markup] = {}
     pictures: dict[str, np.ndarray] = {}
     for start in track(range(0, len(images), BATCH), what="gallery"):
         part = images[start : start + BATCH]
         stored = np.array(store[[rows[image] for image in part]])
-        for image, pixels, grid in zip(part, stored, maps(model, model.resized(stored), kind), strict=True):
-            pictures[image] = at_most(pixels, PAGE_SIDE)
-            for example in shown[image]:
-                values = to_square(grid[model.space.index(example.finding)], HEAT_SIDE)
-                heats[image, example.finding] = Markup(heat_uri(values))
+        grids = dict(zip(part, maps(model, model.resized(stored), kind), strict=True))
+        pictures |= {image: at_most(pixels, PAGE_SIDE) for image, pixels in zip(part, stored, strict=True)}
+        for example in chosen:
+            if example.image_id in grids:
+                grid = grids[example.image_id][model.space.index(example.finding)]
+                heats[example.image_id, example.finding] = Markup(heat_uri(to_square(grid, HEAT_SIDE)))
     return heats, pictures
 
 

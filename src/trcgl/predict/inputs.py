@@ -17,27 +17,20 @@ TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Radiographs to score.
-
-    Args:
-        files: image_id to file, sorted by image_id.
-        studies: image_id to the study in the table; None without a column of studies.
-    """
+    """Radiographs to score."""
 
     files: dict[str, Path]
+    """image_id to file, sorted by image_id."""
     studies: dict[str, str] | None = None
+    """image_id to the study in the table; None without a column of studies."""
 
 
 def find_inputs(
     paths: Sequence[Path], *, path_column: str = "path", study_column: str | None = None, root: Path | None = None
 ) -> Inputs:
-    """Find the radiographs in files, folders or one table.
+    """Find the radiographs in files and folders, or in one table; see `PredictOptions` for the settings of a table.
 
-    Args:
-        paths: files and folders, or one table (`.csv`, `.csv.gz`, `.tsv`, `.parquet`).
-        path_column: column of paths; the image_id is the path as written there.
-        study_column: column of studies; None for no studies, or those of the DICOM files.
-        root: folder that relative paths of the table start from; None takes the folder of the table.
+    The image_id of a file in a table is its path as written there.
 
     Raises:
         DataError: no path was given, a path does not exist, a folder holds no file, a column is missing, or the table
@@ -58,9 +51,6 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
 
     Bytes of a name that are not UTF-8, as on old shares, are escaped in the image_id, for instance `\xfc`. Linked
     folders are searched. A folder that cannot be listed is among the files and becomes an unreadable file.
-
-    Raises:
-        DataError: no path was given, a path does not exist, or a folder holds no file.
     """
     if not paths:
         raise DataError("no file or folder was given. Name at least one: trcgl predict RUN PATH ...")
@@ -74,7 +64,8 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
         found |= {Path(os.path.abspath(file)) for file in inside}
     roots = {os.path.abspath(path if Path(path).is_dir() else Path(path).parent) for path in paths}
     root = os.path.commonpath(roots)
-    return {name: path for name, path in sorted((_as_text(path.relative_to(root)), path) for path in found)}
+    names = [os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace") for path in found]
+    return dict(sorted(zip(names, found, strict=True)))
 
 
 def fingerprint(name: str, path: Path) -> str:
@@ -87,14 +78,10 @@ def fingerprint(name: str, path: Path) -> str:
 
 
 def refuse_pictures(files: Iterable[tuple[str, Path]], why: str) -> None:
-    """Refuse PNG and JPEG files where DICOM is required, before anything is scored.
-
-    Raises:
-        DataError: a file is PNG or JPEG; the message is its name and `why`.
-    """
+    """Refuse PNG and JPEG files where DICOM is required, before anything is scored."""
     for name, path in track(files, what="looking at files"):
-        if not path.is_file():
-            continue  # listed as unreadable when it is read
+        if not path.is_file():  # listed as unreadable when it is read
+            continue
         try:
             with open(path, "rb") as handle:
                 kind = kind_of(handle.read(132))
@@ -102,10 +89,6 @@ def refuse_pictures(files: Iterable[tuple[str, Path]], why: str) -> None:
             continue
         if kind in ("png", "jpeg"):
             raise DataError(f"{name}: {why}")
-
-
-def _as_text(path: Path) -> str:
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _inside(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:

@@ -21,19 +21,14 @@ SCHEMA = "trcgl.predict-journal/1"
 
 @dataclass(frozen=True)
 class Batch:
-    """Results of consecutive files.
-
-    Args:
-        image_ids: image_id of the files that were scored.
-        studies: study of each scored file; None where studies were not asked for.
-        scores: scores of each file, in the order of the findings.
-        unreadable: image_id and reason of the other files.
-    """
+    """Results of consecutive files."""
 
     image_ids: list[str] = field(default_factory=list)
     studies: list[str | None] = field(default_factory=list)
+    """Study of each scored file; None where studies were not asked for."""
     scores: list[list[float]] = field(default_factory=list)
     unreadable: list[list[str]] = field(default_factory=list)
+    """image_id and reason of the files that were not scored."""
 
     @property
     def names(self) -> list[str]:
@@ -73,11 +68,7 @@ class Journal:
             raise
 
     def add(self, batch: Batch) -> None:
-        """Keep a batch; it is on disk when this returns.
-
-        Raises:
-            DataError: the disk is full.
-        """
+        """Keep a batch; it is on disk when this returns."""
         self.batches.append(batch)
         self._append(asdict(batch))
 

@@ -13,72 +13,39 @@ from trcgl.model.maps import Kind
 from trcgl.predict.overlay import jpeg_uri
 
 KIND_NAMES: dict[Kind, str] = {"attention": "attention maps of the head", "grad_cam": "Grad-CAM"}
-_STYLE = """
-.shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .7rem; }
-.shots figure { margin: 0; padding: .5rem; } .shots figcaption { font-size: .86rem; margin-top: .4rem; }
-.shot { position: relative; width: 100%; background-size: 100% 100%; border-radius: 5px; overflow: hidden; }
-.shot img { position: absolute; inset: 0; width: 100%; height: 100%; }
-.shot .box { position: absolute; border: 2px dashed #ffd84d; border-radius: 2px; }
-body:has(#hide:checked) .shot img, body:has(#hide:checked) .shot .box { visibility: hidden; }
-.switch { display: inline-flex; gap: .5rem; align-items: center; margin: .6rem 0; }
-.switch input { width: 1.1rem; height: 1.1rem; }
-.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 3px; margin-right: .45rem; }
-.swatch.head { background: var(--head); } .swatch.medium { background: var(--medium); }
-.swatch.tail { background: var(--tail); } .swatch.plain { background: var(--plain); }
-main details { border-top: 1px solid var(--line); margin: 0; padding: .6rem 0; }
-main > .scroll { margin-top: 1rem; } tbody th { min-width: 7rem; font-weight: 400; }
-summary, figcaption, tbody th { overflow-wrap: anywhere; }
-@media (max-width: 40rem) { th, td { padding: .32rem .4rem; } }
-summary .result { font-weight: 400; color: var(--muted); margin-left: .6rem; }
-"""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One radiograph with the map of one finding.
-
-    Args:
-        image_id: image_id of the radiograph.
-        finding: the finding whose map is shown.
-        heat: data URI of the map, from `overlay.heat_uri`.
-        score: probability of the finding.
-        title: heading of the caption; empty for none.
-        group: group of the finding, for its color.
-        lines: further lines of the caption.
-        link: file that opens on a click, relative to the page; empty for none.
-        boxes: x, y, width and height of readers' boxes, in percent of the picture.
-    """
+    """One radiograph with the map of one finding; `title` and `lines` are its caption."""
 
     image_id: str
     finding: str
     heat: Markup
+    """Data URI of the map, from `overlay.heat_uri`."""
     score: float
     title: str = ""
     group: str | None = None
     lines: Sequence[str] = ()
     link: str = ""
+    """File that opens on a click, relative to the page."""
     boxes: Sequence[Sequence[float]] = ()
+    """x, y, width and height of readers' boxes, in percent of the picture."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A folded part of the page.
-
-    Args:
-        id: target of links.
-        title: name of the finding or of the radiograph.
-        result: what was found, beside the title.
-        rows: heading of each row to its panels; an empty heading is not shown.
-        group: group of the finding, for its color.
-        link: file with more details, relative to the page; empty for none.
-    """
+    """A folded part of the page, of one finding or one radiograph."""
 
     id: str
     title: str
     result: str
+    """What was found, beside the title."""
     rows: Mapping[str, Sequence[Panel]]
+    """Heading of each row to its panels; an empty heading is not shown."""
     group: str | None = None
     link: str = ""
+    """File with more details, relative to the page."""
 
 
 def write_page(
@@ -110,16 +77,15 @@ def write_page(
         kind: kind of the maps.
         phantom: whether the images are rendered phantoms.
         note: sentence about how to read the page.
-        calibrated: whether the scores are calibrated and have thresholds.
+        calibrated: whether the scores have thresholds.
         left_out: number of radiographs that are not on the page.
         unreadable: image_id and reason of files that could not be read.
     """
-    places = {image_id: place for place, image_id in enumerate(pictures, 1)}
     environment = html.environment("trcgl.predict")
-    environment.filters["probability"] = probability
+    environment.filters |= {"probability": probability, "jpeg_uri": jpeg_uri}
     body = environment.get_template("map_page.html.j2").render(
         sections=sections,
-        places=places,
+        places={image_id: place for place, image_id in enumerate(pictures, 1)},
         table=table,
         kind=KIND_NAMES[kind],
         note=note,
@@ -128,12 +94,7 @@ def write_page(
         left_out=left_out,
         unreadable=unreadable,
     )
-    backgrounds = [
-        f".i{places[image_id]} {{ background-image: url({jpeg_uri(picture)}); "
-        f"aspect-ratio: {picture.shape[1]} / {picture.shape[0]}; }}"
-        for image_id, picture in pictures.items()
-    ]
-    style = _STYLE + "\n".join(backgrounds)
+    style = environment.get_template("map_page.css.j2").render(pictures=list(pictures.values()))
     storage.write_text(path, html.page(title, body, lead=lead, subtitle=subtitle, phantom=phantom, style=style))
 
 

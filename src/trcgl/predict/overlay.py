@@ -25,11 +25,7 @@ HEAT_SIDE = 112
 
 
 def heat(values: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width 4"]:
-    """A map as an RGBA layer: transparent at 0, brighter and more opaque as the value rises.
-
-    Args:
-        values: map from 0 to 1.
-    """
+    """A map from 0 to 1 as an RGBA layer: transparent at 0, brighter and more opaque as the value rises."""
     level = (values.clip(0, 1) * 255).round().astype(np.uint8)
     layer = _colors()[level]
     region = values >= REGION
@@ -62,8 +58,8 @@ def small_map(
     Args:
         grid: values on the grid of the network.
         original_size: rows and columns of the radiograph.
-        placement: from pixels of the radiograph to pixels of the square picture.
-        square: side of the square picture, in pixels.
+        placement: from the radiograph to the network's input.
+        square: side of the network's input, in pixels.
         side: longer side of the result, in pixels.
     """
     longer = max(original_size)

@@ -74,7 +74,6 @@ def predict_to(
         The scores, the files of the table, and the structured reports.
 
     Raises:
-        CheckpointError: as in `predict`.
         DataError: as in `predict`; or `out` exists or is written by another process, `<out>.partial` is damaged, `sr`
             is not empty, or reports are to be made of PNG or JPEG files.
         RecipeError: `<out>.partial` has other settings, or files have changed since.

@@ -78,15 +78,10 @@ class Scores:
 def fused(
     studies: Sequence[str], scores: Float[np.ndarray, "images findings"]
 ) -> tuple[dict[str, list[int]], Float[np.ndarray, "studies findings"]]:
-    """Average calibrated scores over the images of each study.
-
-    Returns:
-        Study to the rows of its images, sorted by study, and one row of means (float32) for each.
-    """
+    """Study to the rows of its images, sorted by study, and the mean scores (float32) of each study."""
     rows: dict[str, list[int]] = {}
-    for row, study in enumerate(studies):
+    for row, study in sorted(enumerate(studies), key=lambda pair: pair[1]):
         rows.setdefault(study, []).append(row)
-    rows = dict(sorted(rows.items()))
     means = [scores[places].mean(axis=0, dtype=np.float64) for places in rows.values()]
     return rows, np.stack(means).astype(np.float32)
 
@@ -110,18 +105,9 @@ def score_table(
 def write_scores(scores: Scores, out: Path, format: Format | None = None) -> list[Path]:
     """Write the table, and beside it `<out>.unreadable.csv` if files could not be read (JSON holds both).
 
-    Args:
-        scores: result of `predict`.
-        out: file to write; it must not exist.
-        format: None takes the format from the extension of `out`.
-
     Returns:
         The files that were written.
-
-    Raises:
-        DataError: a file exists, the extension names no format, or the disk is full.
     """
-    out = Path(out)
     kind = check_out(out, format)
     written = []
     if kind != "json" and scores.unreadable.height:
@@ -137,7 +123,7 @@ def write_scores(scores: Scores, out: Path, format: Format | None = None) -> lis
 
 
 def check_out(out: Path, format: Format | None = None) -> Format:
-    """The format of a file to write.
+    """The format of a file to write; None takes it from the extension.
 
     Raises:
         DataError: `out` or its list of unreadable files exists, or the extension names no format.

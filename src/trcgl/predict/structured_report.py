@@ -44,15 +44,12 @@ _MAY_BE_EMPTY = (
 
 @dataclass(frozen=True)
 class Reports:
-    """The structured reports of one command.
-
-    Args:
-        written: one file per row, including those of an interrupted command.
-        failed: image_id or study_id of each row without a report, and the reason.
-    """
+    """The structured reports of one command."""
 
     written: tuple[Path, ...] = ()
+    """One file per row, including those of an interrupted command."""
     failed: tuple[tuple[str, str], ...] = ()
+    """image_id or study_id of each row without a report, and the reason."""
 
 
 def check_reports(folder: Path, inputs: Inputs, *, by_study: bool, resuming: bool) -> None:
@@ -89,16 +86,7 @@ def report_path(folder: Path, name: str) -> Path:
 
 
 def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Reports:
-    """Write one report per row; existing reports are kept.
-
-    Args:
-        scores: result of `predict`.
-        files: image_id to DICOM file.
-        folder: output folder; subfolders follow the image_ids.
-
-    Raises:
-        DataError: the folder cannot be written to.
-    """
+    """Write one report per row; existing reports are kept, and subfolders follow the image_ids."""
     written, failed = [], []
     key = "study_id" if scores.by_study else "image_id"
     rows = zip(scores.members, scores.table.iter_rows(named=True), strict=True)
@@ -118,11 +106,7 @@ def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Re
 
 
 def _header(path: Path, name: str) -> "Dataset":
-    """A source image without its pixels; elements that the standard requires are added empty.
-
-    Raises:
-        DataError: the file is no DICOM image, or has no study, series or instance UID.
-    """
+    """A source image without its pixels; elements that the standard requires are added empty."""
     import pydicom
 
     # Messages of pydicom quote the value of a broken element, which may identify a patient, so they are not shown.
@@ -153,9 +137,8 @@ def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores
 
     name = row["study_id"] if scores.by_study else row["image_id"]
     if len({(source.PatientID, source.StudyInstanceUID) for source in sources}) > 1:
-        raise DataError(
-            f"{name}: no SR, as its images are of several patients or DICOM studies. Fuse by another column."
-        )
+        why = "its images are of several patients or DICOM studies. Fuse by another column."
+        raise DataError(f"{name}: no SR, as {why}")
     scheme = CodingSchemeIdentificationItem(SCHEME, name="Findings of the trcgl label space")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -183,8 +166,10 @@ def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Score
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
+    # A UID derived from 128 bits (PS3.5 B.2) that is the same for the same weights.
+    uid = f"2.25.{int(hashlib.sha256(scores.weights_sha256.encode()).hexdigest()[:32], 16)}"
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=_device_uid(scores.weights_sha256), name="trcgl", manufacturer_name="trcgl", model_name="TRCGL-Net"
+        uid=uid, name="trcgl", manufacturer_name="trcgl", model_name="TRCGL-Net"
     )
     algorithm = _algorithm(scores)
     report = sr.MeasurementReport(
@@ -228,8 +213,3 @@ def _group(
             sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID) for source in sources
         ],
     )
-
-
-def _device_uid(weights_sha256: str) -> str:
-    """A UID derived from 128 bits (PS3.5 B.2) that is the same for the same weights."""
-    return f"2.25.{int(hashlib.sha256(weights_sha256.encode()).hexdigest()[:32], 16)}"

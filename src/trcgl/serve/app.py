@@ -19,20 +19,10 @@ from trcgl.serve.problem import Problem, of_status
 from trcgl.serve.samples import SAMPLES, sample_png
 from trcgl.serve.service import Service
 
-_UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary", "description": "PNG, JPEG or DICOM"}},
-                }
-            }
-        },
-    },
-}
+_FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or DICOM"}
+_FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}}}
+_UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}}
+_PNG: dict[str, Any] = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 _REASONS = {
     400: "the multipart field `file` does not hold exactly one file, or a parameter is unknown",
     401: "the token is missing or wrong",
@@ -48,12 +38,7 @@ _REASONS = {
 
 
 def create_app(service: Service, access: Access) -> Guard:
-    """The application of one model.
-
-    Args:
-        service: Scores uploads; it is closed with the application.
-        access: Decides which requests are answered.
-    """
+    """The application of one model; `service` is closed with it."""
     app = FastAPI(
         title="trcgl",
         version=__version__,
@@ -65,10 +50,8 @@ def create_app(service: Service, access: Access) -> Guard:
     )
     _add_page(app)
     _add_interface(app, service)
-    app.add_exception_handler(Problem, _refused)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _refused)
+    for error in (Problem, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(error, _refused)
     return Guard(app, access, service.metrics)
 
 
@@ -103,7 +86,7 @@ def _add_interface(app: FastAPI, service: Service) -> None:
         """The model: findings, thresholds, limits, and sample phantoms."""
         return JSONResponse(service.card)
 
-    @app.get("/v1/samples/{number}", response_class=Response, responses=_png() | _errors(403, 404))
+    @app.get("/v1/samples/{number}", response_class=Response, responses=_errors(403, 404) | {200: _PNG})
     async def sample(number: str) -> Response:
         """A rendered phantom as PNG; no patient."""
         if number not in SAMPLES:
@@ -133,18 +116,10 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": schemas.ErrorAnswer, "description": _REASONS[status]} for status in statuses}
 
 
-def _png() -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, Problem):
         return error.response()
-    status = error.status_code if isinstance(error, HTTPException) else 500
+    status = 400 if isinstance(error, RequestValidationError) else getattr(error, "status_code", 500)
     response = of_status(status).response()
     response.headers.update(getattr(error, "headers", None) or {})
     return response
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    return of_status(400).response()

@@ -4,25 +4,39 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from trcgl.serve.metrics import Metrics
-from trcgl.serve.network import Network
 
 WAIT_SECONDS = 0.004
 """How long a radiograph waits for others that are being decoded."""
 
 
+@runtime_checkable
+class Network(Protocol):
+    """A model that is ready to serve. It is called from one thread at a time."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The answer of GET /v1/model without `limits` and `samples`; findings in the order of the scores."""
+
+    def scores(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
+        """Calibrated scores of images of the side `stored_size`, in one call of the network.
+
+        Raises:
+            CheckpointError: A score is not finite.
+        """
+
+    def maps(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings rows columns"]:
+        """Where the network looked for each finding, from 0 to 1 on the grid of its feature map."""
+
+
 @dataclass(frozen=True)
 class Scored:
-    """Scores and maps of one radiograph.
-
-    Args:
-        scores: Score of each finding.
-        maps: Map of each finding, if maps were requested.
-    """
+    """Scores of one radiograph, and its maps if they were requested."""
 
     scores: Float[np.ndarray, " findings"]
     maps: Float[np.ndarray, "findings rows columns"] | None
@@ -36,13 +50,7 @@ class _Item:
 
 
 class Batcher:
-    """Runs the network in one thread for all requests.
-
-    Args:
-        network: The model.
-        largest: Largest number of radiographs in one call.
-        metrics: Counts the batch sizes.
-    """
+    """Runs the network in one thread for all requests, on at most `largest` radiographs per call."""
 
     def __init__(self, network: Network, largest: int, metrics: Metrics) -> None:
         self._network, self._largest, self._metrics = network, largest, metrics
@@ -52,11 +60,7 @@ class Batcher:
         """Number of radiographs that are being decoded; the batcher waits only if there are any."""
 
     async def score(self, picture: UInt8[np.ndarray, "side side"], *, maps: bool) -> Scored:
-        """Score one radiograph, and compute its maps if requested.
-
-        Raises:
-            CheckpointError: A score is not finite.
-        """
+        """Score one radiograph, and compute its maps if requested."""
         answer: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Item(picture, maps, answer))
         return await answer
@@ -92,16 +96,14 @@ class Batcher:
         self._metrics.batches.observe(len(batch))
         try:
             scores = await self._call(self._network.scores, batch)
-            wanting = [item for item in batch if item.maps]
             for item, row in zip(batch, scores, strict=True):
                 if not item.maps and not item.answer.done():
                     item.answer.set_result(Scored(row, None))
-            if not wanting:
-                return
-            rows = [row for item, row in zip(batch, scores, strict=True) if item.maps]
-            for item, row, maps in zip(wanting, rows, await self._call(self._network.maps, wanting), strict=True):
-                if not item.answer.done():
-                    item.answer.set_result(Scored(row, maps))
+            if wanting := [(item, row) for item, row in zip(batch, scores, strict=True) if item.maps]:
+                grids = await self._call(self._network.maps, [item for item, _ in wanting])
+                for (item, row), maps in zip(wanting, grids, strict=True):
+                    if not item.answer.done():
+                        item.answer.set_result(Scored(row, maps))
         except Exception as error:  # of any kind: each request gets its own answer, and the next batch is scored
             for item in batch:
                 if not item.answer.done():

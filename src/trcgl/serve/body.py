@@ -22,15 +22,12 @@ _ADVICE = 'Send one radiograph as the multipart field "file", for instance: curl
 
 @dataclass
 class Uploads:
-    """The limits of uploads, and how many bytes are held.
-
-    Args:
-        largest: Largest file, in bytes.
-        seconds: Longest time for one upload; a client that sends nothing is dropped after a sixth of it.
-    """
+    """The limits of uploads, and how many bytes are held."""
 
     largest: int
+    """Largest file, in bytes."""
     seconds: float
+    """Longest time for one upload; a client that sends nothing is dropped after a sixth of it."""
     held: int = field(default=0, init=False)
     """Bytes of all uploads that are not answered yet."""
 
@@ -61,9 +58,8 @@ class Uploads:
         try:
             form = await parser.parse()
         except (MultiPartException, FormParserError) as error:
-            raise Problem(
-                400, "bad_request", f"The multipart body does not hold exactly one file. {_ADVICE}"
-            ) from error
+            message = f"The multipart body does not hold exactly one file. {_ADVICE}"
+            raise Problem(400, "bad_request", message) from error
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise Problem(400, "bad_request", f"No whole file was sent in the field file. {_ADVICE}")

@@ -23,13 +23,10 @@ SCHEMA = "trcgl.served-model/1"
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A `Network` that scores as `trcgl predict` does.
-
-    Args:
-        models: An ensemble of exactly one model.
-    """
+    """A `Network` that scores as `trcgl predict` does."""
 
     models: Ensemble
+    """Of exactly one model."""
 
     @property
     def _model(self) -> LoadedModel:
@@ -38,15 +35,8 @@ class TrainedNetwork:
     @cached_property
     def about(self) -> dict[str, Any]:
         """See `Network`."""
-        model, thresholds = self._model, self.models.thresholds
-        findings = [
-            {
-                "name": finding,
-                "group": model.space.groups.get(finding),
-                "threshold": thresholds[finding] if thresholds else None,
-            }
-            for finding in self.models.findings
-        ]
+        model, thresholds = self._model, self.models.thresholds or {}
+        groups = model.space.groups
         return {
             "schema": SCHEMA,
             "research_use": RESEARCH_USE,
@@ -57,12 +47,15 @@ class TrainedNetwork:
             "stored_size": model.shape[0],
             "fit": model.fit,
             "head": model.info["recipe"]["model"]["head"],
-            "calibrated": thresholds is not None,
+            "calibrated": bool(thresholds),
             "temperature": model.temperature,
             "map_kind": best_kind(model),
             "license": model.info["license"],
             "phantom": self.models.of_phantoms,
-            "findings": findings,
+            "findings": [
+                {"name": finding, "group": groups.get(finding), "threshold": thresholds.get(finding)}
+                for finding in self.models.findings
+            ],
         }
 
     def scores(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
@@ -79,9 +72,6 @@ def open_network(run: Path) -> TrainedNetwork:
 
     Unless OMP_NUM_THREADS is set, the network uses half of the CPUs from now on: its threads wait for each other at
     every layer, so one thread that competes with a decoder for a CPU delays all.
-
-    Raises:
-        CheckpointError: The model folder is missing or damaged.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, machine.cpus() // 2))

@@ -38,17 +38,14 @@ _log = logging.getLogger("trcgl.serve")
 
 @dataclass(frozen=True)
 class Access:
-    """Decides which requests are answered.
-
-    Args:
-        names: Host names that the server answers to.
-        any_address: Answer to any IP address as well; DNS rebinding needs a name.
-        token: Token that clients must send, or None.
-    """
+    """Decides which requests are answered."""
 
     names: frozenset[str]
+    """Host names that the server answers to."""
     any_address: bool
+    """Answer to any IP address as well; DNS rebinding needs a name."""
     token: str | None
+    """Token that clients must send, or None."""
 
     def check(self, scope: Scope) -> None:
         """Check the host name, the origin and the token of a request.
@@ -65,7 +62,7 @@ class Access:
             _check_origin(headers, host)
         path = scope["path"]
         if self.token is not None and path not in OPEN and not path.startswith(OPEN_BELOW):
-            self._check_token(headers.get("authorization", ""))
+            _check_token(headers.get("authorization", ""), self.token)
 
     def _answers_to(self, host: str) -> bool:
         try:
@@ -78,12 +75,12 @@ class Access:
             return self.any_address and bool(ipaddress.ip_address(name))
         return False
 
-    def _check_token(self, given: str) -> None:
-        assert self.token is not None
-        kind, _, token = given.partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self.token.encode()):
-            message = "The token is missing or wrong. Send the header: Authorization: Bearer TOKEN."
-            raise Problem(401, "unauthorized", message)
+
+def _check_token(given: str, expected: str) -> None:
+    kind, _, token = given.partition(" ")
+    if kind.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), expected.encode()):
+        message = "The token is missing or wrong. Send the header: Authorization: Bearer TOKEN."
+        raise Problem(401, "unauthorized", message)
 
 
 def _check_origin(headers: Headers, host: str) -> None:
@@ -94,13 +91,7 @@ def _check_origin(headers: Headers, host: str) -> None:
 
 
 class Guard:
-    """ASGI middleware: checks access, adds security headers, logs and counts.
-
-    Args:
-        app: The application behind the guard.
-        access: Decides which requests are answered.
-        metrics: Counts every request.
-    """
+    """ASGI middleware: checks access, adds security headers, logs and counts."""
 
     def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
         self._app, self._access, self._metrics = app, access, metrics
@@ -120,14 +111,11 @@ class Guard:
             _log.error("defect of trcgl: %s", type(error).__name__)
             if not exchange.status:
                 await of_status(500).response()(scope, exchange.receive, exchange.send)
-        self._record(scope, exchange.status, time.perf_counter() - start)
-
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        seconds, route = time.perf_counter() - start, getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.requests.labels(route, str(exchange.status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        _log.info("%s %s %d %.0f ms", method, route, status, 1000 * seconds)
+        _log.info("%s %s %d %.0f ms", method, route, exchange.status, 1000 * seconds)
 
 
 class _Exchange:

@@ -30,14 +30,7 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Listening:
-    """A server whose address is bound; clients wait until `serve` is called.
-
-    Args:
-        service: Scores uploads.
-        access: Decides which requests are answered.
-        address: The listening socket.
-        host: The host of the options.
-    """
+    """A server whose address is bound; clients wait until `serve` is called."""
 
     service: Service
     access: Access
@@ -58,8 +51,7 @@ class Listening:
             "host": self.host,
             "port": self.address.getsockname()[1],
             "token": self.access.token is not None,
-            "name": self.service.card["name"],
-            "weights_sha256": self.service.card["weights_sha256"],
+            **{name: self.service.card[name] for name in ("name", "weights_sha256")},
             "research_use": RESEARCH_USE,
         }
 
@@ -79,11 +71,7 @@ class Listening:
         return uvicorn.Server(config)
 
     def serve(self) -> None:
-        """Answer requests until a signal arrives; requests in progress are still answered.
-
-        Raises:
-            Interrupted: A signal arrived.
-        """
+        """Answer requests until a signal arrives, which becomes `Interrupted`; requests in progress are answered."""
         _log_to_stderr()
         try:
             self.server().run(sockets=[self.address])
@@ -94,13 +82,7 @@ class Listening:
 
 
 def listen(run: Path, options: ServeOptions) -> Listening:
-    """Bind the address and open the model.
-
-    Raises:
-        RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
-        DataError: the address cannot be bound, the token's file cannot be read, or no decoder can be started.
-        CheckpointError: the model folder is missing or damaged.
-    """
+    """Bind the address and open the model."""
     access = access_of(options)
     address = bound(options.host, options.port)
     try:
@@ -119,7 +101,6 @@ def access_of(options: ServeOptions) -> Access:
 
     Raises:
         RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
-        DataError: the token's file cannot be read.
     """
     token, loopback = _token(options.token_file), _is_loopback(options.host)
     if token is None and not loopback:
@@ -147,10 +128,8 @@ def _token(file: Path | None) -> str | None:
     if len(token) < SHORTEST_TOKEN:
         raise RecipeError(f"{where}: the token has less than {SHORTEST_TOKEN} characters. Use: openssl rand -hex 32")
     if not (token.isascii() and token.isprintable()):
-        raise RecipeError(
-            f"{where}: the token has characters that a browser cannot send: only printable ASCII goes. Use: openssl "
-            "rand -hex 32"
-        )
+        why = "the token has characters that a browser cannot send: only printable ASCII goes"
+        raise RecipeError(f"{where}: {why}. Use: openssl rand -hex 32")
     return token
 
 
@@ -162,11 +141,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Bind a listening socket.
-
-    Raises:
-        DataError: the address cannot be bound.
-    """
+    """Bind a listening socket."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=256)

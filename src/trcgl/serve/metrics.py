@@ -4,20 +4,12 @@ import os
 import sys
 from collections.abc import Callable
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+import prometheus_client as prometheus
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-disable_created_metrics()  # a second line for every counter that nothing here reads
+prometheus.disable_created_metrics()  # a second line for every counter that nothing here reads
 
 
 class Metrics:
@@ -29,26 +21,25 @@ class Metrics:
     """
 
     def __init__(self, queue: Callable[[], int], decoders: Callable[[], list[int]]) -> None:
-        self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "trcgl_requests", "Requests by route and status.", ["route", "status"], registry=registry
-        )
-        self.seconds = Histogram(
+        self._registry = registry = prometheus.CollectorRegistry()
+        labels = ["route", "status"]
+        self.requests = prometheus.Counter("trcgl_requests", "Requests by route and status.", labels, registry=registry)
+        self.seconds = prometheus.Histogram(
             "trcgl_request_seconds", "Time to answer, sending included.", ["route"], buckets=SECONDS, registry=registry
         )
-        self.batches = Histogram(
+        self.batches = prometheus.Histogram(
             "trcgl_batch_images", "Radiographs per call of the network.", buckets=SIZES, registry=registry
         )
-        self.restarts = Counter("trcgl_decoder_restarts", "Decoders lost to a file.", registry=registry)
-        waiting = Gauge("trcgl_queue_images", "Uploads that wait for an answer.", registry=registry)
+        self.restarts = prometheus.Counter("trcgl_decoder_restarts", "Decoders lost to a file.", registry=registry)
+        waiting = prometheus.Gauge("trcgl_queue_images", "Uploads that wait for an answer.", registry=registry)
         waiting.set_function(queue)
-        memory = Gauge("trcgl_decoder_resident_bytes", "Resident memory of all decoders.", registry=registry)
+        memory = prometheus.Gauge("trcgl_decoder_resident_bytes", "Resident memory of all decoders.", registry=registry)
         memory.set_function(lambda: sum(map(resident_bytes, decoders())))
-        ProcessCollector(registry=registry)
+        prometheus.ProcessCollector(registry=registry)
 
     def text(self) -> bytes:
         """The current values."""
-        return generate_latest(self._registry)
+        return prometheus.generate_latest(self._registry)
 
 
 def resident_bytes(process: int) -> int:

@@ -2,21 +2,12 @@
 
 from importlib.resources import files
 
-_SCRIPT = "text/javascript; charset=utf-8"
+_SCRIPTS = ("api", "dom", "findings", "messages", "model", "page", "picture", "theme", "token", "viewer")
 PAGE = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
-    "api.js": _SCRIPT,
-    "dom.js": _SCRIPT,
-    "findings.js": _SCRIPT,
-    "messages.js": _SCRIPT,
-    "model.js": _SCRIPT,
-    "page.js": _SCRIPT,
-    "picture.js": _SCRIPT,
-    "theme.js": _SCRIPT,
-    "token.js": _SCRIPT,
-    "viewer.js": _SCRIPT,
+    **{f"{name}.js": "text/javascript; charset=utf-8" for name in _SCRIPTS},
 }
 """Name to content type."""
 

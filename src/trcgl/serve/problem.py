@@ -34,13 +34,9 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         """The answer to the client."""
-        headers = {}
-        if self.status == 503:
-            headers["retry-after"] = str(RETRY_SECONDS)
-        if self.status == 401:
-            headers["www-authenticate"] = "Bearer"
+        headers = {503: {"retry-after": str(RETRY_SECONDS)}, 401: {"www-authenticate": "Bearer"}}
         content = {"error": {"code": self.code, "message": self.message}}
-        return JSONResponse(content, status_code=self.status, headers=headers)
+        return JSONResponse(content, status_code=self.status, headers=headers.get(self.status))
 
 
 def of_status(status: int) -> Problem:
@@ -48,9 +44,8 @@ def of_status(status: int) -> Problem:
     if status == 404:
         return Problem(404, "not_found", "No such address. GET /openapi.json lists all addresses.")
     if status == 405:
-        return Problem(
-            405, "bad_request", "This address does not accept this method. GET /openapi.json lists the methods."
-        )
+        message = "This address does not accept this method. GET /openapi.json lists the methods."
+        return Problem(405, "bad_request", message)
     if status >= 500:
         return Problem(status, "failed", "The server failed. This is a defect of trcgl; please report it.")
     return Problem(status, "bad_request", "The request does not match GET /openapi.json.")

@@ -13,14 +13,7 @@ SIDE = 512
 
 @dataclass(frozen=True)
 class Sample:
-    """One phantom.
-
-    Args:
-        title: Title on the page.
-        findings: Findings of PadChest-30.
-        age: Age in years.
-        sex: F or M.
-    """
+    """One phantom with findings of PadChest-30."""
 
     title: str
     findings: tuple[str, ...]

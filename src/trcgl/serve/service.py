@@ -10,57 +10,53 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from trcgl.core.errors import DataError, TooLarge, UnreadableImage
 from trcgl.core.html import png_uri
 from trcgl.core.notice import RESEARCH_USE
+from trcgl.imaging.file_pool import FilePool
 from trcgl.imaging.file_process import ReadFile, Shape
+from trcgl.imaging.isolated import Late, Lost
 from trcgl.imaging.limits import Limits
-from trcgl.serve.batching import Batcher, Scored
+from trcgl.imaging.radiograph import kind_of
+from trcgl.serve.batching import Batcher, Network, Scored
 from trcgl.serve.body import Uploads
-from trcgl.serve.decoding import DecoderPool
 from trcgl.serve.metrics import Metrics
-from trcgl.serve.network import Network
 from trcgl.serve.options import MIB, ServeOptions
 from trcgl.serve.problem import Problem
 from trcgl.serve.samples import SAMPLES
 
 SCHEMA = "trcgl.prediction/1"
+PREVIEW_SIDE = 1024
+"""Pixels of the longer side of the picture that goes with maps."""
 MAP_SIDE = 224
 """Pixels of the longer side of a map; the grid behind it is coarser."""
 PATIENCE = 3.0
 """An upload is given up after this multiple of the longest decoding time."""
+_NAME = "The file"
 
 
 class Service:
-    """Scores uploads.
-
-    Args:
-        network: The model.
-        options: Limits of uploads.
-    """
+    """Scores uploads; files are decoded in separate processes, which return pixels and a few numbers."""
 
     def __init__(self, network: Network, options: ServeOptions) -> None:
         self.network, self.options = network, options
-        limits = Limits(bytes=options.max_mib * MIB, pixels=options.max_megapixels * 1_000_000)
+        self._limits = Limits(bytes=options.max_mib * MIB, pixels=options.max_megapixels * 1_000_000)
         self.card = network.about | {
-            "limits": {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": options.seconds},
+            "limits": {"bytes": self._limits.bytes, "pixels": self._limits.pixels, "seconds": options.seconds},
             "samples": [
                 {"id": number, "title": sample.title, "labels": list(sample.findings)}
                 for number, sample in SAMPLES.items()
             ],
         }
-        self.uploads = Uploads(limits.bytes, options.upload_seconds)
-        shape: Shape = (network.about["stored_size"], network.about["fit"])
-        self.decoders = DecoderPool((shape,), limits, options.seconds, options.workers)
-        self.metrics = Metrics(lambda: self._waiting, self.decoders.processes)
+        self.uploads = Uploads(self._limits.bytes, options.upload_seconds)
+        self._shape: Shape = (network.about["stored_size"], network.about["fit"])
+        self.decoders = FilePool(options.seconds, options.workers, ready=True)
+        self.metrics = Metrics(lambda: self._waiting, lambda: self.decoders.running)
         self.batcher = Batcher(network, options.batch_size, self.metrics)
         self._waiting = 0
 
     async def predict(self, content: bytes, *, maps: bool) -> dict[str, Any]:
-        """The answer of POST /v1/predict.
-
-        Args:
-            content: Bytes of the file.
-            maps: Add maps, and the picture below them.
+        """The answer of POST /v1/predict; with `maps`, it has the maps and the picture below them.
 
         Raises:
             Problem: The file is not a radiograph or too large, or the server is busy.
@@ -69,7 +65,7 @@ class Service:
         with self._turn():
             try:
                 async with asyncio.timeout(PATIENCE * self.options.seconds):
-                    read = await self._decoded(content, preview=maps)
+                    read = await self._decoded(content, preview=PREVIEW_SIDE if maps else None)
                     scored = await self.batcher.score(read.pictures[0], maps=maps)
                     digest = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
                     answer = await self._answer(read, scored, digest)
@@ -87,16 +83,39 @@ class Service:
         finally:
             self._waiting -= 1
 
-    async def _decoded(self, content: bytes, *, preview: bool) -> ReadFile:
+    async def _decoded(self, content: bytes, *, preview: int | None) -> ReadFile:
+        """The radiograph, decoded in the next idle process."""
+        if content and kind_of(content) is None:
+            message = "The file is not a PNG, JPEG or DICOM file. Send a radiograph in one of these formats."
+            raise Problem(415, "unsupported", message)
+
+        def read() -> ReadFile:
+            with self.decoders.process() as process:
+                return process.read_content(content, _NAME, [self._shape], limits=self._limits, preview=preview)
+
         self.batcher.coming += 1
         try:
-            return await self.decoders.read(content, self.metrics, preview=preview)
+            return await asyncio.wrap_future(self.decoders.threads.submit(read))
+        except Late as error:
+            self.metrics.restarts.inc()
+            message = f"Decoding the file {error}: it is too large, or the machine is busy. Try again in a minute."
+            raise Problem(504, "timeout", message) from error
+        except Lost as error:
+            self.metrics.restarts.inc()
+            message = "The file crashed its decoder: it is damaged. Copy it again from the archive."
+            raise Problem(422, "unreadable", message) from error
+        except UnreadableImage as error:
+            message = str(error).replace(f"{_NAME}: ", f"{_NAME} cannot be read: ", 1)
+            large = isinstance(error, TooLarge)
+            raise Problem(413 if large else 422, "too_large" if large else "unreadable", message) from error
+        except DataError as error:
+            raise Problem(503, "busy", "No decoder can be started. Try again later.") from error
         finally:
             self.batcher.coming -= 1
 
     async def _answer(self, read: ReadFile, scored: Scored, digest: str) -> dict[str, Any]:
         about = self.network.about
-        pictures = None if scored.maps is None else await asyncio.to_thread(map_pictures, scored.maps, read)
+        pictures = None if scored.maps is None else await asyncio.to_thread(_map_pictures, scored.maps, read)
         rows, columns = read.original_size
         return {
             "schema": SCHEMA,
@@ -104,22 +123,16 @@ class Service:
             "model": {name: about[name] for name in ("name", "weights_sha256")},
             "image": {"width": columns, "height": rows, "format": read.kind, "sha256": digest},
             "calibrated": about["calibrated"],
-            "findings": ranked(scored.scores, about["findings"], pictures),
+            "findings": _ranked(scored.scores, about["findings"], pictures),
             "map_kind": None if pictures is None else about["map_kind"],
             "picture": None if read.preview is None else png_uri(read.preview),
         }
 
 
-def ranked(
+def _ranked(
     scores: Float[np.ndarray, " findings"], known: Sequence[dict[str, Any]], maps: Sequence[str] | None
 ) -> list[dict[str, Any]]:
-    """The findings, the highest score first.
-
-    Args:
-        scores: Scores in the order of `known`, float32.
-        known: Name, group and threshold of each finding.
-        maps: Map of each finding as a data URI, or None.
-    """
+    """The findings, the highest score first; scores and maps are in the order of `known`."""
     rows = []
     for place in np.argsort(-scores, kind="stable").tolist():
         threshold = known[place]["threshold"]
@@ -130,13 +143,8 @@ def ranked(
     return rows
 
 
-def map_pictures(maps: Float[np.ndarray, "findings rows columns"], read: ReadFile) -> list[str]:
-    """Each map as a PNG data URI in the proportions of the radiograph.
-
-    Args:
-        maps: Values from 0 to 1 over the square input of the network.
-        read: The radiograph.
-    """
+def _map_pictures(maps: Float[np.ndarray, "findings rows columns"], read: ReadFile) -> list[str]:
+    """Each map as a PNG data URI in the proportions of the radiograph."""
     from trcgl.predict.overlay import heat_uri, small_map
 
     side = len(read.pictures[0])
