@@ -55,8 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts == ["api", "validate-yaml"]:
             self._json({"errors": [], "warnings": []})
         elif "preupload" in parts:
-            asked = [one["path"] for one in json.loads(body)["files"]]
-            self._json({"files": [{"path": one, "uploadMode": "regular", "shouldIgnore": False} for one in asked]})
+            asked = [file["path"] for file in json.loads(body)["files"]]
+            self._json({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in asked]})
         else:
             name = "/".join(parts[2:4])
             for line in map(json.loads, body.splitlines()):
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         else:
             self._json(
-                {"id": name, "sha": self.server.commit(name), "siblings": [{"rfilename": one} for one in stored]}
+                {"id": name, "sha": self.server.commit(name), "siblings": [{"rfilename": file} for file in stored]}
             )
 
     do_HEAD = do_GET

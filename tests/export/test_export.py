@@ -50,7 +50,7 @@ def documented_script():
 
 def test_the_folder_holds_the_documented_files_and_no_other(exported):
     summary, out = exported
-    assert sorted(one.name for one in out.iterdir()) == sorted(summary["files"]) == sorted(files())
+    assert sorted(path.name for path in out.iterdir()) == sorted(summary["files"]) == sorted(files())
     page = DOCS.read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in page for name in files())
 
@@ -66,7 +66,7 @@ def test_onnx_takes_a_batch_of_any_size_and_gives_logits_and_maps(exported):
     summary, out = exported
     model = trcgl.load_model(out)
     session = onnxruntime.InferenceSession(out / "model.onnx")
-    assert [one.name for one in session.get_outputs()] == ["logits", "maps"]
+    assert [output.name for output in session.get_outputs()] == ["logits", "maps"]
     images = np.random.default_rng(0).integers(0, 255, (13, 32, 32), dtype=np.uint8)
     logits, maps = session.run(["logits", "maps"], {"images": images})
     assert np.abs(logits - model.logits(images)).max() < 1e-4
@@ -157,14 +157,14 @@ def test_a_graph_that_differs_from_pytorch_fails_the_export_and_leaves_nothing(r
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"at batch 1 its logits differ from PyTorch's by 2\.\de-04"):
         export(run, tmp_path / "model")
-    assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_the_same_export_again_changes_nothing(run, exported):
     summary, out = exported
-    before = {one.name: one.stat().st_mtime_ns for one in out.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert export(run, out) == summary
-    assert {one.name: one.stat().st_mtime_ns for one in out.iterdir()} == before
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_kept(run, tmp_path):
@@ -286,4 +286,6 @@ def test_predict_takes_a_file_or_an_array(exported, tmp_path):
     summary = model.predict(tmp_path / "scan.png")
     assert summary == model.predict(radiograph()) == model.predict(str(tmp_path / "scan.png"))
     assert list(summary.scores.values()) == sorted(summary.scores.values(), reverse=True)
-    assert set(summary.positive) == {one for one in SPACE.findings if summary.scores[one] >= THRESHOLDS[one]}
+    assert set(summary.positive) == {
+        finding for finding in SPACE.findings if summary.scores[finding] >= THRESHOLDS[finding]
+    }

@@ -60,7 +60,7 @@ def test_a_push_deletes_nothing_on_the_hub(hub, exported):
 
 def test_only_what_pytorch_needs_is_fetched(hub, exported):
     push(exported, MODEL, files(onnx=False))
-    assert sorted(one.name for one in pull(MODEL).iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in pull(MODEL).iterdir()) == ["model.json", "model.safetensors"]
 
 
 def test_a_model_in_the_cache_needs_no_network(hub, exported, monkeypatch):
@@ -76,7 +76,7 @@ def test_without_network_the_message_says_what_to_do(hub, exported, monkeypatch)
         trcgl.load_model(MODEL)
     with pytest.raises(CheckpointError, match=r"the hub does not take the model .*check the network"):
         push(exported, MODEL, files(onnx=False))
-    assert sorted(one.name for one in exported.iterdir()) == sorted(files(onnx=False))
+    assert sorted(path.name for path in exported.iterdir()) == sorted(files(onnx=False))
 
 
 def test_a_model_that_the_hub_does_not_have_is_an_error_that_names_it(hub):
@@ -118,6 +118,6 @@ def test_the_verb_pushes_on_request(hub, exported, tmp_path, capsys):
 
 
 def _closed_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

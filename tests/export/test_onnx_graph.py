@@ -27,7 +27,7 @@ BACKBONES = {
     "test_vit": {},
 }
 """Name to settings that give maps of more than one place at 32 pixels."""
-SMALLEST = [one for one in BACKBONES if one != "convnextv2_atto"]  # ConvNeXt V2 has no variant for tests
+SMALLEST = [name for name in BACKBONES if name != "convnextv2_atto"]  # ConvNeXt V2 has no variant for tests
 PAIRS = [
     ("convnextv2_atto" if head == "trcgl" else SMALLEST[place % len(SMALLEST)], head)
     for place, head in enumerate(HEADS)

@@ -55,13 +55,13 @@ def test_overlays_have_the_full_resolution_of_each_file(evaluated_run, scans, tm
     assert document == json.loads((out / "explanation.json").read_text())
     assert document["schema"] == "trcgl.explanation/1" and document["kind"] == "attention"
     shapes = {
-        one["image_id"]: [Image.open(out / path).size for path in one["overlays"].values()]
-        for one in document["images"]
+        image["image_id"]: [Image.open(out / path).size for path in image["overlays"].values()]
+        for image in document["images"]
     }
     assert shapes == {"tall.png": [(70, 130)] * 2, "a/wide.jpg": [(144, 60)] * 2}
-    assert [one["image_id"] for one in document["unreadable"]] == ["notes.txt"]
+    assert [image["image_id"] for image in document["unreadable"]] == ["notes.txt"]
     assert "unreadable: notes.txt" in printed.err and "Research use only" in printed.err
-    assert all((out / one["figure"]).is_file() for one in document["images"])
+    assert all((out / image["figure"]).is_file() for image in document["images"])
 
 
 def test_the_page_is_one_file_that_shows_every_radiograph_once(evaluated_run, scans, tmp_path):
@@ -97,11 +97,13 @@ def test_rows_of_a_dataset_stand_beside_their_labels(evaluated_run, dataset, tmp
     row = opened.manifest.filter(pl.col("split") == "test", pl.col("Hernia") == 1).row(0, named=True)
     out = tmp_path / "out"
     document = explain(model, of_rows(model, opened, [row["image_id"]]), [row["image_id"]], out, kind="grad_cam", top=1)
-    (one,) = document["images"]
-    assert one["truth"] == {finding: row[finding] for finding in SPACE.findings}
-    assert "Hernia" in one["overlays"]  # present, so it is mapped whatever its score
+    (explained,) = document["images"]
+    assert explained["truth"] == {finding: row[finding] for finding in SPACE.findings}
+    assert "Hernia" in explained["overlays"]  # present, so it is mapped whatever its score
     assert "label: present" in (out / "explanation.html").read_text()
-    np.testing.assert_allclose(list(one["scores"].values()), model.score(opened.images[[row["row"]]])[0], atol=1e-5)
+    np.testing.assert_allclose(
+        list(explained["scores"].values()), model.score(opened.images[[row["row"]]])[0], atol=1e-5
+    )
 
 
 def test_a_folder_of_something_else_is_never_written_into(evaluated_run, scans, tmp_path):
@@ -133,7 +135,7 @@ def test_a_folder_of_something_else_is_never_written_into(evaluated_run, scans, 
     ],
 )
 def test_a_mistake_is_reported_in_one_line(flags, message, evaluated_run, dataset, scans, tmp_path, capsys):
-    given = [one.format(scans=scans, dataset=dataset) for one in flags]
+    given = [flag.format(scans=scans, dataset=dataset) for flag in flags]
     assert cli.main(["explain", str(evaluated_run[0]), *given, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()  # else it would refuse the command that is put right
@@ -154,10 +156,12 @@ def test_names_are_shortened_to_what_a_file_system_takes(name, evaluated_run, sc
     model, out = open_model(evaluated_run[0]), tmp_path / "out"
     files = {f"{name}/1.png": scans / "tall.png", f"{name}/2.png": scans / "a" / "wide.jpg"}
     document = explain(model, of_files(model, files), list(files), out, top=1)
-    assert [one["image_id"] for one in document["images"]] == list(files)
-    assert len({one["figure"] for one in document["images"]}) == 2
+    assert [image["image_id"] for image in document["images"]] == list(files)
+    assert len({image["figure"] for image in document["images"]}) == 2
     assert all(
-        (out / path).is_file() for one in document["images"] for path in (one["figure"], *one["overlays"].values())
+        (out / path).is_file()
+        for image in document["images"]
+        for path in (image["figure"], *image["overlays"].values())
     )
 
 
@@ -176,15 +180,15 @@ def test_the_gallery_shows_what_was_called_missed_and_wrongly_called(evaluated_r
     folder, result = evaluated_run
     opened = open_dataset(dataset)
     document = gallery(open_run(folder), opened, tmp_path / "gallery", each=2)
-    truth = {one["image_id"]: one for one in opened.split("test").iter_rows(named=True)}
-    for one in document["examples"]:
-        called = one["score"] >= result["findings"][one["finding"]]["threshold"]
-        present = truth[one["image_id"]][one["finding"]] == 1
-        assert one["outcome"] == {(1, 1): "true positive", (0, 1): "miss", (1, 0): "false alarm"}[called, present]
+    truth = {row["image_id"]: row for row in opened.split("test").iter_rows(named=True)}
+    for example in document["examples"]:
+        called = example["score"] >= result["findings"][example["finding"]]["threshold"]
+        present = truth[example["image_id"]][example["finding"]] == 1
+        assert example["outcome"] == {(1, 1): "true positive", (0, 1): "miss", (1, 0): "false alarm"}[called, present]
     counts = pl.DataFrame(document["examples"]).group_by("finding", "outcome").len()["len"]
     assert len(counts) >= 3 and counts.max() <= 2
     page = (tmp_path / "gallery" / "gallery.html").read_text()
-    assert page.count("data:image/jpeg") == len({one["image_id"] for one in document["examples"]})
+    assert page.count("data:image/jpeg") == len({example["image_id"] for example in document["examples"]})
     assert page.count("<figure>") == len(document["examples"]) and 'class="box"' in page
     assert f'id="f{SPACE.index("Normal")}"' not in page  # it does not count in the means
 
@@ -201,7 +205,7 @@ def test_evaluate_measures_where_the_model_looks_on_images_with_boxes(evaluated_
     assert document["kinds"] == ["attention", "grad_cam"] and list(document["findings"]) == list(SPACE.findings[:3])
     rows = pl.read_parquet(folder / "predictions" / "test.localization.parquet")
     positives = open_dataset(dataset).split("test").select(SPACE.findings[:3]).sum().row(0)
-    assert [document["findings"][one]["images"] for one in SPACE.findings[:3]] == list(positives)
+    assert [document["findings"][finding]["images"] for finding in SPACE.findings[:3]] == list(positives)
     assert rows.height == sum(positives)
     for metric in METRICS:
         assert 0 <= document["overall"]["grad_cam"][metric]["value"] <= 1

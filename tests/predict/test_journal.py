@@ -36,7 +36,7 @@ def test_a_journal_that_skips_or_repeats_files_is_refused_and_kept(order, tmp_pa
         journal.add(Batch([name], [None], [[0.5]]))
     journal.close()
     head, *batches = path.read_text().splitlines(keepends=True)
-    path.write_text(written := "".join([head, *(batches[one] for one in order)]))
+    path.write_text(written := "".join([head, *(batches[place] for place in order)]))
     with pytest.raises(DataError, match=r"out\.csv\.partial is damaged: it skips or repeats files. Remove it yourself"):
         Journal(path, {}, NAMES)
     assert path.read_text() == written

@@ -70,7 +70,7 @@ def test_unreadable_files_are_listed_with_a_reason_and_the_rest_is_done(run, sca
     reasons = dict(scores.unreadable.iter_rows())
     assert set(reasons) == {"a/broken.png", "notes.txt"}
     assert reasons["notes.txt"].startswith("not a PNG, JPEG or DICOM file")
-    assert not any(str(scans) in one for one in reasons.values())
+    assert not any(str(scans) in reason for reason in reasons.values())
 
 
 def test_a_folder_that_cannot_be_opened_is_named_among_the_unreadable(run, scans, monkeypatch):
@@ -96,7 +96,7 @@ def test_linked_folders_are_searched_and_links_in_a_circle_end(scans, tmp_path):
         "1.png",
         "2.jpg",
         "linked/4.png",
-        *(f"linked/back/{one}" for one in ("3.png", "a/1.png", "a/2.png", "a/broken.png", "notes.txt")),
+        *(f"linked/back/{name}" for name in ("3.png", "a/1.png", "a/2.png", "a/broken.png", "notes.txt")),
     ]
 
 
@@ -137,8 +137,8 @@ def test_files_are_scored_as_evaluate_scores_their_stored_rows(stored_size, imag
     scored = predict(model, [tmp_path / "archive" / name for name in files])
     columns = [f"score/{finding}" for finding in dataset.space.findings]
     np.testing.assert_allclose(scored.table.select(columns).to_numpy(), evaluated, atol=1e-6)
-    one = load_model(model).predict(tmp_path / "archive" / "p2.png").scores
-    np.testing.assert_allclose([one[finding] for finding in dataset.space.findings], evaluated[2], atol=1e-6)
+    alone = load_model(model).predict(tmp_path / "archive" / "p2.png").scores
+    np.testing.assert_allclose([alone[finding] for finding in dataset.space.findings], evaluated[2], atol=1e-6)
 
 
 def test_a_file_that_is_named_twice_is_scored_once(scans):
@@ -182,7 +182,7 @@ def test_the_ending_of_out_decides_the_format(ending, run, scans, tmp_path):
     if ending == ".json":
         summary = json.loads(out.read_text())
         assert summary["schema"] == "trcgl.scores/1"
-        assert [one["image_id"] for one in summary["images"]] == scores.table["image_id"].to_list()
+        assert [image["image_id"] for image in summary["images"]] == scores.table["image_id"].to_list()
         assert len(summary["unreadable"]) == 2
         assert written == [out]
     else:

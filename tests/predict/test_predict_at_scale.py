@@ -74,7 +74,7 @@ def test_mirror_images_are_averaged(run, tmp_path):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / name / f"{number}.png")
     folders = tmp_path / "as they are", tmp_path / "mirrored"
-    plain, mirrored = (scored(predict(run, [one], PredictOptions(**ONE))) for one in folders)
+    plain, mirrored = (scored(predict(run, [folder], PredictOptions(**ONE))) for folder in folders)
     assert np.abs(plain - mirrored).max() > 1e-3
     both = scored(predict(run, [folders[0]], PredictOptions(tta=True, **ONE)))
     np.testing.assert_allclose(both, (plain + mirrored) / 2, atol=1e-6)
@@ -82,16 +82,16 @@ def test_mirror_images_are_averaged(run, tmp_path):
 
 def test_runs_of_other_sizes_and_other_orders_of_findings_are_averaged(run, scans, tmp_path):
     turned = LabelSpace("turned", SPACE.findings[::-1], SPACE.groups, "name", normal="Normal")
-    limits = {one: 0.2 for one in SPACE.findings}
+    limits = {finding: 0.2 for finding in SPACE.findings}
     other = write_run(tmp_path / "other", seed=1, space=turned, side=48, fit="squash", thresholds=limits)
-    alone = [predict(one, [scans], PredictOptions(**ONE)) for one in (run, other)]
+    alone = [predict(model, [scans], PredictOptions(**ONE)) for model in (run, other)]
     both = predict(run, [scans], PredictOptions(ensemble=(other,), **ONE))
     for finding in SPACE.findings:
         mean = (alone[0].table[f"score/{finding}"] + alone[1].table[f"score/{finding}"]) / 2
         np.testing.assert_allclose(both.table[f"score/{finding}"], mean, atol=1e-6)
         limit = (THRESHOLDS[finding] + 0.2) / 2
         assert (both.table[f"positive/{finding}"] == (both.table[f"score/{finding}"] >= limit)).all()
-    assert [one["weights_sha256"] for one in both.to_dict()["models"]] == [one.weights_sha256 for one in alone]
+    assert [model["weights_sha256"] for model in both.to_dict()["models"]] == [model.weights_sha256 for model in alone]
 
 
 def test_an_ensemble_with_an_uncalibrated_run_calls_nothing_positive(run, scans, tmp_path):
@@ -152,7 +152,7 @@ def test_views_of_a_study_of_the_table_are_averaged(run, scans, tmp_path):
     assert fused.table["images"].to_list() == [1, 2]
     assert fused.table["image_ids"].to_list() == ["1.png", "0.png|2.png"]
     np.testing.assert_allclose(scored(fused), [images[1], (images[0] + images[2]) / 2], atol=1e-6)
-    assert [one["image_ids"] for one in fused.to_dict()["studies"]] == [("1.png",), ("0.png", "2.png")]
+    assert [study["image_ids"] for study in fused.to_dict()["studies"]] == [("1.png",), ("0.png", "2.png")]
 
 
 def test_views_of_a_dicom_study_are_averaged_and_no_identifier_is_in_any_output(run, tmp_path, capsys):
@@ -166,12 +166,12 @@ def test_views_of_a_dicom_study_are_averaged_and_no_identifier_is_in_any_output(
     out = tmp_path / "scores.json"
     assert cli.main(["predict", str(run), str(scans), "--by-study", "--out", str(out), "--workers", "1", "--json"]) == 0
     summary = json.loads(out.read_text())
-    studies = {one["study_id"]: one for one in summary["studies"]}
+    studies = {study["study_id"]: study for study in summary["studies"]}
     digest = hashlib.sha256(b"1.2.7").hexdigest()[:16]
     assert studies[digest]["image_ids"] == ["a.dcm", "c.dcm"]
     mass = images.filter(pl.col("image_id").is_in(["a.dcm", "c.dcm"]))["score/Mass"].mean()
     assert studies[digest]["scores"]["Mass"] == pytest.approx(mass, abs=1e-6)
-    reasons = {one["image_id"]: one["reason"] for one in summary["unreadable"]}
+    reasons = {file["image_id"]: file["reason"] for file in summary["unreadable"]}
     assert reasons["bare.dcm"].startswith("names no study")
     assert "cut.dcm" in reasons
     said = capsys.readouterr()
@@ -221,7 +221,7 @@ def test_after_an_interruption_no_file_is_scored_twice_and_the_bytes_are_the_sam
     predict_to(out, run, [scans], options)
     assert counted.images == 7
     assert out.read_bytes() == whole.read_bytes()
-    assert sorted(one.name for one in tmp_path.glob("out*")) == (
+    assert sorted(path.name for path in tmp_path.glob("out*")) == (
         [f"out{ending}"] if ending == ".json" else [f"out{ending}", f"out{ending}.unreadable.csv"]
     )
 

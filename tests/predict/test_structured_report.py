@@ -51,17 +51,17 @@ def texts(content, meaning):
     found = hd.sr.utils.find_content_items(
         content, name=getattr(pydicom.sr.codedict.codes.DCM, meaning), recursive=True
     )
-    return {str(one.TextValue) for one in found}
+    return {str(item.TextValue) for item in found}
 
 
 def test_scores_thresholds_and_source_are_read_back(reported, tmp_path):
     scores, _, reports = reported
-    assert reports.written == tuple(tmp_path / "sr" / "sub" / f"{one}.dcm.sr.dcm" for one in "ab")
+    assert reports.written == tuple(tmp_path / "sr" / "sub" / f"{name}.dcm.sr.dcm" for name in "ab")
     report = hd.sr.srread(reports.written[0])
     assert isinstance(report, hd.sr.ComprehensiveSR)
     assert isinstance(report.content, hd.sr.MeasurementReport)
     groups = report.content.get_image_measurement_groups()
-    assert [one.finding_type.meaning for one in groups] == list(SPACE.findings)
+    assert [group.finding_type.meaning for group in groups] == list(SPACE.findings)
     row = scores.table.row(0, named=True)
     for group in groups:
         finding = group.finding_type.meaning
@@ -77,7 +77,7 @@ def test_scores_thresholds_and_source_are_read_back(reported, tmp_path):
 
 
 def test_patient_and_study_are_those_of_the_source_and_the_document_is_its_own(reported):
-    first, second = (hd.sr.srread(one) for one in reported[2].written)
+    first, second = (hd.sr.srread(path) for path in reported[2].written)
     for keyword, value in PATIENT.items():
         assert first.get(keyword) == value
     assert (first.StudyInstanceUID, first.StudyDate) == ("1.2.7", "20260102")
@@ -103,7 +103,7 @@ def test_a_study_has_one_report_of_all_its_views(run, scans, tmp_path):
     (written,) = reports.written
     assert written.name == f"{scores.table['study_id'][0]}.sr.dcm"
     group = hd.sr.srread(written).content.get_image_measurement_groups()[0]
-    assert [one.referenced_sop_instance_uid for one in group.source_images] == ["1.2.7.1.1", "1.2.7.1.2"]
+    assert [image.referenced_sop_instance_uid for image in group.source_images] == ["1.2.7.1.1", "1.2.7.1.2"]
 
 
 def test_names_in_other_alphabets_survive(run, tmp_path):
@@ -161,8 +161,8 @@ def test_elements_that_break_the_standard_cost_their_report_alone_and_nothing_of
         check=True,
     )
     reports = json.loads(done.stdout)["reports"]
-    assert {Path(one).name for one in reports["written"]} >= {"a.dcm.sr.dcm", "b.dcm.sr.dcm"}
-    reasons = {one["name"]: one["reason"] for one in reports["failed"]}
+    assert {Path(path).name for path in reports["written"]} >= {"a.dcm.sr.dcm", "b.dcm.sr.dcm"}
+    reasons = {report["name"]: report["reason"] for report in reports["failed"]}
     for keyword in ("PatientID", "StudyInstanceUID"):
         assert f"no SR, as {keyword} must not hold a backslash" in reasons[f"{keyword}.dcm"]
     assert not any(secret in done.stdout + done.stderr for secret in ("MRN", "1.2.7", "1.2.8"))

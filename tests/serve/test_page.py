@@ -133,7 +133,7 @@ def test_a_dropped_file_is_read(visit, phantom):
 
 
 def says(page, theme):
-    """Wait until the button offers this theme: the browser tells scripts of the system's when it draws."""
+    """Wait until the button offers this theme: the browser tells scripts of the system's when it renders the page."""
     page.wait_for_function("theme => document.getElementById('theme').textContent === theme", arg=theme)
 
 

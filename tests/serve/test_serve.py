@@ -31,12 +31,12 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Radiographs of several kinds, by path."""
-    folder, draw = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
     contents = {
         "gray.png": png(90, size=(40, 31)),
         "color.png": png((200, 40, 90, 128), size=(33, 50), mode="RGBA"),
-        "deep.dcm": dicom(draw.integers(0, 4096, (50, 44), dtype=np.uint16)),
-        "noise.dcm": dicom(draw.integers(0, 256, (32, 32), dtype=np.uint8), bits=8),
+        "deep.dcm": dicom(rng.integers(0, 4096, (50, 44), dtype=np.uint16)),
+        "noise.dcm": dicom(rng.integers(0, 256, (32, 32), dtype=np.uint8), bits=8),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)

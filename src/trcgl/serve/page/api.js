@@ -44,7 +44,7 @@ async function ask(path, options, askToken) {
     const tried = token;
     const answer = await send(path, tried ? { ...options, headers: { Authorization: `Bearer ${tried}` } } : options);
     if (answer.ok) return answer;
-    const problem = await told(answer);
+    const problem = await problemOf(answer);
     if (answer.status !== 401) throw problem;
     // Another request may have been given the token in the meantime.
     if (token !== tried) continue;
@@ -81,7 +81,7 @@ async function send(path, options) {
   }
 }
 
-async function told(answer) {
+async function problemOf(answer) {
   try {
     const { error } = await answer.json();
     return new Problem(error.code, error.message);

@@ -138,8 +138,8 @@ function showMap(index) {
 function downloadJson() {
   // The pictures are on the page already and would make the file a hundred times larger.
   const { picture: _picture, findings, ...rest } = result.prediction;
-  const told = { ...rest, findings: findings.map(({ map: _map, ...finding }) => finding) };
-  save(new Blob([`${JSON.stringify(told, null, 2)}\n`], { type: "application/json" }), `${stem()}.json`);
+  const answer = { ...rest, findings: findings.map(({ map: _map, ...finding }) => finding) };
+  save(new Blob([`${JSON.stringify(answer, null, 2)}\n`], { type: "application/json" }), `${stem()}.json`);
 }
 
 async function downloadPng() {

@@ -22,7 +22,7 @@ export class Viewer {
   #canvas = byId("canvas");
 
   constructor() {
-    new ResizeObserver(() => this.#draw()).observe(this.#stage);
+    new ResizeObserver(() => this.#render()).observe(this.#stage);
     this.#listenToTools();
     this.#listenToPointers();
     this.#stage.addEventListener("keydown", (event) => this.#key(event));
@@ -47,7 +47,7 @@ export class Viewer {
     byId("map-name").textContent = name;
     const over = map ? `, with the map of ${name}` : "";
     this.#canvas.setAttribute("aria-label", this.#picture ? `Radiograph${over}` : "No radiograph yet");
-    this.#draw();
+    this.#render();
   }
 
   reset() {
@@ -72,7 +72,7 @@ export class Viewer {
     next.x = clamp(next.x, [-room.x, room.x]);
     next.y = clamp(next.y, [-room.y, room.y]);
     this.#announce();
-    this.#draw();
+    this.#render();
   }
 
   /** Zoom so that the point under (x, y), counted from the middle of the stage, stays where it is. */
@@ -102,7 +102,7 @@ export class Viewer {
     };
   }
 
-  #draw() {
+  #render() {
     cancelAnimationFrame(this.#pending);
     this.#pending = requestAnimationFrame(() => {
       const dense = window.devicePixelRatio || 1;
@@ -142,7 +142,7 @@ export class Viewer {
     byId("opacity").addEventListener("input", (event) => {
       this.#opacity = Number(event.target.value) / 100;
       this.#announce();
-      this.#draw();
+      this.#render();
     });
   }
 
