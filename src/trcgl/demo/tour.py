@@ -25,26 +25,21 @@ SCANS = 6
 
 @dataclass(frozen=True)
 class DemoSize:
-    """Size of the tour; the defaults take minutes on two cores."""
+    """Size of the tour; the defaults take minutes on two cores. Steps are steps of the optimizer."""
 
     train_images: int = 1600
-    """Number of training phantoms."""
     positives_per_finding: int = 25
     """Smallest number of positives of a finding in val and in test."""
     pixels: int = 64
-    """Side of every image, in pixels."""
     epochs: int = 5
-    """Training epochs of each classifier."""
     generator_steps: int = 360
-    """Optimizer steps of the generator's network."""
     context_steps: int = 40
-    """Optimizer steps of its context tokens."""
     synthetic: int = 24
     """Synthetic images per tail finding; as many normal and head images are generated."""
     targets: tuple[str, ...] = ()
     """Findings to generate; the tail if empty."""
     auditor_images: int = 1200
-    """Number of training phantoms of the auditor, with more of the tail, so that it recognizes tail findings."""
+    """Training phantoms of the auditor, with more of the tail, so that it recognizes tail findings."""
 
 
 FOLDERS = ("phantom", "real", "generator", "synthetic", "others", "auditor", "audit", "with-synthetic", "scans")

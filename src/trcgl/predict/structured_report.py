@@ -53,11 +53,7 @@ class Reports:
 
 
 def check_reports(folder: Path, inputs: Inputs, *, by_study: bool, resuming: bool) -> None:
-    """Check, before anything is scored, that reports can be written.
-
-    Raises:
-        DataError: highdicom is missing, the folder is a file or not empty, or two rows would have the same file name.
-    """
+    """Check, before anything is scored, that reports can be written."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:

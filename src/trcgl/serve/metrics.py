@@ -13,12 +13,7 @@ prometheus.disable_created_metrics()  # a second line for every counter that not
 
 
 class Metrics:
-    """The counters of one server, for GET /metrics.
-
-    Args:
-        queue: Returns the number of uploads that wait for an answer.
-        decoders: Returns the process ids of the decoders.
-    """
+    """The counters of one server, for GET /metrics; `decoders` returns the process ids of the decoders."""
 
     def __init__(self, queue: Callable[[], int], decoders: Callable[[], list[int]]) -> None:
         self._registry = registry = prometheus.CollectorRegistry()

@@ -20,13 +20,7 @@ RETRY_SECONDS = 2
 
 
 class Problem(Exception):
-    """A request that is refused.
-
-    Args:
-        status: HTTP status.
-        code: Code of the table in docs/serve.md.
-        message: What is wrong and what to do, without anything that the client sent.
-    """
+    """A request that is refused; `message` says why and what to do, without anything that the client sent."""
 
     def __init__(self, status: int, code: Code, message: str) -> None:
         super().__init__(message)
