@@ -39,9 +39,15 @@ class Head(nn.Module, ABC):
                 logits = self.classifier(feature.amax((2, 3)))         # (B, C)
                 return HeadOutput(logits, maps=None)
 
-    A head is built from the channels D of the feature map, the settings of the model, and the `Labels`: number of
-    findings C, label graph and text vectors. It raises `RecipeError` for settings that contradict each other.
     `trcgl.model.heads.check.check_head` checks a head against the contract.
+
+    Args:
+        width: channels D of the feature map.
+        recipe: settings of the model; a head reads the fields that concern it.
+        labels: number of findings C, label graph and text vectors.
+
+    Raises:
+        RecipeError: the settings contradict each other.
     """
 
     @abstractmethod
