@@ -58,7 +58,7 @@ class LastCheckpoint(Checkpoint):
             self._due = False
         if self._stop:
             number = self._request.signal or 15  # another process received the signal
-            raise Interrupted(number, f"stopped after step {trainer.global_step}; the same command goes on from there.")
+            raise Interrupted(number, f"stopped after step {trainer.global_step}; the same command resumes from there.")
 
 
 class StepLines(Callback):

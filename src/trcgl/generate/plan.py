@@ -78,7 +78,7 @@ def plan(
         amounts[finding] = amounts.get(finding, 0) + more
     rows = [row for target, number in amounts.items() for row in _rows(real[target], space, target, number, seed)]
     if not rows:
-        raise RecipeError(f"count {count}: every target has so many real training images. Give a larger --count.")
+        raise RecipeError(f"--count {count}: every finding has that many real images already. Give a larger --count.")
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
