@@ -33,6 +33,11 @@ SCORE = np.array([9, 8, 7, 7, 6, 9, 5, 4, 4, 3, 3, 1, 2, 2, 1, 1, 1, 0, 0, 0]) /
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
+def test_the_registry_finds_every_metric_of_the_package_in_the_order_of_the_tables():
+    assert list(METRICS) == ["AP", "AUC", "SENS95", "F1", "PPV", "ECE"]
+    assert len({metric.order for metric in METRICS.values()}) == len(METRICS)
+
+
 @every_metric
 def test_a_metric_describes_itself(metric):
     assert METRICS[metric.name] is metric

@@ -13,16 +13,7 @@ def auroc(
     score: Float[np.ndarray, " rows"],
     weight: Float[np.ndarray, " rows"] | None = None,
 ) -> Value:
-    """Area under the ROC curve: P(a positive scores higher than a negative), where ties count one half.
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        weight: weight of each row; 1 where None.
-
-    Raises:
-        DataError: a score is not finite, or a weight is negative.
-    """
+    """Area under the ROC curve: P(a positive scores higher than a negative), where ties count one half."""
     positive, score, weight = known_rows(truth, score, weight)
     if why := undefined(positive, weight, negatives=True):
         return Value(None, why)
@@ -40,4 +31,4 @@ def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
     return np.einsum("bk,bk->b", ranking.positives, lower) / pairs
 
 
-AUROC = Metric("AUC", "AUROC", "area under the ROC curve; 0.5 is chance", auroc, _replicates, ranking=True)
+AUROC = Metric("AUC", "AUROC", "area under the ROC curve; 0.5 is chance", auroc, _replicates, ranking=True, order=20)

@@ -13,16 +13,7 @@ def average_precision(
     score: Float[np.ndarray, " rows"],
     weight: Float[np.ndarray, " rows"] | None = None,
 ) -> Value:
-    """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as in scikit-learn.
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        weight: weight of each row; 1 where None.
-
-    Raises:
-        DataError: a score is not finite, or a weight is negative.
-    """
+    """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as in scikit-learn."""
     positive, score, weight = known_rows(truth, score, weight)
     if why := undefined(positive, weight):
         return Value(None, why)
@@ -47,4 +38,5 @@ AVERAGE_PRECISION = Metric(
     average_precision,
     _replicates,
     ranking=True,
+    order=10,
 )

@@ -18,17 +18,7 @@ def expected_calibration_error(
     weight: Float[np.ndarray, " rows"] | None = None,
     bins: int = BINS,
 ) -> Value:
-    """Σ_b (W_b / W) |mean truth − mean score| over bins of equal mass (Nguyen & O'Connor 2015).
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: probability that the finding is present.
-        weight: weight of each row; 1 where None.
-        bins: number of bins.
-
-    Raises:
-        DataError: a score is not finite, or a weight is negative.
-    """
+    """Σ_b (W_b / W) |mean truth − mean score| over bins of equal mass (Nguyen & O'Connor 2015)."""
     positive, score, weight = known_rows(truth, score, weight)
     if not weight.sum() > 0:
         return Value(None, NO_LABEL)
@@ -73,4 +63,5 @@ CALIBRATION_ERROR = Metric(
     _replicates,
     error_interval,
     higher_is_better=False,
+    order=60,
 )

@@ -14,17 +14,7 @@ def f1(
     weight: Float[np.ndarray, " rows"] | None = None,
     threshold: float = 0.5,
 ) -> Value:
-    """F1 = 2 TP / (2 TP + FP + FN), where a score of at least `threshold` calls the finding present.
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        weight: weight of each row; 1 where None.
-        threshold: on the scale of the scores.
-
-    Raises:
-        DataError: a score is not finite, or a weight is negative.
-    """
+    """F1 = 2 TP / (2 TP + FP + FN), where a score of at least `threshold` calls the finding present."""
     positive, score, weight = known_rows(truth, score, weight)
     if why := undefined(positive, weight):
         return Value(None, why)
@@ -43,4 +33,4 @@ def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
     return np.where(positives > 0, 2 * hits / present_and_called, np.nan)
 
 
-F1 = Metric("F1", "F1", "at thresholds fitted on val", f1, _replicates, needs_threshold=True)
+F1 = Metric("F1", "F1", "at thresholds fitted on val", f1, _replicates, needs_threshold=True, order=40)

@@ -1,4 +1,9 @@
-"""What a metric is: one entry of the registry, defined in one file."""
+"""What a metric is: one entry of the registry, defined in one file of this package.
+
+Every metric takes the truth (1 present, 0 absent, NaN unknown), the scores (higher means more likely present) and the
+weights (1 where None) of the rows of one finding. It raises `DataError` where a score is not finite or a weight is
+negative (`rows.known_rows`).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +31,7 @@ class Metric:
             probabilities; `trcgl compare` and validation during training use these metrics.
         needs_threshold: whether a score must be compared with a threshold.
         higher_is_better: the direction of improvement.
+        order: place in the tables; lower numbers come first.
         decisive: function (truth, score, threshold) that marks the rows on which the precision of the estimate
             depends; by default the positives. The effective number of their patients less one is the ν of the
             interval.
@@ -40,6 +46,7 @@ class Metric:
     ranking: bool = False
     needs_threshold: bool = False
     higher_is_better: bool = True
+    order: int = 100
     decisive: Callable[..., Bool[np.ndarray, " rows"]] = lambda truth, score, threshold: truth == 1
 
     def __call__(
@@ -49,9 +56,5 @@ class Metric:
         weight: Float[np.ndarray, " rows"] | None = None,
         threshold: float | None = None,
     ) -> Value:
-        """The value on one finding.
-
-        Raises:
-            DataError: a score is not finite, or a weight is negative.
-        """
+        """The value on one finding."""
         return self.value(truth, score, weight, *([threshold] if self.needs_threshold else []))

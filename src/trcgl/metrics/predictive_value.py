@@ -20,15 +20,6 @@ def positive_predictive_value(
     """PPV = TP / (TP + FP), where a score of at least `threshold` calls the finding present.
 
     Undefined where no row is called, and where no row is positive: every call would then be false by construction.
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        weight: weight of each row; 1 where None.
-        threshold: on the scale of the scores.
-
-    Raises:
-        DataError: a score is not finite, or a weight is negative.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if why := undefined(positive, weight):
@@ -70,4 +61,5 @@ POSITIVE_PREDICTIVE_VALUE = Metric(
     _interval,
     needs_threshold=True,
     decisive=_called,
+    order=50,
 )

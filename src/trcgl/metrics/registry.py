@@ -1,16 +1,23 @@
-"""All metrics, in the order of the tables. A new metric is one file with its entry, and one line here."""
+"""All metrics, found in the modules of this package and sorted by their `order`: a new metric is one file."""
 
-from trcgl.metrics.auroc import AUROC
-from trcgl.metrics.average_precision import AVERAGE_PRECISION
-from trcgl.metrics.calibration_error import CALIBRATION_ERROR
-from trcgl.metrics.f1 import F1
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+
 from trcgl.metrics.metric import Metric
-from trcgl.metrics.predictive_value import POSITIVE_PREDICTIVE_VALUE
-from trcgl.metrics.sensitivity import SENSITIVITY
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (AVERAGE_PRECISION, AUROC, SENSITIVITY, F1, POSITIVE_PREDICTIVE_VALUE, CALIBRATION_ERROR)
-}
+_USERS = {"registry", "summary"}
+"""Modules that import the registry; they define no metric."""
+
+
+def _discovered() -> list[Metric]:
+    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name not in _USERS]
+    modules = [import_module(f"{__package__}.{name}") for name in names]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, Metric)}
+    return sorted(found, key=lambda metric: (metric.order, metric.name))
+
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _discovered()}
+"""Name to metric, in the order of the tables."""
 RANKING: tuple[Metric, ...] = tuple(metric for metric in METRICS.values() if metric.ranking)
 """The metrics that depend only on the order of the scores."""

@@ -22,15 +22,6 @@ def sensitivity_at_specificity(
 
     Rows of one score are called together, so ties can only lower the value. It is 0 where no threshold that calls a
     positive reaches the specificity.
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        weight: weight of each row; 1 where None.
-        specificity: smallest share of the negatives that must not be called.
-
-    Raises:
-        DataError: a score is not finite, or a weight is negative.
     """
     positive, score, weight = known_rows(truth, score, weight)
     if why := undefined(positive, weight, negatives=True):
@@ -56,4 +47,5 @@ SENSITIVITY = Metric(
     sensitivity_at_specificity,
     _replicates,
     ranking=True,
+    order=30,
 )
