@@ -1,4 +1,4 @@
-"""Small predictions to judge."""
+"""Small predictions to evaluate."""
 
 import numpy as np
 import polars as pl

@@ -25,21 +25,21 @@ def runs(tmp_path):
 
 
 def test_a_better_run_is_found_better_with_an_interval_above_zero(runs):
-    told = compare(runs, "test", replicates=300)
-    assert told["reference"] == "weak" and told["comparisons"][0]["run"] == "strong"
+    comparison = compare(runs, "test", replicates=300)
+    assert comparison["reference"] == "weak" and comparison["comparisons"][0]["run"] == "strong"
     for name in ("mAP", "mAUC"):
-        one = told["comparisons"][0]["overall"][name]
-        assert one["value"] == pytest.approx(one["run"] - one["reference"])
-        assert 0 < one["ci"][0] < one["value"] < one["ci"][1]
-    assert set(told["comparisons"][0]["groups"]) == {"head", "medium", "tail"}
-    assert set(told["comparisons"][0]["findings"]) == set(SPACE.findings)
-    json.dumps(told, allow_nan=False)
+        difference = comparison["comparisons"][0]["overall"][name]
+        assert difference["value"] == pytest.approx(difference["run"] - difference["reference"])
+        assert 0 < difference["ci"][0] < difference["value"] < difference["ci"][1]
+    assert set(comparison["comparisons"][0]["groups"]) == {"head", "medium", "tail"}
+    assert set(comparison["comparisons"][0]["findings"]) == set(SPACE.findings)
+    json.dumps(comparison, allow_nan=False)
 
 
 def test_a_run_does_not_differ_from_itself(runs, tmp_path):
     twin = finished(tmp_path / "twin", predictions(seed=1, signal=1.0))
-    one = compare([runs[0], twin], "test", replicates=200)["comparisons"][0]["overall"]["mAP"]
-    assert one["value"] == 0 and one["ci"] == [0, 0]
+    difference = compare([runs[0], twin], "test", replicates=200)["comparisons"][0]["overall"]["mAP"]
+    assert difference["value"] == 0 and difference["ci"] == [0, 0]
 
 
 def test_pairing_makes_the_interval_shorter_than_two_unpaired_ones(tmp_path):
@@ -57,28 +57,30 @@ def test_the_order_of_rows_does_not_matter(runs, tmp_path):
     table = pl.read_parquet(runs[1] / "predictions" / "test.parquet").reverse()
     shuffled = finished(tmp_path / "shuffled", predictions(seed=1))
     table.write_parquet(shuffled / "predictions" / "test.parquet")
-    one, other = (compare([runs[0], two], "test", replicates=120) for two in (runs[1], shuffled))
-    assert one["comparisons"][0]["overall"] == other["comparisons"][0]["overall"]
+    first, other = (compare([runs[0], two], "test", replicates=120) for two in (runs[1], shuffled))
+    assert first["comparisons"][0]["overall"] == other["comparisons"][0]["overall"]
 
 
 def test_several_runs_are_compared_with_the_first(runs, tmp_path):
     third = finished(tmp_path / "third", predictions(seed=1, signal=4.0))
-    told = compare([*runs, third], "test", replicates=120)
-    assert [one["run"] for one in told["comparisons"]] == ["strong", "third"]
+    comparison = compare([*runs, third], "test", replicates=120)
+    assert [entry["run"] for entry in comparison["comparisons"]] == ["strong", "third"]
 
 
 def test_a_finding_that_is_undefined_in_both_says_so(tmp_path):
     scored = []
     for signal in (1.0, 2.0):
-        one = predictions(seed=1, signal=signal)
-        truth = one.truth.copy()
+        example = predictions(seed=1, signal=signal)
+        truth = example.truth.copy()
         truth[:, 3] = 0
-        scored.append(dataclasses.replace(one, truth=truth))
-    told = compare([finished(tmp_path / f"{at}", one) for at, one in enumerate(scored)], "test", replicates=120)
-    hernia = told["comparisons"][0]["findings"]["Hernia"]["AP"]
+        scored.append(dataclasses.replace(example, truth=truth))
+    comparison = compare(
+        [finished(tmp_path / f"{at}", example) for at, example in enumerate(scored)], "test", replicates=120
+    )
+    hernia = comparison["comparisons"][0]["findings"]["Hernia"]["AP"]
     assert hernia["value"] is None and "no positive" in hernia["why"]
-    assert told["comparisons"][0]["overall"]["mAP"]["findings"] == 2
-    assert "| Hernia" in markdown(told)
+    assert comparison["comparisons"][0]["overall"]["mAP"]["findings"] == 2
+    assert "| Hernia" in markdown(comparison)
 
 
 def test_other_images_are_refused_and_the_first_named(runs, tmp_path):
@@ -90,16 +92,16 @@ def test_other_images_are_refused_and_the_first_named(runs, tmp_path):
 
 
 def test_other_labels_or_findings_are_refused(runs, tmp_path):
-    one = predictions(seed=1)
-    truth = one.truth.copy()
+    example = predictions(seed=1)
+    truth = example.truth.copy()
     row = int(np.flatnonzero(truth[:, 2] == 0)[0])
     truth[row, 2] = 1
-    relabeled = finished(tmp_path / "relabeled", dataclasses.replace(one, truth=truth))
+    relabeled = finished(tmp_path / "relabeled", dataclasses.replace(example, truth=truth))
     with pytest.raises(DataError, match=f"'image-{row}' has another label for Nodule"):
         compare([runs[0], relabeled], "test")
     fewer = dataclasses.replace(SPACE, findings=SPACE.findings[:3], groups={})
-    columns = {name: getattr(one, name)[:, :3] for name in ("score", "truth", "logit")}
-    other = finished(tmp_path / "other", dataclasses.replace(one, space=fewer, **columns), fewer)
+    columns = {name: getattr(example, name)[:, :3] for name in ("score", "truth", "logit")}
+    other = finished(tmp_path / "other", dataclasses.replace(example, space=fewer, **columns), fewer)
     with pytest.raises(DataError, match="differ in findings: Hernia"):
         compare([runs[0], other], "test")
 

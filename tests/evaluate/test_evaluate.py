@@ -80,7 +80,7 @@ def test_another_dataset_is_evaluated_on_the_shared_findings(evaluated, tmp_path
 
 
 def test_the_evaluation_of_a_dataset_with_the_same_name_is_not_overwritten(evaluated, tmp_path):
-    first, second = (write_dataset(tmp_path / one, seed=7, test=rows) for one, rows in (("a", 24), ("b", 30)))
+    first, second = (write_dataset(tmp_path / name, seed=7, test=rows) for name, rows in (("a", 24), ("b", 30)))
     evaluate_run(evaluated[0], dataset=first)
     evaluate_run(evaluated[0], dataset=first)
     path = evaluated[0] / "evaluation" / "small-7-test.json"

@@ -1,4 +1,4 @@
-"""Where maps are held against the masks of phantoms."""
+"""Maps of a model against the masks of phantoms."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ from trcgl.core.storage import read_json, write_json
 from trcgl.dataset.prepare import PrepareOptions, prepare
 from trcgl.dataset.sources.phantom import Options, render_again
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.localization import centered_gaussian, measure
 from trcgl.evaluate.localize import boxed_pairs, localize, phantom_masks
+from trcgl.metrics.localization import centered_gaussian, measure
 from trcgl.model.folder import LoadedModel
 from trcgl.model.trcgl_net import TrcglNet
 
@@ -40,7 +40,7 @@ def model(phantoms):
     return LoadedModel(network, phantoms.space, info, None, None, graph)
 
 
-def test_phantoms_are_judged_on_the_masks_that_were_drawn(phantoms, pairs, model):
+def test_phantoms_are_evaluated_on_the_rendered_masks(phantoms, pairs, model):
     masks = phantom_masks(phantoms, pairs)
     table = localize(model, phantoms, pairs, masks=masks)
     assert table.height == pairs.height == len(masks) > 20
@@ -55,7 +55,7 @@ def test_phantoms_are_judged_on_the_masks_that_were_drawn(phantoms, pairs, model
     assert boxed.select("image_id", "finding", "boxes").equals(table.select("image_id", "finding", "boxes"))
 
 
-def test_what_would_be_drawn_otherwise_has_boxes_alone(phantoms, pairs, tmp_path):
+def test_phantoms_that_this_version_renders_differently_have_boxes_alone(phantoms, pairs, tmp_path):
     moved = pairs.with_columns(x=pl.col("x").list.eval(pl.element() + 0.1))
     assert phantom_masks(phantoms, moved) is None
     settings = read_json(phantoms.folder / "prepare.json")
@@ -69,7 +69,7 @@ def test_what_would_be_drawn_otherwise_has_boxes_alone(phantoms, pairs, tmp_path
         assert phantom_masks(dataclasses.replace(phantoms, folder=folder), pairs) is None
 
 
-def test_radiographs_have_no_drawn_masks(tmp_path):
+def test_radiographs_have_no_rendered_masks(tmp_path):
     dataset = open_dataset(write_dataset(tmp_path / "small", boxes=True))
     pairs = boxed_pairs(dataset, dataset.split("test"), dataset.space)
     assert (pairs["x"].list.len() > 0).all() and phantom_masks(dataset, pairs) is None

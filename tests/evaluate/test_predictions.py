@@ -24,19 +24,19 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_unknown_labels_are_null_in_the_file_never_zero(tmp_path):
-    one = predictions(20)
-    write_predictions(tmp_path / "test.parquet", one)
+    example = predictions(20)
+    write_predictions(tmp_path / "test.parquet", example)
     column = pl.read_parquet(tmp_path / "test.parquet")["truth/Effusion"]
     assert column.dtype == pl.Int8
-    assert column.is_null().to_numpy().tolist() == np.isnan(one.truth[:, 1]).tolist()
+    assert column.is_null().to_numpy().tolist() == np.isnan(example.truth[:, 1]).tolist()
 
 
 def test_selecting_rows_keeps_them_together():
-    one = predictions(20)
-    rows = np.arange(len(one)) % 3 == 0
-    some = one.select(rows)
-    assert some.image_id.to_list() == [f"image-{row}" for row in range(0, len(one), 3)]
-    np.testing.assert_array_equal(some.score, one.score[rows])
+    example = predictions(20)
+    rows = np.arange(len(example)) % 3 == 0
+    some = example.select(rows)
+    assert some.image_id.to_list() == [f"image-{row}" for row in range(0, len(example), 3)]
+    np.testing.assert_array_equal(some.score, example.score[rows])
 
 
 def test_a_score_that_is_no_probability_is_refused_and_the_image_named():

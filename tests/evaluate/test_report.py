@@ -17,11 +17,11 @@ VOID = {"meta", "img", "br", "path", "use", "image", "rect"}
 
 
 class Outline(HTMLParser):
-    """Open tags that are never closed, ids and the words of a page."""
+    """Open tags that are never closed, ids and the text of a page."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.ids, self.words = [], [], []
+        self.open, self.ids, self.texts = [], [], []
 
     def handle_starttag(self, tag, attributes):
         self.ids += [value for name, value in attributes if name == "id"]
@@ -33,7 +33,7 @@ class Outline(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        self.texts.append(data)
 
 
 THRESHOLDS = dict.fromkeys(SPACE.findings, 0.3)
@@ -45,7 +45,7 @@ def report(folder, scored, dataset=None, split="test", evaluation=None, **how):
 
 
 def dataset_of(folder, scored, source):
-    labels = {one: scored.truth[:, column] for column, one in enumerate(SPACE.findings)}
+    labels = {finding: scored.truth[:, column] for column, finding in enumerate(SPACE.findings)}
     manifest = pl.DataFrame({"image_id": scored.image_id, "row": range(len(scored)), **labels})
     images = np.random.default_rng(0).integers(0, 255, (len(scored), 16, 16)).astype(np.uint8)
     info = {

@@ -30,8 +30,8 @@ def simulation():
 def coverage(simulation, setting, datasets, replicates):
     target = simulation.population(setting, 200_000 if datasets < 1000 else 3_000_000)
     work = partial(simulation.covered, setting=setting, target=target, replicates=replicates)
-    told = [work(seed) for seed in range(datasets)]
-    return {name: np.mean([one[name][0] for one in told]) for name in ("AP", "AUC")}
+    results = [work(seed) for seed in range(datasets)]
+    return {name: np.mean([result[name][0] for result in results]) for name in ("AP", "AUC")}
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(simulation):
@@ -53,8 +53,8 @@ def test_the_interval_covers_the_truth_in_92_to_98_percent_of_1000_data_sets(
 @pytest.mark.slow
 def test_the_interval_of_a_mean_covers_the_truth_as_often(simulation):
     each = simulation.population(simulation._of_mean(20))
-    told = [simulation.mean_covered(seed, (20, 20), each, 1000) for seed in range(1000)]
-    shares = {name: np.mean([one[name][0] for one in told]) for name in each}
+    results = [simulation.mean_covered(seed, (20, 20), each, 1000) for seed in range(1000)]
+    shares = {name: np.mean([result[name][0] for result in results]) for name in each}
     assert all(0.92 <= share <= 0.98 for share in shares.values()), shares
 
 
@@ -93,9 +93,9 @@ def test_a_perfect_score_on_five_patients_is_not_certain():
 
 def test_sums_that_miss_one_by_rounding_count_as_one():
     almost = np.nextafter(1.0, 0.0)
-    drawn = np.random.default_rng(0).choice([0.8, almost, 1.0], 500)
-    assert interval(almost, drawn, 3.0).ends == pytest.approx(interval(1.0, drawn.round(3), 3.0).ends)
-    assert interval(almost, drawn.clip(almost), 3.0).ends == pytest.approx(interval(1.0, np.ones(500), 3.0).ends)
+    resampled = np.random.default_rng(0).choice([0.8, almost, 1.0], 500)
+    assert interval(almost, resampled, 3.0).ends == pytest.approx(interval(1.0, resampled.round(3), 3.0).ends)
+    assert interval(almost, resampled.clip(almost), 3.0).ends == pytest.approx(interval(1.0, np.ones(500), 3.0).ends)
 
 
 def test_undefined_replicates_are_dropped_and_counted():

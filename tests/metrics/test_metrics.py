@@ -101,9 +101,9 @@ def test_scores_that_are_shares_have_no_calibration_error():
 def test_calibration_error_does_not_hang_on_the_order_of_rows(seed):
     truth, score, weight = case(seed)
     order = np.random.default_rng(seed).permutation(len(truth))
-    one = expected_calibration_error(truth, score, weight).value
+    error = expected_calibration_error(truth, score, weight).value
     other = expected_calibration_error(truth[order], score[order], None if weight is None else weight[order]).value
-    assert one == other or one == pytest.approx(other, abs=1e-12)
+    assert error == other or error == pytest.approx(other, abs=1e-12)
 
 
 def test_bins_hold_equal_mass_and_tied_scores_stay_together():

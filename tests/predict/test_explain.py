@@ -17,7 +17,7 @@ from trcgl.cli import main as cli
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.evaluate import evaluate_run
-from trcgl.evaluate.localization import METRICS
+from trcgl.metrics.localization import METRICS
 from trcgl.model.run_folder import open_run
 from trcgl.predict.explain import explain, of_files, of_rows, open_model
 from trcgl.predict.gallery import gallery

@@ -67,11 +67,12 @@ def evaluate_run(
     run = open_run(Path(run_folder))
     target = own_split(run, split) if dataset is None else _external(run, open_dataset(dataset), split)
     calibration = calibrate(run)
+    targets = [target]
     if split != "val" and not (run.folder / "evaluation" / "val.json").exists():
-        val = own_split(run, "val")
-        _evaluate(run, val, score(run, val, calibration), calibration, localization=False)
-    predictions = score(run, target, calibration)
-    evaluation = _evaluate(run, target, predictions, calibration, localization)
+        targets.insert(0, own_split(run, "val"))
+    for each in targets:
+        predictions = score(run, each, calibration)
+        evaluation = _evaluate(run, each, predictions, calibration, localization and each is target)
     write_report(
         run.folder,
         evaluation,
@@ -85,24 +86,17 @@ def evaluate_run(
 
 
 def own_split(run: Run, split: str) -> Target:
-    """A split of the dataset that the run was trained on.
-
-    Raises:
-        DataError: the dataset was moved or has changed.
-    """
+    """A split of the dataset that the run was trained on."""
     return Target(split, split, run.dataset, run.dataset.space)
 
 
 def calibrate(run: Run) -> Calibration:
-    """Score val, fit the calibration on it and write both into the run folder; a run is calibrated once.
-
-    Raises:
-        DataError: val is empty, or a logit is not finite.
-    """
+    """Score val, fit the calibration on it and write both into the run folder; a run is calibrated once."""
     path, model = run.folder / "predictions" / "val.parquet", run.model
     if path.exists() and model.temperature is not None and model.thresholds is not None:
         return Calibration(model.temperature, model.thresholds)
-    uncalibrated = _score(run, own_split(run, "val"), temperature=1.0)
+    val = own_split(run, "val")
+    uncalibrated = _score(run, val, temperature=1.0)
     calibration = fit_calibration(
         uncalibrated.logit, uncalibrated.truth, uncalibrated.space.findings, uncalibrated.weight
     )

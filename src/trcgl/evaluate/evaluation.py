@@ -20,13 +20,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the predictions of one split.
 
-    Args:
-        predictions: calibrated scores and labels. The `scored` findings of their label space make the means, its groups
-            the group means.
-        thresholds: finding to the threshold that was fitted on val.
-        split: name of the split.
-        replicates: number of patient-bootstrap replicates.
-        seed: random seed of the bootstrap.
+    The `scored` findings of the label space of the predictions make the means, its groups the group means.
 
     Returns:
         The document of schema `trcgl.evaluation/1`.
@@ -39,17 +33,19 @@ def evaluate(
         raise DataError(f"split {split!r} has no image to evaluate.")
     if missing := [finding for finding in space.findings if finding not in thresholds]:
         raise DataError(f"{missing[0]} has no threshold. Run `trcgl evaluate` again: it fits thresholds on val.")
-    everything = _evaluate_rows(predictions, thresholds, replicates, seed)
-    subsets = {
-        name: everything if rows.all() else _evaluate_rows(predictions.select(rows), thresholds, replicates, seed)
-        for name, rows in subset_rows(predictions)
+    subsets = {"": np.ones(len(predictions), bool), **dict(subset_rows(predictions))}
+    parts = {
+        name: _evaluate_rows(predictions.select(rows), thresholds, replicates, seed)
+        for name, rows in subsets.items()
+        if not (name and rows.all())
     }
+    everything = parts[""]
     return {
         "schema": SCHEMA,
         "split": split,
         "label_space": space.to_dict(),
         **everything,
-        "subsets": subsets,
+        "subsets": {name: parts.get(name, everything) for name in subsets if name},
         "bootstrap": {
             "unit": "patient",
             "replicates": replicates,
@@ -78,24 +74,24 @@ def _evaluate_rows(
     predictions: Predictions, thresholds: Mapping[str, float], replicates: int, seed: int
 ) -> dict[str, Any]:
     space = predictions.space
+    column = {finding: place for place, finding in enumerate(space.findings)}
+    groups = {group: space.in_group(group) for group in GROUPS}
     measured = predictions.measure(thresholds, replicates=replicates, seed=seed)
 
     def means(findings: tuple[str, ...]) -> dict[str, Any]:
-        return measured.means([space.index(finding) for finding in findings])
+        return measured.means([column[finding] for finding in findings])
 
     return {
         "images": len(predictions),
         "patients": int(measured.owner.max()) + 1,
         "overall": means(space.scored),
-        "groups": {
-            group: {"findings": list(space.in_group(group)), **means(space.in_group(group))} for group in GROUPS
-        },
+        "groups": {group: {"findings": list(members), **means(members)} for group, members in groups.items()},
         "findings": {
             finding: {
                 "group": space.groups.get(finding),
-                **measured.finding(column),
+                **measured.finding(place),
                 "threshold": thresholds[finding],
             }
-            for column, finding in enumerate(space.findings)
+            for finding, place in column.items()
         },
     }

@@ -70,8 +70,8 @@ def intervals(evaluation: dict[str, Any], space: LabelSpace) -> Figure:
 
 def precision_recall(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
     """Precision against recall, a panel per finding; the dot is the threshold fitted on val."""
-
-    def plot(axes: Axes, name: str, column: int, color: str) -> None:
+    figure, panels = _panels(predictions.space, evaluation, "AP", "recall", "precision")
+    for axes, name, column, color in panels:
         positive, score, weight = _rows(predictions, column)
         order, ends = descending(score)
         hits = np.cumsum(weight[order] * positive[order])[ends]
@@ -85,14 +85,13 @@ def precision_recall(predictions: Predictions, evaluation: dict[str, Any]) -> Fi
         axes.set_ylim(0, 1.04)
         axes.set_xticks([0, 0.5, 1], ["0", "", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
-
-    return _panels(predictions.space, evaluation, "AP", plot, "recall", "precision")
+    return figure
 
 
 def reliability(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
     """Observed share against mean score in bins of equal mass, a panel per finding, each on its own scale."""
-
-    def plot(axes: Axes, name: str, column: int, color: str) -> None:
+    figure, panels = _panels(predictions.space, evaluation, "ECE", "mean score", "observed share")
+    for axes, _, column, color in panels:
         positive, score, weight = _rows(predictions, column)
         place = mass_bins(score, weight)
         mass = np.bincount(place, weight, minlength=BINS)
@@ -106,8 +105,7 @@ def reliability(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
         axes.set_ylim(0, top * 1.02)
         axes.set_xticks([0, top], ["0", f"{top:.2g}"])
         axes.set_yticks([0, top], ["0", f"{top:.2g}"])
-
-    return _panels(predictions.space, evaluation, "ECE", plot, "mean score", "observed share")
+    return figure
 
 
 def training_curve(lines: Sequence[dict[str, Any]]) -> Figure | None:
@@ -145,7 +143,10 @@ def training_curve(lines: Sequence[dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, plot: Any, across: str, upwards: str) -> Figure:
+def _panels(
+    space: LabelSpace, evaluation: dict[str, Any], metric: str, across: str, upwards: str
+) -> tuple[Figure, list[tuple[Axes, str, int, str]]]:
+    """A figure with a panel per finding; axes, name, column and color of the panels to plot in."""
     findings = evaluation["findings"]
     names = in_order(space, findings)
     rows = -(-len(names) // COLUMNS)
@@ -153,6 +154,7 @@ def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, plot: An
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     height = figure.get_figheight()
     figure.subplots_adjust(left=0.055, right=0.98, top=1 - 0.35 / height, bottom=0.45 / height, wspace=0.3, hspace=0.55)
+    panels, columns = [], {name: column for column, name in enumerate(space.findings)}
     for place, axes in enumerate(grid.flat):
         if place >= len(names):
             axes.set_visible(False)
@@ -173,10 +175,10 @@ def _panels(space: LabelSpace, evaluation: dict[str, Any], metric: str, plot: An
             axes.set_yticks([])
             axes.text(0.5, 0.5, finding["AP"]["why"], transform=axes.transAxes, ha="center", fontsize=8, color=MUTED)
         else:
-            plot(axes, name, space.index(name), GROUP_COLORS[space.groups.get(name)])
+            panels.append((axes, name, columns[name], GROUP_COLORS[space.groups.get(name)]))
     figure.supxlabel(across, fontsize=9, color=INK, y=0.06 / height)
     figure.supylabel(upwards, fontsize=9, color=INK, x=0.005)
-    return figure
+    return figure, panels
 
 
 def _rows(

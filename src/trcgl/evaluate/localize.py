@@ -10,10 +10,12 @@ from jaxtyping import Bool
 
 from trcgl.core.errors import DataError
 from trcgl.core.progress import track
+from trcgl.core.randomness import generator
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources.phantom import options_of, specification
 from trcgl.dataset.store import Dataset
-from trcgl.evaluate.localization import (
+from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics.localization import (
     COLUMNS,
     METRICS,
     SIDE,
@@ -25,9 +27,8 @@ from trcgl.evaluate.localization import (
     measure,
     measure_shuffled,
 )
-from trcgl.evaluate.predictions import Predictions
 from trcgl.model.folder import LoadedModel
-from trcgl.model.maps import kinds, maps, to_square
+from trcgl.model.maps import kinds, maps, square_weights
 from trcgl.model.tensors import at_size
 from trcgl.phantom.boxes import boxes
 from trcgl.phantom.render import render_masks
@@ -40,12 +41,8 @@ def locate(
 ) -> tuple[pl.DataFrame, dict[str, Any]] | None:
     """Measure the maps of a model on the images with boxes, or return None where no image has one.
 
-    Args:
-        model: all kinds of maps that it has are measured.
-        dataset: has the images.
-        predictions: of the images and findings to measure.
-        replicates: number of patient-bootstrap replicates.
-        seed: random seed of the bootstrap and of the random maps.
+    All kinds of maps that the model has are measured, on the images and findings of the predictions. The seed is that
+    of the bootstrap and of the random maps.
 
     Returns:
         The metrics of every image and finding with a box; and their means, the `localization` of an evaluation.
@@ -53,25 +50,20 @@ def locate(
     Raises:
         DataError: the dataset holds labels only.
     """
+    space = predictions.space
+    groups = {finding: space.groups.get(finding) for finding in space.findings}
     rows = dataset.manifest.filter(pl.col("image_id").is_in(predictions.image_id.implode()))
-    pairs = boxed_pairs(dataset, rows, predictions.space)
+    pairs = boxed_pairs(dataset, rows, space)
     if pairs is None:
         return None
     masks = phantom_masks(dataset, pairs)
     table = localize(model, dataset, pairs, masks=masks, seed=seed)
     regions: Regions = "boxes" if masks is None else "masks"
-    return table, evaluate_localization(
-        table, kinds(model), predictions.space, regions=regions, replicates=replicates, seed=seed
-    )
+    return table, evaluate_localization(table, groups, regions=regions, replicates=replicates, seed=seed)
 
 
 def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.DataFrame | None:
     """Pairs of an image and a finding that have boxes, or None where there are none.
-
-    Args:
-        dataset: with or without boxes.
-        rows: rows of its manifest.
-        space: label space with the findings to measure.
 
     Returns:
         image_id, row, patient_id, weight, finding, and the lists x, y, w, h; ordered by row and finding.
@@ -87,10 +79,6 @@ def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.D
 def phantom_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, "size size"]] | None:
     """The masks of the findings of phantoms, rendered again, because a dataset folder does not store them.
 
-    Args:
-        dataset: a dataset of any source.
-        pairs: result of `boxed_pairs`.
-
     Returns:
         A mask for each pair; None where the images are not phantoms, or where this version renders them differently.
     """
@@ -101,7 +89,8 @@ def phantom_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray
         options = options_of(dataset.folder)
         nowhere = np.zeros((options.size, options.size), bool)
         for image in pairs.partition_by("image_id", maintain_order=True):
-            rendered = render_masks(specification(image["image_id"][0], options))
+            spec = specification(image["image_id"][0], options)
+            rendered = render_masks(spec)
             for finding, *edges in image.select("finding", "x", "y", "w", "h").iter_rows():
                 mask = rendered.get(finding, nowhere)
                 stored = np.sort(np.array(edges, np.float64).T * options.size, axis=0)
@@ -138,27 +127,31 @@ def localize(
         DataError: the dataset holds labels only.
     """
     store, kept = dataset.require_images(), []
+    columns = {finding: column for column, finding in enumerate(model.space.findings)}
     by_image = pairs.with_row_index("pair").partition_by("row", maintain_order=True)
     gaussian = centered_gaussian()[None]
     for start in track(range(0, len(by_image), BATCH), what="localization"):
         part = by_image[start : start + BATCH]
-        batch = torch.from_numpy(np.array(store[[image["row"][0] for image in part]]))
-        images = at_size(batch, model.image_size).numpy()
         image = np.repeat(np.arange(len(part)), [image.height for image in part])
         batch_pairs = pl.concat(part)
-        column = np.array([model.space.index(finding) for finding in batch_pairs["finding"]])
+        column = np.array([columns[finding] for finding in batch_pairs["finding"]])
         edges = [np.array(boxes, np.float64).T for boxes in batch_pairs.select("x", "y", "w", "h").iter_rows()]
         if masks is None:
             regions = np.stack([box_mask(boxes) for boxes in edges])
         else:
             regions = np.stack([at_side(masks[pair]) for pair in batch_pairs["pair"]])
+        pair_names = [
+            f"{image_id} {finding}" for image_id, finding in batch_pairs.select("image_id", "finding").iter_rows()
+        ]
+        batch = torch.from_numpy(np.array(store[[image["row"][0] for image in part]]))
+        images = at_size(batch, model.image_size).numpy()
         measured = {"centered_gaussian": measure(np.broadcast_to(gaussian, regions.shape), regions)}
         for kind in kinds(model):
+            generators = [generator(seed, "shuffle", f"{kind} {name}") for name in pair_names]
             grids = maps(model, images, kind)[image, column]
-            pair_names = batch_pairs.select("image_id", "finding").iter_rows()
-            names = [f"{kind} {image_id} {finding}" for image_id, finding in pair_names]
-            measured[kind] = measure(to_square(grids, SIDE), regions)
-            measured[f"{kind}:random"] = measure_shuffled(grids, regions, names, seed)
+            resize = square_weights(grids.shape[-1], SIDE)
+            measured[kind] = measure(resize @ grids.astype(np.float32) @ resize.T, regions)
+            measured[f"{kind}:random"] = measure_shuffled(grids, regions, generators, resize)
         figures = [
             pl.Series(f"{source}/{metric}", values[:, place])
             for source, values in measured.items()

@@ -20,16 +20,7 @@ PER_FINDING = 2
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image and the finding that the model got most wrong on it.
-
-    Args:
-        kind: `false alarm` or `miss`.
-        finding: called although absent, or not called although present.
-        image_id: the image.
-        score: calibrated probability.
-        threshold: fitted on val.
-        present: findings of the image.
-    """
+    """An image and the finding that the model got most wrong on it: called although absent, or missed."""
 
     kind: Literal["false alarm", "miss"]
     finding: str
@@ -42,12 +33,7 @@ class Mistake:
 def most_confident(predictions: Predictions, evaluation: dict[str, Any], most: int = 12) -> list[Mistake]:
     """The mistakes whose scores are farthest beyond the threshold on the logit scale, false alarms first.
 
-    At most two per finding and kind, and no image twice, so that no single finding fills the page.
-
-    Args:
-        predictions: predictions of the split.
-        evaluation: document of schema `trcgl.evaluation/1`, for the thresholds.
-        most: largest number of mistakes of each kind.
+    At most two per finding and kind, `most` of each kind, and no image twice, so that no single finding fills the page.
     """
     space = predictions.space
     cuts = np.array([evaluation["findings"][finding]["threshold"] for finding in space.findings])

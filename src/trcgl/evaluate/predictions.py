@@ -123,14 +123,7 @@ class Predictions:
         replicates: int = 2000,
         seed: int = 0,
     ) -> Measured:
-        """Metrics of every finding and their patient-bootstrap replicates.
-
-        Args:
-            thresholds: finding to threshold, for metrics that need one.
-            metrics: to compute.
-            replicates: number of replicates.
-            seed: random seed; the same seed resamples the same patients for every run on these images.
-        """
+        """Metrics of every finding and their patient-bootstrap replicates; see `trcgl.metrics.summary.measure`."""
         cuts = None if thresholds is None else [thresholds[finding] for finding in self.space.findings]
         arrays = self.truth, self.score, self.patient_id.to_numpy(), self.weight
         return measure(*arrays, cuts, metrics=metrics, replicates=replicates, seed=seed)

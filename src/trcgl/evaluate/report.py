@@ -12,8 +12,8 @@ from trcgl.core import html, storage
 from trcgl.dataset.cooccurrence import Cooccurrence, counts
 from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.dataset.store import Dataset
-from trcgl.evaluate.localization import METRICS as LOCALIZATION_METRICS
 from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics.localization import METRICS as LOCALIZATION_METRICS
 from trcgl.metrics.registry import METRICS
 
 GOOD = 0.8
@@ -77,22 +77,22 @@ def write_report(
             that of test is `report.html`, the others are `report-<name>.html`.
         command: that trained the run.
         temperature: of the calibration.
-
-    Returns:
-        Path of the page.
     """
+    from trcgl.evaluate.figures import in_order
+
     space = predictions.space
     log = _log(folder / "metrics.jsonl")
     own = dataset is not None and name == evaluation["split"]
-    seen = Cooccurrence.from_dict(dataset.info["cooccurrence"]) if dataset and own else _counted(predictions)
-    mistakes, pictures = _mistakes(predictions, evaluation, dataset)
     phantom = bool(dataset and dataset.info["source"] == "phantom")
+    sentences = lead(evaluation, "rendered phantoms" if phantom else "radiographs")
+    commands = _commands(folder, evaluation["split"], None if own else dataset, command)
+    mistakes, pictures = _mistakes(predictions, evaluation, dataset)
     body = _template().render(
         evaluation=evaluation,
-        names=_ordered(space, evaluation),
+        names=in_order(space, evaluation["findings"]),
         metrics=[metric for metric in METRICS.values() if f"m{metric.name}" in evaluation["overall"]],
         means=_means_over(space, evaluation),
-        figures=_figures(folder / "figures", name, evaluation, predictions, seen, log),
+        figures=_figures(folder / "figures", name, evaluation, predictions, dataset if own else None, log),
         temperature=temperature,
         mistakes=mistakes,
         pictures=pictures,
@@ -102,13 +102,13 @@ def write_report(
         gates=_gates(log),
         run=folder.resolve().name,
         dataset=dataset.folder.resolve().name if dataset else "DATASET",
-        commands=_commands(folder, evaluation["split"], None if own else dataset, command),
+        commands=commands,
         notes=[*dataset.info.get("notes", ()), dataset.info.get("license", "")] if dataset else [],
     )
     page = html.page(
         f"{folder.resolve().name} on {dataset.name if dataset else space.name}, {name}",
         body,
-        lead=lead(evaluation, "rendered phantoms" if phantom else "radiographs"),
+        lead=sentences,
         phantom=phantom,
         sections=[(key, title) for key, title in SECTIONS if f'id="{key}"' in body],
         style=STYLE,
@@ -119,12 +119,7 @@ def write_report(
 
 
 def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
-    """What was found, in two sentences a clinician understands.
-
-    Args:
-        evaluation: document of schema `trcgl.evaluation/1`.
-        images: what the images are.
-    """
+    """What was found, in two sentences a clinician understands."""
     split = {"val": "validation"}.get(evaluation["split"], evaluation["split"])
     area = evaluation["overall"]["mAUC"]
     first = f"On {evaluation['images']:,} {split} {images} of {evaluation['patients']:,} patients, "
@@ -189,7 +184,7 @@ def _figures(
     name: str,
     evaluation: dict[str, Any],
     predictions: Predictions,
-    seen: Cooccurrence,
+    trained_on: Dataset | None,
     log: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Title of each figure to its SVG and description; None where there is nothing to plot."""
@@ -200,11 +195,17 @@ def _figures(
     with html.house_style():
         plots = {
             "findings": (figures.intervals(evaluation, space), "Average precision and AUROC of every finding"),
+            "training": (figures.training_curve(log), "Training loss and mAP on val"),
             "precision_recall": (figures.precision_recall(predictions, evaluation), "Precision-recall curves"),
             "reliability": (figures.reliability(predictions, evaluation), "Reliability curves"),
+        }
+        if trained_on:
+            seen = Cooccurrence.from_dict(trained_on.info["cooccurrence"])
+        else:
+            seen = counts(pl.DataFrame(predictions.truth, schema=list(space.findings)), space)
+        plots |= {
             "label_distribution": (label_distribution(space, seen, ""), "Images per finding"),
             "cooccurrence": (cooccurrence_matrix(space, seen, ""), "Which finding comes with which"),
-            "training": (figures.training_curve(log), "Training loss and mAP on val"),
         }
     shown: dict[str, Any] = {}
     for key, (plot, description) in plots.items():
@@ -214,10 +215,6 @@ def _figures(
             storage.write_text(folder / f"{name}_{key}.svg", document)
             shown[key] = {"svg": Markup(html.inline_svg(document, description)), "description": description}
     return shown
-
-
-def _counted(predictions: Predictions) -> Cooccurrence:
-    return counts(pl.DataFrame(predictions.truth, schema=list(predictions.space.findings)), predictions.space)
 
 
 def _mistakes(
@@ -250,12 +247,6 @@ def _commands(folder: Path, split: str, other: Dataset | None, trained: str | No
     parts += [f"--dataset {other.folder.resolve().name}"] if other else []
     parts += [f"--split {split}"] if split != "test" else []
     return [*([trained] if trained else []), " ".join(parts)]
-
-
-def _ordered(space: LabelSpace, evaluation: dict[str, Any]) -> list[str]:
-    from trcgl.evaluate.figures import in_order
-
-    return in_order(space, evaluation["findings"])
 
 
 def _template() -> Any:

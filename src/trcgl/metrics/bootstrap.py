@@ -32,22 +32,10 @@ def patient_bootstrap(
 
     Replicate b resamples the same patients for every finding, and for every run that is evaluated on the same images.
 
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        patient: patient of each row.
-        weight: weight of each row, for all findings or for each; 1 where None.
-        metrics: to recompute.
-        thresholds: one per finding, for metrics that need them.
-        replicates: number of replicates.
-        seed: random seed of the resamples.
-        workers: number of threads; the number of cores where None.
+    The weights are for all findings or for each; threads (`workers`) are as many as cores where None.
 
     Returns:
         Name of the metric to its values, NaN where a replicate leaves it undefined.
-
-    Raises:
-        DataError: a score is not finite or a weight is negative.
     """
     patients, owner = np.unique(np.asarray(patient), return_inverse=True)
     findings = []

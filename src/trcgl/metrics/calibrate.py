@@ -18,12 +18,7 @@ LOW, HIGH = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is fitted on val.
-
-    Args:
-        temperature: T of sigmoid(logit / T).
-        thresholds: finding to the probability from which on it is called present.
-    """
+    """The temperature T of sigmoid(logit / T), and for each finding the probability from which on it is called."""
 
     temperature: float
     thresholds: dict[str, float]
@@ -38,15 +33,6 @@ def fit_calibration(
     """Fit the temperature, and on the probabilities that it gives the threshold with the best F1 of each finding.
 
     A finding without a positive has the threshold 0.5.
-
-    Args:
-        logits: logits of the network on val.
-        truth: 1 present, 0 absent, NaN unknown.
-        findings: names of the columns.
-        weight: weight of each row; 1 where None.
-
-    Raises:
-        DataError: a logit of a known label is not finite.
     """
     temperature = fit_temperature(logits, truth, weight)
     score = calibrated(logits, temperature)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from trcgl.metrics.metric import Metric
 
-_USERS = {"registry", "summary"}
-"""Modules that import the registry; they define no metric."""
+_USERS = {"registry", "summary", "localization"}
+"""Modules that need the registry, directly or not; they define no metric of it."""
 
 
 def _discovered() -> list[Metric]:

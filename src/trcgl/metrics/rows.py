@@ -26,11 +26,6 @@ def known_rows(
 ) -> tuple[Float[np.ndarray, " known"], Float[np.ndarray, " known"], Float[np.ndarray, " known"]]:
     """Truth, score and weight of the rows whose label is known, in float64.
 
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: higher means more likely present.
-        weight: weight of each row; 1 where None.
-
     Raises:
         DataError: a score is not finite, or a weight is negative.
     """

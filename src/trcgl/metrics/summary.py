@@ -91,18 +91,8 @@ def measure(
 ) -> Measured:
     """Compute metrics of every finding and their bootstrap replicates.
 
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: probabilities; any monotone function of them where all metrics are ranking metrics.
-        patient: patient of each row.
-        weight: weight of each row; 1 where None.
-        thresholds: one per finding, for metrics that need them.
-        metrics: to compute.
-        replicates: number of patient-bootstrap replicates.
-        seed: random seed of the bootstrap; the same seed resamples the same patients for every run on these images.
-
-    Raises:
-        DataError: a score is not finite or a weight is negative.
+    Scores are probabilities, or any monotone function of them where all metrics are ranking metrics. The same seed
+    resamples the same patients for every run on these images.
     """
     truth, score = truth.astype(np.float64), score.astype(np.float64)
     _, owner = np.unique(patient, return_inverse=True)

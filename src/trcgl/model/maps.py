@@ -114,6 +114,11 @@ def to_square(maps: Num[np.ndarray, "*batch rows columns"], side: int) -> Float[
     return to_radiograph(maps, (side, side), Placement(1.0, 1.0, 0.0, 0.0), side)
 
 
+def square_weights(cells: int, side: int) -> Float[np.ndarray, "{side} {cells}"]:
+    """Weights W that resize a square map to the square image: W · map · Wᵀ is `to_square` of it."""
+    return _weights(side, cells, 1.0, 0.0, side)
+
+
 def to_radiograph(
     maps: Num[np.ndarray, "*batch rows columns"],
     original_size: tuple[int, int],

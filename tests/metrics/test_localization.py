@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from tests.evaluate.examples import SPACE
-from trcgl.evaluate.localization import (
+from trcgl.core.randomness import generator
+from trcgl.metrics.localization import (
     COLUMNS,
     METRICS,
     at_side,
@@ -17,6 +18,9 @@ from trcgl.evaluate.localization import (
     measure,
     measure_shuffled,
 )
+from trcgl.model.maps import square_weights
+
+GROUPS = {finding: SPACE.groups.get(finding) for finding in SPACE.findings}
 
 MASK = box_mask(np.array([[0.25, 0.25, 0.5, 0.25]]), 4)
 
@@ -53,11 +57,11 @@ def test_a_mask_too_thin_for_any_pixel_keeps_one_in_its_middle():
 def test_every_metric_is_what_one_counts():
     values = np.zeros((1, 4, 4))
     values[0, [1, 3, 0, 1], [1, 3, 0, 2]] = [4, 2, 1, 1]
-    told = dict(zip(METRICS, measure(values, MASK[None])[0], strict=True))
-    assert told == pytest.approx(
+    summary = dict(zip(METRICS, measure(values, MASK[None])[0], strict=True))
+    assert summary == pytest.approx(
         {"pointing": 1, "energy": 5 / 8, "IoU@0.25": 2 / 4, "IoU@0.5": 1 / 3, "IoU@0.75": 1 / 2}
     )
-    assert measure(7 * values, MASK[None])[0] == pytest.approx(list(told.values()))
+    assert measure(7 * values, MASK[None])[0] == pytest.approx(list(summary.values()))
 
 
 def test_of_two_highest_places_each_counts_half():
@@ -75,12 +79,16 @@ def test_a_map_that_says_nothing_counts_as_one_that_prefers_no_place():
 def test_random_maps_reach_the_share_of_the_boxes(box, area):
     masks = np.repeat(box_mask(np.array([box]), 32)[None], 300, axis=0)
     grids = np.random.default_rng(0).random((300, 6, 6)) ** 4
-    names = [str(one) for one in range(300)]
-    told = measure_shuffled(grids, masks, names, 0)
-    assert told[:, METRICS.index("energy")].mean() == pytest.approx(area, abs=0.02)
-    assert told[:, METRICS.index("pointing")].mean() == pytest.approx(area, abs=0.04)
-    assert (measure_shuffled(grids, masks, names, 0) == told).all()
-    assert (measure_shuffled(grids, masks, names, 1) != told).any()
+
+    def shuffled(seed):
+        generators = [generator(seed, "shuffle", str(pair)) for pair in range(300)]
+        return measure_shuffled(grids, masks, generators, square_weights(6, 32))
+
+    values = shuffled(0)
+    assert values[:, METRICS.index("energy")].mean() == pytest.approx(area, abs=0.02)
+    assert values[:, METRICS.index("pointing")].mean() == pytest.approx(area, abs=0.04)
+    assert (shuffled(0) == values).all()
+    assert (shuffled(1) != values).any()
 
 
 def test_the_centered_gaussian_points_at_the_middle_and_is_as_wide_as_it_says():
@@ -94,7 +102,7 @@ def test_the_centered_gaussian_points_at_the_middle_and_is_as_wide_as_it_says():
 
 def table(patients=60, *, seed=0, good=0.8, null=0.3, weight=None):
     """Two images per patient and one finding on each, with maps that are better than their nulls."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows = 2 * patients
     columns = {
         "image_id": [f"image-{row}" for row in range(rows)],
@@ -105,16 +113,16 @@ def table(patients=60, *, seed=0, good=0.8, null=0.3, weight=None):
         "area": [0.1] * rows,
     }
     for source, mean in (("grad_cam", good), ("grad_cam:random", null), ("centered_gaussian", null)):
-        columns |= {f"{source}/{metric}": (mean + draw.uniform(-0.1, 0.1, rows)).clip(0, 1) for metric in METRICS}
+        columns |= {f"{source}/{metric}": (mean + rng.uniform(-0.1, 0.1, rows)).clip(0, 1) for metric in METRICS}
     return pl.DataFrame(columns).with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
 
 
 def test_means_stand_with_intervals_over_patients_and_differences_from_both_nulls():
     rows = table()
-    told = evaluate_localization(rows, ["grad_cam"], SPACE, replicates=200)
-    assert (told["images"], told["patients"], told["boxes"], told["regions"]) == (120, 60, 120, "boxes")
-    assert list(told["findings"]) == ["Effusion", "Hernia"]
-    effusion = told["findings"]["Effusion"]
+    summary = evaluate_localization(rows, GROUPS, replicates=200)
+    assert (summary["images"], summary["patients"], summary["boxes"], summary["regions"]) == (120, 60, 120, "boxes")
+    assert list(summary["findings"]) == ["Effusion", "Hernia"]
+    effusion = summary["findings"]["Effusion"]
     assert (effusion["images"], effusion["patients"], effusion["few"]) == (80, 40, False)
     energy = effusion["grad_cam"]["energy"]
     of_finding = rows.filter(pl.col("finding") == "Effusion")
@@ -123,27 +131,27 @@ def test_means_stand_with_intervals_over_patients_and_differences_from_both_null
     for null in ("centered_gaussian", "random"):
         assert energy["against"][null]["difference"] == pytest.approx(0.5, abs=0.05)
         assert energy["against"][null]["ci"][0] > 0.4
-    overall = told["overall"]["grad_cam"]["energy"]
-    each = [told["findings"][one]["grad_cam"]["energy"]["value"] for one in told["findings"]]
-    assert overall["value"] == pytest.approx(np.mean(each)) and overall["findings"] == 2
+    overall = summary["overall"]["grad_cam"]["energy"]
+    values = [summary["findings"][finding]["grad_cam"]["energy"]["value"] for finding in summary["findings"]]
+    assert overall["value"] == pytest.approx(np.mean(values)) and overall["findings"] == 2
 
 
 def test_a_map_no_better_than_chance_has_differences_around_nothing():
-    told = evaluate_localization(table(good=0.3), ["grad_cam"], SPACE, replicates=200)
-    for one in told["overall"]["grad_cam"].values():
-        for against in one["against"].values():
+    summary = evaluate_localization(table(good=0.3), GROUPS, replicates=200)
+    for metric in summary["overall"]["grad_cam"].values():
+        for against in metric["against"].values():
             assert against["ci"][0] < 0.03 and against["ci"][1] > -0.03
 
 
 def test_images_count_by_their_weight():
     weight = np.where(np.arange(120) < 12, 100.0, 1.0)
     rows = table(weight=weight)
-    told = evaluate_localization(rows, ["grad_cam"], SPACE, replicates=120)
+    summary = evaluate_localization(rows, GROUPS, replicates=120)
     own = (rows["finding"] == "Hernia").to_numpy()
     expected = np.average(rows["grad_cam/pointing"].to_numpy()[own], weights=weight[own])
-    assert told["findings"]["Hernia"]["grad_cam"]["pointing"]["value"] == pytest.approx(expected)
+    assert summary["findings"]["Hernia"]["grad_cam"]["pointing"]["value"] == pytest.approx(expected)
 
 
 def test_one_patient_has_a_value_and_no_interval():
-    told = evaluate_localization(table(1), ["grad_cam"], SPACE, replicates=120)
-    assert told["findings"]["Hernia"]["grad_cam"]["energy"]["ci"] is None
+    summary = evaluate_localization(table(1), GROUPS, replicates=120)
+    assert summary["findings"]["Hernia"]["grad_cam"]["energy"]["ci"] is None

@@ -4,19 +4,16 @@ Measured on every image that has a box of the finding, at any score. All boxes o
 where the pixels of the finding are known, they are the region.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
-from trcgl.core.randomness import generator
-from trcgl.dataset.labels import LabelSpace
 from trcgl.metrics.bootstrap import CHUNK, resample_patients
 from trcgl.metrics.intervals import FEW, difference_interval, effective_patients
 from trcgl.metrics.summary import mean_over_findings
-from trcgl.model.maps import to_square
 
 Regions = Literal["boxes", "masks"]
 SIDE = 128
@@ -49,9 +46,7 @@ METHOD = (
 def box_mask(boxes: Float[np.ndarray, "boxes 4"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
     """The pixels whose center is in a box, and of each box at least the pixel at its center.
 
-    Args:
-        boxes: x, y, w, h in fractions of the image, origin at the top left.
-        side: side of the mask, in pixels.
+    Boxes are x, y, w, h in fractions of the image, origin at the top left.
     """
     mask = np.zeros((side, side), bool)
     for x, y, width, height in boxes:
@@ -64,12 +59,7 @@ def box_mask(boxes: Float[np.ndarray, "boxes 4"], side: int = SIDE) -> Bool[np.n
 
 
 def at_side(mask: Bool[np.ndarray, "height width"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
-    """A mask resized by nearest neighbor; a mask too thin for any pixel keeps its middle.
-
-    Args:
-        mask: mask of the whole image, with at least one pixel.
-        side: side of the result, in pixels.
-    """
+    """A mask, with at least one pixel, resized by nearest neighbor; one too thin for any pixel keeps its middle."""
     rows, columns = (((np.arange(side) + 0.5) * pixels / side).astype(int) for pixels in mask.shape)
     resized = mask[np.ix_(rows, columns)]
     if not resized.any():
@@ -81,12 +71,7 @@ def at_side(mask: Bool[np.ndarray, "height width"], side: int = SIDE) -> Bool[np
 def measure(
     maps: Float[np.ndarray, "pairs side side"], masks: Bool[np.ndarray, "pairs side side"]
 ) -> Float[np.ndarray, "pairs metrics"]:
-    """Every metric of `METRICS` for pairs of a map and a region, all between 0 and 1.
-
-    Args:
-        maps: not negative, on any scale.
-        masks: regions, with at least one pixel.
-    """
+    """Every metric of `METRICS` for pairs of a map (not negative, on any scale) and a region (not empty)."""
     flat, inside = maps.reshape(len(maps), -1), masks.reshape(len(maps), -1)
     flat = np.where(flat.max(1, keepdims=True) > 0, flat, 1.0)
     highest = flat.max(1, keepdims=True)
@@ -108,30 +93,28 @@ def centered_gaussian(side: int = SIDE) -> Float[np.ndarray, "{side} {side}"]:
 def measure_shuffled(
     grids: Float[np.ndarray, "pairs rows columns"],
     masks: Bool[np.ndarray, "pairs side side"],
-    names: Sequence[str],
-    seed: int,
+    generators: Sequence[np.random.Generator],
+    resize: Float[np.ndarray, "side rows"],
 ) -> Float[np.ndarray, "pairs metrics"]:
     """The null of random maps: the cells of each map shuffled, so that it is as sparse; mean of `SHUFFLES` shuffles.
 
     Args:
-        grids: maps on the grid of the network.
+        grids: maps on the square grid of the network.
         masks: the regions.
-        names: name of each pair; its shuffles are a function of the seed and the name.
-        seed: random seed.
+        generators: random generator of each pair.
+        resize: weights of the cells of a row for each pixel of a row of the masks.
     """
     cells = grids.reshape(len(grids), -1)
     values = np.zeros((len(grids), len(METRICS)))
-    generators = [generator(seed, "shuffle", name) for name in names]
     for _ in range(SHUFFLES):
         shuffled = np.stack([rng.permutation(grid) for rng, grid in zip(generators, cells, strict=True)])
-        values += measure(to_square(shuffled.reshape(grids.shape), masks.shape[-1]), masks) / SHUFFLES
+        values += measure(resize @ shuffled.reshape(grids.shape).astype(np.float32) @ resize.T, masks) / SHUFFLES
     return values
 
 
 def evaluate_localization(
     table: pl.DataFrame,
-    kinds: Sequence[str],
-    space: LabelSpace,
+    groups: Mapping[str, str | None],
     *,
     regions: Regions = "boxes",
     replicates: int = 2000,
@@ -142,8 +125,7 @@ def evaluate_localization(
     Args:
         table: `COLUMNS`, then `<kind>/<metric>` and `<kind>:random/<metric>` of every kind of map, and
             `centered_gaussian/<metric>`; at least one row.
-        kinds: kinds of maps.
-        space: findings and groups.
+        groups: every finding, in the order of the result, to its group.
         regions: what the maps were compared with.
         replicates: number of patient-bootstrap replicates.
         seed: random seed of the bootstrap.
@@ -151,9 +133,12 @@ def evaluate_localization(
     Returns:
         The entry `localization` of `trcgl.evaluation/1`.
     """
-    columns = [f"{source}/{metric}" for source in _sources(kinds) for metric in METRICS]
+    random = ":random/pointing"
+    kinds = [column.removesuffix(random) for column in table.columns if column.endswith(random)]
+    sources = [*kinds, *(f"{kind}:random" for kind in kinds), "centered_gaussian"]
+    columns = [f"{source}/{metric}" for source in sources for metric in METRICS]
     patients, owner = np.unique(table["patient_id"].to_numpy(), return_inverse=True)
-    names = [name for name in space.findings if (table["finding"] == name).any()]
+    names = [name for name in groups if (table["finding"] == name).any()]
     place = np.array([names.index(name) for name in table["finding"]])
     weight = table["weight"].to_numpy()
     values = table.select(columns).to_numpy().astype(np.float64)
@@ -169,7 +154,7 @@ def evaluate_localization(
         freedom.append(effective_patients(present, owner[rows], weight[rows]) - 1)
         own_patients = len(np.unique(owner[rows]))
         findings[name] = {
-            "group": space.groups.get(name),
+            "group": groups[name],
             "images": int(rows.sum()),
             "patients": own_patients,
             "few": own_patients < FEW,
@@ -187,10 +172,6 @@ def evaluate_localization(
         "side": SIDE,
         "method": METHOD,
     }
-
-
-def _sources(kinds: Sequence[str]) -> list[str]:
-    return [*kinds, *(f"{kind}:random" for kind in kinds), "centered_gaussian"]
 
 
 def _resampled(
