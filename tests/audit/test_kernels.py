@@ -1,5 +1,7 @@
 """Distances agree with the peers', do not depend on tiles, and know what they cannot measure."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,16 +9,16 @@ import torch
 from trcgl.audit import kernels
 from trcgl.audit.kernels import (
     Neighborhood,
+    check,
     frechet,
     gaussian,
     group_sums,
-    kid,
     median_bandwidth,
     neighborhood,
     polynomial,
-    rbf_mmd,
     strips,
 )
+from trcgl.audit.permutation import TwoGroups
 from trcgl.core.errors import DataError
 
 TOLERANCE = 1e-4
@@ -25,6 +27,17 @@ TOLERANCE = 1e-4
 def features(rows, columns=24, shift=0.0, scale=1.0, seed=0):
     rng = np.random.default_rng(seed)
     return (rng.normal(size=(rows, columns)) * scale + shift).astype(np.float32)
+
+
+def distance(x, y, kernel):
+    """The distance of two sets as the fidelity check computes it, with one image per patient."""
+    check(x, y)
+    rows = np.concatenate([x, y])
+    sums = group_sums(rows, np.arange(len(rows)), kernel)
+    return TwoGroups(sums, np.arange(len(rows)) < len(x)).value()
+
+
+kid = partial(distance, kernel=polynomial)
 
 
 def discrepancy(x, y, kernel):
@@ -57,7 +70,7 @@ def test_kid_and_rbf_mmd_are_those_of_torch_fidelity_with_one_subset_of_all(tile
     asked = {"kid_subsets": 1, "kid_subset_size": 80, "verbose": False}
     for ours, options in [
         (kid(x, y), {"kid_kernel": "poly"}),
-        (rbf_mmd(x, y, 5.0), {"kid_kernel": "rbf", "kid_kernel_rbf_sigma": 5.0}),
+        (distance(x, y, gaussian(5.0)), {"kid_kernel": "rbf", "kid_kernel_rbf_sigma": 5.0}),
     ]:
         peer = fidelity.kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), **asked, **options)
         assert ours == pytest.approx(peer["kernel_inception_distance_mean"], abs=TOLERANCE)
@@ -81,8 +94,7 @@ def test_a_mean_over_random_subsets_estimates_the_same_with_more_noise():
 @pytest.mark.parametrize("kernel", [polynomial, gaussian(6.0)])
 def test_sets_of_different_size_are_compared_without_bias(tiles, kernel):
     x, y = features(31, shift=0.3, seed=1), features(77)
-    ours = kid(x, y) if kernel is polynomial else rbf_mmd(x, y, 6.0)
-    assert ours == pytest.approx(discrepancy(x, y, kernel), abs=1e-10)
+    assert distance(x, y, kernel) == pytest.approx(discrepancy(x, y, kernel), abs=1e-10)
 
 
 def test_equal_distributions_are_0_apart_in_the_mean():
@@ -101,7 +113,7 @@ def test_the_bandwidth_is_the_median_distance():
 def test_features_that_are_all_the_same_have_no_bandwidth():
     same = np.ones((20, 4), np.float32)
     with pytest.raises(DataError, match="another space"):
-        rbf_mmd(same, same, median_bandwidth(same))
+        gaussian(median_bandwidth(same))
 
 
 def test_the_frechet_distance_is_that_of_torchmetrics():
@@ -187,7 +199,7 @@ def test_no_more_pairs_than_the_budget_are_held(monkeypatch):
     assert sum(held) == 300 * 90 and max(held) <= 1000
 
 
-@pytest.mark.parametrize("measure", [kid, frechet, lambda x, y: rbf_mmd(x, y, 1.0), neighborhood])
+@pytest.mark.parametrize("measure", [kid, frechet, partial(distance, kernel=gaussian(1.0)), neighborhood])
 def test_what_cannot_be_measured_is_refused(measure):
     broken = features(30)
     broken[11, 3] = np.nan

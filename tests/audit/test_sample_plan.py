@@ -60,20 +60,15 @@ def generated(monkeypatch):
 
 def sheets_of(small, each=9, guidance=OPTIONS.guidance, **guidance_for):
     dataset = open_dataset(small.dataset)
-    return main_sheets(dataset, ("Hernia", "Edema"), each, OPTIONS.seed, guidance, guidance_for, True)
+    options = {"seed": OPTIONS.seed, "guidance": guidance, "guidance_for": guidance_for}
+    return main_sheets(dataset, ("Hernia", "Edema"), each, options, True)
 
 
-def store_of(small, folder, **changed):
-    provenance = read_provenance(small.synthetic)
-    settings = {
-        "generator": read_json(small.generator / "generator.json")["digest"],
-        "steps": OPTIONS.steps,
-        "solver": OPTIONS.solver,
-        "generated_in": OPTIONS.precision,
-        "precision": OPTIONS.precision,
-    }
-    images = np.load(small.synthetic / "images.npy")
-    return Store(folder, sampled_alike(provenance, **{**settings, **changed}), images, True)
+def store_of(small, folder, generator=None, audited_in=OPTIONS.precision, **changed):
+    provenance, images = read_provenance(small.synthetic), np.load(small.synthetic / "images.npy")
+    options = dataclasses.asdict(dataclasses.replace(OPTIONS, **changed))
+    digest = generator or read_json(small.generator / "generator.json")["digest"]
+    return Store(folder, sampled_alike(provenance, options, digest, audited_in), images, True)
 
 
 def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
@@ -146,7 +141,9 @@ def test_what_is_taken_over_is_what_would_have_been_generated(small, tmp_path):
     assert difference.max() <= 1  # the rounding of another batch
 
 
-@pytest.mark.parametrize("changed", [{"generator": "x"}, {"steps": 3}, {"solver": "ddim"}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "changed", [{"generator": "x"}, {"steps": 3}, {"solver": "ddim"}, {"precision": "bf16"}, {"audited_in": "bf16"}]
+)
 def test_images_that_were_generated_otherwise_are_not_taken_over(small, tmp_path, changed):
     assert store_of(small, tmp_path, **changed).reusable.height == 0
 
@@ -164,7 +161,7 @@ def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, 
 def test_a_finding_that_keeps_the_balance_is_generated_as_often_as_the_others(small):
     dataset = open_dataset(small.dataset)
     head = dataset.space.in_group("head")[0]
-    rows = main_sheets(dataset, ("Hernia", head), 5, OPTIONS.seed, OPTIONS.guidance, {}, True)[0].rows
+    rows = main_sheets(dataset, ("Hernia", head), 5, dataclasses.asdict(OPTIONS), True)[0].rows
     assert rows["target"].value_counts().sort("target").rows() == sorted([("Hernia", 5), (head, 5)])
 
 

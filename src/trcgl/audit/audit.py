@@ -132,28 +132,16 @@ def _findings(inputs: Inputs, asked: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sheets(inputs: Inputs, options: AuditOptions) -> list[Sheet]:
-    how, learned = inputs.options, inputs.generator.context.enabled
-    scales = how["guidance"], how["guidance_for"]
-    main = main_sheets(inputs.dataset, options.findings, options.each, how["seed"], *scales, learned)
-    return main + side_sheets(
-        main[0].rows,
-        inputs.dataset.space,
-        sweep_each=options.sweep_each,
-        handwritten_each=options.handwritten_each,
-        learned=learned,
-    )
+    space, learned = inputs.dataset.space, inputs.generator.context.enabled
+    main = main_sheets(inputs.dataset, options.findings, options.each, inputs.options, learned)
+    each = {"sweep_each": options.sweep_each, "handwritten_each": options.handwritten_each}
+    return main + side_sheets(main[0].rows, space, **each, learned=learned)
 
 
 def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
-    reusable = sampled_alike(
-        inputs.provenance,
-        generator=inputs.generator.info["digest"],
-        steps=inputs.options["steps"],
-        solver=inputs.options["solver"],
-        generated_in=inputs.options["precision"],
-        precision=str(options.precision),
-    )
-    return Store(out / "sheets", reusable, inputs.synthetic.require_images(), inputs.generator.context.enabled)
+    generator = inputs.generator
+    reusable = sampled_alike(inputs.provenance, inputs.options, generator.info["digest"], str(options.precision))
+    return Store(out / "sheets", reusable, inputs.synthetic.require_images(), generator.context.enabled)
 
 
 def _run_checks(evidence: Evidence) -> dict[str, Any]:

@@ -113,13 +113,9 @@ class Evidence:
 
     def sides_of(self, features: Features, finding: str) -> Sides:
         """Features and patients of the images of one finding."""
-        images = self.images
-        return self.sides(
-            features,
-            images.sheets[WITH].rows_of(finding),
-            self.compared(images.held_out, finding),
-            self.compared(images.unseen, finding),
-        )
+        rows = self.images.sheets[WITH].rows_of(finding)
+        held_out, train = (self.compared(side, finding) for side in (self.images.held_out, self.images.unseen))
+        return self.sides(features, rows, held_out, train)
 
 
 @dataclass(frozen=True)
@@ -154,12 +150,7 @@ def status(real: int, synthetic: int) -> tuple[str, str]:
 
 
 def conclude(results: Mapping[str, Any], checks: Sequence[Check]) -> Verdict:
-    """The verdict on a finding.
-
-    Args:
-        results: results of the checks of the finding by key, and its `counts`.
-        checks: the registry.
-    """
+    """The verdict on a finding, from the results of its checks by key and its `counts`."""
     verdict = Verdict(NOT_ASSESSABLE, "no check gave a verdict")
     for check in checks:
         if check.verdict and (result := results.get(check.key)):

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from trcgl.core.errors import CheckpointError, RecipeError
@@ -111,7 +111,7 @@ def _random(argument: str, device: torch.device) -> Extract:
         torch.manual_seed(0)
         # By default every residual branch starts at 0, which leaves little more than the stem.
         network = timm.create_model("resnet18", num_classes=0, zero_init_last=False)
-    return _normalizing(network, None, ((0.5,), (0.25,)), device)
+    return _normalizing(network.to(device).eval(), None, ((0.5,), (0.25,)), device)
 
 
 def _timm(argument: str, device: torch.device) -> Extract:
@@ -135,7 +135,8 @@ def _timm(argument: str, device: torch.device) -> Extract:
     if at:
         load_local(network, Path(weights))
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    return _normalizing(network, config["input_size"][-1], (config["mean"], config["std"]), device)
+    statistics = config["mean"], config["std"]
+    return _normalizing(network.to(device).eval(), config["input_size"][-1], statistics, device)
 
 
 def _inception(argument: str, device: torch.device) -> Extract:
@@ -186,22 +187,14 @@ def _clip(argument: str, device: torch.device) -> Extract:
             "an id of the hub and a network."
         ) from error
     statistics = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    return _normalizing(_Embedding(network), network.config.image_size, statistics, device)
-
-
-class _Embedding(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(pixel_values=image).image_embeds
+    network = network.to(device).eval()
+    embed = lambda image: network(pixel_values=image).image_embeds  # noqa: E731
+    return _normalizing(embed, network.config.image_size, statistics, device)
 
 
 def _normalizing(
-    network: nn.Module, side: int | None, statistics: tuple[tuple[float, ...], tuple[float, ...]], device: torch.device
+    network: Extract, side: int | None, statistics: tuple[tuple[float, ...], tuple[float, ...]], device: torch.device
 ) -> Extract:
-    network = network.to(device).eval()
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in statistics)
 
     def extract(image: Tensor) -> Tensor:

@@ -74,33 +74,20 @@ def open_inputs(
     dataset.require_images()
     synthetic = open_synthetic(synthetic_folder, dataset).dataset
     generator = generator_of(synthetic, dataset, generator_folder)
-    auditor, separation, unchecked, own_half = _open_auditor(auditor_run, dataset, synthetic)
-    return Inputs(
-        synthetic=synthetic,
-        provenance=synthetic.manifest.sort("row")
-        .select("image_id")
-        .join(read_provenance(synthetic.folder), on="image_id", maintain_order="left"),
-        options=generation_record(synthetic)["options"],
-        dataset=dataset,
-        auditor=auditor,
-        generator=generator,
-        separation=separation,
-        unchecked=unchecked,
-        auditor_half=own_half,
-    )
+    auditor, separation, unchecked, auditor_half = _open_auditor(auditor_run, dataset, synthetic)
+    in_order = synthetic.manifest.sort("row").select("image_id")
+    provenance = in_order.join(read_provenance(synthetic.folder), on="image_id", maintain_order="left")
+    options = generation_record(synthetic)["options"]
+    return Inputs(synthetic, provenance, options, dataset, auditor, generator, separation, unchecked, auditor_half)
 
 
 def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None) -> Generator:
     """Load the generator of a synthetic folder with the context tokens that it used.
 
-    Args:
-        synthetic: the synthetic folder.
-        dataset: the real dataset.
-        given: the generator folder; None for the path recorded in the synthetic folder.
+    Without a given folder, it is expected at the path recorded in the synthetic folder.
 
     Raises:
-        DataError: the generator is not at the recorded path, or another one generated the images.
-        CheckpointError: it is missing or damaged.
+        DataError: the generator is not there, or another one generated the images.
     """
     about = synthetic.info["synthetic"]
     generator = open_generator(_generator_folder(synthetic, given), dataset)

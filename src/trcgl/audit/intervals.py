@@ -33,16 +33,9 @@ def auroc_with_interval(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """AUROC with its interval.
+    """AUROC with its interval; a higher score means more likely positive, and truth may be NaN.
 
-    Args:
-        truth: 1 positive, 0 negative, NaN unknown.
-        score: higher means more likely positive.
-        patients: patient of each row.
-        weight: weight of each row; all equal if None.
-        both_sides: take the degrees of freedom from the side with fewer patients, not from the positives.
-        replicates: bootstrap replicates.
-        seed: seed of the bootstrap.
+    With `both_sides` the degrees of freedom are those of the side with fewer patients, not of the positives.
     """
     truth, score = np.asarray(truth, np.float64), np.asarray(score, np.float64)
     owner = np.unique(np.asarray(patients), return_inverse=True)[1]

@@ -1,8 +1,7 @@
 """Distances between two sets of feature vectors, in tiles of bounded size.
 
-- `kid`, `rbf_mmd`: unbiased squared maximum mean discrepancy (Gretton et al. 2012, lemma 6), with the cubic kernel of
-  Bińkowski et al. 2018 (all images at once; a mean over random subsets estimates the same with more noise) or with a
-  Gaussian kernel.
+- `polynomial`, `gaussian`: kernels of the maximum mean discrepancy (Gretton et al. 2012); the cubic one is that of the
+  KID (Bińkowski et al. 2018). `group_sums` adds them up for `permutation.TwoGroups`.
 - `frechet`: Fréchet distance of two normal distributions (Heusel et al. 2017).
 - `neighborhood`: precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
@@ -53,11 +52,7 @@ def polynomial(x: Tensor, y: Tensor) -> Tensor:
 
 
 def gaussian(bandwidth: float) -> Kernel:
-    """The kernel exp(−|x − y|² / 2σ²).
-
-    Raises:
-        DataError: the bandwidth σ is not positive.
-    """
+    """The kernel exp(−|x − y|² / 2σ²)."""
     if not bandwidth > 0:
         raise DataError(f"bandwidth {bandwidth} is not positive: most images have equal features. Use another space.")
     return lambda x, y: squared_distance(x, y).mul_(-0.5 / bandwidth**2).exp_()
@@ -67,24 +62,6 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
     """|x − y|² of every pair, never below 0."""
     lengths = x.square().sum(1)[:, None] + y.square().sum(1)
     return torch.addmm(lengths, x, y.T, alpha=-2).clamp_(min=0)
-
-
-def kid(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> float:
-    """Kernel distance; on equal distributions 0 in the mean, of either sign.
-
-    Raises:
-        DataError: fewer than two rows, or a value that is not finite.
-    """
-    return _discrepancy(x, y, polynomial)
-
-
-def rbf_mmd(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"], bandwidth: float) -> float:
-    """Squared maximum mean discrepancy with a Gaussian kernel; on equal distributions 0 in the mean, of either sign.
-
-    Raises:
-        DataError: fewer than two rows, a value that is not finite, or a bandwidth that is not positive.
-    """
-    return _discrepancy(x, y, gaussian(bandwidth))
 
 
 def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000) -> float:
@@ -111,23 +88,8 @@ def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others 
     return Figure(max(0.0, float((mu - nu).square().sum() + sigma.trace() + lambda_.trace() - 2 * shared)))
 
 
-def neighborhood(
-    real: Float[np.ndarray, "real features"], synthetic: Float[np.ndarray, "synthetic features"], k: int = NEIGHBORS
-) -> Neighborhood:
-    """Precision, recall, density and coverage; an image reaches as far as its k-th neighbor in its own set.
-
-    Raises:
-        DataError: a set has no more than k images, or a value is not finite.
-    """
-    return around(real, reach(real, k), synthetic, reach(synthetic, k), k)
-
-
 def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> Float[Tensor, " rows"]:
-    """Squared distance from each row to its k-th nearest among the others.
-
-    Raises:
-        DataError: there are no more than k rows, or a value is not finite.
-    """
+    """Squared distance from each row to its k-th nearest among the others."""
     check(features)
     if len(features) <= k:
         raise DataError(f"{len(features)} images: neighborhoods of {k} take more. Generate or gather more, or lower k.")
@@ -139,14 +101,22 @@ def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> F
     return reached
 
 
-def around(
+def neighborhood(
     real: Float[np.ndarray, "real features"],
-    real_reach: Float[Tensor, " real"],
     synthetic: Float[np.ndarray, "synthetic features"],
-    synthetic_reach: Float[Tensor, " synthetic"],
     k: int = NEIGHBORS,
+    real_reach: Float[Tensor, " real"] | None = None,
 ) -> Neighborhood:
-    """As `neighborhood`, with the known reach of each image."""
+    """Precision, recall, density and coverage; an image reaches as far as its k-th neighbor in its own set.
+
+    Args:
+        real: features of real images.
+        synthetic: features of synthetic images.
+        k: neighbors.
+        real_reach: `reach(real, k)` if it is known.
+    """
+    real_reach = reach(real, k) if real_reach is None else real_reach
+    synthetic_reach = reach(synthetic, k)
     recalled, covered = torch.zeros(2, len(real), dtype=torch.bool)
     reached_by = torch.zeros(len(synthetic), dtype=torch.int64)
     for start, squared in strips(real, synthetic, squared_distance):
@@ -162,13 +132,7 @@ def around(
 def group_sums(
     x: Float[np.ndarray, "rows features"], owner: Int[np.ndarray, " rows"], kernel: Kernel
 ) -> Float[np.ndarray, "groups groups"]:
-    """Sum of the kernel over the pairs of a row of one group and a row of another (or the same).
-
-    Args:
-        x: features.
-        owner: group of each row, from 0.
-        kernel: kernel of two rows.
-    """
+    """Sum of the kernel over the pairs of a row of one group and a row of another (or the same)."""
     groups, place = int(owner.max()) + 1, torch.from_numpy(owner)
     total = torch.zeros(groups, groups, dtype=torch.float64)
     for start, values in strips(x, x, kernel):
@@ -191,34 +155,12 @@ def strips(
 
 
 def check(*sets: Float[np.ndarray, "_ features"]) -> None:
-    """Refuse sets of fewer than two rows and values that are not finite.
-
-    Raises:
-        DataError: see above.
-    """
+    """Refuse sets of fewer than two rows and values that are not finite."""
     for features in sets:
         if len(features) < 2:
             raise DataError(f"{len(features)} images: a distance between two sets takes at least two of either.")
         if not (finite := np.isfinite(features).all(1)).all():
             raise DataError(f"features of image {int(finite.argmin())} are not finite. Use another feature space.")
-
-
-def _discrepancy(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
-    check(x, y)
-    across = sum(float(values.sum()) for _, values in strips(x, y, kernel))
-    return _within(x, kernel) + _within(y, kernel) - 2 * across / (len(x) * len(y))
-
-
-def _within(x: np.ndarray, kernel: Kernel) -> float:
-    """Mean of the kernel over the pairs of two different rows: each pair once, since kernels are symmetric."""
-    total = 0.0
-    for start in range(0, len(x), _TILE):
-        rows = torch.from_numpy(x[start : start + _TILE]).double()
-        own = kernel(rows, rows)
-        total += float(own.sum() - own.trace()) / 2
-        for first in range(start + _TILE, len(x), _TILE):
-            total += float(kernel(rows, torch.from_numpy(x[first : first + _TILE]).double()).sum())
-    return 2 * total / (len(x) * (len(x) - 1))
 
 
 def _moments(x: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -22,11 +22,7 @@ class PatientImages:
     def of(
         cls, features: Float[np.ndarray, "images features"], patients: Sequence[str] | np.ndarray
     ) -> "PatientImages":
-        """Index the patients of some images.
-
-        Raises:
-            DataError: the numbers of images and patients differ.
-        """
+        """Index the patients of some images."""
         if len(features) != len(patients):
             raise DataError(f"{len(features)} images, but {len(patients)} patients. Give one patient per image.")
         names, owner = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
@@ -76,11 +72,7 @@ class Sides(NamedTuple):
 
 
 def check_separation(sides: Sides) -> None:
-    """Refuse held-out patients who are also training or source patients.
-
-    Raises:
-        DataError: there is one; the message does not name the patient.
-    """
+    """Refuse held-out patients who are also training or source patients; the message does not name them."""
     for other in (sides.synthetic, sides.train):
         if shared := len(np.intersect1d(sides.held_out.names, other.names)):
             raise DataError(

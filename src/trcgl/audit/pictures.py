@@ -24,14 +24,7 @@ _EXACT = 128  # images up to this side are PNG files, larger ones JPEG
 
 
 def pictures(images: ScoredImages, finding: str, memorized: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Everything that the page shows of one finding.
-
-    Args:
-        images: images of the audit.
-        finding: audited finding.
-        memorized: result of the memorization check; its pairs are shown.
-        seed: seed of the choice.
-    """
+    """Everything that the page shows of one finding, with the pairs of the result of the memorization check."""
     sheet, counterparts = images.sheets[WITH], images.sheets[WITHOUT].rows_of(finding)
     rows, column = sheet.rows_of(finding), images.space.index(finding)
     shown = np.sort(randomness(seed, "shown").permutation(rows)[:SHOWN])

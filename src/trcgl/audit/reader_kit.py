@@ -5,7 +5,6 @@ synthetic goes into a folder of its own. Hand out the kit, keep the key. A reade
 `read_ratings` reads it. The kit contains real images of patients: share it accordingly.
 """
 
-import csv
 import hashlib
 import io
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import UInt8
 from markupsafe import Markup
 from PIL import Image
@@ -51,7 +51,7 @@ def write_kit(
     seed: int,
     phantom: bool = False,
 ) -> str:
-    """Write a kit and its key.
+    """Write a kit and its key, and return the kit's number, which the page, the key and every CSV file contain.
 
     Args:
         folder: folder of the kit.
@@ -62,9 +62,6 @@ def write_kit(
         findings: findings that a reader chooses from.
         seed: seed of the order; not written into the kit.
         phantom: whether the real images are rendered phantoms.
-
-    Returns:
-        The kit's number, which the page, the key and every CSV file contain.
 
     Raises:
         DataError: the lists do not fit together, only one kind is there, or the key folder is inside the kit.
@@ -104,16 +101,7 @@ def write_kit(
 
 
 def write_reader_kit(out: Path, images: ScoredImages, seed: int) -> dict[str, Any]:
-    """Write the kit of an audit: equally many real held-out and synthetic images of every audited finding, and normals.
-
-    Args:
-        out: the audit folder; the key is written beside the kit.
-        images: images of the audit.
-        seed: seed of the choice and the order.
-
-    Returns:
-        Number and folders of the kit.
-    """
+    """Write the kit of an audit: equally many real held-out and synthetic images of every finding, and normals."""
     groups: list[tuple[str, np.ndarray, str, np.ndarray]] = [
         (finding, images.positives(images.held_out, finding), WITH, images.sheets[WITH].rows_of(finding))
         for finding in images.findings
@@ -167,7 +155,9 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
         raise DataError(f"{key} is the key of kit {truth['kit']}, {kit} is kit {described['kit']}.")
     ratings = _ratings(Path(csv_path), described)
     cases = [
-        {**case, "kind": _RENAMED.get(case["kind"], case["kind"]), **ratings[case["case"]]} for case in truth["cases"]
+        {**rating, "chosen": rating["finding"], **case, "kind": _RENAMED.get(case["kind"], case["kind"])}
+        for case in truth["cases"]
+        for rating in [ratings[case["case"]]]
     ]
 
     def correct(some: list[dict[str, Any]]) -> dict[str, Any]:
@@ -198,12 +188,7 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
 
 
 def _check(
-    folder: Path,
-    key_folder: Path,
-    count: int,
-    kinds: Sequence[str],
-    shown: Sequence[str | None],
-    findings: Sequence[str],
+    folder: Path, key: Path, count: int, kinds: Sequence[str], shown: Sequence[str | None], findings: Sequence[str]
 ) -> None:
     if not count == len(kinds) == len(shown):
         raise DataError(f"reader kit: {count} images, {len(kinds)} kinds, {len(shown)} findings shown; give one each.")
@@ -215,9 +200,9 @@ def _check(
         raise DataError(f"reader kit: findings must differ from each other and from {NONE!r}.")
     if unlisted := {finding for finding in shown if finding is not None} - {*findings, NONE}:
         raise DataError(f"reader kit: {unlisted.pop()!r} is shown but not among the findings to choose from.")
-    inside, around = key_folder.resolve(), folder.resolve()
+    inside, around = key.resolve(), folder.resolve()
     if inside == around or around in inside.parents:
-        raise DataError(f"{key_folder} is inside the kit {folder}: whoever gets the kit would get the key.")
+        raise DataError(f"{key} is inside the kit {folder}: whoever gets the kit would get the key.")
 
 
 def _resource(name: str) -> str:
@@ -230,11 +215,11 @@ def _png(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _ratings(path: Path, kit: dict[str, Any]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+def _ratings(path: Path, kit: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     known = set(kit["cases"])
-    for line, row in _rows(path):
-        where = f"{path}, row {line}"
+    for row in _rows(path):
+        where = f"{path}, row {row['line']}"
         if row["kit"] != kit["kit"]:
             raise DataError(f"{where}: kit {row['kit']!r}; these are ratings of another kit than {kit['kit']}.")
         case = row["case"]
@@ -251,41 +236,30 @@ def _ratings(path: Path, kit: dict[str, Any]) -> dict[str, dict[str, str]]:
                 raise DataError(f"{where}: {case} has no {column}. Rate every case and save again.")
             if row[column] not in allowed:
                 raise DataError(f"{where}: {column} is {row[column]!r}; it must be one of {', '.join(allowed)}.")
-        found[case] = {
-            "real_or_synthetic": row["real_or_synthetic"],
-            "confidence": row["confidence"],
-            "chosen": row["finding"],
-            "remark": row["remark"],
-        }
+        found[case] = row
     if missing := [case for case in kit["cases"] if case not in found]:
         raise DataError(f"{path}: {len(missing)} of {len(known)} cases have no row, the first is {missing[0]}.")
     return found
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
     """Line number and cells of every row, also if a spreadsheet changed the separator or the byte-order mark."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        table = pl.read_csv(text.encode(), separator=separator, infer_schema=False, truncate_ragged_lines=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Save the ratings from the page first.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error}). Save the ratings from the page.") from error
-    header = text.splitlines()[0] if text.strip() else ""
-    separator = max(",;\t", key=header.count)
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        reader.fieldnames = [_RENAMED.get(name, name) for name in reader.fieldnames or []]
-        if missing := [column for column in COLUMNS if column not in reader.fieldnames]:
-            raise DataError(f"{path}: no column {missing[0]!r}. Expected {', '.join(COLUMNS)}, as the page saves them.")
-        rows = []
-        for row in reader:
-            cells = {column: (row[column] or "").strip() for column in COLUMNS}
-            cells["real_or_synthetic"] = _RENAMED.get(cells["real_or_synthetic"], cells["real_or_synthetic"])
-            if any(cells.values()):
-                rows.append((reader.line_num, cells))
-        return rows
-    except csv.Error as error:
-        raise DataError(f"{path}: not a CSV file ({error}). Save the ratings from the page again.") from error
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({reason}). Save the ratings from the page again.") from error
+    table = table.rename(_RENAMED, strict=False)
+    if missing := [column for column in COLUMNS if column not in table.columns]:
+        raise DataError(f"{path}: no column {missing[0]!r}. Expected {', '.join(COLUMNS)}, as the page saves them.")
+    table = table.select(pl.col(COLUMNS).fill_null("").str.strip_chars())
+    table = table.with_columns(pl.col("real_or_synthetic").replace(_RENAMED))
+    rows = table.with_row_index("line", offset=2).filter(pl.any_horizontal(pl.col(COLUMNS) != ""))
+    return rows.to_dicts()
 
 
 def _share(hits: int, count: int) -> dict[str, Any]:

@@ -153,10 +153,7 @@ def _register(
     at, best = start, torch.full((len(detail),), -1.0)
     margins = start
     for step in range(steps + 1):
-        above, beside = (
-            _averaging(margins[:, :2], original.shape[-1], _SIDE),
-            _averaging(margins[:, 2:], original.shape[-1], _SIDE),
-        )
+        above, beside = (_averaging(ends, original.shape[-1], _SIDE) for ends in (margins[:, :2], margins[:, 2:]))
         down, across = above @ original, original @ beside.mT
         seen = _details(down @ beside.mT)
         similarity = (detail * seen).sum(1)
@@ -198,9 +195,8 @@ def _averaged(images: Float[Tensor, "*batch side side"], target: int) -> Float[T
 def _window_thumbnails(images: Float[Tensor, "images side side"]) -> Float[Tensor, "images windows pixels"]:
     along = _averaging(_ALONG, images.shape[-1], _COARSE).flatten(0, 1)  # (6 · 16, s)
     small = along @ images @ along.T  # (n, 6 · 16, 6 · 16)
-    small = (
-        small.unflatten(2, (-1, _COARSE)).unflatten(1, (-1, _COARSE)).transpose(2, 3).flatten(1, 2)
-    )  # (n, 36, 16, 16)
+    small = small.unflatten(2, (-1, _COARSE)).unflatten(1, (-1, _COARSE))  # (n, 6, 16, 6, 16)
+    small = small.transpose(2, 3).flatten(1, 2)  # (n, 36, 16, 16)
     return standardize(small).flatten(2)
 
 

@@ -14,7 +14,6 @@ from trcgl.audit.pictures import pictures
 from trcgl.audit.scored_images import ScoredImages
 from trcgl.core import html, storage
 
-PAGE = "audit.html"
 SECTIONS = (
     ("findings", "Findings"),
     ("details", "Images and numbers"),
@@ -24,31 +23,19 @@ SECTIONS = (
 )
 
 
-def write_report(folder: Path, audit: dict[str, Any], images: ScoredImages) -> Path:
-    """Write `audit.html`.
-
-    Args:
-        folder: the audit folder.
-        audit: the content of `audit.json`.
-        images: the images of the audit.
-
-    Returns:
-        The page.
-    """
+def write_report(folder: Path, audit: dict[str, Any], images: ScoredImages) -> None:
+    """Write `audit.html` from the content of `audit.json` and the images of the audit."""
     seed = audit["options"]["seed"]
-    body = (
-        environment()
-        .get_template("audit.html.j2")
-        .render(
-            audit=audit,
-            checks=CHECKS,
-            pictures={
-                finding: pictures(images, finding, entry["memorization"], seed)
-                for finding, entry in audit["findings"].items()
-            },
-            plots={check.key: check.plot(audit["overall"][check.key]) if check.plot else None for check in CHECKS},
-            slug=_slug,
-        )
+    body = environment().get_template("audit.html.j2")
+    body = body.render(
+        audit=audit,
+        checks=CHECKS,
+        pictures={
+            finding: pictures(images, finding, entry["memorization"], seed)
+            for finding, entry in audit["findings"].items()
+        },
+        plots={check.key: check.plot(audit["overall"][check.key]) if check.plot else None for check in CHECKS},
+        slug=_slug,
     )
     page = html.page(
         f"Audit of {audit['synthetic']}",
@@ -61,8 +48,7 @@ def write_report(folder: Path, audit: dict[str, Any], images: ScoredImages) -> P
         sections=[(key, title) for key, title in SECTIONS if f'id="{key}"' in body],
         style=resources.files("trcgl.audit").joinpath("audit.css").read_text(encoding="utf-8"),
     )
-    storage.write_text(folder / PAGE, page)
-    return folder / PAGE
+    storage.write_text(folder / "audit.html", page)
 
 
 def lead(audit: dict[str, Any]) -> str:

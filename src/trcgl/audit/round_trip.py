@@ -38,16 +38,10 @@ def round_trip(
     rows: Int[np.ndarray, " rows"],
     batch_size: int = 64,
 ) -> UInt8[np.ndarray, "rows height width"]:
-    """Encode and decode images; the output is gray and rounded as synthetic images are.
+    """Encode and decode rows of an image store; the output is gray and rounded as synthetic images are.
 
     Images are resized to the generator's size and back if it generates at another size, because that also limits what
-    the generator can show.
-
-    Args:
-        generator: on the device to compute on.
-        images: image store, possibly memory-mapped.
-        rows: rows of the store.
-        batch_size: images at once.
+    the generator can show. The computation runs on the generator's device.
     """
     side, device = images.shape[1], generator.unet.device
     decoded = np.empty((len(rows), *images.shape[1:]), np.uint8)

@@ -7,7 +7,7 @@ label sets and seeds *without* it. Images that the synthetic folder already hold
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -73,13 +73,7 @@ class Store:
 
 
 def main_sheets(
-    dataset: Dataset,
-    findings: Sequence[str],
-    each: int,
-    seed: int,
-    guidance: float,
-    guidance_for: Mapping[str, float],
-    learned: bool,
+    dataset: Dataset, findings: Sequence[str], each: int, options: Mapping[str, Any], learned: bool
 ) -> list[Sheet]:
     """Images with and without every finding, and normal radiographs for the shortcut check.
 
@@ -87,16 +81,16 @@ def main_sheets(
         dataset: the real dataset.
         findings: audited findings.
         each: images per finding.
-        seed: seed of the plan of the synthetic folder.
-        guidance: guidance scale of the synthetic folder.
-        guidance_for: findings with a guidance scale of their own.
+        options: options of the synthetic folder: `seed`, `guidance` and `guidance_for`.
         learned: whether the generator uses context tokens.
     """
 
     def planned(targets: Sequence[str]) -> pl.DataFrame:
         # A plan holds more images of findings that also balance it.
-        rows = first(plan(dataset, targets, each=each, seed=seed), each).filter(pl.col("target").is_in(list(targets)))
-        return guided(rows, guidance, {name: scale for name, scale in guidance_for.items() if name in targets})
+        rows = first(plan(dataset, targets, each=each, seed=options["seed"]), each)
+        rows = rows.filter(pl.col("target").is_in(list(targets)))
+        own_scales = {name: scale for name, scale in options["guidance_for"].items() if name in targets}
+        return guided(rows, options["guidance"], own_scales)
 
     with_it = planned(findings)
     sheets = [Sheet(WITH, with_it, learned), Sheet(WITHOUT, without(with_it, dataset.space), learned)]
@@ -164,11 +158,7 @@ def without(with_it: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
 
 
 def check_prompts(generator: Generator, sheets: Sequence[Sheet]) -> None:
-    """Refuse label sets that do not fit into the text encoder before the first image is generated.
-
-    Raises:
-        DataError: a label set is too long.
-    """
+    """Refuse label sets that do not fit into the text encoder before the first image is generated."""
     for sheet in sheets:
         for prompt in prompts_of(generator, sheet.rows.unique("findings", maintain_order=True)):
             generator.ids(prompt)
@@ -183,19 +173,7 @@ def sample_sheets(
     precision: Literal["32-true", "bf16"],
     device: torch.device,
 ) -> None:
-    """Generate the sheets that are missing; an interrupted call continues in the part where it stopped.
-
-    Args:
-        generator: the generator.
-        sheets: all sheets of the audit.
-        store: the store that receives them.
-        settings: solver, steps and size of the images.
-        precision: precision of the network.
-        device: device of the network.
-
-    Raises:
-        DataError: the disk is full.
-    """
+    """Generate the sheets that are missing; an interrupted call continues in the part where it stopped."""
     todo = [sheet for sheet in sheets if not store.path(sheet).exists()]
     if not todo:
         return
@@ -234,30 +212,20 @@ def _sample(
     parts.clear()
 
 
-def sampled_alike(
-    provenance: pl.DataFrame,
-    *,
-    generator: str,
-    steps: int,
-    solver: str,
-    generated_in: str,
-    precision: str,
-) -> pl.DataFrame:
+def sampled_alike(provenance: pl.DataFrame, options: Mapping[str, Any], generator: str, precision: str) -> pl.DataFrame:
     """Rows of a synthetic folder that this audit would generate alike, at the same guidance.
 
     Args:
         provenance: provenance of the synthetic folder, in the order of its images.
+        options: options of the synthetic folder.
         generator: digest of the generator.
-        steps: denoising steps of the audit.
-        solver: solver of the audit.
-        generated_in: precision of the synthetic folder.
         precision: precision of the audit.
     """
     alike = (
         (pl.col("generator") == generator)
-        & (pl.col("steps") == steps)
-        & (pl.col("solver") == solver)
-        & pl.lit(generated_in == precision)
+        & (pl.col("steps") == options["steps"])
+        & (pl.col("solver") == options["solver"])
+        & pl.lit(options["precision"] == precision)
     )
     same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))
     return provenance.with_row_index("row").filter(alike).select(same)

@@ -139,11 +139,7 @@ class ScoredImages:
 
 
 def held_out_rows(dataset: Dataset, held_out: HeldOut) -> pl.DataFrame:
-    """Manifest rows of the reference images.
-
-    Raises:
-        DataError: a split is empty.
-    """
+    """Manifest rows of the reference images."""
     splits = ("val", "test") if held_out == "both" else (held_out,)
     return pl.concat([dataset.split(split) for split in splits])
 

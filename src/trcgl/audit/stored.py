@@ -19,11 +19,7 @@ _RENAMED = {
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """The content of `audit.json` under the present names.
-
-    Raises:
-        DataError: the file is missing or is not JSON.
-    """
+    """The content of `audit.json` under the present names."""
     audit: dict[str, Any] = storage.read_json(path)
     if audit["schema"] == SCHEMA:
         return audit

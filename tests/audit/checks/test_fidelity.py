@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.audit.clusters import images_of, several
+from tests.audit.distances import ordinary
 from trcgl.audit.checks.fidelity import FIGURES, KERNELS, compare_with_real, overall
-from trcgl.audit.kernels import frechet, kid, median_bandwidth, neighborhood, rbf_mmd
+from trcgl.audit.kernels import frechet, gaussian, median_bandwidth, neighborhood
 from trcgl.audit.patients import PatientImages, Sides
 from trcgl.core.errors import DataError, RecipeError
 
@@ -70,7 +71,7 @@ def covered(simulations, shift):
     truth = 0.0
     if shift:
         large = np.ones(20_000, int)
-        truth = kid(images_of(large, shift=shift, seed=1)[0], images_of(large, seed=2)[0])
+        truth = ordinary(images_of(large, shift=shift, seed=1)[0], images_of(large, seed=2)[0])
     inside = 0
     for seed in range(simulations):
         synthetic = images_of(np.full(40, 3), shift=shift, side="s", seed=10 + 2 * seed)
@@ -93,15 +94,15 @@ def test_the_interval_holds_the_true_distance_in_95_of_100_runs():
 
 def test_several_images_of_a_patient_are_no_distance():
     """The ordinary estimate takes the likeness of a patient's images for a distance; this one does not."""
-    ordinary, ours = [], []
+    independent, ours = [], []
     for seed in range(60):
         synthetic = images_of(np.ones(60, int), side="s", seed=2 * seed)
         real = images_of(np.full(20, 5), alike=0.8, side="h", seed=2 * seed + 1)
-        ordinary.append(kid(synthetic[0], real[0]))
+        independent.append(ordinary(synthetic[0], real[0]))
         ours.append(compare(synthetic, real, permutations=1, repetitions=1).value)
     error = np.std(ours) / 60**0.5
     assert abs(np.mean(ours)) < 3 * error
-    assert np.mean(ordinary) > 5 * error
+    assert np.mean(independent) > 5 * error
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -111,11 +112,11 @@ def test_with_one_image_a_patient_the_value_is_the_ordinary_one(kernel):
     train = images_of(np.ones(25, int), side="t", seed=2)
     found = compare(synthetic, real, train=train, kernel=kernel)
     if kernel == "kid":
-        assert found.value == pytest.approx(kid(synthetic[0], real[0])) and found.bandwidth is None
+        assert found.value == pytest.approx(ordinary(synthetic[0], real[0])) and found.bandwidth is None
     else:
         bandwidth = median_bandwidth(np.concatenate([real[0], train[0]]))
         assert found.bandwidth == bandwidth, "of real images only"
-        assert found.value == pytest.approx(rbf_mmd(synthetic[0], real[0], bandwidth))
+        assert found.value == pytest.approx(ordinary(synthetic[0], real[0], gaussian(bandwidth)))
 
 
 def test_the_null_is_real_against_real_at_the_same_number_of_images():

@@ -3,12 +3,14 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from trcgl.audit.check import FAIL, NOT_ASSESSABLE, PASS, TOO_EASY
 from trcgl.audit.checks.label_fidelity import Discrimination, deranged, discrimination, of_synthetic, verdict
 from trcgl.audit.intervals import rate
+from trcgl.audit.scored_images import PairedScores
 
 HOW = {"replicates": 400, "seed": 0}
 
@@ -23,7 +25,7 @@ def scores(shift, n=150, seed=0):
 def measured(shift, *, threshold=0.7, each=1, n=150, seed=0):
     with_it, without = scores(shift, n, seed)
     sources = [f"p{place // each}" for place in range(n)]
-    return of_synthetic(with_it, without, (sources, sources), threshold, **HOW)
+    return of_synthetic(with_it, without, sources, threshold, **HOW)
 
 
 def made(auroc, low, high, hit, false, positives=100):
@@ -54,9 +56,7 @@ def test_images_that_share_a_label_set_decide_less_than_independent_ones():
     rng = np.random.default_rng(0)
     shared = np.repeat(rng.normal(0, 1, 15), 10)  # what a label set has to do with the score
     with_it, without = rng.normal(1, 1, 150) + shared, rng.normal(0, 1, 150) + shared
-    found = [
-        of_synthetic(with_it, without, ([f"p{one // each}" for one in range(150)],) * 2, 1.0, **HOW) for each in (1, 10)
-    ]
+    found = [of_synthetic(with_it, without, [f"p{one // each}" for one in range(150)], 1.0, **HOW) for each in (1, 10)]
     assert [one.positive_patients for one in found] == [150, 15]
     assert np.ptp(found[1].hit_rate["ci"]) > 1.5 * np.ptp(found[0].hit_rate["ci"])
 
@@ -140,58 +140,51 @@ def audit_of(shifts, seen_as, n=120):
     for row, target in enumerate(targets):
         for column, name in enumerate(names):
             with_it[row, column] += shifts[name] if name == target else seen_as.get((target, name), 0)
-    return (
-        with_it,
-        without,
-        targets.tolist(),
-        [[one] for one in targets],
-        [f"p{row % n}" for row in range(len(targets))],
-    )
+    patients = [f"p{row % n}" for row in range(len(targets))]
+    rows = pl.DataFrame({"target": targets, "findings": [[one] for one in targets], "patient_id": patients})
+    return PairedScores(with_it, without, rows)
 
 
 def test_deranged_requests_say_nothing_about_a_finding_that_the_score_sees():
-    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
+    pairs = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
     for column, finding in enumerate("ABC"):
-        null = deranged(finding, column, with_it, without, targets, requested, sources, **HOW)
+        null = deranged(finding, column, pairs, **HOW)
         assert null.pairs == 240
         assert null.auroc["value"] == pytest.approx(0.5, abs=0.08)  # three standard errors
         assert null.auroc["ci"][0] < 0.55
-        own = [one == finding for one in targets]
-        assert (
-            of_synthetic(with_it[own, column], without[own, column], (["p"] * 120, ["p"] * 120), 0.5, **HOW).auroc[
-                "value"
-            ]
-            > 0.85
-        )
+        own = (pairs.rows["target"] == finding).to_numpy()
+        scores = pairs.with_target[own, column], pairs.without_target[own, column]
+        assert of_synthetic(*scores, ["p"] * 120, 0.5, **HOW).auroc["value"] > 0.85
 
 
 def test_a_score_that_sees_only_that_something_was_asked_for_is_caught():
     everything = {(one, other): 2.0 for one in "ABC" for other in "ABC" if one != other}
-    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, everything)
-    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    pairs = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, everything)
+    null = deranged("A", 0, pairs, **HOW)
     assert null.auroc["ci"][0] > 0.8
 
 
 def test_the_finding_that_looks_like_this_one_is_named():
-    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {("C", "A"): 2.0})
-    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    pairs = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {("C", "A"): 2.0})
+    null = deranged("A", 0, pairs, **HOW)
     assert null.highest[0] == "C"
     assert null.of_other["C"] > 0.85
     assert null.of_other["B"] < 0.6
 
 
 def test_images_whose_label_set_holds_the_finding_too_are_no_null():
-    with_it, without, targets, requested, sources = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
-    requested = [[one, "A"] if one == "C" else [one] for one in targets]
-    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    pairs = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
+    requested = [[one, "A"] if one == "C" else [one] for one in pairs.rows["target"]]
+    pairs = dataclasses.replace(pairs, rows=pairs.rows.with_columns(findings=pl.Series(requested)))
+    null = deranged("A", 0, pairs, **HOW)
     assert null.across
     assert null.pairs == 120
     assert null.of_other.keys() == {"B"}
 
 
 def test_without_another_finding_requests_are_exchanged_within_pairs():
-    with_it, without, targets, requested, sources = audit_of({"A": 2.0}, {})
-    null = deranged("A", 0, with_it, without, targets, requested, sources, **HOW)
+    pairs = audit_of({"A": 2.0}, {})
+    null = deranged("A", 0, pairs, **HOW)
     assert not null.across
     assert null.pairs == 120
     assert null.highest is None

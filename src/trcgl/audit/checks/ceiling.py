@@ -14,11 +14,10 @@ from jaxtyping import Float
 
 from trcgl.audit.check import NOT_REPRESENTABLE, Check, Evidence, Verdict
 from trcgl.audit.checks.label_fidelity import REAL_AUROC, REAL_POSITIVES
-from trcgl.audit.intervals import REPLICATES, undefined
-from trcgl.metrics.auroc import AUROC, auroc
-from trcgl.metrics.bootstrap import patient_bootstrap
-from trcgl.metrics.intervals import difference_interval, effective_patients, interval
-from trcgl.metrics.summary import with_interval
+from trcgl.audit.intervals import REPLICATES
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.intervals import difference_interval
+from trcgl.metrics.summary import measure, with_interval
 
 LOSS = 0.10
 """A larger loss of AUROC, with an interval above 0, makes a finding not representable."""
@@ -60,28 +59,19 @@ def ceilings(
         replicates: bootstrap replicates.
         seed: seed of the bootstrap.
     """
-    owner = np.unique(np.asarray(patients), return_inverse=True)[1]
-    truth = np.asarray(truth, np.float64)
-    scores = [np.asarray(score, np.float64) for score in (untouched, reconstructed)]
-    samples = [
-        patient_bootstrap(truth, score, owner, weight, metrics=(AUROC,), replicates=replicates, seed=seed)["AUC"]
-        for score in scores
-    ]
+    before, after = (
+        measure(truth, score, np.asarray(patients), weight, metrics=(AUROC,), replicates=replicates, seed=seed)
+        for score in (untouched, reconstructed)
+    )
     found = []
     for column, known in enumerate(truth.T):
-        freedom = effective_patients(known, owner, weight) - 1
-        areas = [auroc(known, score[:, column], weight) for score in scores]
-        before, after = (area.value for area in areas)
-        if before is None or after is None:
-            none = undefined(areas[0].why)
-            found.append(Ceiling(none, none, none, None, f"no AUROC: {areas[0].why}"))
+        original, decoded = (measured.finding(column)["AUC"] for measured in (before, after))
+        if original["value"] is None:
+            found.append(Ceiling(original, original, original, None, f"no AUROC: {original['why']}"))
             continue
-        original, decoded = (
-            with_interval(value, interval(value, sample[:, column], freedom))
-            for value, sample in zip((before, after), samples, strict=True)
-        )
-        paired = samples[0][:, column] - samples[1][:, column]
-        loss = with_interval(before - after, difference_interval(before - after, paired, freedom))
+        value = original["value"] - decoded["value"]
+        paired = before.replicates["AUC"][:, column] - after.replicates["AUC"][:, column]
+        loss = with_interval(value, difference_interval(value, paired, before.freedom["AUC"][column]))
         representable, why = _representable(original, decoded, loss, int((known == 1).sum()))
         found.append(Ceiling(original, decoded, loss, representable, why))
     return found
@@ -103,22 +93,18 @@ def _representable(
         )
     low, high = loss["ci"]
     if loss["value"] > LOSS and low > 0:
-        cost = f"encode and decode cost {loss['value']:.3f} of AUROC [{low:.3f}, {high:.3f}], more than {LOSS:.2f}"
-        return False, cost
+        return (
+            False,
+            f"encode and decode cost {loss['value']:.3f} of AUROC [{low:.3f}, {high:.3f}], more than {LOSS:.2f}",
+        )
     return True, f"AUROC {before['value']:.3f} untouched, {after['value']:.3f} after encode and decode"
 
 
 def of_all(evidence: Evidence) -> dict[str, Any]:
     """Change of the pixels, and the ceiling of every finding of the label space."""
-    images = evidence.images
-    found = ceilings(
-        images.held_out.truth,
-        images.held_out_score,
-        images.decoded_score,
-        images.held_out.patients(),
-        images.held_out.weight,
-        seed=evidence.seed,
-    )
+    images, real = evidence.images, evidence.images.held_out
+    scores = images.held_out_score, images.decoded_score
+    found = ceilings(real.truth, *scores, real.patients(), real.weight, seed=evidence.seed)
     return {
         "kind": type(images.inputs.generator.vae).__name__,
         "gray_levels": {**dataclasses.asdict(images.error), "lossless": images.error.lossless},
@@ -130,8 +116,7 @@ def of_all(evidence: Evidence) -> dict[str, Any]:
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     """The ceiling of one finding."""
-    ceiling: dict[str, Any] = evidence.overall["ceiling"]["findings"][finding]
-    return ceiling
+    return dict(evidence.overall["ceiling"]["findings"][finding])
 
 
 def _verdict(result: dict[str, Any], so_far: Verdict) -> Verdict:

@@ -23,12 +23,11 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from trcgl.audit.check import Check, Evidence
 from trcgl.audit.sample_plan import WITH
+from trcgl.audit.scored_images import ScoredSheet
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 from trcgl.metrics.intervals import LEVEL
 
-PAIRS = 1000
-REPLICATES = 200
 LEAST = 10
 """Fewest patients in a subset."""
 MOST = 200
@@ -42,11 +41,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of one finding.
-
-    Raises:
-        DataError: the lengths differ, or a feature is not finite.
-    """
+    """Images of one finding."""
 
     images: UInt8[np.ndarray, "images side side"]  # gray images of one size
     features: Float[np.ndarray, "images features"]  # features of each image
@@ -94,13 +89,7 @@ class Diversity:
 
 
 def diversity(
-    synthetic: Sample,
-    held_out: Sample,
-    train: Sample,
-    *,
-    seed: int = 0,
-    pairs: int = PAIRS,
-    replicates: int = REPLICATES,
+    synthetic: Sample, held_out: Sample, train: Sample, *, seed: int = 0, pairs: int = 1000, replicates: int = 200
 ) -> Diversity:
     """Compare the diversity of synthetic images with that of real images of the same finding.
 
@@ -162,16 +151,12 @@ def ms_ssim(
     images: UInt8[np.ndarray, "pairs side side"], others: UInt8[np.ndarray, "pairs side side"], betas: tuple[float, ...]
 ) -> Float[np.ndarray, " pairs"]:
     """Multi-scale structural similarity of pairs of images."""
-    found = []
+    found = [np.empty(0)]
     for start in range(0, len(images), _BATCH):
-        first, second = (
-            torch.from_numpy(side[start : start + _BATCH].astype(np.float32))[:, None] / 255
-            for side in (images, others)
-        )
-        found.append(
-            multiscale_structural_similarity_index_measure(first, second, data_range=1.0, betas=betas, reduction="none")
-        )
-    return torch.cat(found).reshape(-1).numpy().astype(np.float64) if found else np.empty(0)
+        pair = (torch.from_numpy(side[start : start + _BATCH])[:, None].float() / 255 for side in (images, others))
+        similar = multiscale_structural_similarity_index_measure(*pair, data_range=1.0, betas=betas, reduction="none")
+        found.append(similar.reshape(-1).numpy().astype(np.float64))
+    return np.concatenate(found)
 
 
 Measured = tuple[float, float] | str
@@ -244,14 +229,8 @@ def _compare(measured: dict[str, Measured], patients: dict[str, int], n: dict[st
         fewest = min(patients[name], patients["held_out"])
         return _estimate(value[0] - reference[0], float(np.hypot(value[1], reference[1])), fewest)
 
-    return Comparison(
-        alone("synthetic"),
-        alone("held_out"),
-        alone("train"),
-        difference=minus_held_out("synthetic"),
-        null=minus_held_out("train"),
-        n=n,
-    )
+    values = (alone(name) for name in ("synthetic", "held_out", "train"))
+    return Comparison(*values, minus_held_out("synthetic"), minus_held_out("train"), n)
 
 
 def _estimate(value: float, error: float, patients: int) -> Estimate:
@@ -262,37 +241,25 @@ def _estimate(value: float, error: float, patients: int) -> Estimate:
 def compare(
     evidence: Evidence,
     finding: str,
-    images: UInt8[np.ndarray, "images side side"],
-    features: Float[np.ndarray, "images features"],
-    patients: Sequence[str],
+    sheet: ScoredSheet,
+    rows: Int[np.ndarray, " rows"],
+    features: Float[np.ndarray, "rows features"],
     **sampling: Any,
 ) -> dict[str, Any]:
-    """Diversity of some synthetic images of a finding beside the real images of the finding, as a JSON value.
-
-    Args:
-        evidence: the images of the audit.
-        finding: the finding.
-        images: synthetic images.
-        features: their features in the first feature space.
-        patients: their source patients.
-        sampling: `pairs` and `replicates`.
-    """
-    space, real = evidence.first_space, []
-    for side, features_of in (
-        (evidence.images.held_out, space.of_held_out),
-        (evidence.images.unseen, space.of_train),
-    ):
-        rows = evidence.compared(side, finding)
-        real.append(Sample(evidence.images.pixels(side, rows), features_of(rows), side.patients(rows)))
-    return dataclasses.asdict(diversity(Sample(images, features, patients), *real, seed=evidence.seed, **sampling))
+    """Diversity of rows of a sheet beside that of real images of the finding; `features` are in the first space."""
+    images, space = evidence.images, evidence.first_space
+    samples = [Sample(sheet.images[rows], features, sheet.patients(rows))]
+    for side, features_of in ((images.held_out, space.of_held_out), (images.unseen, space.of_train)):
+        real = evidence.compared(side, finding)
+        samples.append(Sample(images.pixels(side, real), features_of(real), side.patients(real)))
+    return dataclasses.asdict(diversity(*samples, seed=evidence.seed, **sampling))
 
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     """Diversity of all synthetic images of a finding."""
     sheet = evidence.images.sheets[WITH]
     rows = sheet.rows_of(finding)
-    features = evidence.first_space.synthetic[rows]
-    return compare(evidence, finding, sheet.images[rows], features, sheet.patients(rows))
+    return compare(evidence, finding, sheet, rows, evidence.first_space.synthetic[rows])
 
 
 CHECK = Check(

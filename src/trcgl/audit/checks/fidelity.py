@@ -18,12 +18,12 @@ from trcgl.audit.kernels import (
     NEIGHBORS,
     Figure,
     Kernel,
-    around,
     check,
     frechet,
     gaussian,
     group_sums,
     median_bandwidth,
+    neighborhood,
     polynomial,
     reach,
 )
@@ -96,10 +96,6 @@ def compare_with_real(
         permutations: permutations of the test; the smallest p-value is 1 / (permutations + 1).
         repetitions: samples of training patients for the null.
         most: largest number of images per side; of a larger side, random patients take part.
-
-    Raises:
-        RecipeError: the kernel is unknown.
-        DataError: a feature is not finite, or a held-out patient is also a training or source patient.
     """
     if kernel not in KERNELS:
         raise RecipeError(f"no kernel {kernel!r}; there are {' and '.join(KERNELS)}.")
@@ -156,9 +152,6 @@ def overall(sides: Sides, *, seed: int, k: int = NEIGHBORS, repetitions: int = 5
         repetitions: samples of patients for the null, and for the value if there are more synthetic than training
             images.
         most: largest number of images per side; of a larger side, random patients take part.
-
-    Raises:
-        DataError: a feature is not finite, or a held-out patient is also a training or source patient.
     """
     synthetic, real, train = sides = _limited(sides, most, seed)
     n = min(len(synthetic.features), len(train.features))
@@ -220,7 +213,7 @@ def _figures(
     other: Float[np.ndarray, "other features"],
     k: int,
 ) -> dict[str, Figure]:
-    near = around(real, reach(real, k) if real_reach is None else real_reach, other, reach(other, k), k)
+    near = neighborhood(real, other, k, real_reach)
     return {"FD": frechet(real, other), **{name: Figure(getattr(near, name)) for name in FIGURES[1:]}}
 
 
@@ -243,29 +236,27 @@ def _beside(
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     """Kernel distances in every feature space."""
-    return {
-        name: {
-            kernel: dataclasses.asdict(
-                compare_with_real(evidence.sides_of(features, finding), kernel=kernel, seed=evidence.seed)
-            )
-            for kernel in KERNELS
-        }
-        for name, features in evidence.features.items()
-    }
+    result: dict[str, Any] = {}
+    for name, features in evidence.features.items():
+        sides = evidence.sides_of(features, finding)
+        compared = {kernel: compare_with_real(sides, kernel=kernel, seed=evidence.seed) for kernel in KERNELS}
+        result[name] = {kernel: dataclasses.asdict(fidelity) for kernel, fidelity in compared.items()}
+    return result
 
 
 def of_all(evidence: Evidence) -> dict[str, Any]:
     """Figures over all findings, with equally many images of each, in every feature space."""
-    images, chosen = evidence.images, {"drawn": [], "held_out": [], "train": []}  # type: ignore[var-annotated]
+    images = evidence.images
+    chosen: dict[str, list[np.ndarray]] = {"drawn": [], "held_out": [], "train": []}  # the seeds of 0.1.0
     for finding in images.findings:
-        rows = {
-            "drawn": images.sheets[WITH].rows_of(finding),
-            "held_out": evidence.compared(images.held_out, finding),
-            "train": evidence.compared(images.unseen, finding),
-        }
-        count = min(map(len, rows.values()))
-        for name, of_finding in rows.items():
-            chosen[name].append(generator(evidence.seed, "together", finding, name).permutation(of_finding)[:count])
+        rows = (
+            images.sheets[WITH].rows_of(finding),
+            evidence.compared(images.held_out, finding),
+            evidence.compared(images.unseen, finding),
+        )
+        count = min(map(len, rows))
+        for (name, parts), of_finding in zip(chosen.items(), rows, strict=True):
+            parts.append(generator(evidence.seed, "together", finding, name).permutation(of_finding)[:count])
     synthetic, held_out, train = (np.concatenate(parts) for parts in chosen.values())
     held_out, train = np.unique(held_out), np.unique(train)  # an image with two of the findings counts once
     return {

@@ -20,10 +20,9 @@ from trcgl.audit.scored_images import PairedScores, ScoredImages
 from trcgl.core import html
 from trcgl.core.html import CARD, INK, MUTED, PALETTE
 from trcgl.dataset.labels import LabelSpace
-from trcgl.metrics.auroc import AUROC, auroc
-from trcgl.metrics.bootstrap import patient_bootstrap
-from trcgl.metrics.intervals import difference_interval, effective_patients, freedom_of_mean
-from trcgl.metrics.summary import mean_over_findings, with_interval
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.intervals import difference_interval, freedom_of_mean
+from trcgl.metrics.summary import mean_over_findings, measure, with_interval
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,7 @@ class PooledFidelity:
 def pooled_fidelity(
     pairs: PairedScores, findings: Sequence[str], space: LabelSpace, thresholds: Mapping[str, float], seed: int = 0
 ) -> PooledFidelity:
-    """Label fidelity of all findings together.
-
-    Args:
-        pairs: scores of images with and without their target.
-        findings: audited findings.
-        space: label space of the scores.
-        thresholds: thresholds of the auditor.
-        seed: seed of the bootstrap.
-    """
+    """Label fidelity of all findings together, each by its own score and threshold."""
     targets, patients = pairs.rows["target"].to_numpy(), np.tile(pairs.rows["patient_id"].to_numpy(), 2)
     owner = np.unique(patients.astype(str), return_inverse=True)[1]
     both = np.concatenate([pairs.with_target, pairs.without_target]).astype(np.float64)
@@ -59,9 +50,8 @@ def pooled_fidelity(
         truth[of_finding, column] = np.repeat([1.0, 0.0], int(of_finding.sum()) // 2)
         score[:, column] = both[:, space.index(finding)]
         called |= of_finding & (score[:, column] >= thresholds[finding])
-    samples = patient_bootstrap(truth, score, owner, metrics=(AUROC,), replicates=REPLICATES, seed=seed)["AUC"]
-    values = np.array([auroc(known, scores).value for known, scores in zip(truth.T, score.T, strict=True)], np.float64)
-    freedom = np.array([effective_patients(known, owner) - 1 for known in truth.T])
+    measured = measure(truth, score, owner, metrics=(AUROC,), replicates=REPLICATES, seed=seed)
+    values, samples, freedom = measured.values("AUC"), measured.replicates["AUC"], measured.freedom["AUC"]
     half = len(called) // 2
     summary = {
         "images": half,
@@ -103,11 +93,8 @@ def of_all(evidence: Evidence) -> list[dict[str, Any]]:
         sheet, varied = images.sheets[name], {}
         for finding in images.findings:
             rows = sheet.rows_of(finding)[:each]
-            pixels = sheet.images[rows]
-            features = evidence.first_space.space(pixels)
-            varied[finding] = diversity.compare(
-                evidence, finding, pixels, features, sheet.patients(rows), pairs=300, replicates=50
-            )
+            features = evidence.first_space.space(sheet.images[rows])
+            varied[finding] = diversity.compare(evidence, finding, sheet, rows, features, pairs=300, replicates=50)
         results.append({"guidance": scale, "own": scale == own, **pooled.summary, "diversity": varied})
     return results
 

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 
 from trcgl.audit.check import FAIL, NOT_ASSESSABLE, PASS, TOO_EASY, Check, Evidence, Verdict
 from trcgl.audit.intervals import REPLICATES, auroc_with_interval, rate
-from trcgl.audit.sample_plan import WITH, WITHOUT
+from trcgl.audit.sample_plan import WITH
+from trcgl.audit.scored_images import PairedScores
 from trcgl.metrics.auroc import auroc
 
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
@@ -47,7 +48,7 @@ class Discrimination:
 def discrimination(
     truth: Float[np.ndarray, " rows"],
     score: Float[np.ndarray, " rows"],
-    patients: Sequence[str],
+    patients: Sequence[str] | np.ndarray,
     threshold: float,
     weight: Float[np.ndarray, " rows"] | None = None,
     *,
@@ -82,24 +83,19 @@ def discrimination(
 
 
 def of_synthetic(
-    with_finding: Float[np.ndarray, " synthetic"],
-    without_finding: Float[np.ndarray, " counterparts"],
-    sources: tuple[Sequence[str], Sequence[str]],
+    with_finding: Float[np.ndarray, " pairs"],
+    without_finding: Float[np.ndarray, " pairs"],
+    sources: Sequence[str] | np.ndarray,
     threshold: float,
     **bootstrap: Any,
 ) -> Discrimination:
     """Discrimination of synthetic images with a finding from images of the same label sets without it.
 
-    Args:
-        with_finding: scores of the images with the finding.
-        without_finding: scores of their counterparts.
-        sources: source patients of both. They are resampled because images that share a label set are not independent.
-        threshold: threshold of the auditor, fitted on val.
-        bootstrap: `replicates` and `seed`.
+    The source patients of the pairs are resampled, because images that share a label set are not independent.
     """
-    truth = np.repeat([1.0, 0.0], [len(with_finding), len(without_finding)])
+    truth = np.repeat([1.0, 0.0], len(sources))
     score = np.concatenate([with_finding, without_finding])
-    return discrimination(truth, score, [*sources[0], *sources[1]], threshold, **bootstrap)
+    return discrimination(truth, score, np.tile(np.asarray(sources, str), 2), threshold, **bootstrap)
 
 
 @dataclass(frozen=True)
@@ -125,55 +121,30 @@ class Deranged:
         return max(self.of_other.items(), key=lambda item: item[1], default=None)
 
 
-def deranged(
-    finding: str,
-    column: int,
-    score_with: Float[np.ndarray, "pairs findings"],
-    score_without: Float[np.ndarray, "pairs findings"],
-    targets: Sequence[str],
-    requested: Sequence[Sequence[str]],
-    sources: Sequence[str],
-    **bootstrap: Any,
-) -> Deranged:
-    """The null of one finding, from the pairs of all audited findings.
-
-    Args:
-        finding: the finding.
-        column: column of its score.
-        score_with: scores of the images with their target.
-        score_without: scores of their counterparts, row by row.
-        targets: target finding of each pair.
-        requested: label set of each image with its target.
-        sources: source patient of each pair.
-        bootstrap: `replicates` and `seed`.
-    """
-    patients, other = np.asarray(sources), foreign(finding, targets, requested)
-    if not other.any():
-        own = np.array([target == finding for target in targets], bool)
-        exchange = np.unique(patients[own], return_inverse=True)[1] % 2 == 1
-        with_finding, without_finding = score_with[own, column], score_without[own, column]
-        first = np.where(exchange, without_finding, with_finding)
-        second = np.where(exchange, with_finding, without_finding)
-        pairs = patients[own].tolist()
-        return Deranged(of_synthetic(first, second, (pairs, pairs), 0.5, **bootstrap).auroc, {}, len(pairs), False)
-    first, second = score_with[other, column], score_without[other, column]
-    names, pairs = np.asarray(targets)[other], patients[other].tolist()
-    alone = {}
-    for name in dict.fromkeys(names.tolist()):
-        rows = names == name
-        truth = np.repeat([1.0, 0.0], rows.sum())
-        alone[name] = float(auroc(truth, np.concatenate([first[rows], second[rows]]).astype(np.float64)).value or 0.0)
-    return Deranged(of_synthetic(first, second, (pairs, pairs), 0.5, **bootstrap).auroc, alone, len(pairs), True)
+def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -> Deranged:
+    """The null of the finding with scores in a column, from the pairs of all audited findings."""
+    targets, patients = (pairs.rows[name].to_numpy().astype(str) for name in ("target", "patient_id"))
+    first, second = pairs.with_target[:, column], pairs.without_target[:, column]
+    used = foreign(finding, targets, pairs.rows["findings"].to_list())
+    across, alone = bool(used.any()), {}
+    if across:
+        for name in dict.fromkeys(targets[used].tolist()):
+            rows = used & (targets == name)
+            truth, score = np.repeat([1.0, 0.0], rows.sum()), np.concatenate([first[rows], second[rows]])
+            alone[name] = float(auroc(truth, score.astype(np.float64)).value or 0.0)
+    else:
+        used = targets == finding
+        exchange = np.zeros(len(targets), bool)
+        exchange[used] = np.unique(patients[used], return_inverse=True)[1] % 2 == 1
+        first, second = np.where(exchange, second, first), np.where(exchange, first, second)
+    area = of_synthetic(first[used], second[used], patients[used], 0.5, **bootstrap).auroc
+    return Deranged(area, alone, int(used.sum()), across)
 
 
-def foreign(finding: str, targets: Sequence[str], requested: Sequence[Sequence[str]]) -> Bool[np.ndarray, " images"]:
-    """Which images were generated for another finding, in a label set that does not contain this one.
-
-    Args:
-        finding: this finding.
-        targets: target finding of each image.
-        requested: label set of each image.
-    """
+def foreign(
+    finding: str, targets: Sequence[str] | np.ndarray, requested: Sequence[Sequence[str]]
+) -> Bool[np.ndarray, " images"]:
+    """Which images were generated for another target, with requested labels that do not contain this finding."""
     pairs = zip(targets, requested, strict=True)
     return np.array([target != finding and finding not in labels for target, labels in pairs], bool)
 
@@ -231,41 +202,22 @@ def _share(value: Mapping[str, Any]) -> str:
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     """All synthetic images of a finding and the kept ones alone, real images, the null, and the verdicts."""
-    images, seed = evidence.images, evidence.seed
+    images, real_images, seed = evidence.images, evidence.images.held_out, evidence.seed
     column, threshold = images.space.index(finding), images.thresholds[finding]
-    with_sheet, without_sheet = images.sheets[WITH], images.sheets[WITHOUT]
+    pairs, sheet = images.pairs(), images.sheets[WITH]
 
     def measured(rows: np.ndarray) -> Discrimination:
-        return of_synthetic(
-            with_sheet.scores[rows, column],
-            without_sheet.scores[rows, column],  # row by row the counterparts
-            (with_sheet.patients(rows), without_sheet.patients(rows)),
-            threshold,
-            seed=seed,
-        )
+        scores = pairs.with_target[rows, column], pairs.without_target[rows, column]
+        return of_synthetic(*scores, sheet.patients(rows), threshold, seed=seed)
 
-    rows = with_sheet.rows_of(finding)
+    rows = sheet.rows_of(finding)
     everything, kept = measured(rows), measured(images.kept(rows))
-    real = discrimination(
-        images.held_out.truth[:, column],
-        images.held_out_score[:, column],
-        images.held_out.patients(),
-        threshold,
-        images.held_out.weight,
-        seed=seed,
-    )
-    null = deranged(
-        finding,
-        column,
-        with_sheet.scores,
-        without_sheet.scores,
-        with_sheet.rows["target"].to_list(),
-        with_sheet.rows["findings"].to_list(),
-        with_sheet.patients(),
-        seed=seed,
-    )
+    truth, score = real_images.truth[:, column], images.held_out_score[:, column]
+    real = discrimination(truth, score, real_images.patients(), threshold, real_images.weight, seed=seed)
+    null = deranged(finding, column, pairs, seed=seed)
 
-    def stored(found: Verdict) -> dict[str, str]:
+    def concluded(synthetic: Discrimination) -> dict[str, str]:
+        found = verdict(synthetic, real)
         return {"word": found.word, "why": found.why}
 
     return {
@@ -274,8 +226,8 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
         "kept": dataclasses.asdict(kept),
         "real": dataclasses.asdict(real),
         "deranged": {**dataclasses.asdict(null), "highest": null.highest},
-        "verdict": stored(verdict(everything, real)),
-        "verdict_of_kept": stored(verdict(kept, real)) if kept.positives else None,
+        "verdict": concluded(everything),
+        "verdict_of_kept": concluded(kept) if kept.positives else None,
     }
 
 

@@ -177,15 +177,7 @@ def memorization(
 
 
 def closeness(near: Mapping[str, Nearness]) -> tuple[Closeness, Closeness, float]:
-    """Test both questions.
-
-    Args:
-        near: similarities of `synthetic`, `held_out` and `train` images; real images are not compared with their own
-            patient.
-
-    Returns:
-        The tables of `closer` and `much_closer`, and the p-value of both together.
-    """
+    """The tables of `closer` and `much_closer`, and the p-value of both together, from the similarities of each set."""
     closer = _closeness({name: some.equal_train > some.equal_held_out for name, some in near.items()})
     ratio = {name: (1 - some.train) / np.maximum(1 - some.held_out, 1e-6) for name, some in near.items()}
     bound = np.sort(ratio["held_out"])[int(_RARE * len(ratio["held_out"]))]
@@ -271,13 +263,12 @@ def _nearest(
     equal: Bool[np.ndarray, " images"],
 ) -> tuple[Matches, Float[np.ndarray, " queries"]]:
     """The best match among all images of other patients, and the similarity of the best within the equal set."""
-    parts = [
+    inside, outside = (
         best_matches(query, store, rows, (query_patient, patient[rows]))
         for rows in (np.flatnonzero(equal), np.flatnonzero(~equal))
-    ]
-    inside, outside = parts
+    )
     nearer = outside.similarity > inside.similarity
-    best = [np.where(nearer if a.ndim == 1 else nearer[:, None], b, a) for a, b in zip(*parts, strict=True)]
+    best = (np.where(nearer if a.ndim == 1 else nearer[:, None], b, a) for a, b in zip(inside, outside, strict=True))
     return Matches(*best), inside.similarity
 
 
@@ -314,12 +305,15 @@ def _count(patient: Int[np.ndarray, " images"]) -> dict[str, int]:
 
 
 def _pairs(rows: Int[np.ndarray, " rows"], best: Matches, synthetic: np.ndarray, train: np.ndarray) -> tuple[Pair, ...]:
-    found = []
-    for row in rows.tolist():
-        original = int(best.row[row])
-        change = _change(synthetic[row], train[original], bool(best.mirrored[row]), best.margins[row])
-        found.append(Pair(row, original, float(best.similarity[row]), change))
-    return tuple(found)
+    return tuple(
+        Pair(
+            row,
+            original,
+            float(best.similarity[row]),
+            _change(synthetic[row], train[original], bool(best.mirrored[row]), best.margins[row]),
+        )
+        for row, original in zip(rows.tolist(), best.row[rows].tolist(), strict=True)
+    )
 
 
 def _change(synthetic: np.ndarray, original: np.ndarray, mirrored: bool, margins: Float[np.ndarray, " 4"]) -> str:

@@ -39,14 +39,7 @@ class RealOrSynthetic:
 
 
 def real_or_synthetic(sides: Sides, *, seed: int = 0, replicates: int = REPLICATES) -> RealOrSynthetic:
-    """Separate synthetic from held-out images, and training from held-out images.
-
-    Args:
-        sides: features of images of one finding; both comparisons take as many images as the smaller of the synthetic
-            and training sets.
-        seed: seed of subsets, folds and bootstrap.
-        replicates: bootstrap replicates.
-    """
+    """Separate synthetic from held-out images, and training from held-out images, with as many images in both."""
     count = min(len(sides.synthetic.features), len(sides.train.features))
 
     def measured(name: str, side: PatientImages) -> dict[str, Any]:

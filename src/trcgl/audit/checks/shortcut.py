@@ -30,11 +30,7 @@ _MOST = 2000  # real training normals that are scored
 
 @dataclass(frozen=True)
 class Normals:
-    """The auditor's scores of normal images.
-
-    Raises:
-        DataError: the lengths differ.
-    """
+    """The auditor's scores of normal images."""
 
     score: Float[np.ndarray, "images findings"]  # calibrated scores in the columns of the audited findings
     patients: Sequence[str]  # patient of each image; source patient of a synthetic image

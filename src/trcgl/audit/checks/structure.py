@@ -18,9 +18,15 @@ from joblib import Parallel, delayed
 from trcgl.audit.check import PASS, TOO_EASY, Check, Evidence, Verdict
 from trcgl.audit.intervals import rate
 from trcgl.audit.sample_plan import WITH, WITHOUT
-from trcgl.audit.structure_air import pneumoperitoneum, subcutaneous_emphysema
-from trcgl.audit.structure_lung import azygos_fissure, calcified_dots, hyperinflation
-from trcgl.audit.structure_pleura import hydropneumothorax, pneumothorax
+from trcgl.audit.structure_measures import (
+    azygos_fissure,
+    calcified_dots,
+    hydropneumothorax,
+    hyperinflation,
+    pneumoperitoneum,
+    pneumothorax,
+    subcutaneous_emphysema,
+)
 from trcgl.audit.thorax import Thorax, estimate_thorax
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
@@ -45,14 +51,6 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class StructureCheck:
-    """The check of one finding."""
-
-    measure: Callable[[Thorax], dict[str, float]]  # measures the numbers of one image
-    conditions: tuple[Condition, ...]  # conditions that must all be met; the first unmet one is the reason
-
-
-@dataclass(frozen=True)
 class Structure:
     """Result of a structure check on some images."""
 
@@ -70,73 +68,59 @@ class Structure:
         return {"finding": self.finding, "holds": self.holds.tolist(), "measured": numbers, "why": self.why}
 
 
-STRUCTURES: dict[str, StructureCheck] = {
-    "calcified densities": StructureCheck(
+STRUCTURES: dict[str, tuple[Callable[[Thorax], dict[str, float]], *tuple[Condition, ...]]] = {
+    "calcified densities": (
         calcified_dots,
-        (
-            Condition("bright", "no bright dots", least=1.05),
-            Condition("bright", "spots brighter than calcium", most=2.6),
-            Condition("dots", "a single dot", least=2.0),
-            Condition("dots", "too many dots", most=7.0),
-            Condition("area", "dots too large", most=3.0),
-            Condition("whole", "more a patch than dots", most=7.5),
-        ),
+        Condition("bright", "no bright dots", least=1.05),
+        Condition("bright", "spots brighter than calcium", most=2.6),
+        Condition("dots", "a single dot", least=2.0),
+        Condition("dots", "too many dots", most=7.0),
+        Condition("area", "dots too large", most=3.0),
+        Condition("whole", "more a patch than dots", most=7.5),
     ),
-    "hyperinflated lung": StructureCheck(
+    "hyperinflated lung": (
         hyperinflation,
-        (
-            Condition("curve", "domes are not flat", most=0.047),
-            Condition("slender", "lungs are not long or the heart is not narrow", least=0.4),
-        ),
+        Condition("curve", "domes are not flat", most=0.047),
+        Condition("slender", "lungs are not long or the heart is not narrow", least=0.4),
     ),
-    "Pneumothorax": StructureCheck(
+    "Pneumothorax": (
         pneumothorax,
-        (
-            Condition("line", "no continuous line beside the chest wall", least=0.13),
-            Condition("wobble", "the line does not follow the chest wall", most=0.007),
-            Condition("dark beyond", "not darker beyond the line", least=0.0),
-        ),
+        Condition("line", "no continuous line beside the chest wall", least=0.13),
+        Condition("wobble", "the line does not follow the chest wall", most=0.007),
+        Condition("dark beyond", "not darker beyond the line", least=0.0),
     ),
-    "azygos lobe": StructureCheck(
+    "azygos lobe": (
         azygos_fissure,
-        (
-            Condition("line", "no continuous line in the right upper lung", least=0.115),
-            Condition("uneven", "the line is spotty", most=0.45),
-            Condition("aside", "the line runs elsewhere", most=0.03),
-        ),
+        Condition("line", "no continuous line in the right upper lung", least=0.115),
+        Condition("uneven", "the line is spotty", most=0.45),
+        Condition("aside", "the line runs elsewhere", most=0.03),
     ),
-    "Subcutaneous Emphysema": StructureCheck(
+    "Subcutaneous Emphysema": (
         subcutaneous_emphysema,
-        (
-            Condition("dark", "no dark streaks in the soft tissue", least=0.014),
-            Condition("coherence", "speckle without a direction", least=0.38),
-            Condition("turned", "streaks do not run along the fibers", most=26.0),
-        ),
+        Condition("dark", "no dark streaks in the soft tissue", least=0.014),
+        Condition("coherence", "speckle without a direction", least=0.38),
+        Condition("turned", "streaks do not run along the fibers", most=26.0),
     ),
-    "pneumoperitoneo": StructureCheck(
+    "pneumoperitoneo": (
         pneumoperitoneum,
-        (
-            Condition("line", "no thin line on a dome", least=0.22),
-            Condition("dark", "no dark crescent below the line", least=0.65),
-            Condition("uneven", "the crescent is spotty", most=0.18),
-            Condition("wobble", "the line does not follow the dome", most=0.004),
-        ),
+        Condition("line", "no thin line on a dome", least=0.22),
+        Condition("dark", "no dark crescent below the line", least=0.65),
+        Condition("uneven", "the crescent is spotty", most=0.18),
+        Condition("wobble", "the line does not follow the dome", most=0.004),
     ),
-    "Hydropneumothorax": StructureCheck(
+    "Hydropneumothorax": (
         hydropneumothorax,
-        (
-            Condition("step", "no level from dark to bright across a side", least=0.45),
-            Condition("flat", "the level is not flat", least=0.86),
-            Condition("uneven", "the level is spotty", most=0.5),
-            Condition("line", "no line of a collapsed lung above the level", least=0.16),
-            Condition("wobble", "that line does not follow the chest wall", most=0.008),
-        ),
+        Condition("step", "no level from dark to bright across a side", least=0.45),
+        Condition("flat", "the level is not flat", least=0.86),
+        Condition("uneven", "the level is spotty", most=0.5),
+        Condition("line", "no line of a collapsed lung above the level", least=0.16),
+        Condition("wobble", "that line does not follow the chest wall", most=0.008),
     ),
 }
-"""Structure checks of the tail findings."""
+"""Finding of the tail: what measures one image, and the conditions that must all be met by its numbers."""
 
 
-def _measure(measure: Callable[[Thorax], dict[str, float]], image: UInt8[np.ndarray, "size size"]) -> dict[str, float]:
+def _measured(measure: Callable[[Thorax], dict[str, float]], image: UInt8[np.ndarray, "size size"]) -> dict[str, float]:
     return measure(estimate_thorax(image))
 
 
@@ -154,14 +138,14 @@ def structure_checks(images: UInt8[np.ndarray, "images size size"], finding: str
         raise DataError(f"no structure check for {finding!r}; there is one for {', '.join(STRUCTURES)}.")
     if images.shape[1] < _SMALLEST:
         raise DataError(f"images of {images.shape[1]} px are too small for structure checks: give {_SMALLEST} or more.")
-    check = STRUCTURES[finding]
+    measure, *conditions = STRUCTURES[finding]
     several = len(images) >= _WORTH_PROCESSES
-    measured = Parallel(n_jobs=-1 if several else 1)(delayed(_measure)(check.measure, image) for image in images)
+    measured = Parallel(n_jobs=-1 if several else 1)(delayed(_measured)(measure, image) for image in images)
     why = [
-        next((condition.otherwise for condition in check.conditions if not condition.met(numbers)), None)
+        next((condition.otherwise for condition in conditions if not condition.met(numbers)), None)
         for numbers in measured
     ]
-    names = dict.fromkeys(condition.number for condition in check.conditions)
+    names = dict.fromkeys(condition.number for condition in conditions)
     return Structure(
         finding=finding,
         holds=np.array([reason is None for reason in why], bool),

@@ -1,0 +1,319 @@
+"""What the structure check of each finding measures, in the lungs, in the pleural space, and outside of both."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import grey_opening, maximum_filter, minimum_filter
+
+from trcgl.audit.structure_lines import STEP, Unrolled, beside, evenly, follow, ridge, sample
+from trcgl.audit.thorax import Thorax
+from trcgl.phantom.canvas import Layer
+from trcgl.phantom.chest import DOME, Chest
+
+_DENSEST = 1.9
+"""Attenuation above which the film shows little contrast."""
+_ASIDE = 0.11
+"""Largest distance of the fissure from its mean course."""
+
+
+def azygos_fissure(thorax: Thorax) -> dict[str, float]:
+    """A thin continuous line in the right upper lung, convex to the side."""
+    chest, body, canvas = thorax.chest, thorax.chest.anatomy, thorax.chest.canvas
+    start, bow = np.array([-0.165, body.apex + 0.012]), np.array([-0.25, body.apex + 0.11])
+    end = np.array([-0.0825 + chest.shift, body.apex + 0.195])
+    t = np.linspace(0, 1, 50)[:, None]
+    path = evenly(start * (1 - t) ** 2 + 2 * bow * t * (1 - t) + end * t**2, canvas.pixel)
+    offsets = np.arange(-_ASIDE, _ASIDE, STEP * canvas.pixel)
+    at = beside(path, offsets)
+    height = ridge(sample(thorax.excess, canvas, at[..., 0], at[..., 1]))[1:-2]
+    course = follow(height, np.ones(height.shape, bool), enough=0.25)
+    return {
+        "line": course.faintest,
+        "uneven": course.uneven,
+        "aside": float(abs(offsets[course.across].mean())),
+    }
+
+
+_LENGTH, _LENGTH_SPREAD = 0.784, 0.050
+_HEART, _HEART_SPREAD = 0.456, 0.054
+"""Mean and standard deviation of the estimates for phantoms without the finding, with any other."""
+
+
+def hyperinflation(thorax: Thorax) -> dict[str, float]:
+    """Flat domes; and long lungs with a narrow heart, in standard deviations from thoraces without the finding.
+
+    Length is from apex to domes, the heart's width is its own, both over the width of the chest.
+    """
+    body = thorax.chest.anatomy
+    length = (np.mean(body.dome) - body.apex) / (2 * body.chest)
+    heart = sum(body.heart) / (2 * body.chest)
+    slender = (length - _LENGTH) / _LENGTH_SPREAD - (heart - _HEART) / _HEART_SPREAD
+    return {
+        "curve": float(np.mean(body.curve)),
+        "slender": float(slender),
+        "length": float(length),
+        "heart": float(heart),
+    }
+
+
+_CLUSTER = 0.10
+"""Sides of the image from the middle of a cluster of dots to its outermost."""
+_DOT = 0.022
+"""Side of the square that one dot fills, blurred by the film."""
+_BRIGHT = 0.35
+"""Least attenuation of a dot above the ground around it."""
+
+
+def calcified_dots(thorax: Thorax) -> dict[str, float]:
+    """A cluster of small, compact, very bright dots in a lung, at a hilum or in the chest wall."""
+    chest, canvas = thorax.chest, thorax.chest.canvas
+    size = canvas.size
+    excess = np.clip(thorax.excess, -1, 3)
+    wide = 2 * round(0.035 * size) + 1
+    where = (chest.wall_distance > -0.085) & (chest.above_diaphragm > -0.03) & (canvas.y > chest.anatomy.apex)
+    where &= (canvas.aside > 0.055) & (chest.body > 0.9)
+    height = np.where(where, excess - grey_opening(excess, (wide, wide)), 0)
+    row, column = np.nonzero((height == maximum_filter(height, 3)) & (height > _BRIGHT))
+    if not len(row):
+        return {"bright": 0.0, "dots": 0.0, "area": 99.0, "whole": 99.0}
+    peak = height[row, column]
+    near = np.hypot(row[:, None] - row, column[:, None] - column) < _CLUSTER * size
+    cluster = near[(near * np.minimum(peak, 2)).sum(1).argmax()]
+    bright = float(np.sort(peak[cluster])[-3:].mean())
+    strong = cluster & (peak > 0.5 * bright)
+    middle = (np.average(row[strong], weights=peak[strong]), np.average(column[strong], weights=peak[strong]))
+    rows, columns = np.indices(height.shape)
+    disc = np.hypot(rows - middle[0], columns - middle[1]) < _CLUSTER * size
+    whole = float((disc & (height > 0.5 * bright)).sum() / (_DOT * size) ** 2)
+    return {
+        "bright": bright,
+        "dots": float(strong.sum()),
+        "area": whole / float(strong.sum()),
+        "whole": whole,
+    }
+
+
+_DEEPEST = 0.19
+"""Sides of the image between chest wall and the most collapsed lung."""
+_TRIED = 3
+"""Rows per side that are tried as a level."""
+
+
+@dataclass(frozen=True)
+class _Rim:
+    """One lung unrolled from its chest wall inwards."""
+
+    y: Float[np.ndarray, " places"]  # height at which each ray leaves the chest wall, from the apex down
+    depth: Float[np.ndarray, " across"]  # below wall and apex, with round corners
+    excess: Unrolled  # excess attenuation of the image
+
+
+def _depth(
+    chest: Chest, aside: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    top = np.maximum(0.85 * (y - chest.anatomy.apex), 0)
+    side = np.maximum(chest.lateral(y) - aside, 0)
+    return top + side - np.sqrt(top * top + side * side)
+
+
+def _unroll(thorax: Thorax, left: bool) -> _Rim:
+    """Rays from the chest wall to the middle of the lung."""
+    chest = thorax.chest
+    body, pixel = chest.anatomy, chest.canvas.pixel
+    y = np.linspace(body.apex + 0.008, body.dome[left] - 0.005, 100)
+    wall = evenly(np.stack([chest.lateral(y), y], -1), pixel)
+    middle = np.array([0.07, body.apex + 0.62 * (body.dome[left] - body.apex)])
+    along = np.linspace(0, 1, 70)[None, :, None]
+    rays = wall[:, None] * (1 - along) + middle * along
+    deep = np.maximum.accumulate(_depth(chest, rays[..., 0], rays[..., 1]), axis=1)
+    depth = np.arange(0, _DEEPEST, STEP * pixel)
+    places = [np.interp(depth, ray, along[0, :, 0]) for ray in deep]
+    at = wall[:, None] + (middle - wall[:, None]) * np.array(places)[..., None]
+    sign = 1 if left else -1
+    return _Rim(wall[:, 1], depth, sample(thorax.excess, chest.canvas, sign * at[..., 0], at[..., 1]))
+
+
+def _mean(values: Unrolled, where: Bool[np.ndarray, "places across"]) -> Float[np.ndarray, " places"]:
+    """Mean along each ray over the places chosen there."""
+    mean: Float[np.ndarray, " places"] = (values * where).sum(1) / np.maximum(where.sum(1), 1)
+    return mean
+
+
+def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: float, wide: float) -> dict[str, float]:
+    """The line of the visceral pleura down to a height: how continuous it is, how far from the wall, how dark beyond.
+
+    Args:
+        thorax: the estimated thorax.
+        left: whether it is the left side.
+        rim: the side unrolled.
+        lowest: height down to which the line is followed.
+        narrow: smallest distance of the line from the wall at the apex.
+        wide: largest distance.
+    """
+    body = thorax.chest.anatomy
+    above = rim.y < lowest
+    if above.sum() < 8:
+        return {"line": 0.0, "dark beyond": -1.0, "wobble": 9.0, "width": 0.0}
+    fall = ((rim.y - body.apex) / (body.dome[left] - body.apex))[above, None]
+    depth = rim.depth[None]
+    allowed = (depth > narrow * (1 - 0.55 * fall)) & (depth < wide * (1 - 0.35 * fall))
+    course = follow(ridge(rim.excess)[above], allowed, enough=0.3)
+    width = rim.depth[course.across]
+    beyond = (depth > 0.004) & (depth < width[:, None] - 0.010)
+    within = (depth > width[:, None] + 0.015) & (depth < width[:, None] + 0.060)
+    excess = rim.excess[above]
+    there = beyond.any(1) & within.any(1)
+    contrast = (_mean(excess, within) - _mean(excess, beyond))[there]
+    smooth = np.polyval(np.polyfit(fall[:, 0], width, 2), fall[:, 0])
+    return {
+        "line": course.faintest,
+        "dark beyond": float(np.median(contrast)) if len(contrast) else -1.0,
+        "wobble": float((width - smooth).std()),
+        "width": float(width.mean()),
+    }
+
+
+def pneumothorax(thorax: Thorax) -> dict[str, float]:
+    """A continuous line beside the chest wall down to the diaphragm, with a darker rim beyond it."""
+    sides = []
+    for left in (False, True):
+        rim = _unroll(thorax, left)
+        sides.append(_collapse(thorax, left, rim, thorax.chest.anatomy.dome[left] - 0.01, 0.026, 0.15))
+    return max(sides, key=lambda side: side["line"])
+
+
+def _levels(thorax: Thorax, left: bool, top: Layer) -> list[dict[str, float]]:
+    """The rows of one side at which most columns turn from dark to bright, best first."""
+    chest, canvas = thorax.chest, thorax.chest.canvas
+    sign = 1 if left else -1
+    step = np.zeros_like(top)
+    step[2:-1] = 0.5 * (top[2:-1] + top[3:] - top[:-3] - top[1:-2])
+    body, hidden = chest.anatomy, chest.mediastinum > 0.2
+    first = int(canvas.row_of(sign * 0.22, body.apex + 0.22))
+    last = min(int(canvas.row_of(sign * 0.22, body.dome[left] + 0.08)), canvas.size - 5)
+    found = []
+    for row in range(first, last):
+        aside = sign * canvas.x[row]
+        clear = (aside > 0.09) & (chest.lateral(canvas.y[row]) - aside > 0.4 * canvas.pixel) & ~hidden[row]
+        columns = np.flatnonzero(clear)
+        if len(columns) < 4:
+            continue
+        steps = step[row, columns]
+        apart = step[row - 4 : row + 5, columns].argmax(0) - 4
+        found.append(
+            {
+                "step": float(np.quantile(steps, 0.2)),
+                "flat": float((np.abs(apart) <= 1).mean()),
+                "uneven": float(steps.std() / max(steps.mean(), 1e-3)),
+                "level": row / canvas.size,
+                "height": float(canvas.y[row, columns].mean()),
+            }
+        )
+    return sorted(found, key=lambda level: -level["step"])
+
+
+def hydropneumothorax(thorax: Thorax) -> dict[str, float]:
+    """A flat level across one side, and above it the line of a collapsed lung with a darker rim beyond."""
+    top = np.minimum(thorax.attenuation, np.float32(_DENSEST))
+    found = []
+    for left in (False, True):
+        rim = _unroll(thorax, left)
+        for level in _levels(thorax, left, top)[:_TRIED]:
+            above = _collapse(thorax, left, rim, level["height"] - 0.015, 0.055, 0.19)
+            found.append({**level, **above, "left": float(left)})
+    if not found:
+        return {"step": 0.0, "flat": 0.0, "uneven": 9.0, "level": 0.0, "line": 0.0, "wobble": 9.0}
+    return max(found, key=lambda level: min(level["step"] / 0.4, level["line"] / 0.12))
+
+
+_WIDE = 0.13
+"""Smallest extent of a crescent along the dome, as a share of the image side."""
+_DEEP = 0.055
+"""Distance from the crescent to the bright abdomen below it."""
+_NEAR = 0.10
+"""Largest distance of the diaphragm from its estimate, which free air disturbs."""
+_ANGLES = np.radians(np.arange(0, 180, 22.5))
+_HALF = 0.05
+"""Half length over which a streak is averaged along its direction, as a share of the image side."""
+
+_FAINT = 0.02
+"""Strength of noise after averaging."""
+
+
+def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
+    """The thin bright line of one dome with darkness right below, followed along the dome."""
+    chest, body, pixel = thorax.chest, thorax.chest.anatomy, thorax.chest.canvas.pixel
+    aside = np.arange(DOME - 0.13, min(DOME + 0.13, body.chest - 0.03), pixel)
+    out, into = np.maximum(aside - DOME, 0) / (body.chest - DOME), np.maximum(DOME - aside, 0) / DOME
+    dome = body.dome[left] + body.curve[left] * (0.4 * out**2 + 0.6 * out**4 + 0.25 * into**2)
+    below = np.arange(-_NEAR - 0.01, _NEAR + 0.10, STEP * pixel)
+    y = dome[:, None] + below
+    x = np.broadcast_to((aside if left else -aside)[:, None], y.shape)
+    unrolled = sample(np.minimum(thorax.attenuation, np.float32(_DENSEST)), chest.canvas, x, y)
+    line = ridge(unrolled)
+    under, deep = round(1.5 / STEP), round(_DEEP / (STEP * pixel))
+    dark = np.full_like(unrolled, -1.0)
+    dark[:, : -(under + deep)] = unrolled[:, under + deep :] - unrolled[:, under:-deep]
+    allowed = np.broadcast_to(np.abs(below) < 0.9 * _NEAR, dark.shape)
+    course = follow(np.minimum(3 * line, dark), allowed, enough=0.8).across
+    places = np.arange(len(aside))
+    line, dark = line[places, course], dark[places, course]
+    wide = round(_WIDE / pixel)
+    best = {"line": -1.0, "dark": -1.0, "wobble": 9.0, "uneven": 9.0}
+    for first in range(len(places) - wide + 1):
+        here = slice(first, first + wide)
+        faint, shallow = float(np.quantile(line[here], 0.25)), float(np.quantile(dark[here], 0.25))
+        if min(4 * faint, shallow) > min(4 * best["line"], best["dark"]):
+            height = below[course[here]]
+            bend = height - np.polyval(np.polyfit(places[here], height, 2), places[here])
+            uneven = float(dark[here].std() / max(float(dark[here].mean()), 1e-3))
+            best = {"line": faint, "dark": shallow, "wobble": float(bend.std()), "uneven": uneven}
+    return best
+
+
+def pneumoperitoneum(thorax: Thorax) -> dict[str, float]:
+    """A thin line on a dome, and right below it a dark crescent over the bright abdomen."""
+    return max(
+        (_crescent(thorax, left) for left in (False, True)), key=lambda side: min(4 * side["line"], side["dark"])
+    )
+
+
+def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
+    """Dark streaks in the soft tissue of one side: how dark along the fibers, and in which direction they run."""
+    chest, canvas = thorax.chest, thorax.chest.canvas
+    tissue = (minimum_filter(chest.body, 3) > 0.9) & (chest.wall_distance < -0.5 * canvas.pixel) & chest.side(left)
+    tissue &= (canvas.y > 0.13) & (canvas.y < 0.66) & (canvas.aside < 0.47)
+    x, y = canvas.x[tissue], canvas.y[tissue]
+    if len(x) < 20:
+        return {"dark": 0.0, "coherence": 0.0, "turned": 90.0}
+    excess = np.clip(thorax.excess, -0.8, 0.8)
+    # Fibers run along the flank and turn towards the axilla higher up.
+    lean = 0.25 + 0.9 * np.clip((0.40 - y) / 0.2, 0, 1)
+    reach = round(_HALF * canvas.size)
+    along = np.arange(-reach, reach + 1) * canvas.pixel
+    energy = []
+    for angle in _ANGLES:
+        right, down = (1 if left else -1) * np.sin(lean + angle), -np.cos(lean + angle)
+        ground = []
+        for aside in np.array([0, -1.5, 1.5]) * canvas.pixel:
+            there = x[:, None] + right[:, None] * along - down[:, None] * aside
+            high = y[:, None] + down[:, None] * along + right[:, None] * aside
+            ground.append(sample(excess, canvas, there, high).mean(1))
+        middle, before, behind = ground
+        streak = np.maximum(np.minimum(before, behind) - middle - _FAINT, 0)
+        energy.append(float((streak * streak).mean()))
+    turned = (np.array(energy) * np.exp(2j * _ANGLES)).sum()
+    return {
+        "dark": float(np.sqrt(energy[0])),
+        "coherence": float(abs(turned) / max(sum(energy), 1e-9)),
+        "turned": float(abs(np.degrees(np.angle(turned)) / 2)),
+    }
+
+
+def subcutaneous_emphysema(thorax: Thorax) -> dict[str, float]:
+    """Dark streaks along the muscle fibers of flank or axilla."""
+    return max(
+        (_streaks(thorax, left) for left in (False, True)),
+        key=lambda side: min(side["dark"] / 0.02, side["coherence"] / 0.4),
+    )
