@@ -26,7 +26,6 @@ from trcgl.audit.sample_plan import (
     sample_sheets,
     sampled_alike,
     side_sheets,
-    size_of,
 )
 from trcgl.audit.scored_images import ScoredImages, held_out_rows, score_all
 from trcgl.audit.stored import SCHEMA, read_audit
@@ -91,7 +90,7 @@ def audit(
             own = name == "run:AUDITOR"
             spaces[name] = features_of_model(name, inputs.auditor) if own else feature_space(name, device.type)
         if missing := [sheet for sheet in sheets if not store.path(sheet).exists()]:
-            check_space(out, size_of(missing), inputs.side, "give a smaller --each")
+            check_space(out, sum(sheet.rows.height for sheet in missing), inputs.side, "give a smaller --each")
     storage.claim_settings(out, "settings.json", _settings(options, inputs))
     if done.exists() and ratings is None:
         return read_audit(done)

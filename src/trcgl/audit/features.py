@@ -59,12 +59,7 @@ class FeatureSpace:
 
 
 def feature_space(name: str, device: str | torch.device = "cpu") -> FeatureSpace:
-    """A feature space by its name; the names are listed at the head of this module.
-
-    Raises:
-        RecipeError: the name is unknown, or its package is not installed.
-        CheckpointError: its weights cannot be read.
-    """
+    """A feature space by its name; the names are listed at the head of this module."""
     kind, colon, argument = name.partition(":")
     if kind not in SPACES:
         raise RecipeError(f"no feature space {name!r}; there are {', '.join(map(_shown, SPACES))}.")

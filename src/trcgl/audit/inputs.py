@@ -58,13 +58,7 @@ class Inputs:
 def open_inputs(
     synthetic_folder: Path, dataset_folder: Path, auditor_run: Path, generator_folder: Path | None
 ) -> Inputs:
-    """Open every folder of an audit.
-
-    Args:
-        synthetic_folder: written by `trcgl synthesize`.
-        dataset_folder: the real dataset that it was generated for.
-        auditor_run: a finished run, calibrated by `trcgl evaluate`.
-        generator_folder: the generator; None for the path recorded in the synthetic folder.
+    """Open every folder of an audit; without a generator folder, it is at the path recorded in the synthetic folder.
 
     Raises:
         DataError: a folder does not belong to the others; the message says what to do.
@@ -82,13 +76,7 @@ def open_inputs(
 
 
 def generator_of(synthetic: Dataset, dataset: Dataset, given: Path | None = None) -> Generator:
-    """Load the generator of a synthetic folder with the context tokens that it used.
-
-    Without a given folder, it is expected at the path recorded in the synthetic folder.
-
-    Raises:
-        DataError: the generator is not there, or another one generated the images.
-    """
+    """Load the generator of a synthetic folder, by default from the recorded path, with the tokens that it used."""
     about = synthetic.info["synthetic"]
     generator = open_generator(_generator_folder(synthetic, given), dataset)
     if generator.info["digest"] != about["generator"]:

@@ -65,7 +65,7 @@ def rate(
         return undefined("every image has weight 0")
     names, owner = np.unique(np.asarray(patients), return_inverse=True)
     hits, totals = (np.bincount(owner, mass, len(names)) for mass in (weight * positive, weight))
-    counts = _counts(len(names), replicates, seed)
+    counts = resample_counts(len(names), replicates, seed)
     with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the rate undefined
         samples = (counts @ hits) / (counts @ totals)
     value = float(hits.sum() / totals.sum())
@@ -73,6 +73,6 @@ def rate(
 
 
 @functools.lru_cache(maxsize=8)
-def _counts(patients: int, replicates: int, seed: int) -> UInt16[np.ndarray, "replicates patients"]:
+def resample_counts(patients: int, replicates: int, seed: int) -> UInt16[np.ndarray, "replicates patients"]:
     """How often each replicate holds each patient; cached because findings and prompt styles share the patients."""
     return np.stack([resample_patients(patients, seed, number) for number in range(replicates)]).astype(np.uint16)

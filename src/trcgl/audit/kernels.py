@@ -66,7 +66,6 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
 
 def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000) -> float:
     """Median distance of two real images; of `most` evenly spaced rows if there are more."""
-    check(real)
     rows = np.linspace(0, len(real) - 1, min(len(real), most)).round().astype(int)
     chosen = torch.from_numpy(real[rows]).double()
     return float(np.median(squared_distance(chosen, chosen).sqrt().numpy()[np.triu_indices(len(rows), 1)]))
@@ -109,11 +108,7 @@ def neighborhood(
 ) -> Neighborhood:
     """Precision, recall, density and coverage; an image reaches as far as its k-th neighbor in its own set.
 
-    Args:
-        real: features of real images.
-        synthetic: features of synthetic images.
-        k: neighbors.
-        real_reach: `reach(real, k)` if it is known.
+    `real_reach` is `reach(real, k)` if it is known.
     """
     real_reach = reach(real, k) if real_reach is None else real_reach
     synthetic_reach = reach(synthetic, k)

@@ -32,17 +32,16 @@ class AuditOptions:
     """Seed for resampling patients; images are generated with the seed of the synthetic folder."""
 
     def __post_init__(self) -> None:
-        limits = (
+        side_sheets = {name: getattr(self, name) for name in ("sweep_each", "handwritten_each")}
+        limits = [
             ("each", self.each >= 2, "at least 2"),
-            ("sweep_each", self.sweep_each == 0 or 2 <= self.sweep_each <= self.each, "0, or from 2 to --each"),
-            (
-                "handwritten_each",
-                self.handwritten_each == 0 or 2 <= self.handwritten_each <= self.each,
-                "0, or from 2 to --each",
+            *(
+                (name, each == 0 or 2 <= each <= self.each, "0, or from 2 to --each")
+                for name, each in side_sheets.items()
             ),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("features", len(self.features) >= 1, "at least one feature space, preferably two"),
-        )
+        ]
         for name, valid, expected in limits:
             if not valid:
                 raise RecipeError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {expected}.")

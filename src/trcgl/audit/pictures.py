@@ -77,13 +77,9 @@ def picture(image: UInt8[np.ndarray, "side side"], description: str, small: bool
     shown = Image.fromarray(np.ascontiguousarray(image))
     if side > width:
         shown = shown.resize((width, width), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    if shown.width <= _EXACT:
-        shown.save(stream, format="PNG", optimize=True)
-        uri = html.png_uri(stream.getvalue())
-    else:
-        shown.save(stream, format="JPEG", quality=90)
-        uri = html.png_uri(stream.getvalue()).replace("image/png", "image/jpeg", 1)
+    stream, exact = io.BytesIO(), shown.width <= _EXACT
+    shown.save(stream, **({"format": "PNG", "optimize": True} if exact else {"format": "JPEG", "quality": 90}))
+    uri = html.png_uri(stream.getvalue()).replace("image/png", "image/png" if exact else "image/jpeg", 1)
     return {"src": uri, "width": width, "alt": description}
 
 

@@ -62,9 +62,6 @@ def write_kit(
         findings: findings that a reader chooses from.
         seed: seed of the order; not written into the kit.
         phantom: whether the real images are rendered phantoms.
-
-    Raises:
-        DataError: the lists do not fit together, only one kind is there, or the key folder is inside the kit.
     """
     folder, key_folder = Path(folder), Path(key_folder)
     _check(folder, key_folder, len(images), kinds, shown, findings)
@@ -142,9 +139,6 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
         Counts; the share of images correctly called real or synthetic, over all images, of each kind and at each
         confidence, with Wilson intervals over images; and how often the reader chose the finding that the image is
         labeled or prompted with, of each kind.
-
-    Raises:
-        DataError: the files do not belong together, or a row is missing, repeated or out of range.
     """
     described = storage.read_json(Path(kit) / "kit.json")
     key = Path(key) / "key.json" if Path(key).is_dir() else Path(key)

@@ -55,13 +55,9 @@ def best_matches(
     rows: Int[np.ndarray, " rows"] | None = None,
     apart: tuple[Int[np.ndarray, " queries"], Int[np.ndarray, " rows"]] | None = None,
 ) -> Matches:
-    """Find the original that each query resembles most.
+    """Find the original that each query resembles most among rows of a store, which may be memory-mapped.
 
-    Args:
-        query: images.
-        originals: an image store, possibly memory-mapped; it is read in chunks.
-        rows: rows of the store; None for all.
-        apart: patient numbers of the queries and of the rows: images of the same patient are not compared.
+    `apart` holds patient numbers of the queries and of the rows: images of the same patient are not compared.
     """
     rows = np.arange(len(originals)) if rows is None else rows
     found = Matches(

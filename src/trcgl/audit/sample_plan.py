@@ -77,12 +77,7 @@ def main_sheets(
 ) -> list[Sheet]:
     """Images with and without every finding, and normal radiographs for the shortcut check.
 
-    Args:
-        dataset: the real dataset.
-        findings: audited findings.
-        each: images per finding.
-        options: options of the synthetic folder: `seed`, `guidance` and `guidance_for`.
-        learned: whether the generator uses context tokens.
+    The options of the synthetic folder give `seed`, `guidance` and `guidance_for`.
     """
 
     def planned(targets: Sequence[str]) -> pl.DataFrame:
@@ -110,12 +105,7 @@ def side_sheets(
 ) -> list[Sheet]:
     """The first images of each finding again, without context tokens and at other guidance scales.
 
-    Args:
-        with_it: rows of the sheet `with`; the sweep skips the scale that all of them have.
-        space: label space of the dataset.
-        sweep_each: images per finding at each scale; 0 for none.
-        handwritten_each: images per finding without context tokens; 0 for none.
-        learned: whether the generator uses context tokens.
+    Zero images per finding skip a comparison; the sweep skips the scale that all rows `with_it` have.
     """
     sheets = []
     if handwritten_each and learned:
@@ -229,8 +219,3 @@ def sampled_alike(provenance: pl.DataFrame, options: Mapping[str, Any], generato
     )
     same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))
     return provenance.with_row_index("row").filter(alike).select(same)
-
-
-def size_of(sheets: Sequence[Sheet]) -> int:
-    """Number of images of some sheets."""
-    return sum(sheet.rows.height for sheet in sheets)

@@ -152,19 +152,7 @@ def score_all(
     held_out: HeldOut,
     batch_size: int,
 ) -> ScoredImages:
-    """Read the finished sheets and score all images with the auditor.
-
-    Args:
-        inputs: the open folders.
-        findings: audited findings.
-        sheets: all sheets of the audit.
-        store: the store that holds them.
-        held_out: splits of the reference images.
-        batch_size: images encoded and decoded at once.
-
-    Raises:
-        DataError: a held-out split is empty, or the auditor gives a score that is not finite.
-    """
+    """Read the finished sheets and score all images with the auditor, `batch_size` encoded and decoded at once."""
     dataset, auditor = inputs.dataset, inputs.auditor
     images = dataset.require_images()
     real = RealImages.of(held_out_rows(dataset, held_out), dataset.space)

@@ -78,10 +78,7 @@ def ridge(unrolled: Unrolled) -> Unrolled:
 def follow(height: Unrolled, allowed: Bool[np.ndarray, "places across"], *, enough: float) -> Course:
     """The course with the largest sum of heights that moves at most one step aside per place.
 
-    Args:
-        height: height of the ridge.
-        allowed: where the line may run.
-        enough: heights count up to here, so that no single bright spot attracts the line.
+    Heights count up to `enough`, so that no single bright spot attracts the line.
     """
     gain = np.where(allowed, np.clip(height, -0.1, enough), -0.3)
     places, across = gain.shape

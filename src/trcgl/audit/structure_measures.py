@@ -9,7 +9,7 @@ from scipy.ndimage import grey_opening, maximum_filter, minimum_filter
 from trcgl.audit.structure_lines import STEP, Unrolled, beside, evenly, follow, ridge, sample
 from trcgl.audit.thorax import Thorax
 from trcgl.phantom.canvas import Layer
-from trcgl.phantom.chest import DOME, Chest
+from trcgl.phantom.chest import DOME
 
 _DENSEST = 1.9
 """Attenuation above which the film shows little contrast."""
@@ -28,11 +28,8 @@ def azygos_fissure(thorax: Thorax) -> dict[str, float]:
     at = beside(path, offsets)
     height = ridge(sample(thorax.excess, canvas, at[..., 0], at[..., 1]))[1:-2]
     course = follow(height, np.ones(height.shape, bool), enough=0.25)
-    return {
-        "line": course.faintest,
-        "uneven": course.uneven,
-        "aside": float(abs(offsets[course.across].mean())),
-    }
+    aside = float(abs(offsets[course.across].mean()))
+    return {"line": course.faintest, "uneven": course.uneven, "aside": aside}
 
 
 _LENGTH, _LENGTH_SPREAD = 0.784, 0.050
@@ -49,12 +46,7 @@ def hyperinflation(thorax: Thorax) -> dict[str, float]:
     length = (np.mean(body.dome) - body.apex) / (2 * body.chest)
     heart = sum(body.heart) / (2 * body.chest)
     slender = (length - _LENGTH) / _LENGTH_SPREAD - (heart - _HEART) / _HEART_SPREAD
-    return {
-        "curve": float(np.mean(body.curve)),
-        "slender": float(slender),
-        "length": float(length),
-        "heart": float(heart),
-    }
+    return {"curve": float(np.mean(body.curve)), "slender": float(slender)}
 
 
 _CLUSTER = 0.10
@@ -86,12 +78,8 @@ def calcified_dots(thorax: Thorax) -> dict[str, float]:
     rows, columns = np.indices(height.shape)
     disc = np.hypot(rows - middle[0], columns - middle[1]) < _CLUSTER * size
     whole = float((disc & (height > 0.5 * bright)).sum() / (_DOT * size) ** 2)
-    return {
-        "bright": bright,
-        "dots": float(strong.sum()),
-        "area": whole / float(strong.sum()),
-        "whole": whole,
-    }
+    dots = float(strong.sum())
+    return {"bright": bright, "dots": dots, "area": whole / dots, "whole": whole}
 
 
 _DEEPEST = 0.19
@@ -109,14 +97,6 @@ class _Rim:
     excess: Unrolled  # excess attenuation of the image
 
 
-def _depth(
-    chest: Chest, aside: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"]
-) -> Float[np.ndarray, "*shape"]:
-    top = np.maximum(0.85 * (y - chest.anatomy.apex), 0)
-    side = np.maximum(chest.lateral(y) - aside, 0)
-    return top + side - np.sqrt(top * top + side * side)
-
-
 def _unroll(thorax: Thorax, left: bool) -> _Rim:
     """Rays from the chest wall to the middle of the lung."""
     chest = thorax.chest
@@ -126,7 +106,9 @@ def _unroll(thorax: Thorax, left: bool) -> _Rim:
     middle = np.array([0.07, body.apex + 0.62 * (body.dome[left] - body.apex)])
     along = np.linspace(0, 1, 70)[None, :, None]
     rays = wall[:, None] * (1 - along) + middle * along
-    deep = np.maximum.accumulate(_depth(chest, rays[..., 0], rays[..., 1]), axis=1)
+    top = np.maximum(0.85 * (rays[..., 1] - body.apex), 0)
+    side = np.maximum(chest.lateral(rays[..., 1]) - rays[..., 0], 0)
+    deep = np.maximum.accumulate(top + side - np.sqrt(top * top + side * side), axis=1)
     depth = np.arange(0, _DEEPEST, STEP * pixel)
     places = [np.interp(depth, ray, along[0, :, 0]) for ray in deep]
     at = wall[:, None] + (middle - wall[:, None]) * np.array(places)[..., None]
@@ -143,18 +125,12 @@ def _mean(values: Unrolled, where: Bool[np.ndarray, "places across"]) -> Float[n
 def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: float, wide: float) -> dict[str, float]:
     """The line of the visceral pleura down to a height: how continuous it is, how far from the wall, how dark beyond.
 
-    Args:
-        thorax: the estimated thorax.
-        left: whether it is the left side.
-        rim: the side unrolled.
-        lowest: height down to which the line is followed.
-        narrow: smallest distance of the line from the wall at the apex.
-        wide: largest distance.
+    At the apex the line is between `narrow` and `wide` from the wall.
     """
     body = thorax.chest.anatomy
     above = rim.y < lowest
     if above.sum() < 8:
-        return {"line": 0.0, "dark beyond": -1.0, "wobble": 9.0, "width": 0.0}
+        return {"line": 0.0, "dark beyond": -1.0, "wobble": 9.0}
     fall = ((rim.y - body.apex) / (body.dome[left] - body.apex))[above, None]
     depth = rim.depth[None]
     allowed = (depth > narrow * (1 - 0.55 * fall)) & (depth < wide * (1 - 0.35 * fall))
@@ -170,7 +146,6 @@ def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: floa
         "line": course.faintest,
         "dark beyond": float(np.median(contrast)) if len(contrast) else -1.0,
         "wobble": float((width - smooth).std()),
-        "width": float(width.mean()),
     }
 
 
@@ -206,7 +181,6 @@ def _levels(thorax: Thorax, left: bool, top: Layer) -> list[dict[str, float]]:
                 "step": float(np.quantile(steps, 0.2)),
                 "flat": float((np.abs(apart) <= 1).mean()),
                 "uneven": float(steps.std() / max(steps.mean(), 1e-3)),
-                "level": row / canvas.size,
                 "height": float(canvas.y[row, columns].mean()),
             }
         )
@@ -221,9 +195,9 @@ def hydropneumothorax(thorax: Thorax) -> dict[str, float]:
         rim = _unroll(thorax, left)
         for level in _levels(thorax, left, top)[:_TRIED]:
             above = _collapse(thorax, left, rim, level["height"] - 0.015, 0.055, 0.19)
-            found.append({**level, **above, "left": float(left)})
+            found.append(level | above)
     if not found:
-        return {"step": 0.0, "flat": 0.0, "uneven": 9.0, "level": 0.0, "line": 0.0, "wobble": 9.0}
+        return {"step": 0.0, "flat": 0.0, "uneven": 9.0, "line": 0.0, "wobble": 9.0}
     return max(found, key=lambda level: min(level["step"] / 0.4, level["line"] / 0.12))
 
 

@@ -52,7 +52,6 @@ class Thorax:
     # of the image, by the estimated film; where the image is black or white, the smallest or largest
     attenuation: Layer
     excess: Layer  # the image's attenuation minus that of the estimated thorax
-    noise: float  # standard deviation of the image's attenuation from pixel to pixel
     misfit: float  # mean gray difference between image and thorax, in shares of the gray range, at most .1 per pixel
 
 
@@ -69,16 +68,14 @@ def _estimate(pixels: bytes, height: int, width: int) -> Thorax:
     fit = min(rough, key=lambda candidate: candidate.misfit)
     fit.descend(_COARSE - _COARSE // 2, pool=2)
     fit.descend(_COARSE // 2, pool=1)
-    fit.refresh()
+    fit.jacobian = _jacobian(fit.at, fit.rendered, fit.bedside)
     fit.descend(_FINE, pool=1)
     chest = _chest(fit.at, height, fit.bedside)
     taken = chest.exposure
     attenuation = _attenuation(image / np.float32(255), taken)
     clean = _attenuation(_film(chest) / np.float32(255), taken)
     turned = np.float32(1) + np.float32(0.10 * taken.turn) * chest.canvas.x
-    across = attenuation[:, 1:-1] - 0.5 * (attenuation[:, 2:] + attenuation[:, :-2])
-    noise = float(np.median(np.abs(across[chest.body[:, 1:-1] > 0.5])) / 0.6745 / np.sqrt(1.5))
-    return Thorax(chest, attenuation / turned, (attenuation - clean) / turned, noise, fit.misfit)
+    return Thorax(chest, attenuation / turned, (attenuation - clean) / turned, fit.misfit)
 
 
 def estimate_thorax(image: UInt8[np.ndarray, "size size"]) -> Thorax:
@@ -97,10 +94,6 @@ class _Fit:
     def misfit(self) -> float:
         inner = slice(_BORDER, -_BORDER)
         return float(np.minimum(np.abs(self.target - self.rendered)[inner, inner], 0.1).mean())
-
-    def refresh(self) -> None:
-        """Compute the Jacobian at the current numbers."""
-        self.jacobian = _jacobian(self.at, self.rendered, self.bedside)
 
     def descend(self, steps: int, *, pool: int) -> None:
         """Gauss-Newton steps on pixels averaged `pool` by `pool`.

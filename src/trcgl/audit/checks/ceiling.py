@@ -44,20 +44,11 @@ def ceilings(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> list[Ceiling]:
-    """The ceiling of every finding.
+    """The ceiling of every finding, from scores of real images before and after encoding and decoding.
 
     A finding is not representable if the upper end of the reconstructed AUROC's interval is below .70, or if the loss
     is more than .10 and its interval above 0. This is unknown for a finding that the auditor does not recognize on
     untouched images (AUROC below .70, or fewer than 20 positives).
-
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        untouched: scores of the original images.
-        reconstructed: scores of the same images after encoding and decoding.
-        patients: patient of each row.
-        weight: weight of each row; all equal if None.
-        replicates: bootstrap replicates.
-        seed: seed of the bootstrap.
     """
     before, after = (
         measure(truth, score, np.asarray(patients), weight, metrics=(AUROC,), replicates=replicates, seed=seed)

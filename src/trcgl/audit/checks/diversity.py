@@ -91,18 +91,9 @@ class Diversity:
 def diversity(
     synthetic: Sample, held_out: Sample, train: Sample, *, seed: int = 0, pairs: int = 1000, replicates: int = 200
 ) -> Diversity:
-    """Compare the diversity of synthetic images with that of real images of the same finding.
+    """Compare the diversity of synthetic images with that of real images of the same finding; train is for the null.
 
-    Args:
-        synthetic: synthetic images of the finding.
-        held_out: real images of other patients.
-        train: real training images, for the null.
-        seed: seed of pairs and halves.
-        pairs: pairs of images in the mean of MS-SSIM.
-        replicates: random halves.
-
-    Raises:
-        DataError: images of the samples differ in size.
+    MS-SSIM is the mean over so many pairs of images; replicates are random halves of the patients.
     """
     samples = {"synthetic": synthetic, "held_out": held_out, "train": train}
     if len({sample.images.shape[1:] for sample in samples.values()}) > 1:

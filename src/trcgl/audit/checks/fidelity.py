@@ -89,13 +89,8 @@ def compare_with_real(
 ) -> Fidelity:
     """Distance of synthetic from held-out real images, tested by permuting patients, and its null.
 
-    Args:
-        sides: features of the images of one finding; images of one patient stay together.
-        kernel: `kid` or `rbf`.
-        seed: seed of all sampling.
-        permutations: permutations of the test; the smallest p-value is 1 / (permutations + 1).
-        repetitions: samples of training patients for the null.
-        most: largest number of images per side; of a larger side, random patients take part.
+    Images of one patient stay together. The null is the mean over repeated samples of training patients. Of sides with
+    more than `most` images, random patients take part.
     """
     if kernel not in KERNELS:
         raise RecipeError(f"no kernel {kernel!r}; there are {' and '.join(KERNELS)}.")
@@ -145,13 +140,8 @@ def compare_with_real(
 def overall(sides: Sides, *, seed: int, k: int = NEIGHBORS, repetitions: int = 5, most: int = 5000) -> Overall:
     """Fréchet distance, precision, recall, density and coverage of all synthetic images, and their nulls at equal n.
 
-    Args:
-        sides: features of the images of all findings.
-        seed: seed of all sampling.
-        k: neighbors that make an image's neighborhood.
-        repetitions: samples of patients for the null, and for the value if there are more synthetic than training
-            images.
-        most: largest number of images per side; of a larger side, random patients take part.
+    Neighborhoods have k images. The null is the mean over repeated samples of training patients; so is the value if
+    there are more synthetic than training images. Of sides with more than `most` images, random patients take part.
     """
     synthetic, real, train = sides = _limited(sides, most, seed)
     n = min(len(synthetic.features), len(train.features))

@@ -57,14 +57,7 @@ def discrimination(
 ) -> Discrimination:
     """AUROC, hit rate and false-positive rate, with intervals from a bootstrap over patients.
 
-    Args:
-        truth: 1 with the finding, 0 without, NaN unknown.
-        score: calibrated score of the finding.
-        patients: patient of each image; source patient of a synthetic image.
-        threshold: scores of at least this call the finding present.
-        weight: weight of each image; all equal if None.
-        replicates: bootstrap replicates.
-        seed: seed of the bootstrap.
+    The truth is 1 with the finding, 0 without, NaN unknown; a score of at least the threshold calls it present.
     """
     owner, called = np.asarray(patients), score >= threshold
     positive, negative = truth == 1, truth == 0

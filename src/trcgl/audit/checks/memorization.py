@@ -118,22 +118,10 @@ def memorization(
     source_patients: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Memorization:
-    """Look for training images among synthetic ones.
+    """Look for training images among synthetic ones, all with the same finding; held-out images are of other patients.
 
     Memory is bounded: stores may be memory-mapped. For `closer`, the larger of train and held-out is reduced to as many
-    patients, and then to as many images, as the other.
-
-    Args:
-        synthetic: synthetic images.
-        train: training images of the generator with the same finding.
-        held_out: images of other patients with the same finding.
-        train_patients: patient of each training image.
-        held_out_patients: patient of each held-out image.
-        source_patients: source patient of each synthetic image; only counted.
-        seed: seed of the equal sets and of the real images that are compared.
-
-    Raises:
-        DataError: there is nothing to compare, sizes differ, or a patient is in train and in held-out.
+    patients, and then to as many images, as the other. Source patients of synthetic images are only counted.
     """
     patient, held_out_patient = _numbers(synthetic, train, held_out, train_patients, held_out_patients)
     equal, held_out_equal = _equal_sets(patient, held_out_patient, seed)

@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trcgl.audit.check import Check, Evidence
-from trcgl.audit.intervals import REPLICATES, auroc_with_interval, undefined
+from trcgl.audit.intervals import REPLICATES, auroc_with_interval, resample_counts, undefined
 from trcgl.audit.sample_plan import NORMALS
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
-from trcgl.metrics.bootstrap import resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
 from trcgl.metrics.summary import with_interval
 
@@ -95,9 +94,6 @@ def shortcut(
         thresholds: thresholds of the findings, fitted on val.
         replicates: bootstrap replicates.
         seed: seed of the bootstrap.
-
-    Raises:
-        DataError: columns or thresholds are missing, a score is not finite, or the round trip is of other images.
     """
     compared = {"synthetic": synthetic, "held-out": held_out, "train": train}
     compared |= {"round-trip": round_trip} if round_trip else {}
@@ -173,12 +169,11 @@ def _rate_replicates(
 ) -> list[Float[np.ndarray, "replicates findings"]]:
     """Shares at or above the threshold on every replicate, of the members and of the others."""
     patients = int(owner.max()) + 1
-    counts = np.stack([resample_patients(patients, seed, number) for number in range(replicates)])
+    counts = resample_counts(patients, replicates, seed)
     found = []
     for side in (member, ~member):
         rows = np.bincount(owner[side], minlength=patients).astype(np.float64)
-        hits = np.zeros((patients, reached.shape[1]))
-        np.add.at(hits, owner[side], reached[side])
+        hits = np.stack([np.bincount(owner[side], column, patients) for column in reached[side].T], 1)
         with np.errstate(invalid="ignore"):  # 0 / 0: the replicate holds no patient of this side
             found.append((counts @ hits) / (counts @ rows)[:, None])
     return found

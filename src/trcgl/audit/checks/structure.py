@@ -125,15 +125,7 @@ def _measured(measure: Callable[[Thorax], dict[str, float]], image: UInt8[np.nda
 
 
 def structure_checks(images: UInt8[np.ndarray, "images size size"], finding: str) -> Structure:
-    """Look for the structure of one finding in phantoms: 0.1 s per image, on all cores if there are many.
-
-    Args:
-        images: images in the style of the phantoms, of at least 48 px.
-        finding: a key of `STRUCTURES`.
-
-    Raises:
-        DataError: there is no check for the finding, or the images are too small.
-    """
+    """Look for the structure of one finding in phantoms of at least 48 px: 0.1 s per image and core."""
     if finding not in STRUCTURES:
         raise DataError(f"no structure check for {finding!r}; there is one for {', '.join(STRUCTURES)}.")
     if images.shape[1] < _SMALLEST:
