@@ -96,12 +96,7 @@ def main_sheets(
 
 
 def side_sheets(
-    with_it: pl.DataFrame,
-    space: LabelSpace,
-    *,
-    sweep_each: int,
-    handwritten_each: int,
-    learned: bool,
+    with_it: pl.DataFrame, space: LabelSpace, *, sweep_each: int, handwritten_each: int, learned: bool
 ) -> list[Sheet]:
     """The first images of each finding again, without context tokens and at other guidance scales.
 

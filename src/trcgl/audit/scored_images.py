@@ -145,12 +145,7 @@ def held_out_rows(dataset: Dataset, held_out: HeldOut) -> pl.DataFrame:
 
 
 def score_all(
-    inputs: Inputs,
-    findings: Sequence[str],
-    sheets: Sequence[Sheet],
-    store: Store,
-    held_out: HeldOut,
-    batch_size: int,
+    inputs: Inputs, findings: Sequence[str], sheets: Sequence[Sheet], store: Store, held_out: HeldOut, batch_size: int
 ) -> ScoredImages:
     """Read the finished sheets and score all images with the auditor, `batch_size` encoded and decoded at once."""
     dataset, auditor = inputs.dataset, inputs.auditor

@@ -253,9 +253,4 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     return compare(evidence, finding, sheet, rows, evidence.first_space.synthetic[rows])
 
 
-CHECK = Check(
-    key="diversity",
-    title="Diversity",
-    null="real held-out images of the finding",
-    of_finding=of_finding,
-)
+CHECK = Check(key="diversity", title="Diversity", null="real held-out images of the finding", of_finding=of_finding)
