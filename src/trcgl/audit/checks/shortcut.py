@@ -83,17 +83,10 @@ def shortcut(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Shortcut:
-    """Compare the scores of normal images.
+    """Compare the scores of normal images for every finding, with the thresholds fitted on val.
 
-    Args:
-        synthetic: images generated with a prompt for Normal.
-        held_out: real normals of patients that neither the generator nor the auditor was trained on.
-        train: real normals that the generator was trained on and the auditor was not; the null.
-        round_trip: the images of `held_out` in the same order, after encoding and decoding.
-        findings: findings of the columns.
-        thresholds: thresholds of the findings, fitted on val.
-        replicates: bootstrap replicates.
-        seed: seed of the bootstrap.
+    Neither generator nor auditor was trained on the held-out patients; only the generator was trained on `train`, the null.
+    The round trip holds the held-out images in the same order, after encoding and decoding.
     """
     compared = {"synthetic": synthetic, "held-out": held_out, "train": train}
     compared |= {"round-trip": round_trip} if round_trip else {}
