@@ -53,9 +53,9 @@ def write_kit(
 ) -> str:
     """Write a kit and its key, and return the kit's number, which the page, the key and every CSV file contain.
 
-    All images have one size, so that size does not give away which are synthetic; the seed of their order is not written
-    into the kit. Each image has a kind (`real` or `synthetic`) and the finding that it is labeled or prompted with (None if
-    unknown or not among the findings that a reader chooses from).
+    All images have one size, so that size does not give away which are synthetic; the seed of their order is not
+    written into the kit. Each image has a kind (`real` or `synthetic`) and the finding that it is labeled or prompted
+    with (None if unknown or not among the findings that a reader chooses from).
     """
     folder, key_folder = Path(folder), Path(key_folder)
     _check(folder, key_folder, len(images), kinds, shown, findings)
@@ -124,9 +124,9 @@ def write_reader_kit(out: Path, images: ScoredImages, seed: int) -> dict[str, An
 def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
     """Evaluate the ratings of one reader, also of a kit that 0.1.0 wrote or ratings that a spreadsheet saved again.
 
-    The key is `key.json` or its folder. The result holds counts; the share of images correctly called real or synthetic,
-    over all images, of each kind and at each confidence, with Wilson intervals over images; and how often the reader
-    chose the finding that the image is labeled or prompted with, of each kind.
+    The key is `key.json` or its folder. The result holds counts; the share of images correctly called real or
+    synthetic, over all images, of each kind and at each confidence, with Wilson intervals over images; and how often
+    the reader chose the finding that the image is labeled or prompted with, of each kind.
     """
     described = storage.read_json(Path(kit) / "kit.json")
     key = Path(key) / "key.json" if Path(key).is_dir() else Path(key)

@@ -85,8 +85,8 @@ def shortcut(
 ) -> Shortcut:
     """Compare the scores of normal images for every finding, with the thresholds fitted on val.
 
-    Neither generator nor auditor was trained on the held-out patients; only the generator was trained on `train`, the null.
-    The round trip holds the held-out images in the same order, after encoding and decoding.
+    Neither generator nor auditor was trained on the held-out patients, and only the generator on `train`, the null. The
+    round trip holds the held-out images in the same order, after encoding and decoding.
     """
     compared = {"synthetic": synthetic, "held-out": held_out, "train": train}
     compared |= {"round-trip": round_trip} if round_trip else {}
