@@ -78,7 +78,7 @@ def picture(image: UInt8[np.ndarray, "side side"], description: str, small: bool
     if side > width:
         shown = shown.resize((width, width), Image.Resampling.LANCZOS)
     stream, exact = io.BytesIO(), shown.width <= _EXACT
-    shown.save(stream, **({"format": "PNG", "optimize": True} if exact else {"format": "JPEG", "quality": 90}))
+    shown.save(stream, "PNG" if exact else "JPEG", optimize=exact, quality=90)  # each takes one of the two options
     uri = html.png_uri(stream.getvalue()).replace("image/png", "image/png" if exact else "image/jpeg", 1)
     return {"src": uri, "width": width, "alt": description}
 

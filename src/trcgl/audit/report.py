@@ -26,8 +26,8 @@ SECTIONS = (
 def write_report(folder: Path, audit: dict[str, Any], images: ScoredImages) -> None:
     """Write `audit.html` from the content of `audit.json` and the images of the audit."""
     seed = audit["options"]["seed"]
-    body = environment().get_template("audit.html.j2")
-    body = body.render(
+    template = environment().get_template("audit.html.j2")
+    body = template.render(
         audit=audit,
         checks=CHECKS,
         pictures={

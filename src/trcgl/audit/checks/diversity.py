@@ -144,8 +144,12 @@ def ms_ssim(
     """Multi-scale structural similarity of pairs of images."""
     found = [np.empty(0)]
     for start in range(0, len(images), _BATCH):
-        pair = (torch.from_numpy(side[start : start + _BATCH])[:, None].float() / 255 for side in (images, others))
-        similar = multiscale_structural_similarity_index_measure(*pair, data_range=1.0, betas=betas, reduction="none")
+        first, second = (
+            torch.from_numpy(side[start : start + _BATCH])[:, None].float() / 255 for side in (images, others)
+        )
+        similar = multiscale_structural_similarity_index_measure(
+            first, second, data_range=1.0, betas=betas, reduction="none"
+        )
         found.append(similar.reshape(-1).numpy().astype(np.float64))
     return np.concatenate(found)
 
@@ -220,8 +224,8 @@ def _compare(measured: dict[str, Measured], patients: dict[str, int], n: dict[st
         fewest = min(patients[name], patients["held_out"])
         return _estimate(value[0] - reference[0], float(np.hypot(value[1], reference[1])), fewest)
 
-    values = (alone(name) for name in ("synthetic", "held_out", "train"))
-    return Comparison(*values, minus_held_out("synthetic"), minus_held_out("train"), n)
+    real = alone("held_out"), alone("train")
+    return Comparison(alone("synthetic"), *real, minus_held_out("synthetic"), minus_held_out("train"), n)
 
 
 def _estimate(value: float, error: float, patients: int) -> Estimate:
