@@ -49,11 +49,7 @@ class Arm:
         return self.changes(base) if callable(self.changes) else self.changes
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
-        """The recipe of one run.
-
-        Raises:
-            RecipeError: the arm has another backbone, and the base's initial weights are a file for its own.
-        """
+        """The recipe of one run."""
         changes = self.changes_of(base)
         backbone = changes.get("model.backbone", base.model.backbone)
         if backbone != base.model.backbone and base.model.weights not in ("hub", "none"):
@@ -83,18 +79,7 @@ def over_base(arm: Arm) -> Arm:
 
 
 def choose_arms(names: Sequence[str], known: Mapping[str, Arm], base: Recipe, *, synthetic: bool) -> tuple[Arm, ...]:
-    """The arms of these names in their order; without names, all arms that can be trained and differ.
-
-    Args:
-        names: from the command line.
-        known: the registry.
-        base: the recipe that the arms change.
-        synthetic: whether the study has synthetic images.
-
-    Raises:
-        RecipeError: a name is unknown or given twice, an arm needs something that the base or the study lacks, or two
-            arms would train the same.
-    """
+    """The arms of these names in their order; without names, all arms that can be trained and differ."""
     if unknown := [name for name in names if name not in known]:
         raise RecipeError(f"unknown arm {unknown[0]!r}; there are {', '.join(known)}.")
     if twice := [name for name in names if list(names).count(name) > 1]:

@@ -1,7 +1,7 @@
 """Choice of the dose and schedule for the primary contrast of `utility`: on val, by a rule fixed beforehand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,10 @@ would keep them on test."""
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to train with synthetic images.
+    """A way to train with synthetic images."""
 
-    Args:
-        dose: kept images generated for a finding ÷ its real training images.
-        schedule: mix or pretrain.
-    """
-
-    dose: float
-    schedule: str
+    dose: float  # kept images generated for a finding ÷ its real training images
+    schedule: str  # mix or pretrain
 
     @property
     def name(self) -> str:
@@ -42,31 +37,17 @@ class Setting:
 
 
 def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> dict[str, Any]:
-    """Choose by `RULE`, from predictions on val only.
+    """Choose by `RULE`, from predictions on val only; the document of schema `trcgl.utility-choice/1`.
 
-    Args:
-        runs: settings in ascending order of dose, each with its runs, all of which are done.
-        space: of the dataset.
-
-    Returns:
-        Schema `trcgl.utility-choice/1`: dose, schedule, and the tail mAP on val of every candidate.
-
-    Raises:
-        DataError: no run finished, or val has no positive of a tail finding.
+    `runs` are settings in ascending order of dose, each with its runs, all of which are done.
     """
     candidates: list[dict[str, Any]] = []
     for setting, jobs in runs:
         finished = [job for job in jobs if storage.read_json(job.outcome)["status"] == "finished"]
         values = [val_tail(job, space) for job in finished]
-        candidates.append(
-            {
-                "dose": setting.dose,
-                "schedule": setting.schedule,
-                "seeds": [job.seed for job in finished],
-                "mean": float(np.mean(values)) if values else None,
-                "values": values,
-            }
-        )
+        mean = float(np.mean(values)) if values else None
+        seeds = [job.seed for job in finished]
+        candidates.append({**asdict(setting), "seeds": seeds, "mean": mean, "values": values})
     possible = [candidate for candidate in candidates if candidate["seeds"]]
     if not possible:
         raise DataError(
@@ -78,11 +59,7 @@ def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> 
 
 
 def val_tail(job: Job, space: LabelSpace) -> float:
-    """Tail mAP of a run on val, over the findings that have a positive there.
-
-    Raises:
-        DataError: no tail finding has a positive.
-    """
+    """Tail mAP of a run on val, over the findings that have a positive there."""
     predictions = read_predictions(job.folder / "predictions" / "val.parquet", space)
     columns = [space.index(finding) for finding in space.in_group("tail")]
     precisions = [

@@ -26,15 +26,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 
 
 def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, name: str, phantom: bool) -> None:
-    """Write study.html and intervals.svg; for utility also doses.svg.
-
-    Args:
-        out: the study folder.
-        document: schema `trcgl.study-table/1`.
-        cost: schema `trcgl.study-cost/1`.
-        name: of the dataset.
-        phantom: whether its images are rendered phantoms.
-    """
+    """Write study.html and intervals.svg; for utility also doses.svg."""
     plotted = {"intervals": (plots.intervals(document), "Tail mAP of every arm and every difference, with intervals")}
     if document["kind"] == "utility":
         plotted["doses"] = (plots.dose_curve(document), "Tail mAP at every dose")
@@ -49,7 +41,7 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         html.environment("trcgl.study")
         .get_template("study.html.j2")
         .render(
-            further=found[2:] + explored(document).answers,
+            further=found[2:] + explored(document)[0],
             notes=tables.notes(document),
             figures=figures,
             tables=shown,

@@ -3,8 +3,6 @@
 Heads, losses, row sampling, retraining and mixup change `PLAIN`, so that each is compared alone.
 """
 
-from functools import partial
-
 from trcgl.core.recipe import Recipe
 from trcgl.study.arms import PLAIN, Arm, Changes
 
@@ -20,13 +18,8 @@ def _backbone(
 ) -> Arm:
     """A timm backbone under a linear layer.
 
-    Args:
-        name: of the arm.
-        model: timm's name.
-        reference: publication.
-        fine: changes for small images.
-        gentle: cap the learning rates.
-        drops: whether it has stochastic depth.
+    `fine` are changes for small images, `gentle` caps the learning rates, and a backbone that does not drop has no
+    stochastic depth.
     """
 
     def changes(base: Recipe) -> Changes:
@@ -46,29 +39,19 @@ def _backbone(
             own["train.head_lr"] = min(base.train.head_lr, GENTLE)
         return own
 
-    differs = "Image size, schedule and kind of initial weights are the base's" + (
-        f"; finer maps below {SMALL} pixels." if fine else "."
-    )
+    def lacks(base: Recipe) -> str:
+        """A backbone can start from timm's weights or at random, not from a file for another backbone."""
+        other = model != base.model.backbone and base.model.weights not in ("hub", "none")
+        return f"--model.weights hub or none, for {base.model.weights} is of {base.model.backbone}" if other else ""
+
+    differs = "Image size, schedule and kind of initial weights are the base's"
+    differs += f"; finer maps below {SMALL} pixels." if fine else "."
     differs += "" if drops else " It has no stochastic depth."
-    return Arm(name, changes, reference, differs, lacks=partial(_start, model))
-
-
-def _start(model: str, base: Recipe) -> str:
-    """A backbone can start from timm's weights or at random, not from a file for another backbone."""
-    other = model != base.model.backbone and base.model.weights not in ("hub", "none")
-    return f"--model.weights hub or none, for {base.model.weights} is of {base.model.backbone}" if other else ""
+    return Arm(name, changes, reference, differs, lacks=lacks)
 
 
 def _head(name: str, reference: str, differs: str, changes: Changes | None = None, *, gentle: bool = False) -> Arm:
-    """A head on the base's backbone.
-
-    Args:
-        name: of the arm and of the head.
-        reference: publication.
-        differs: difference from the original.
-        changes: the head's own settings.
-        gentle: cap the head's learning rate, as label queries and class tokens need.
-    """
+    """A head on the base's backbone; `gentle` caps its learning rate, as label queries and class tokens need."""
 
     def all_changes(base: Recipe) -> Changes:
         rate = {"train.head_lr": min(base.train.head_lr, GENTLE)} if gentle else {}
@@ -76,6 +59,12 @@ def _head(name: str, reference: str, differs: str, changes: Changes | None = Non
 
     rate = f" The head's learning rate is at most {GENTLE:g}." if gentle else ""
     return Arm(name, all_changes, reference, differs + rate)
+
+
+def _loss(name: str, reference: str, differs: str, loss: str = "", **settings: float) -> Arm:
+    """A loss and its settings; the loss has the name of the arm unless another is given."""
+    own = {f"loss.{setting}": value for setting, value in settings.items()}
+    return Arm(name, {**PLAIN, "loss.name": loss or name, **own}, reference, differs)
 
 
 def _ml_gcn(base: Recipe) -> Changes:
@@ -90,23 +79,16 @@ def _ml_gcn(base: Recipe) -> Changes:
     }
 
 
-def _retraining(base: Recipe) -> Changes:
-    return {**PLAIN, "train.retrain_epochs": max(1, round(base.train.epochs / 10))}
-
-
 def _second_epoch(base: Recipe) -> str:
     warmup = max(1, base.train.head_warmup_epochs)
     return "" if base.train.epochs > warmup else f"--train.epochs of {warmup + 1} or more"
-
-
-def _text(base: Recipe) -> str:
-    return "" if base.model.label_text else "the folder of a transformers text model as --model.label-text"
 
 
 _RANDOM: Changes = {"model.label_text": None}
 _STRIDE_16: Changes = {"model.output_stride": 16}
 _PATCH_8: Changes = {"model.patch_size": 8}
 _PATCH_2: Changes = {"model.patch_size": 2}
+_TEXT = "the folder of a transformers text model as --model.label-text"
 
 PEERS: dict[str, Arm] = {
     arm.name: arm
@@ -200,44 +182,26 @@ PEERS: dict[str, Arm] = {
             _RANDOM,
             "",
             "The base recipe with random initial label embeddings instead of text embeddings.",
-            lacks=_text,
+            lacks=lambda base: "" if base.model.label_text else _TEXT,
         ),
-        Arm(
-            "focal",
-            {**PLAIN, "loss.name": "focal", "loss.focal_gamma": 2.0},
-            "Lin et al. 2017",
-            "Per finding, with γ = 2 and no class weight.",
-        ),
-        Arm(
-            "asl",
-            {**PLAIN, "loss.name": "asl"},
-            "Ridnik et al. 2021",
-            "γ+ = 0, γ- = 4, clip = 0.05 unless the base says otherwise.",
-        ),
-        Arm(
-            "published_margin",
-            {**PLAIN, "loss.name": "published_margin"},
-            "TRCGL-Net, arXiv 2607.00975",
-            "The loss alone.",
-        ),
-        Arm(
+        _loss("focal", "Lin et al. 2017", "Per finding, with γ = 2 and no class weight.", focal_gamma=2.0),
+        _loss("asl", "Ridnik et al. 2021", "γ+ = 0, γ- = 4, clip = 0.05 unless the base says otherwise."),
+        _loss("published_margin", "TRCGL-Net, arXiv 2607.00975", "The loss alone."),
+        _loss(
             "ldam",
-            {
-                **PLAIN,
-                "loss.name": "ldam",
-                "loss.max_margin": 0.5,
-                "loss.margin_scale": 1.0,
-                "loss.beta": 0.9999,
-                "loss.defer": 0.8,
-            },
             "LDAM-DRW, Cao et al. 2019",
             "A sigmoid per finding instead of a softmax over cosines; logits are not scaled; weights are of findings.",
+            max_margin=0.5,
+            margin_scale=1.0,
+            beta=0.9999,
+            defer=0.8,
         ),
-        Arm(
+        _loss(
             "effective_number",
-            {**PLAIN, "loss.name": "class_balanced", "loss.beta": 0.9999},
             "Class-balanced loss, Cui et al. 2019",
             "The loss, not the row sampling class_balanced; weights are per finding, not per row.",
+            "class_balanced",
+            beta=0.9999,
         ),
         Arm(
             "distribution_balanced",
@@ -245,15 +209,14 @@ PEERS: dict[str, Arm] = {
             "Wu et al. 2020",
             "With class-balanced row sampling, as published; without the focal factor of the authors' code.",
         ),
-        Arm(
+        _loss(
             "logit_adjusted",
-            {**PLAIN, "loss.name": "logit_adjusted", "loss.tau": 1.0},
             "Menon et al. 2021",
             "A sigmoid per finding instead of a softmax, moved by the log-odds of the finding; τ = 1.",
+            tau=1.0,
         ),
-        Arm(
+        _loss(
             "entropy_maximization",
-            {**PLAIN, "loss.name": "entropy_maximization"},
             "Zhou et al. 2022",
             "Labels may be known to be negative; without pseudo-labels. Equals linear if all labels are known.",
         ),
@@ -271,7 +234,7 @@ PEERS: dict[str, Arm] = {
         ),
         Arm(
             "retrained",
-            _retraining,
+            lambda base: {**PLAIN, "train.retrain_epochs": max(1, round(base.train.epochs / 10))},
             "cRT, Kang et al. 2020",
             "The last tenth of the epochs, at least one, retrains the head on class-balanced rows (paper: 10 more).",
             lacks=_second_epoch,

@@ -23,48 +23,26 @@ SCHEMA = "trcgl.study/1"
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference of two arms, `arm` minus `against`.
-
-    Args:
-        arm: name of an arm.
-        against: name of another arm.
-        what: the question, where the names do not tell it.
-    """
+    """A difference of two arms, `arm` minus `against`."""
 
     arm: str
     against: str
-    what: str = ""
+    what: str = ""  # the question, where the names do not tell it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One study.
+    """One study."""
 
-    Args:
-        kind: peers, ablation or utility.
-        dataset: folder of the real radiographs.
-        base: the recipe that arms change.
-        arms: each is trained with every seed.
-        contrasts: the first is the primary one, the others are adjusted for their number.
-        seeds: runs of each arm.
-        synthetic: the synthetic folder, for the arms that train with it.
-        folders: further synthetic folders by the name that arms use.
-        asked: parts of the question in `study.json` besides, or instead of, the first contrast.
-    """
-
-    kind: str
+    kind: str  # peers, ablation or utility
     dataset: Path
     base: Recipe
-    arms: tuple[Arm, ...]
-    contrasts: tuple[Contrast, ...]
+    arms: tuple[Arm, ...]  # each is trained with every seed
+    contrasts: tuple[Contrast, ...]  # the first is the primary one, the others are adjusted for their number
     seeds: int
-    synthetic: Path | None = None
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    asked: Mapping[str, Any] = field(default_factory=dict)
-
-    def recipe(self, arm: Arm, seed: int) -> Recipe:
-        """The recipe of one run."""
-        return arm.recipe(self.base, seed)
+    synthetic: Path | None = None  # the synthetic folder, for the arms that train with it
+    folders: Mapping[str, Path] = field(default_factory=dict)  # further synthetic folders by the name that arms use
+    asked: Mapping[str, Any] = field(default_factory=dict)  # of the question besides, or instead of, the first contrast
 
 
 def comparable(base: Recipe) -> Recipe:
@@ -77,11 +55,7 @@ def comparable(base: Recipe) -> Recipe:
 
 
 def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) -> tuple[Contrast, ...]:
-    """Every arm against the baseline, the primary contrast first.
-
-    Raises:
-        RecipeError: there are fewer than two arms, or the baseline or primary arm is not among them.
-    """
+    """Every arm against the baseline, the primary contrast first."""
     names = [arm.name for arm in arms]
     if len(names) < 2:
         raise RecipeError("a study needs two arms or more: --arms NAME NAME ...")
@@ -96,12 +70,7 @@ def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) ->
 
 
 def check(plan: Plan) -> Dataset:
-    """Refuse a plan that cannot be carried out, before anything is trained; return the opened dataset.
-
-    Raises:
-        DataError: the dataset has no images, no test split, or no tail finding with a positive in test.
-        RecipeError: there are too few seeds, or an arm cannot be trained from the base recipe.
-    """
+    """Refuse a plan that cannot be carried out, before anything is trained; return the opened dataset."""
     if plan.seeds < 1:
         raise RecipeError(f"--seeds is {plan.seeds}; it must be at least 1.")
     if plan.base.evaluate.replicates < 1:
@@ -116,7 +85,7 @@ def check(plan: Plan) -> Dataset:
     if plan.synthetic:
         open_synthetic(plan.synthetic, opened)
     for arm in plan.arms:
-        plan.recipe(arm, 0)
+        arm.recipe(plan.base, 0)
     return opened
 
 
@@ -124,9 +93,6 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
     """Reserve the study folder for this question, and the folder of each arm for its recipe.
 
     More arms and seeds can join later, from other processes too; the question stays.
-
-    Raises:
-        RecipeError: the folder has another dataset, base recipe or question, or an arm has changed.
     """
     digest = storage.sha256_file(plan.dataset / "dataset.json")
     protocol = {
@@ -142,26 +108,18 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
     }
 
     def explain(stored: str) -> str:
-        before = {**translate(json.loads(stored)), "recipe": json.loads(stored)["recipe"]}
+        recipe, before = json.loads(stored)["recipe"], translate(json.loads(stored))
         if before["dataset_digest"] != digest:
             return f"it is a study of another dataset ({before['dataset']}) than {plan.dataset}"
-        changed = [
-            f"{name}: {before.get(name)} → {value}"
-            for name, value in protocol.items()
-            if name != "recipe" and before.get(name) != value
-        ]
-        return "; ".join([*changed, *differences(from_json(json.dumps(before["recipe"])), plan.base)])
+        asked = {name: value for name, value in protocol.items() if name != "recipe" and before.get(name) != value}
+        changed = [f"{name}: {before.get(name)} → {value}" for name, value in asked.items()]
+        return "; ".join([*changed, *differences(from_json(json.dumps(recipe)), plan.base)])
 
     with alone(out):
         storage.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
         for arm in plan.arms:
-            recipe = plan.recipe(arm, 0)
-            storage.claim(
-                path_in(out / "runs", arm.name),
-                "arm.json",
-                to_json(recipe),
-                partial(_changed, recipe),
-            )
+            recipe = arm.recipe(plan.base, 0)
+            storage.claim(path_in(out / "runs", arm.name), "arm.json", to_json(recipe), partial(_changed, recipe))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Only this module imports `trcgl.study.experiments`, when an arm or a table needs
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +15,6 @@ from trcgl.study.wording import Table
 
 if TYPE_CHECKING:
     from trcgl.study.results import Outcome
-
-
-@dataclass(frozen=True)
-class Explored:
-    """What the exploratory analyses add to a report.
-
-    Args:
-        answers: sentences.
-        tables: of the report.
-    """
-
-    answers: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
 
 
 def make_folders(plan: Plan, opened: Dataset, out: Path) -> None:
@@ -54,10 +40,10 @@ def explore(plan: Plan, opened: Dataset, outcomes: "Sequence[Outcome]", out: Pat
     return {"causes": causes(plan, opened, outcomes, out)}
 
 
-def explored(document: dict[str, Any]) -> Explored:
+def explored(document: dict[str, Any]) -> tuple[list[str], list[Table]]:
     """Answers and tables of the exploratory part of a table; empty if it has none."""
     if not document.get("causes"):
-        return Explored()
+        return [], []
     from trcgl.study.experiments import causes_tables
 
-    return Explored(causes_tables.answers(document["causes"]), causes_tables.tables_of(document["causes"]))
+    return causes_tables.answers(document["causes"]), causes_tables.tables_of(document["causes"])

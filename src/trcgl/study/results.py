@@ -1,7 +1,7 @@
 """From the outcomes of the runs to the table of a study: means over seeds and differences with their intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from trcgl.metrics.intervals import LEVEL
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.statistics import Estimate, Runs, difference, holm, mean, over_seeds
 from trcgl.study.stored import read_stored
-from trcgl.study.wording import COLUMNS, sentences
+from trcgl.study.wording import COLUMNS, names_of, sentences
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-table/1"
@@ -23,20 +23,15 @@ DESCRIBED = ("medium", "head", "overall")
 """Groups whose differences have plain 95 % intervals and decide nothing."""
 
 Samples = Mapping[str, Mapping[str, tuple[Runs, float]]]
-"""Arm and group to its runs and the degrees of freedom that patients leave."""
+"""Arm and group (or stratum) to its runs and the degrees of freedom that patients leave."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run.
-
-    Args:
-        job: the run.
-        content: of its outcome file.
-    """
+    """The outcome of a run."""
 
     job: Job
-    content: dict[str, Any]
+    content: dict[str, Any]  # of its outcome file
 
     @property
     def finished(self) -> bool:
@@ -60,26 +55,23 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         runs = [outcome for outcome in of_arm if outcome.finished]
         contents = [outcome.content for outcome in runs]
         samples[arm.name] = {group: _sample(runs, group) for group in (TESTED, *DESCRIBED)}
-        gates = (
-            {name: over_seeds([run["gates"][name] for run in contents]) for name in contents[0]["gates"]}
-            if runs
-            else {}
-        )
-        recipe = plan.recipe(arm, 0)
+        first = contents[0] if runs else {"gates": {}, "findings": {}, "cost": {"parameters": None}}
+        gates = {name: over_seeds([run["gates"][name] for run in contents]) for name in first["gates"]}
+        recipe = arm.recipe(plan.base, 0)
         arms[arm.name] = {
             "reference": arm.reference,
             "differs": arm.differs,
             "changes": [change for change in differences(plan.base, recipe) if not change.startswith("seed:")],
             "seeds": [outcome.job.seed for outcome in runs],
             "diverged": {str(run.job.seed): run.content["why"] for run in of_arm if not run.finished},
-            "parameters": contents[0]["cost"]["parameters"] if runs else None,
+            "parameters": first["cost"]["parameters"],
             "metrics": {name: over_seeds([run["metrics"].get(name) for run in contents]) for name in metrics},
             "interval": _within_unit(mean(*samples[arm.name][TESTED]).interval()) if runs else None,
             "gates": gates,
             "unused": _unused(recipe, gates),
             "findings": {
                 finding: over_seeds([run["findings"][finding]["AP"] for run in contents])
-                for finding in (contents[0]["findings"] if runs else ())
+                for finding in first["findings"]
             },
         }
     document = {
@@ -102,9 +94,8 @@ def earlier(plan: Plan, out: Path) -> list[dict[str, Any]]:
     if not (out / "table.json").exists():
         return []
     before = read_stored(out / "table.json")
-    names = [f"{contrast['arm']} - {contrast['against']}" for contrast in before["contrasts"]]
-    look = {"seeds": before["seeds"], "contrasts": names}
-    now = {"seeds": plan.seeds, "contrasts": [f"{asked.arm} - {asked.against}" for asked in plan.contrasts]}
+    look = {"seeds": before["seeds"], "contrasts": [names_of(contrast) for contrast in before["contrasts"]]}
+    now = {"seeds": plan.seeds, "contrasts": [names_of(asdict(contrast)) for contrast in plan.contrasts]}
     return [seen for seen in [*before.get("earlier", []), look] if seen != now]
 
 
@@ -131,6 +122,12 @@ def ends(interval: tuple[float, float] | None) -> list[float] | None:
     return [float(end) for end in interval] if interval else None
 
 
+def compare(samples: Samples, contrast: Contrast, metric: str) -> Estimate | None:
+    """The difference of two arms in a metric; None if they share no seed that has it."""
+    arm, against = samples[contrast.arm].get(metric), samples[contrast.against].get(metric)
+    return difference(arm[0], against[0], min(arm[1], against[1])) if arm and against else None
+
+
 def _sample(runs: Sequence[Outcome], group: str) -> tuple[Runs, float]:
     replicates = []
     for run in runs:
@@ -154,15 +151,13 @@ def _unused(recipe: Recipe, gates: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _contrasts(asked: Sequence[Contrast], samples: Samples) -> list[dict[str, Any]]:
-    estimates = [_compare(samples, contrast, TESTED) for contrast in asked]
-    p = {str(place): estimate.p() for place, estimate in enumerate(estimates) if place and estimate}
-    adjusted = holm({name: value for name, value in p.items() if value is not None})
+    estimates = [compare(samples, contrast, TESTED) for contrast in asked]
+    p = {place: estimate.p() for place, estimate in enumerate(estimates) if place and estimate}
+    adjusted = holm({place: value for place, value in p.items() if value is not None})
     found = []
     for place, (contrast, estimate) in enumerate(zip(asked, estimates, strict=True)):
         document: dict[str, Any] = {
-            "arm": contrast.arm,
-            "against": contrast.against,
-            "what": contrast.what,
+            **asdict(contrast),
             "primary": place == 0,
             "value": estimate.value if estimate else None,
             "seeds": list(estimate.seeds) if estimate else [],
@@ -171,9 +166,9 @@ def _contrasts(asked: Sequence[Contrast], samples: Samples) -> list[dict[str, An
             why = estimate.why if estimate else "no seed that both arms finished"
             found.append(document | {"interval": None, "p": None, "detectable": None, "why": why})
             continue
-        step = adjusted.get(str(place))
+        step = adjusted.get(place)
         alpha = step.alpha if step else 1 - LEVEL
-        also = {group: _compare(samples, contrast, group) for group in DESCRIBED}
+        also = {group: compare(samples, contrast, group) for group in DESCRIBED}
         found.append(
             document
             | {
@@ -192,11 +187,6 @@ def _contrasts(asked: Sequence[Contrast], samples: Samples) -> list[dict[str, An
             }
         )
     return found
-
-
-def _compare(samples: Samples, contrast: Contrast, group: str) -> Estimate | None:
-    (runs, patients), (others, their_patients) = samples[contrast.arm][group], samples[contrast.against][group]
-    return difference(runs, others, min(patients, their_patients))
 
 
 def _within_unit(interval: tuple[float, float] | None) -> list[float] | None:

@@ -34,17 +34,11 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Runs:
-    """One metric of the runs of one arm.
-
-    Args:
-        seeds: of the runs.
-        values: of each run, on all test patients.
-        replicates: the same on every resample of patients, NaN where undefined.
-    """
+    """One metric of the runs of one arm."""
 
     seeds: tuple[int, ...]
-    values: Float[np.ndarray, " seeds"]
-    replicates: Float[np.ndarray, "seeds replicates"]
+    values: Float[np.ndarray, " seeds"]  # on all test patients
+    replicates: Float[np.ndarray, "seeds replicates"]  # on every resample of patients, NaN where undefined
 
     def at(self, seeds: Sequence[int]) -> "Runs":
         """The runs of these seeds."""
@@ -54,23 +48,14 @@ class Runs:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds, or a difference of two means, with the parts of its interval.
-
-    Args:
-        value: the estimate.
-        error: its standard error √V; None where there is none.
-        freedom: ν.
-        why: the reason if there is no standard error.
-        seeds: averaged seeds.
-        dropped: replicates that left the metric undefined.
-    """
+    """A mean over seeds, or a difference of two means, with the parts of its interval."""
 
     value: float
-    error: float | None
-    freedom: float
-    why: str | None
+    error: float | None  # standard error √V
+    freedom: float  # ν
+    why: str | None  # the reason if there is no standard error
     seeds: tuple[int, ...]
-    dropped: int
+    dropped: int  # replicates that left the metric undefined
 
     def interval(self, alpha: float = 1 - LEVEL) -> tuple[float, float] | None:
         """The interval at level 1 - alpha."""
@@ -98,24 +83,13 @@ class Estimate:
 
 
 def mean(runs: Runs, patients: float) -> Estimate:
-    """Mean of a metric over the seeds of one arm.
-
-    Args:
-        runs: of the arm.
-        patients: ν_C.
-    """
+    """Mean of a metric over the seeds of one arm; `patients` is ν_C."""
     own = _Parts.of(runs)
     return _estimate(float(runs.values.mean()), runs.seeds, runs.replicates, own.shared, [own], patients)
 
 
 def difference(a: Runs, b: Runs, patients: float) -> Estimate | None:
-    """Mean difference `a` - `b` over the seeds that both arms have; None if they share no seed.
-
-    Args:
-        a: runs of an arm.
-        b: runs of the arm it is compared with.
-        patients: ν_C.
-    """
+    """Mean difference `a` - `b` over the seeds that both arms have, None if they share no seed; `patients` is ν_C."""
     seeds = tuple(seed for seed in a.seeds if seed in b.seeds)
     if not seeds:
         return None
@@ -131,26 +105,22 @@ def difference(a: Runs, b: Runs, patients: float) -> Estimate | None:
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
     """Mean and standard deviation of the defined values, and all values."""
     defined = [value for value in values if value is not None]
-    if not defined:
-        return {"mean": None, "sd": None, "values": list(values)}
-    spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-    return {"mean": float(np.mean(defined)), "sd": spread, "values": list(values)}
+    return {
+        "mean": float(np.mean(defined)) if defined else None,
+        "sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "values": list(values),
+    }
 
 
 @dataclass(frozen=True)
 class Holm:
-    """Result of Holm's procedure for one of several differences.
+    """Result of Holm's procedure for one of several differences."""
 
-    Args:
-        p: adjusted p-value.
-        alpha: level at which its interval leaves out 0 exactly where p < 0.05.
-    """
-
-    p: float
-    alpha: float
+    p: float  # adjusted
+    alpha: float  # level at which its interval leaves out 0 exactly where p < 0.05
 
 
-def holm(p: Mapping[str, float], alpha: float = 1 - LEVEL) -> dict[str, Holm]:
+def holm(p: Mapping[Any, float], alpha: float = 1 - LEVEL) -> dict[Any, Holm]:
     """Holm's step-down procedure (1979), with intervals that agree with its decisions.
 
     The i-th smallest of m p-values is tested at alpha / (m - i + 1), until the first that fails; all later ones have
@@ -169,17 +139,11 @@ def holm(p: Mapping[str, float], alpha: float = 1 - LEVEL) -> dict[str, Holm]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Variance of the runs of one arm.
+    """Variance of the runs of one arm."""
 
-    Args:
-        shared: c_aa, covariance of two runs over patients.
-        own: U_a, of the mean over seeds.
-        freedom: S - 1.
-    """
-
-    shared: float
-    own: float
-    freedom: int
+    shared: float  # c_aa, covariance of two runs over patients
+    own: float  # U_a, of the mean over seeds
+    freedom: int  # S - 1
 
     @classmethod
     def of(cls, runs: Runs) -> "_Parts":

@@ -52,11 +52,6 @@ def peers(
 
     Returns:
         The table (schema `trcgl.study-table/1`), as written to `table.json`.
-
-    Raises:
-        RecipeError: an arm is unknown or cannot be trained, or the folder belongs to another study.
-        DataError: the dataset cannot be studied.
-        Interrupted: a signal asked to stop; the state is saved.
     """
     base = comparable(base)
     known = PEERS if over == "plain" else {name: over_base(arm) for name, arm in PEERS.items()}
@@ -69,20 +64,7 @@ def peers(
 def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None) -> dict[str, Any]:
     """Take a recipe apart: add its parts one by one, leave out each part, and vary the label graph.
 
-    Args:
-        dataset: a dataset folder with images and a test split.
-        base: the full recipe.
-        out: the study folder; the same call again continues.
-        seeds: runs of each arm.
-        synthetic: a synthetic folder of the dataset; makes synthetic images one of the parts.
-
-    Returns:
-        The table, with the edges of each graph.
-
-    Raises:
-        RecipeError: an arm cannot be trained, or the folder belongs to another study.
-        DataError: the dataset cannot be studied.
-        Interrupted: a signal asked to stop; the state is saved.
+    `synthetic`, a synthetic folder of the dataset, makes synthetic images one of the parts. Otherwise as `peers`.
     """
     base = comparable(base)
     arms, contrasts = ablation(base, synthetic=synthetic is not None)

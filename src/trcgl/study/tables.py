@@ -8,19 +8,7 @@ from trcgl.core import markdown as core_markdown
 from trcgl.core.recipe import UNUSED_GATE
 from trcgl.study import utility_report, wording
 from trcgl.study.registry import explored
-from trcgl.study.wording import (
-    COLUMNS,
-    POWERED,
-    Rows,
-    Table,
-    by_effect,
-    change,
-    columns_of,
-    decided,
-    names_of,
-    plural,
-    spread,
-)
+from trcgl.study.wording import COLUMNS, Rows, Table, by_effect, change, columns_of, decided, names_of, plural, spread
 
 
 def sentences(document: dict[str, Any]) -> list[str]:
@@ -32,19 +20,14 @@ def sentences(document: dict[str, Any]) -> list[str]:
 
 def tables_of(document: dict[str, Any]) -> list[Table]:
     """All tables of the results, in the order of the report."""
-    found = [
-        Table(
-            "differences",
-            "Differences in tail mAP",
-            "Largest first; \\* marks an interval without 0. The interval of the primary contrast is at "
-            f"{100 * document['level']:.0f} %, the others are adjusted for their number (Holm). Detectable: the "
-            f"smallest difference that a study of this size detects with {POWERED}",
-            _differences(document),
-        ),
-        Table(
-            "means", "Means over seeds", "Test: mean ± standard deviation over the seeds of each arm", _means(document)
-        ),
-    ]
+    caption = (
+        "Largest first; \\* marks an interval without 0. The interval of the primary contrast is at "
+        f"{100 * document['level']:.0f} %, the others are adjusted for their number (Holm). Detectable: the smallest "
+        f"difference that a study of this size detects with {wording.POWERED}"
+    )
+    found = [Table("differences", "Differences in tail mAP", caption, _differences(document))]
+    caption = "Test: mean ± standard deviation over the seeds of each arm"
+    found.append(Table("means", "Means over seeds", caption, _means(document)))
     if gates := _gates(document):
         caption = "Gates of the best epoch, mean ± standard deviation over seeds"
         found.append(Table("gates", "Gates", caption, gates, folded=True))
@@ -54,7 +37,7 @@ def tables_of(document: dict[str, Any]) -> list[Table]:
         found.append(Table("edges", "Label graphs", "Edges of the label graph", rows, folded=True))
     if document["kind"] == "utility":
         found += utility_report.tables_of(document)
-    return found + explored(document).tables
+    return found + explored(document)[1]
 
 
 def notes(document: dict[str, Any]) -> list[str]:
@@ -67,11 +50,10 @@ def notes(document: dict[str, Any]) -> list[str]:
         for seed, why in arm["diverged"].items()
     ]
     if earlier := document.get("earlier"):
-        looks = [
-            f"{plural(look['seeds'], 'seed')} and {plural(len(look['contrasts']), 'contrast')}" for look in earlier
-        ]
+        counts = [(plural(look["seeds"], "seed"), plural(len(look["contrasts"]), "contrast")) for look in earlier]
+        looks = ", then with ".join(map(" and ".join, counts))
         found.append(
-            f"A table of this study was written before with {', then with '.join(looks)}. If the study was extended "
+            f"A table of this study was written before with {looks}. If the study was extended "
             "because of that table, its intervals are too short."
         )
     return found
@@ -79,7 +61,7 @@ def notes(document: dict[str, Any]) -> list[str]:
 
 def markdown(document: dict[str, Any]) -> str:
     """table.md: what was found, all tables, notes."""
-    parts = [" ".join(sentences(document)), *explored(document).answers]
+    parts = [" ".join(sentences(document)), *explored(document)[0]]
     for shown in tables_of(document):
         parts += [f"{shown.title}. {shown.caption}:", core_markdown.table(shown.rows)]
     if noted := notes(document):
@@ -141,9 +123,8 @@ def _differences(document: dict[str, Any]) -> Rows:
         mark = " \\*" if decided(contrast["interval"]) else ""
         difference = change(contrast["value"], contrast["interval"]) + mark
         p = "< 0.001" if contrast["p"] < 0.001 else f"{contrast['p']:.3f}"
-        rows.append(
-            (name, contrast["what"], difference, f"{contrast['level']:.2%}", p, f"{contrast['detectable']:.4f}")
-        )
+        level, detectable = f"{contrast['level']:.2%}", f"{contrast['detectable']:.4f}"
+        rows.append((name, contrast["what"], difference, level, p, detectable))
     return rows if any(row[1] for row in rows[1:]) else [(row[0], *row[2:]) for row in rows]
 
 

@@ -1,6 +1,7 @@
 """Synthetic folders that the control arms of `utility` train with: duplicates, or synthetic images with one change.
 
-Every folder has as many rows for each target as the folder it is compared with, so that nothing else differs.
+Every folder has as many rows for each target as the folder it is compared with, so that nothing else differs. A folder
+that is finished is not written again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int, UInt8
 
-from trcgl.audit.checks.label_fidelity import foreign
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
@@ -61,13 +61,8 @@ def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False
     """Replace each synthetic image by a duplicate of its source, the real training image with the same label set.
 
     Rows, targets, verdicts and order stay, so that doses, schedule and number of images shown are the same. A duplicate
-    has all labels of its source, including known negatives.
-
-    Args:
-        synthetic: written by `trcgl synthesize` for the dataset.
-        real: the dataset.
-        out: the folder to write, unless it is finished.
-        masked: give duplicates the labels of the synthetic images: the requested labels are known, all others unknown.
+    has all labels of its source, including known negatives; if `masked`, it has the labels of the synthetic image: the
+    requested labels are known, all others unknown.
 
     Raises:
         DataError: the folder belongs to another dataset, or does not name the source images.
@@ -102,13 +97,7 @@ def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False
 
 
 def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
-    """As many images of each target as were kept, the first in seed order, whatever screening decided.
-
-    Args:
-        synthetic: written by `trcgl synthesize` for the dataset.
-        real: the dataset.
-        out: the folder to write, unless it is finished.
-    """
+    """As many images of each target as were kept, the first in seed order, whatever screening decided."""
     if finished(out):
         return
     opened = open_synthetic(synthetic, real).dataset
@@ -122,12 +111,6 @@ def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
     """The kept images up to a dose, each with the label set of another image that was generated for something else.
 
     The label sets stay, and so does their frequency.
-
-    Args:
-        synthetic: written by `trcgl synthesize` for the dataset.
-        real: the dataset.
-        dose: up to which rows take part.
-        out: the folder to write, unless it is finished.
 
     Returns:
         How many images have a label set with their own target nevertheless; see `derange`.
@@ -143,19 +126,10 @@ def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
 
 
 def round_trip(duplicates: Path, real: Dataset, out: Path, generator: "Generator") -> None:
-    """Duplicates of real images after encoding and decoding by the autoencoder of a generator.
-
-    Args:
-        duplicates: written by `duplicate`.
-        real: the dataset.
-        out: the folder to write, unless it is finished.
-        generator: with the autoencoder.
-    """
+    """Duplicates of real images after encoding and decoding by the autoencoder of a generator."""
     from trcgl.audit.round_trip import round_trip as encode_and_decode
     from trcgl.model.folder import best_device
 
-    if finished(out):
-        return
     opened = open_synthetic(duplicates, real).dataset
     generator.to(best_device())
     decoded = encode_and_decode(generator, opened.require_images(), opened.manifest["row"].to_numpy())
@@ -182,12 +156,13 @@ def derange(targets: Sequence[str], requested: Sequence[Sequence[str]], seed: in
     Returns:
         For each image the index of the image whose label set it gets.
     """
-    fits = {target: foreign(target, targets, requested) for target in dict.fromkeys(targets)}
+    kinds = list(dict.fromkeys(targets))
+    kind = np.array([kinds.index(target) for target in targets])
+    pairs = list(zip(targets, requested, strict=True))
+    # (targets, images): may an image of the target have the label set of this image?
+    allowed = np.array([[target != own and own not in labels for target, labels in pairs] for own in kinds], bool)
     random = randomness(seed, "derange")
     giver = random.permutation(len(targets))
-    kinds = list(fits)
-    allowed = np.stack([fits[kind] for kind in kinds])  # (targets, images): may it have the label set of this image?
-    kind = np.array([kinds.index(target) for target in targets])
     for image in np.flatnonzero(~allowed[kind, giver]):
         if allowed[kind[image], giver[image]]:  # repaired by an earlier exchange
             continue

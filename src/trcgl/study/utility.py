@@ -5,7 +5,7 @@ then all arms are trained with the seeds of the study and compared on test.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -57,30 +57,6 @@ QUESTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Images:
-    """The images to train with.
-
-    Args:
-        synthetic: the synthetic folder.
-        settings: doses and schedules of `synthetic`, in ascending order of dose.
-        curve: the schedule at which `duplicated` has every dose.
-        prompts: further synthetic folders, by names in `PROMPTS`.
-        absent: arms that cannot be trained or would repeat another, with the reason.
-    """
-
-    synthetic: Path
-    settings: tuple[Setting, ...]
-    curve: str
-    prompts: Mapping[str, Path] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def doses(self) -> tuple[float, ...]:
-        """In ascending order."""
-        return tuple(dict.fromkeys(setting.dose for setting in self.settings))
-
-
 def utility(
     dataset: Path,
     base: Recipe,
@@ -111,52 +87,59 @@ def utility(
 
     Returns:
         The table (schema `trcgl.study-table/1`), with the choice, the doses, the outcome and every tail finding.
-
-    Raises:
-        RecipeError: a dose, a schedule or the base recipe is invalid, or the folder belongs to another study.
-        DataError: dataset, synthetic images and generator do not belong together, or cannot be studied.
-        Interrupted: a signal asked to stop; the state is saved.
     """
-    base, out, dataset = comparable(base), Path(out), Path(dataset)
+    base, out, synthetic = comparable(base), Path(out), Path(synthetic)
+    prompts = {name: Path(folder) for name, folder in (prompts or {}).items()}
     _check(base, doses, schedules, choosing_seeds)
     opened = open_dataset(dataset)
-    images = _open_images(opened, base, Path(synthetic), doses, schedules, prompts or {})
+    _check_folders(opened, base, prompts)
+    used, absent = _distinct_doses(synthetic, opened, doses)
+    absent |= {name: f"no folder was given (--{name.replace('_', '-')})" for name in PROMPTS if name not in prompts}
+    if base.train.row_sampling == "class_balanced":
+        absent["balanced"] = "the base recipe samples rows this way already"
+    settings = [Setting(dose, schedule) for dose in used for schedule in schedules]
     plan = Plan(
         "utility",
-        dataset,
+        Path(dataset),
         base,
-        tuple(_at("synthetic", setting) for setting in images.settings),
+        tuple(_at("synthetic", setting) for setting in settings),
         (Contrast("synthetic", "duplicated"),),
         seeds,
-        images.synthetic,
-        images.prompts,
+        synthetic,
+        prompts,
         {"doses": sorted(doses), "schedules": list(schedules), "choosing_seeds": choosing_seeds},
     )
     begin(plan, out)
-    images = _write_variants(images, opened, out, generator)
+    absent |= _write_variants(synthetic, opened, out, generator)
     jobs = jobs_of(plan, out, range(FIRST_SEED, FIRST_SEED + choosing_seeds))
     train_runs(jobs)
-    by_setting = [
-        (setting, [job for job in jobs if job.arm == f"synthetic_{setting.name}"]) for setting in images.settings
-    ]
+    by_setting = [(setting, [job for job in jobs if job.arm == f"synthetic_{setting.name}"]) for setting in settings]
     choice = choose(by_setting, opened.space)
     storage.write_json(out / "chosen.json", choice)
-    setting = Setting(choice["dose"], choice["schedule"])
-    deranged = f"deranged_{setting.dose:g}"
+    chosen = Setting(choice["dose"], choice["schedule"])
+    deranged = f"deranged_{chosen.dose:g}"
     with alone(out):
-        right = training_variants.deranged(images.synthetic, opened, setting.dose, out / deranged)
-    images = _without_twin(images, opened, setting, out / "unscreened")
+        right = training_variants.deranged(synthetic, opened, chosen.dose, out / deranged)
+    kept, first = (
+        open_synthetic(folder, opened, chosen.dose).rows["image_id"].to_list()
+        for folder in (synthetic, out / "unscreened")
+    )
+    if kept == first:
+        absent["unscreened"] = "screening rejected none of these images"
+    curve = "mix" if "mix" in schedules else schedules[0]
     folders = {name: out / name for name in ("masked", "unscreened", "round_trip", deranged)}
-    whole = _all_arms(replace(plan, folders={**plan.folders, **folders}), images, setting, deranged)
+    whole = _all_arms(
+        replace(plan, folders={**prompts, **folders}), chosen, [Setting(dose, curve) for dose in used], absent
+    )
     begin(whole, out)
     jobs = jobs_of(whole, out)
     _check_images(jobs)
     train_runs(jobs)
     added = {
         "choice": choice,
-        "curve": images.curve,
-        "amounts": amounts(images.synthetic, opened, images.doses),
-        "absent": dict(images.absent),
+        "curve": curve,
+        "amounts": amounts(synthetic, opened, used),
+        "absent": absent,
         "deranged_right": right,
     }
     return conclude(whole, out, opened, lambda document, _: complete(document, **added))
@@ -176,11 +159,14 @@ def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str], choos
         raise RecipeError("synthetic.weight is 0, so that no synthetic image would be shown. Give a weight above 0.")
 
 
-def _check_prompt(name: str, opened: Dataset) -> None:
-    """Refuse a folder that records another prompt; `learned` may come from a generator without tokens."""
-    recorded = generation_record(opened)["options"].get("prompt", "learned")
-    if recorded not in (name, "learned"):
-        raise RecipeError(f"--{name.replace('_', '-')} {opened.folder}: it was generated with --prompt {recorded}.")
+def _check_folders(opened: Dataset, base: Recipe, prompts: Mapping[str, Path]) -> None:
+    val = opened.split("val", with_none=base.train.with_none)
+    if not any((val[finding] == 1).any() for finding in opened.space.in_group("tail")):
+        raise DataError(f"{opened.folder}: val has no positive of a tail finding; dose and schedule are chosen on it.")
+    for name, folder in prompts.items():
+        recorded = generation_record(open_synthetic(folder, opened).dataset)["options"].get("prompt", "learned")
+        if recorded not in (name, "learned"):  # a generator without tokens records learned for every prompt
+            raise RecipeError(f"--{name.replace('_', '-')} {folder}: it was generated with --prompt {recorded}.")
 
 
 def _check_images(jobs: Sequence[Job]) -> None:
@@ -194,17 +180,8 @@ def _check_images(jobs: Sequence[Job]) -> None:
                 )
 
 
-def _open_images(
-    opened: Dataset,
-    base: Recipe,
-    synthetic: Path,
-    doses: Sequence[float],
-    schedules: Sequence[str],
-    prompts: Mapping[str, Path],
-) -> Images:
-    val = opened.split("val", with_none=base.train.with_none)
-    if not any((val[finding] == 1).any() for finding in opened.space.in_group("tail")):
-        raise DataError(f"{opened.folder}: val has no positive of a tail finding; dose and schedule are chosen on it.")
+def _distinct_doses(synthetic: Path, opened: Dataset, doses: Sequence[float]) -> tuple[list[float], dict[str, str]]:
+    """Ascending doses that take different images; and the others with the reason why they are left out."""
     absent = {}
     taken: dict[float, list[str]] = {}
     for dose in sorted(doses):
@@ -215,67 +192,48 @@ def _open_images(
             absent[f"dose {dose:g}"] = f"no image was kept that dose {same[0]:g} does not take already"
         else:
             taken[dose] = rows
-    for name, folder in prompts.items():
-        _check_prompt(name, open_synthetic(folder, opened).dataset)
-    absent |= {name: f"no folder was given (--{name.replace('_', '-')})" for name in PROMPTS if name not in prompts}
-    if base.train.row_sampling == "class_balanced":
-        absent["balanced"] = "the base recipe samples rows this way already"
-    settings = tuple(Setting(dose, schedule) for dose in taken for schedule in schedules)
-    curve = "mix" if "mix" in schedules else schedules[0]
-    return Images(synthetic, settings, curve, {name: Path(folder) for name, folder in prompts.items()}, absent)
+    return list(taken), absent
 
 
-def _write_variants(images: Images, opened: Dataset, out: Path, generator: Path | None) -> Images:
-    """Write the folders that do not depend on the dose."""
-    absent = dict(images.absent)
+def _write_variants(synthetic: Path, opened: Dataset, out: Path, generator: Path | None) -> dict[str, str]:
+    """Write the folders that do not depend on the dose; return why `round_trip` is absent, if it is."""
     duplicates, round_trip = path_in(out, "duplicates"), out / "round_trip"
     with alone(out):
-        training_variants.duplicate(images.synthetic, opened, duplicates)
-        training_variants.duplicate(images.synthetic, opened, out / "masked", masked=True)
-        training_variants.unscreened(images.synthetic, opened, out / "unscreened")
+        training_variants.duplicate(synthetic, opened, duplicates)
+        training_variants.duplicate(synthetic, opened, out / "masked", masked=True)
+        training_variants.unscreened(synthetic, opened, out / "unscreened")
         if not training_variants.finished(round_trip):
             from trcgl.audit.inputs import generator_of
 
             try:
-                source = generator_of(open_dataset(images.synthetic), opened, generator)
+                source = generator_of(open_dataset(synthetic), opened, generator)
             except DataError as error:
                 if generator:
                     raise
-                absent["round_trip"] = str(error)
-            else:
-                training_variants.round_trip(duplicates, opened, round_trip, source)
-    if "round_trip" not in absent and training_variants.unchanged(duplicates, round_trip):
-        absent["round_trip"] = "the autoencoder reproduces every pixel, so this arm would equal `duplicated`"
-    return replace(images, absent=absent)
+                return {"round_trip": str(error)}
+            training_variants.round_trip(duplicates, opened, round_trip, source)
+    if training_variants.unchanged(duplicates, round_trip):
+        return {"round_trip": "the autoencoder reproduces every pixel, so this arm would equal `duplicated`"}
+    return {}
 
 
-def _without_twin(images: Images, opened: Dataset, chosen: Setting, unscreened: Path) -> Images:
-    """Leave out `unscreened` if it would show the images of `synthetic` again."""
-    kept, first = (
-        open_synthetic(folder, opened, chosen.dose).rows["image_id"].to_list()
-        for folder in (images.synthetic, unscreened)
-    )
-    why = {"unscreened": "screening rejected none of these images"} if kept == first else {}
-    return replace(images, absent={**images.absent, **why})
-
-
-def _all_arms(plan: Plan, images: Images, chosen: Setting, deranged: str) -> Plan:
+def _all_arms(plan: Plan, chosen: Setting, curve: list[Setting], absent: Mapping[str, str]) -> Plan:
     """The plan with all arms and contrasts, once dose and schedule are chosen."""
-    curve = [Setting(dose, images.curve) for dose in images.doses]
+    prompts = [name for name in PROMPTS if name in plan.folders]
+    at_chosen = {name: name for name in ("masked", "round_trip", "unscreened")}
+    at_chosen |= {"deranged": f"deranged_{chosen.dose:g}"} | {name: name for name in prompts}
     settings = curve if chosen in curve else [*curve, chosen]
-    at_chosen = {"masked": "masked", "round_trip": "round_trip", "unscreened": "unscreened", "deranged": deranged}
-    at_chosen |= {name: name for name in images.prompts}
+    balanced = {"train.row_sampling": "class_balanced"}
     arms = [Arm("real", {}, "", DESCRIPTIONS["real"])]
-    if "balanced" not in images.absent:
-        changes = {"train.row_sampling": "class_balanced"}
-        arms.append(Arm("balanced", changes, REFERENCES["balanced"], DESCRIPTIONS["balanced"]))
+    if "balanced" not in absent:
+        arms.append(Arm("balanced", balanced, REFERENCES["balanced"], DESCRIPTIONS["balanced"]))
     arms += [_at("synthetic", setting) for setting in settings]
     arms += [_at("duplicated", setting, "duplicates") for setting in settings]
-    arms += [_at(kind, chosen, folder) for kind, folder in at_chosen.items() if kind not in images.absent]
+    arms += [_at(kind, chosen, folder) for kind, folder in at_chosen.items() if kind not in absent]
     return replace(
         plan,
         arms=tuple(arms),
-        contrasts=_contrasts(arms, chosen, curve, list(images.prompts)),
+        contrasts=_contrasts(arms, chosen, curve, prompts),
         asked={**plan.asked, "primary": "synthetic", "baseline": "duplicated"},
     )
 

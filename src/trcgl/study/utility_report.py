@@ -10,19 +10,8 @@ from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic, read_provenance
 from trcgl.metrics.intervals import FEW
-from trcgl.study.wording import (
-    Contrast,
-    Rows,
-    Table,
-    adjusted,
-    change,
-    decided,
-    diverged,
-    names_of,
-    plural,
-    spread,
-    would_be_detected,
-)
+from trcgl.study import wording
+from trcgl.study.wording import Contrast, Rows, Table, change, decided, spread
 
 HEAD_LOSS = 0.01
 """Loss of head mAP up to which a gain is claimed."""
@@ -30,11 +19,6 @@ HEAD_LOSS = 0.01
 
 def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> list[dict[str, Any]]:
     """Numbers of images for every finding that has synthetic images or is a tail finding.
-
-    Args:
-        synthetic: written by `trcgl synthesize` for the dataset.
-        real: the dataset.
-        doses: of the study.
 
     Returns:
         For each finding: its group, positive `test_patients`, `real` training images, `synthetic` and `kept` images
@@ -53,32 +37,27 @@ def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> list[dict
         asked = images_at(dose, positives) if finding in dosed else None
         return {"dose": dose, "asked": asked, "used": number, "reached": number / positives if positives else None}
 
-    rows = []
-    for finding in real.space.findings:
-        if finding in generated or real.space.groups.get(finding) == "tail":
-            positives = int((train[finding] == 1).sum())
-            rows.append(
-                {
-                    "finding": finding,
-                    "group": real.space.groups.get(finding),
-                    "test_patients": test.filter(pl.col(finding) == 1)["patient_id"].n_unique(),
-                    "real": positives,
-                    "synthetic": generated.get(finding, 0),
-                    "kept": kept.get(finding, 0),
-                    "doses": [at_dose(finding, dose, positives) for dose in doses],
-                }
-            )
-    return rows
+    return [
+        {
+            "finding": finding,
+            "group": real.space.groups.get(finding),
+            "test_patients": test.filter(pl.col(finding) == 1)["patient_id"].n_unique(),
+            "real": (positives := int((train[finding] == 1).sum())),
+            "synthetic": generated.get(finding, 0),
+            "kept": kept.get(finding, 0),
+            "doses": [at_dose(finding, dose, positives) for dose in doses],
+        }
+        for finding in real.space.findings
+        if finding in generated or real.space.groups.get(finding) == "tail"
+    ]
 
 
 def complete(document: dict[str, Any], **added: Any) -> dict[str, Any]:
-    """The table of a study with the parts that only utility has: choice, curve, amounts, absent, deranged_right.
+    """The table of a study with the parts that only utility has.
 
-    Args:
-        document: schema `trcgl.study-table/1`.
-        added: `choice` (schema `trcgl.utility-choice/1`); `curve`, the schedule at which `duplicated` has every dose;
-            `amounts`; `absent`, arms and doses that were left out with the reason; `deranged_right`, how many images
-            of `deranged` have a label set with their own target nevertheless.
+    They are `choice` (schema `trcgl.utility-choice/1`); `curve`, the schedule at which `duplicated` has every dose;
+    `amounts`; `absent`, arms and doses that were left out with the reason; `deranged_right`, how many images of
+    `deranged` have a label set with their own target nevertheless.
     """
     whole = {**document, **added, "outcome": outcome(document["contrasts"])}
     return {**whole, "verdict": " ".join(sentences(whole))}
@@ -110,30 +89,26 @@ def sentences(document: dict[str, Any]) -> list[str]:
     compared = f"synthetic images compared with as many duplicates of real ones ({setting})"
     if first["interval"] is None:
         return [f"Nothing can be said of {compared}: {first['why']}."]
-    found = f"{compared} change tail mAP by {_change(first)} over {plural(len(first['seeds']), 'seed')}"
+    found = f"{compared} change tail mAP by {wording.change_over_seeds(first)}"
     head = "; ".join(f"{value:+.4f} against {name}" for name, value in _head(contrasts).items())
     head = f"head mAP: {head}" if head else "there is no head finding to lose"
     opening = {
         "gain": f"A gain: {found}; {head}.",
         "head loss": f"No gain is claimed: {found}, but head mAP loses more than {HEAD_LOSS} ({head}).",
-        "no difference": f"No difference shown: {found}; {would_be_detected(first)}.",
+        "no difference": f"No difference shown: {found}; {wording.would_be_detected(first)}.",
         "loss": f"A loss: {found}.",
         "unknown": f"No gain is claimed: {found}, but what it costs the head is not known, because the contrast with "
         "real images alone has no interval.",
     }[outcome(contrasts)]
     reported = {("synthetic", "real"), ("synthetic", "deranged")}
-    others = [
-        contrast
-        for contrast in contrasts[1:]
-        if (kind_of(contrast["arm"]), kind_of(contrast["against"])) not in reported
-    ]
+    others = [found for found in contrasts[1:] if (kind_of(found["arm"]), kind_of(found["against"])) not in reported]
     return [
         opening,
         *_against_real(contrasts),
         *_unreached(document),
         *_deranged(document),
-        *adjusted(others, names_of),
-        *diverged(document),
+        *wording.adjusted(others, wording.names_of),
+        *wording.diverged(document),
     ]
 
 
@@ -141,30 +116,18 @@ def tables_of(document: dict[str, Any]) -> list[Table]:
     """The tables that only utility has."""
     choice = document["choice"]
     setting = f"dose {choice['dose']:g}, {choice['schedule']}"
-    found = [
-        Table(
-            "choice",
-            "Choice on val",
-            f"Tail mAP of synthetic on val, mean over seeds; {setting} was chosen. Test took no part",
-            _choice_rows(choice),
-        ),
-        Table(
-            "tail",
-            "Tail findings",
-            f"Average precision on test at {setting}, mean ± standard deviation over seeds, and the number of images "
-            f"that synthetic and duplicated both have; * fewer than {FEW} positive test patients",
-            _finding_rows(document),
-            folded=True,
-        ),
-        Table(
-            "doses",
-            "Doses",
-            "Images used of those asked for, and the dose reached. The number of kept images limits what can be used. "
-            "Balancing findings are taken in the same proportion as the others",
-            _dose_rows(document),
-            folded=True,
-        ),
-    ]
+    caption = f"Tail mAP of synthetic on val, mean over seeds; {setting} was chosen. Test took no part"
+    found = [Table("choice", "Choice on val", caption, _choice_rows(choice))]
+    caption = (
+        f"Average precision on test at {setting}, mean ± standard deviation over seeds, and the number of images that "
+        f"synthetic and duplicated both have; * fewer than {FEW} positive test patients"
+    )
+    found.append(Table("tail", "Tail findings", caption, _finding_rows(document), folded=True))
+    caption = (
+        "Images used of those asked for, and the dose reached. The number of kept images limits what can be used. "
+        "Balancing findings are taken in the same proportion as the others"
+    )
+    found.append(Table("doses", "Doses", caption, _dose_rows(document), folded=True))
     if document["absent"]:
         rows = [("left out", "why"), *document["absent"].items()]
         found.append(Table("absent", "Left out", "Arms and doses that this study does not have", rows, True, True))
@@ -234,19 +197,14 @@ def _head(contrasts: Sequence[Contrast]) -> dict[str, float]:
 def _contrast(contrasts: Sequence[Contrast], against: str) -> Contrast | None:
     """The contrast of the chosen `synthetic` arm with an arm of a kind."""
     arm = contrasts[0]["arm"]
-    return next(
-        (found for found in contrasts[1:] if found["arm"] == arm and kind_of(found["against"]) == against), None
-    )
+    same_arm = [contrast for contrast in contrasts[1:] if contrast["arm"] == arm]
+    return next((contrast for contrast in same_arm if kind_of(contrast["against"]) == against), None)
 
 
 def _unreached(document: dict[str, Any]) -> list[str]:
     dose = document["choice"]["dose"]
-    dosed = {
-        row["finding"]: at
-        for row in document["amounts"]
-        for at in row["doses"]
-        if at["dose"] == dose and at["asked"] is not None and row["synthetic"]
-    }
+    amounts = [(row, at) for row in document["amounts"] for at in row["doses"] if at["dose"] == dose]
+    dosed = {row["finding"]: at for row, at in amounts if at["asked"] is not None and row["synthetic"]}
     short = [f"{finding} {at['reached'] or 0:.2f}" for finding, at in dosed.items() if at["used"] < at["asked"]]
     if not short:
         return []
@@ -258,15 +216,14 @@ def _against_real(contrasts: Sequence[Contrast]) -> list[str]:
     if contrast is None or contrast["interval"] is None:
         return []
     found = {1: "higher", -1: "lower", 0: "no difference shown"}[decided(contrast["interval"])]
-    return [f"Compared with real images alone: {found}, {_change(contrast)}{_detectable(contrast)}."]
+    return [f"Compared with real images alone: {found}, {_number(contrast)}."]
 
 
 def _deranged(document: dict[str, Any]) -> list[str]:
-    """Whether the same images with deranged labels do as well."""
     contrast = _contrast(document["contrasts"], "deranged")
     if contrast is None or contrast["interval"] is None:
         return []
-    number = f"right - deranged: {_change(contrast)}{_detectable(contrast)}"
+    number = f"right - deranged: {_number(contrast)}"
     found = {
         1: f"Right labels do better than deranged labels ({number}): the content of the images matters.",
         -1: f"Deranged labels do better than right labels ({number}): the content of the images is not what helps.",
@@ -277,9 +234,6 @@ def _deranged(document: dict[str, Any]) -> list[str]:
     return [found + (f" {right} of the deranged images have their own finding nevertheless." if right else "")]
 
 
-def _change(contrast: Contrast) -> str:
-    return change(contrast["value"], contrast["interval"])
-
-
-def _detectable(contrast: Contrast) -> str:
-    return "" if decided(contrast["interval"]) else f", detectable {contrast['detectable']:.4f}"
+def _number(contrast: Contrast) -> str:
+    found = change(contrast["value"], contrast["interval"])
+    return found if decided(contrast["interval"]) else f"{found}, detectable {contrast['detectable']:.4f}"

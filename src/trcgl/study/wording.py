@@ -23,23 +23,14 @@ Contrast = dict[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report.
+    """A table of the report."""
 
-    Args:
-        id: anchor of its heading on the page.
-        title: heading.
-        caption: what the table shows, without a final period.
-        rows: header and rows.
-        prose: cells hold sentences rather than numbers.
-        folded: closed on the page until it is clicked.
-    """
-
-    id: str
+    id: str  # anchor of its heading on the page
     title: str
-    caption: str
-    rows: Rows
-    prose: bool = False
-    folded: bool = False
+    caption: str  # what the table shows, without a final period
+    rows: Rows  # header and rows
+    prose: bool = False  # cells hold sentences rather than numbers
+    folded: bool = False  # closed on the page until it is clicked
 
 
 def columns_of(document: dict[str, Any]) -> list[str]:
@@ -59,6 +50,11 @@ def change(value: float, interval: Sequence[float] | None, digits: int = 4) -> s
     if interval is None:
         return f"{value:+.{digits}f}"
     return f"{value:+.{digits}f} [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"
+
+
+def change_over_seeds(contrast: Contrast) -> str:
+    """The difference of a contrast with its interval and number of seeds."""
+    return f"{change(contrast['value'], contrast['interval'])} over {plural(len(contrast['seeds']), 'seed')}"
 
 
 def decided(interval: Sequence[float]) -> int:
@@ -101,14 +97,13 @@ def adjusted(others: Sequence[Contrast], name: Callable[[Contrast], str]) -> lis
     found = by_effect([contrast for contrast in others if contrast["interval"]])
     if not found:
         return []
-    named = {
-        sign: [name(contrast) for contrast in found if decided(contrast["interval"]) == sign] for sign in (1, -1, 0)
-    }
-    parts = [f"higher {', '.join(named[1]) or 'none'}", f"lower {', '.join(named[-1]) or 'none'}"]
-    if named[0]:
-        detectable = [contrast["detectable"] for contrast in found if decided(contrast["interval"]) == 0]
+    by_sign = {sign: [contrast for contrast in found if decided(contrast["interval"]) == sign] for sign in (1, -1, 0)}
+    higher, lower, equal = (", ".join(map(name, of_sign)) for of_sign in by_sign.values())
+    parts = [f"higher {higher or 'none'}", f"lower {lower or 'none'}"]
+    if equal:
+        detectable = [contrast["detectable"] for contrast in by_sign[0]]
         ends = dict.fromkeys(f"{end:.3f}" for end in (min(detectable), max(detectable)))
-        parts.append(f"no difference shown for {', '.join(named[0])} (detectable with {POWERED}: {' to '.join(ends)})")
+        parts.append(f"no difference shown for {equal} (detectable with {POWERED}: {' to '.join(ends)})")
     return [f"Of {plural(len(found), 'other contrast')}, adjusted for their number (Holm): {'; '.join(parts)}."]
 
 
@@ -122,7 +117,7 @@ def _primary(contrast: Contrast) -> str:
     arm, against = contrast["arm"], contrast["against"]
     if contrast["interval"] is None:
         return f"{arm} and {against} cannot be compared: {contrast['why']}."
-    number = f"{change(contrast['value'], contrast['interval'])} over {plural(len(contrast['seeds']), 'seed')}"
+    number = change_over_seeds(contrast)
     sign = decided(contrast["interval"])
     if sign:
         how = "better" if sign > 0 else "less well"

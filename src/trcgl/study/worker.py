@@ -23,7 +23,7 @@ import numpy as np
 from trcgl.core import storage
 from trcgl.core.errors import Diverged, Interrupted, TrcglError
 from trcgl.core.recipe import Recipe
-from trcgl.dataset.labels import GROUPS, LabelSpace
+from trcgl.dataset.labels import GROUPS
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.intervals import freedom_of_mean
@@ -36,43 +36,34 @@ BUSY = 75
 
 @dataclass(frozen=True)
 class Job:
-    """One run.
-
-    Args:
-        arm: name of the arm.
-        seed: number of the seed within the study.
-        folder: of the run; its other files lie beside it.
-        dataset: folder of the real radiographs.
-        recipe: of the run.
-        synthetic: synthetic folder that it trains with, or None.
-    """
+    """One run."""
 
     arm: str
-    seed: int
-    folder: Path
+    seed: int  # number within the study
+    folder: Path  # of the run; its other files lie beside it
     dataset: Path
     recipe: Recipe
-    synthetic: Path | None
+    synthetic: Path | None  # synthetic folder that it trains with
 
     @property
     def outcome(self) -> Path:
         """The outcome file: written last, so a run that has one is done."""
-        return self.folder.with_name(f"{self.folder.name}.json")
+        return self.folder.with_suffix(".json")
 
     @property
     def replicates(self) -> Path:
         """File of the mean AP of each group on every resample of patients."""
-        return self.folder.with_name(f"{self.folder.name}.npz")
+        return self.folder.with_suffix(".npz")
 
     @property
     def log(self) -> Path:
         """Output of training."""
-        return self.folder.with_name(f"{self.folder.name}.log")
+        return self.folder.with_suffix(".log")
 
     @property
     def lock(self) -> Path:
         """Lock of the process that works on the run; the system releases it however that process ends."""
-        return self.folder.with_name(f"{self.folder.name}.lock")
+        return self.folder.with_suffix(".lock")
 
 
 @contextmanager
@@ -158,40 +149,32 @@ def _finish(job: Job) -> dict[str, Any]:
 def measure(
     predictions: Predictions, thresholds: dict[str, float], recipe: Recipe
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metrics of the test predictions of one run.
+    """Metrics of the test predictions of one run, and by group the mean AP on every resample of patients.
 
-    Returns:
-        Mean AP of each group, mean AUROC, F1 and calibration error, AP and AUROC of each finding, and the degrees of
-        freedom that patients leave to the mean of each group; and by group the mean AP on every resample of patients,
-        (replicates,).
+    The metrics are the mean AP of each group, means of the other metrics, AP and AUROC of each finding, and the degrees
+    of freedom that patients leave to the mean of each group.
     """
     space, settings = predictions.space, recipe.evaluate
     measured = predictions.measure(thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)
     table = {name: measured.values(name) for name in measured.metrics}
     found: dict[str, Any] = {"metrics": {}, "freedom": {}, "findings": {}}
     replicates = {}
-    for group, columns in _groups(space, table["AP"]).items():
+    members = {"overall": space.scored} | {group: space.in_group(group) for group in GROUPS}
+    for group, findings in members.items():
+        columns = [space.index(finding) for finding in findings if not np.isnan(table["AP"][space.index(finding)])]
         resampled = measured.replicates["AP"][:, columns]
         found["metrics"][f"mAP_{group}"] = float(table["AP"][columns].mean()) if columns else None
         found["freedom"][group] = freedom_of_mean(resampled, measured.freedom["AP"][columns])
         replicates[group] = resampled.mean(axis=1) if columns else np.full(len(resampled), np.nan)
     scored = [space.index(finding) for finding in space.scored]
-    for name in [name for name in METRICS if name != "AP"]:
-        defined = table[name][scored][~np.isnan(table[name][scored])]
-        found["metrics"][f"m{name}"] = float(defined.mean()) if len(defined) else None
+    for name in METRICS:
+        if name != "AP":
+            defined = table[name][scored][~np.isnan(table[name][scored])]
+            found["metrics"][f"m{name}"] = float(defined.mean()) if len(defined) else None
     for column, finding in enumerate(space.findings):
         values = {name: float(table[name][column]) for name in ("AP", "AUC")}
         found["findings"][finding] = {name: None if np.isnan(value) else value for name, value in values.items()}
     return found, replicates
-
-
-def _groups(space: LabelSpace, precision: np.ndarray) -> dict[str, list[int]]:
-    """Columns of each group whose findings have a positive."""
-    members = {"overall": space.scored} | {group: space.in_group(group) for group in GROUPS}
-    columns = {group: [space.index(finding) for finding in findings] for group, findings in members.items()}
-    return {
-        group: [column for column in of_group if not np.isnan(precision[column])] for group, of_group in columns.items()
-    }
 
 
 def stop_when_orphaned() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.dataset.small_dataset import write_dataset
 from tests.study import small_study
+from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
@@ -80,8 +81,8 @@ def gap(found, key="area/gap/AP"):
     return mean(runs_of(found, key), found[0].freedom[key])
 
 
-def change(one, other, key="area/gap/AP"):
-    return difference(runs_of(one, key), runs_of(other, key), one[0].freedom[key])
+def change(arm, against, key="area/gap/AP"):
+    return difference(runs_of(arm, key), runs_of(against, key), arm[0].freedom[key])
 
 
 def test_a_deficit_of_small_lesions_is_found_where_it_is_planted_and_not_where_there_is_none():
@@ -126,9 +127,9 @@ def test_the_mean_over_findings_and_the_gap_are_those_of_the_strata():
     rng = np.random.default_rng(0)
     truth = (np.arange(100) < 30).astype(float)
     strata = [
-        one
+        part
         for name in ("Air", "Line")
-        for one in by_lesion("area", name, truth, rng.random(100), ONES[:100], rng.random(100))
+        for part in by_lesion("area", name, truth, rng.random(100), ONES[:100], rng.random(100))
     ]
     found = measure(strata, [], np.arange(100), replicates=0, seed=0)
     small = [average_precision(part.truth, part.score, part.weight).value for part in strata if part.part == "small"]
@@ -173,12 +174,13 @@ def test_images_as_they_come_are_compared_with_their_own_kind():
 
 def test_too_few_images_are_a_reason_not_a_number():
     truth = np.array([1.0] * 14 + [0.0] * 20)
-    assert by_lesion("area", "Air", truth, truth / 2, np.ones(34), np.arange(34.0)) == (
-        "14 positives of known area, 15 are needed"
-    )
+    with pytest.raises(DataError, match="^14 positives of known area, 15 are needed$"):
+        by_lesion("area", "Air", truth, truth / 2, np.ones(34), np.arange(34.0))
     head = np.array([1.0] * 3 + [0.0] * 21 + [1.0] * 10)
-    assert by_partner("Air", truth, truth / 2, np.ones(34), head) == "3 positives with the partner; 5 are needed"
-    assert isinstance(counterfactual("Air", truth[10:], truth[10:], ONES[:24], head[10:], truth[10:]), str)
+    with pytest.raises(DataError, match="^3 positives with the partner; 5 are needed$"):
+        by_partner("Air", truth, truth / 2, np.ones(34), head)
+    with pytest.raises(DataError, match="^4 images with or without the finding, 5 are needed$"):
+        counterfactual("Air", truth[10:], truth[10:], ONES[:24], head[10:], truth[10:])
 
 
 def table(devices, heart, air, line):
@@ -305,7 +307,7 @@ def test_an_ablation_of_phantoms_tests_both_causes_and_says_the_same_again(tmp_p
     assert made["partners"]["Subcutaneous Emphysema"]["finding"] == "Support Devices"
     counted = made["kinds"]["counterfactual"]["positives"]["Subcutaneous Emphysema"]
     assert counted["with"] == counted["without"] >= 15
-    assert all(one["interval"] for one in made["contrasts"])
+    assert all(contrast["interval"] for contrast in made["contrasts"])
     assert len(answers(made)) >= 3 and len(tables_of(made)) >= 5
     stored = json.loads((tmp_path / "study" / "table.json").read_text())
     assert stored == json.loads(json.dumps(found))

@@ -16,8 +16,14 @@ from trcgl.dataset.store import open_dataset
 from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate.training_rows import training_rows
 from trcgl.study.experiments import dcgan as module
-from trcgl.study.experiments.dcgan import Dcgan, DcganSettings, sample_with_dcgan
-from trcgl.study.experiments.dcgan_networks import DcganDiscriminator, DcganGenerator, sampled_side
+from trcgl.study.experiments.dcgan import (
+    Dcgan,
+    DcganDiscriminator,
+    DcganGenerator,
+    DcganSettings,
+    sample_with_dcgan,
+    sampled_side,
+)
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, comparable
 from trcgl.study.study import study

@@ -9,9 +9,9 @@ All of it is exploratory: plain 95 % intervals, not adjusted.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,6 @@ from trcgl.study.ablation import PARTS as MODULE_NAMES
 from trcgl.study.experiments.counterfactuals import Scoring, lesions, render_flipped, score_counterfactuals
 from trcgl.study.experiments.strata import (
     PARTS,
-    Measured,
     Partner,
     Rows,
     Shift,
@@ -40,50 +39,33 @@ from trcgl.study.experiments.strata import (
     usual_partners,
 )
 from trcgl.study.plan import Contrast, Plan
-from trcgl.study.results import Outcome, ends
+from trcgl.study.results import Outcome, Samples, compare, ends
 from trcgl.study.runner import run_apart
-from trcgl.study.statistics import Runs, difference, mean, over_seeds
+from trcgl.study.statistics import Runs, mean, over_seeds
 from trcgl.study.stored import read_stored, translate
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-causes/1"
+Known = TypeVar("Known")
 LESION, COMPANY = ("area", "contrast"), ("partner", "counterfactual")
 """Kinds of strata that test the first cause and the second."""
 TESTS = {"reweighting": LESION, "attention": LESION, "graph": COMPANY}
 """Module to the kinds of strata in which it should help."""
 
 
-Sample = tuple[Runs, float]
-"""Runs of an arm, and the degrees of freedom that patients leave."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A difference of two arms by stratum.
-
-    Args:
-        contrast: the arms.
-        kinds: of strata.
-    """
+class Question(NamedTuple):
+    """A difference of two arms in some kinds of strata."""
 
     contrast: Contrast
     kinds: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Knowledge:
-    """Knowledge about the test images beside their labels, in the order of the predictions.
+class Knowledge(NamedTuple):
+    """Knowledge about the test images beside their labels, in the order of the predictions; text says why it lacks."""
 
-    Args:
-        lesion: area and contrast, finding to a value for every image, NaN where unknown; or the reason why they are
-            unknown.
-        partners: finding to its usual partner, or the reason why it has none.
-        flipped: partner to the file of images in which it is flipped, or the reason why there is no file.
-    """
-
-    lesion: Mapping[str, Mapping[str, Rows] | str]
-    partners: Mapping[str, Partner | str]
-    flipped: Mapping[str, Path | str]
+    lesion: Mapping[str, Mapping[str, Rows] | str]  # area and contrast: finding to a value for every image, NaN unknown
+    partners: Mapping[str, Partner | str]  # finding to its usual partner
+    flipped: Mapping[str, Path | str]  # partner to the file of images in which it is flipped
 
 
 def questions(plan: Plan) -> tuple[Question, ...]:
@@ -102,23 +84,24 @@ def questions(plan: Plan) -> tuple[Question, ...]:
 
 
 def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) -> dict[str, Any]:
-    """Measure the finished runs of the arms in question and compare them.
+    """Measure the finished runs of the arms in question and compare them: the part `causes` of the table of a study.
 
-    Args:
-        plan: of the ablation.
-        opened: its dataset.
-        outcomes: of its runs.
-        out: the study folder, which keeps the counterfactual phantoms and the metrics.
-
-    Returns:
-        The part `causes` of the table (schema `trcgl.study-table/1`).
+    The study folder `out` keeps the counterfactual phantoms and the metrics.
     """
     asked = questions(plan)
-    names = [arm.name for arm in plan.arms if any(arm.name in (q.contrast.arm, q.contrast.against) for q in asked)]
+    in_question = {name for question in asked for name in (question.contrast.arm, question.contrast.against)}
+    names = [arm.name for arm in plan.arms if arm.name in in_question]
     jobs = {name: [run.job for run in outcomes if run.finished and run.job.arm == name] for name in names}
     knowledge = _knowledge(plan, opened, out)
     todo = [job for of_arm in jobs.values() for job in of_arm if not _measured(job)]
-    _score(todo, knowledge, opened)
+    tasks = [
+        Scoring(job, images, _scores(job, partner, opened))
+        for job in todo
+        for partner, images in knowledge.flipped.items()
+        if isinstance(images, Path) and not _scores(job, partner, opened).exists()
+    ]
+    if tasks:
+        run_apart(score_counterfactuals, tasks, "scoring counterfactual phantoms")
     for job in track(todo, what="strata, run"):
         _measure(job, knowledge, opened)
     measured = {name: [read_stored(_metrics_file(job)) for job in of_arm] for name, of_arm in jobs.items()}
@@ -154,50 +137,46 @@ def strata(
     Returns:
         Strata, shifts, and for every kind the positives of each finding by part and why findings were left out.
     """
-    space, weight = predictions.space, predictions.weight
+    space = predictions.space
     made: list[Stratum] = []
     shifts: list[Shift] = []
-    left: dict[str, dict[str, str]] = {kind: {} for kind in PARTS}
-    for finding in space.in_group("tail"):
+    kinds: dict[str, dict[str, Any]] = {kind: {"positives": {}, "left_out": {}} for kind in PARTS}
+
+    def cut(kind: str, finding: str) -> tuple[Sequence[Stratum], list[Shift]]:
         column = space.index(finding)
         truth = predictions.truth[:, column].astype(np.float64)
         score = predictions.score[:, column].astype(np.float64)
+        images = finding, truth, score, predictions.weight
         if not ((truth == 1).any() and (truth == 0).any()):
-            for kind in PARTS:
-                left[kind][finding] = "no positive or no negative in test"
-            continue
-        for kind in LESION:
-            known = knowledge.lesion[kind]
-            cut = known if isinstance(known, str) else by_lesion(kind, finding, truth, score, weight, known[finding])
-            if isinstance(cut, str):
-                left[kind][finding] = cut
-            else:
-                made += cut
-        partner = knowledge.partners[finding]
-        if isinstance(partner, str):
-            left["partner"][finding] = left["counterfactual"][finding] = partner
-            continue
-        head = predictions.truth[:, space.index(partner.finding)]
-        observed = by_partner(finding, truth, score, weight, head)
-        if isinstance(observed, str):
-            left["partner"][finding] = observed
+            raise DataError("no positive or no negative in test")
+        if kind in LESION:
+            return by_lesion(kind, *images, _known(knowledge.lesion[kind])[finding]), []
+        partner = _known(knowledge.partners[finding]).finding
+        head = predictions.truth[:, space.index(partner)]
+        if kind == "partner":
+            found, shift = by_partner(*images, head)
         else:
-            made += observed[0]
-            shifts.append(observed[1])
-        images = knowledge.flipped[partner.finding]
-        if isinstance(images, str):
-            left["counterfactual"][finding] = images
-        else:
-            both = counterfactual(finding, truth, score, weight, head, flipped[partner.finding][:, column])
-            if isinstance(both, str):
-                left["counterfactual"][finding] = both
+            _known(knowledge.flipped[partner])
+            found, shift = counterfactual(*images, head, flipped[partner][:, column])
+        return found, [shift]
+
+    for finding in space.in_group("tail"):
+        for kind in PARTS:
+            try:
+                found, moved = cut(kind, finding)
+            except DataError as error:
+                kinds[kind]["left_out"][finding] = str(error)
             else:
-                made += both[0]
-                shifts.append(both[1])
-    kinds: dict[str, dict[str, Any]] = {kind: {"positives": {}, "left_out": left[kind]} for kind in PARTS}
-    for stratum in made:
-        kinds[stratum.kind]["positives"].setdefault(stratum.finding, {})[stratum.part] = stratum.positives
+                made += found
+                shifts += moved
+                kinds[kind]["positives"][finding] = {stratum.part: stratum.positives for stratum in found}
     return made, shifts, kinds
+
+
+def _known(value: Known | str) -> Known:
+    if isinstance(value, str):
+        raise DataError(value)
+    return value
 
 
 def _knowledge(plan: Plan, opened: Dataset, out: Path) -> Knowledge:
@@ -215,12 +194,11 @@ def _knowledge(plan: Plan, opened: Dataset, out: Path) -> Knowledge:
         lesion = dict.fromkeys(LESION, str(error))
     partners = usual_partners(opened.split("train", with_none=with_none), space)
     flipped: dict[str, Path | str] = {}
-    for partner in partners.values():
-        if isinstance(partner, Partner) and partner.finding not in flipped:
-            try:
-                flipped[partner.finding] = render_flipped(opened, rows, partner.finding, out)
-            except DataError as error:
-                flipped[partner.finding] = str(error)
+    for partner in dict.fromkeys(found.finding for found in partners.values() if isinstance(found, Partner)):
+        try:
+            flipped[partner] = render_flipped(opened, rows, partner, out)
+        except DataError as error:
+            flipped[partner] = str(error)
     return Knowledge(lesion, partners, flipped)
 
 
@@ -228,18 +206,6 @@ def _values(rows: pl.DataFrame, table: pl.DataFrame, finding: str, kind: str) ->
     own = table.filter(pl.col("finding") == finding).select("image_id", kind)
     joined = rows.select("image_id").join(own, on="image_id", how="left", maintain_order="left")
     return joined[kind].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def _score(todo: Sequence[Job], knowledge: Knowledge, opened: Dataset) -> None:
-    """Let the models of these runs score the counterfactual images."""
-    tasks = [
-        Scoring(job, images, _scores(job, partner, opened))
-        for job in todo
-        for partner, images in knowledge.flipped.items()
-        if isinstance(images, Path) and not _scores(job, partner, opened).exists()
-    ]
-    if tasks:
-        run_apart(score_counterfactuals, tasks, "scoring counterfactual phantoms")
 
 
 def _measure(job: Job, knowledge: Knowledge, opened: Dataset) -> None:
@@ -253,10 +219,6 @@ def _measure(job: Job, knowledge: Knowledge, opened: Dataset) -> None:
     _, owner = np.unique(predictions.patient_id.to_numpy(), return_inverse=True)
     settings = job.recipe.evaluate
     found = measure(made, shifts, owner, replicates=settings.replicates, seed=settings.bootstrap_seed)
-    _write(job, found, kinds)
-
-
-def _write(job: Job, found: Measured, kinds: dict[str, dict[str, Any]]) -> None:
     with storage.atomic(_replicates_file(job)) as aside, open(aside, "wb") as handle:
         arrays = {key.replace("/", "."): array for key, array in found.replicates.items()}
         np.savez(handle, allow_pickle=False, **arrays)
@@ -280,8 +242,8 @@ def _scores(job: Job, partner: str, opened: Dataset) -> Path:
     return job.folder / "predictions" / f"test-flipped-{opened.space.index(partner)}.npy"
 
 
-def _samples(jobs: Sequence[Job], measured: Sequence[dict[str, Any]]) -> dict[str, Sample]:
-    """Key of a stratum to the runs of an arm."""
+def _samples(jobs: Sequence[Job], measured: Sequence[dict[str, Any]]) -> dict[str, tuple[Runs, float]]:
+    """Key of a stratum to the runs of an arm, and the degrees of freedom that patients leave."""
     replicates: dict[str, list[np.ndarray]] = {}
     for job in jobs:
         with np.load(_replicates_file(job), allow_pickle=False) as stored:
@@ -297,7 +259,7 @@ def _samples(jobs: Sequence[Job], measured: Sequence[dict[str, Any]]) -> dict[st
     }
 
 
-def _arm(measured: Sequence[dict[str, Any]], samples: dict[str, Sample]) -> dict[str, Any]:
+def _arm(measured: Sequence[dict[str, Any]], samples: Mapping[str, tuple[Runs, float]]) -> dict[str, Any]:
     """Metrics of an arm by stratum, with the intervals of their means."""
     return {
         key: {
@@ -312,9 +274,8 @@ def _arm(measured: Sequence[dict[str, Any]], samples: dict[str, Sample]) -> dict
     }
 
 
-def _difference(samples: Mapping[str, dict[str, Sample]], contrast: Contrast, key: str) -> dict[str, Any]:
-    arm, against = samples[contrast.arm].get(key), samples[contrast.against].get(key)
-    estimate = difference(arm[0], against[0], min(arm[1], against[1])) if arm and against else None
+def _difference(samples: Samples, contrast: Contrast, key: str) -> dict[str, Any]:
+    estimate = compare(samples, contrast, key)
     if estimate is None:
         return {"value": None, "interval": None, "why": "no seed that both arms finished"}
     interval = ends(estimate.interval())

@@ -6,10 +6,9 @@ rendered again from its options, so the folder stores neither masks nor counterf
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,13 +30,7 @@ LESIONS = {"image_id": pl.String, "finding": pl.String, "area": pl.Float64, "con
 
 
 def lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str], out: Path) -> pl.DataFrame:
-    """Area and contrast of the findings in the images that have them.
-
-    Args:
-        opened: the dataset.
-        rows: of its manifest.
-        findings: to measure.
-        out: the study folder, which keeps the table.
+    """Area and contrast of the findings in the images that have them; the study folder `out` keeps the table.
 
     Returns:
         image_id, finding, area as a share of the image, contrast as a share of the gray range (null where unknown).
@@ -64,14 +57,8 @@ def lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str], out: P
 def render_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path) -> Path:
     """Render phantoms with one finding added where it is absent and removed where it is present.
 
-    Args:
-        opened: a dataset of phantoms.
-        rows: of its manifest.
-        partner: the finding to add or remove.
-        out: the study folder.
-
     Returns:
-        A file of images in the order of the rows.
+        A file in the study folder with the images in the order of the rows.
 
     Raises:
         DataError: the images are no phantoms, or the phantom program renders them differently today.
@@ -94,19 +81,12 @@ def render_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path)
     return path
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """Counterfactual images for a run to score.
-
-    Args:
-        job: the finished run.
-        images: file of the images.
-        path: npy file to write, scores (images, findings).
-    """
+class Scoring(NamedTuple):
+    """Counterfactual images for a finished run to score."""
 
     job: Job
     images: Path
-    path: Path
+    path: Path  # npy file to write, scores (images, findings)
 
 
 def score_counterfactuals(tasks: Sequence[Scoring], sender: Connection) -> None:

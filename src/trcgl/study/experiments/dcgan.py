@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from trcgl.core.errors import DataError, Diverged
@@ -24,52 +25,122 @@ from trcgl.dataset.synthetic_rows import open_synthetic, read_provenance
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.training_rows import loader, training_rows
 from trcgl.model.tensors import at_size, to_unit
-from trcgl.study.experiments.dcgan_networks import SMALLEST, DcganDiscriminator, DcganGenerator, sampled_side
 from trcgl.study.training_variants import finished, write_folder
 from trcgl.study.worker import held
 from trcgl.training.batches import SplitRows
 from trcgl.training.sampling import class_balanced
 from trcgl.training.stop import stop_signals
 
+SMALLEST, LARGEST = 32, 256
+"""Sides of the images that a DCGAN can sample, in pixels."""
 LOG_EVERY = 10
 """Steps between two lines of the log."""
+_DEEPEST = 8  # times `width`: channels of the smallest maps, as published
 _PART = 256  # images sampled at once
 _PATIENCE = 1.0  # seconds between two looks at a folder that another process writes
 
 
 @dataclass(frozen=True)
 class DcganSettings:
-    """Settings of a DCGAN.
+    """Settings of a DCGAN."""
 
-    Args:
-        width: channels of the largest maps (128 in the original's generator).
-        noise: length of z.
-        steps: optimizer steps of either network.
-        batch_size: images per step.
-        rate: learning rate of Adam.
-        momentum: β1 of Adam.
-        average: decay of the averaged weights, which sample.
+    width: int = 32  # channels of the largest maps (128 in the original's generator)
+    noise: int = 100  # length of z
+    steps: int = 900  # optimizer steps of either network
+    batch_size: int = 32
+    rate: float = 5e-4  # learning rate of Adam
+    momentum: float = 0.5  # β1 of Adam
+    average: float = 0.99  # decay of the averaged weights, which sample
+
+
+def sampled_side(side: int) -> int:
+    """The largest side up to `side` and 256 that is 4, 5, 6 or 7 times a power of 2, as the layers of a DCGAN need."""
+    side = min(side, LARGEST)
+    steps = _doublings(side)
+    return side >> steps << steps
+
+
+def _doublings(side: int) -> int:
+    """Number of doublings from a feature map of 4 to 7 pixels to `side`."""
+    return (side // 4).bit_length() - 1
+
+
+class DcganGenerator(nn.Module):
+    """Noise and labels in, an image out (Radford, Metz & Chintala 2016; the condition: Mirza & Osindero 2014).
+
+        x = tanh(deconvolutions([z, y]))        batch norm and ReLU between them, kernels of 4, stride 2
+
+    `width` is the number of channels of the largest maps; they double towards the smallest, up to eight times.
     """
 
-    width: int = 32
-    noise: int = 100
-    steps: int = 900
-    batch_size: int = 32
-    rate: float = 5e-4
-    momentum: float = 0.5
-    average: float = 0.99
+    def __init__(self, findings: int, side: int, width: int, noise: int) -> None:
+        super().__init__()
+        steps = _doublings(side)
+        channels = _channels(steps, width)
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(noise + findings, channels[-1], side >> steps, bias=False),
+            nn.BatchNorm2d(channels[-1]),
+            nn.ReLU(),
+        ]
+        for wide, narrow in zip(channels[:0:-1], channels[-2::-1], strict=True):
+            layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[0], 1, 4, 2, 1), nn.Tanh())
+        self.apply(_start)
+
+    def forward(
+        self, noise: Float[Tensor, "batch noise"], labels: Float[Tensor, "batch findings"]
+    ) -> Float[Tensor, "batch 1 side side"]:
+        """Images in [-1, 1]."""
+        return self.layers(torch.cat([noise, labels], dim=1)[:, :, None, None])
+
+
+class DcganDiscriminator(nn.Module):
+    """An image and labels in, a logit out: is it a real image of a patient with these labels?
+
+        l = W · lrelu([convolutions(x), y])     batch norm and leaky ReLU between them, kernels of 4, stride 2
+
+    Labels join the smallest map, everywhere on it, as in Reed et al. 2016; Mirza & Osindero 2014 have no convolutions.
+    """
+
+    def __init__(self, findings: int, side: int, width: int) -> None:
+        super().__init__()
+        steps = _doublings(side)
+        channels = _channels(steps, width)
+        layers: list[nn.Module] = [nn.Conv2d(1, channels[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for narrow, wide in pairwise(channels):
+            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers)
+        self.join = nn.Sequential(nn.Conv2d(channels[-1] + findings, channels[-1], 1), nn.LeakyReLU(0.2))
+        self.judge = nn.Conv2d(channels[-1], 1, side >> steps)  # stored checkpoints have this name
+        self.apply(_start)
+
+    def forward(
+        self, image: Float[Tensor, "batch 1 side side"], *labels: Float[Tensor, "batch findings"]
+    ) -> tuple[Float[Tensor, " batch"], ...]:
+        """Logits, above 0 for real, of the same images with each of several labels."""
+        feature = self.layers(image)  # (B, D, g, g)
+        everywhere = [own[:, :, None, None].expand(-1, -1, *feature.shape[2:]) for own in labels]  # (B, C, g, g)
+        return tuple(self.judge(self.join(torch.cat([feature, own], dim=1)))[:, 0, 0, 0] for own in everywhere)
+
+
+def _channels(steps: int, width: int) -> list[int]:
+    """Channels from the largest map to the smallest."""
+    return [width * min(_DEEPEST, 2**step) for step in range(steps)]
+
+
+def _start(layer: nn.Module) -> None:
+    """Initial weights as published: N(0, 0.02), around 1 for the factors of a batch norm."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
 
 
 class Dcgan(lightning.LightningModule):
     """Both networks and their losses: a step of the discriminator, then one of the generator, on each batch.
 
-    Row sampling is class-balanced, as for the diffusion model: else a rare finding is hardly ever requested.
-
-    Args:
-        rows: training rows.
-        side: of the images in pixels, as `sampled_side` allows.
-        settings: of both networks.
-        seed: of weights, noise and row sampling.
+    Row sampling is class-balanced, as for the diffusion model: else a rare finding is hardly ever requested. `side`, of
+    the images, is one that `sampled_side` returns.
     """
 
     def __init__(self, rows: SplitRows, side: int, settings: DcganSettings, seed: int) -> None:
@@ -152,19 +223,8 @@ def sample_with_dcgan(
 
     Rows, labels, targets, verdicts and order stay, so that doses, schedule and the number of images shown are the same.
     The DCGAN learns from the train rows of the dataset only, and is trained once: a finished folder stays, an
-    interrupted one is continued, and of several processes one writes it while the others wait.
-
-    Args:
-        synthetic: written by `trcgl synthesize` for the dataset.
-        real: the dataset.
-        out: the folder to write, unless it is finished.
-        base: recipe with the seed and the hardware settings.
-        settings: of the DCGAN.
-
-    Raises:
-        DataError: the folder belongs to another dataset, or the images are too small.
-        Diverged: training diverged.
-        Interrupted: a signal asked to stop; the state is saved.
+    interrupted one is continued, and of several processes one writes it while the others wait. `base` has the seed and
+    the hardware settings.
     """
     while not finished(out):
         with held(out.with_name(f"{out.name}.lock")) as lock:
@@ -194,15 +254,7 @@ def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: Dcg
 
 
 def train_dcgan(rows: SplitRows, side: int, settings: DcganSettings, base: Recipe, folder: Path) -> Dcgan:
-    """A trained DCGAN, with averaged weights.
-
-    Args:
-        rows: training rows.
-        side: of its images in pixels, as `sampled_side` allows.
-        settings: of the DCGAN.
-        base: recipe with the seed and the hardware settings.
-        folder: of checkpoint and log; training continues from a checkpoint in it.
-    """
+    """A trained DCGAN, with averaged weights; training continues from a checkpoint in `folder`."""
     print(f"training a DCGAN, {settings.steps} steps at {side} pixels", file=sys.stderr, flush=True)
     dcgan = Dcgan(rows, side, settings, base.seed)
     fit = FitRecipe(

@@ -5,13 +5,14 @@ it as in all images: strata differ in their images, not in how rare the finding 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy.special import logit
 
+from trcgl.core.errors import DataError
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.labels import LabelSpace
 from trcgl.metrics.auroc import AUROC
@@ -45,36 +46,21 @@ Rows = Float[np.ndarray, " rows"]
 
 @dataclass(frozen=True)
 class Partner:
-    """The head finding that a tail finding usually occurs with.
+    """The head finding that a tail finding usually occurs with."""
 
-    Args:
-        finding: the head finding h.
-        share: P(h | tail finding).
-        lift: P(h | tail finding) / P(h).
-    """
-
-    finding: str
-    share: float
-    lift: float
+    finding: str  # the head finding h
+    share: float  # P(h | tail finding)
+    lift: float  # P(h | tail finding) / P(h)
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """One finding in one stratum.
-
-    Args:
-        kind: in `PARTS`.
-        part: stratum of the kind.
-        finding: name of the finding.
-        truth: 1 present, 0 absent, NaN where the image is unknown or outside the stratum.
-        score: of the finding.
-        weight: of each image.
-    """
+    """One finding in one stratum."""
 
     kind: str
     part: str
     finding: str
-    truth: Rows
+    truth: Rows  # 1 present, 0 absent, NaN where the image is unknown or outside the stratum
     score: Rows
     weight: Rows
 
@@ -86,45 +72,26 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Shift:
-    """Change of a finding's log-odds by the partner in images without the finding: a difference of two means.
+    """Change of a finding's log-odds by the partner in images without the finding: a difference of two means."""
 
-    Args:
-        kind: partner or counterfactual.
-        finding: name of the finding.
-        values: log-odds with the partner, and without.
-        weights: of each image in either mean.
-    """
-
-    kind: str
+    kind: str  # partner or counterfactual
     finding: str
-    values: tuple[Rows, Rows]
-    weights: tuple[Rows, Rows]
+    values: tuple[Rows, Rows]  # log-odds with the partner, and without
+    weights: tuple[Rows, Rows]  # of each image in either mean
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of one run by stratum; keys are `kind/part/metric`, with `gap` for a part, and `kind/shift`.
+    """Metrics of one run by stratum; keys are `kind/part/metric`, with `gap` for a part, and `kind/shift`."""
 
-    Args:
-        values: means over the findings of the kind.
-        findings: the same for each finding.
-        freedom: degrees of freedom that patients leave to a value.
-        replicates: means over findings on every resample of patients, NaN where undefined.
-    """
-
-    values: dict[str, float]
-    findings: dict[str, dict[str, float]]
-    freedom: dict[str, float]
-    replicates: dict[str, Float[np.ndarray, " replicates"]] = field(default_factory=dict)
+    values: dict[str, float]  # means over the findings of the kind
+    findings: dict[str, dict[str, float]]  # the same for each finding
+    freedom: dict[str, float]  # degrees of freedom that patients leave to a value
+    replicates: dict[str, Float[np.ndarray, " replicates"]]  # of the means, NaN where undefined
 
 
 def usual_partners(train: pl.DataFrame, space: LabelSpace) -> dict[str, Partner | str]:
-    """The head finding of the highest lift for every tail finding, or the reason why it has none.
-
-    Args:
-        train: rows of the training split; the partner never depends on test.
-        space: with groups.
-    """
+    """The head finding of the highest lift in train for every tail finding, or the reason why it has none."""
     together = counts(train, space)
     conditional, share = together.conditional(), together.positives / np.maximum(together.labeled, 1)
     heads = [space.index(finding) for finding in space.in_group("head") if finding != space.normal]
@@ -143,9 +110,7 @@ def usual_partners(train: pl.DataFrame, space: LabelSpace) -> dict[str, Partner 
 def thirds(truth: Rows, value: Rows) -> tuple[Bool[np.ndarray, " rows"], ...]:
     """The positives of the lowest, the middle and the highest values, as many of each; at most two are left over.
 
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        value: NaN where unknown; a positive of unknown value is in no third.
+    A positive of unknown value (NaN) is in no third.
     """
     known = np.flatnonzero((truth == 1) & ~np.isnan(value))
     order = known[np.argsort(value[known], kind="stable")]
@@ -165,24 +130,28 @@ def stratum(
     return Stratum(kind, part, finding, own, score, np.where(own == 1, weight * odds / there, weight))
 
 
-def by_lesion(
-    kind: str, finding: str, truth: Rows, score: Rows, weight: Rows, value: Rows
-) -> tuple[Stratum, ...] | str:
-    """Thirds of the positives by a property of the lesion, each against all negatives; or why they cannot be formed."""
+def by_lesion(kind: str, finding: str, truth: Rows, score: Rows, weight: Rows, value: Rows) -> tuple[Stratum, ...]:
+    """Thirds of the positives by a property of the lesion, each against all negatives.
+
+    Raises:
+        DataError: there are too few positives.
+    """
     chosen = thirds(truth, value)
     if chosen[0].sum() < FEWEST:
         known = int(((truth == 1) & ~np.isnan(value)).sum())
-        return f"{known} positives of known {kind}, {3 * FEWEST} are needed"
+        raise DataError(f"{known} positives of known {kind}, {3 * FEWEST} are needed")
     return tuple(
         stratum(kind, part, finding, truth, score, weight, inside | (truth == 0))
         for part, inside in zip(PARTS[kind], chosen, strict=True)
     )
 
 
-def by_partner(
-    finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows
-) -> tuple[tuple[Stratum, Stratum], Shift] | str:
-    """Images with the partner and images without it; or why they cannot be compared."""
+def by_partner(finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows) -> tuple[tuple[Stratum, ...], Shift]:
+    """Images with the partner (`head` is 1) and images without it.
+
+    Raises:
+        DataError: there are too few images of a kind.
+    """
     few = {
         f"{int(((truth == present) & (head == there)).sum())} {word} {'with' if there else 'without'} the partner"
         for present, word in ((1, "positives"), (0, "negatives"))
@@ -190,34 +159,28 @@ def by_partner(
         if ((truth == present) & (head == there)).sum() < FEWEST
     }
     if few:
-        return f"{', '.join(sorted(few))}; {FEWEST} are needed"
+        raise DataError(f"{', '.join(sorted(few))}; {FEWEST} are needed")
     both = tuple(
         stratum("partner", part, finding, truth, score, weight, head == there)
         for part, there in zip(PARTS["partner"], (1, 0), strict=True)
     )
     odds = log_odds(score)
-    negatives = tuple(np.where((truth == 0) & (head == there), weight, 0.0) for there in (1, 0))
-    return (both[0], both[1]), Shift("partner", finding, (odds, odds), (negatives[0], negatives[1]))
+    negatives = [np.where((truth == 0) & (head == there), weight, 0.0) for there in (1, 0)]
+    return both, Shift("partner", finding, (odds, odds), (negatives[0], negatives[1]))
 
 
 def counterfactual(
     finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows, flipped: Rows
-) -> tuple[tuple[Stratum, ...], Shift] | str:
+) -> tuple[tuple[Stratum, ...], Shift]:
     """All images both with the partner and without it; one of the two versions is counterfactual.
 
-    Args:
-        finding: name of the finding.
-        truth: of the finding.
-        score: of every image as it is.
-        weight: of each image.
-        head: whether the image has the partner.
-        flipped: score of the same image rendered with the partner removed if present, added if absent.
+    `flipped` is the score of the same image rendered with the partner removed if present, added if absent.
 
-    Returns:
-        The strata and the shift, or why there are too few images.
+    Raises:
+        DataError: there are too few images with or without the finding.
     """
     if (few := min((truth == 1).sum(), (truth == 0).sum())) < FEWEST:
-        return f"{few} images with or without the finding, {FEWEST} are needed"
+        raise DataError(f"{few} images with or without the finding, {FEWEST} are needed")
     there, gone = np.where(head == 1, score, flipped), np.where(head == 1, flipped, score)
     positive = truth == 1
     scores = (there, gone, np.where(positive, there, gone), np.where(positive, gone, there))
@@ -242,21 +205,19 @@ def measure(
     replicates: int,
     seed: int,
 ) -> Measured:
-    """AP and AUROC of every stratum, gaps and shifts, as means over the findings of their kind.
+    """AP and AUROC of every stratum, gaps and shifts of one run, as means over the findings of their kind.
 
-    Args:
-        strata: of one run; a finding of a kind has all of its parts.
-        shifts: of the same run.
-        owner: number of the patient of every image, all of 0 to the largest.
-        replicates: resamples of patients; 0 for none.
-        seed: of the resamples, as in `trcgl.metrics.bootstrap`.
+    A finding of a kind has all of its parts. `owner` numbers the patient of every image, from 0 on without a gap.
     """
-    found = Measured({}, {}, {})
+    found = Measured({}, {}, {}, {})
     if not strata:
         return found
     point, resampled = _metrics(strata, owner, replicates, seed)
     for kind in dict.fromkeys(stratum.kind for stratum in strata):
-        places = {part: _places(strata, kind, part) for part in PARTS[kind]}
+        places = {
+            part: [place for place, found in enumerate(strata) if (found.kind, found.part) == (kind, part)]
+            for part in PARTS[kind]
+        }
         more, less = GAPS[kind]
         names = [strata[place].finding for place in places[more]]
         freedom = {
@@ -274,7 +235,8 @@ def measure(
     for kind in dict.fromkeys(shift.kind for shift in shifts):
         own = [shift for shift in shifts if shift.kind == kind]
         shifted = np.array([_shift_of(shift, np.ones(len(owner))) for shift in own])
-        redone = np.stack([_shift_replicates(shift, owner, replicates, seed) for shift in own], axis=1)
+        resamples = (resample_patients(int(owner.max()) + 1, seed, number)[owner] for number in range(replicates))
+        redone = np.array([[_shift_of(shift, times) for shift in own] for times in resamples])
         weights = [weight for shift in own for weight in shift.weights]
         patients = min(effective_patients(np.ones_like(weight), owner, weight) for weight in weights) - 1
         _note(found, f"{kind}/shift", [shift.finding for shift in own], shifted, redone, patients)
@@ -291,10 +253,6 @@ def _note(
         found.replicates[key] = replicates.mean(axis=1)
 
 
-def _places(strata: Sequence[Stratum], kind: str, part: str) -> list[int]:
-    return [place for place, stratum in enumerate(strata) if (stratum.kind, stratum.part) == (kind, part)]
-
-
 def _metrics(
     strata: Sequence[Stratum], owner: Int[np.ndarray, " rows"], replicates: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -307,18 +265,10 @@ def _metrics(
     }
     if not replicates:
         return point, dict.fromkeys(point, np.empty((0, len(strata))))
-    arrays = [np.stack([getattr(stratum, name) for stratum in strata], axis=1) for name in ("truth", "score", "weight")]
-    truth, score, weight = arrays
-    return point, patient_bootstrap(truth, score, owner, weight, metrics=metrics, replicates=replicates, seed=seed)
-
-
-def _shift_replicates(
-    shift: Shift, owner: Int[np.ndarray, " rows"], replicates: int, seed: int
-) -> Float[np.ndarray, " replicates"]:
-    patients = int(owner.max()) + 1
-    return np.array(
-        [_shift_of(shift, resample_patients(patients, seed, number)[owner]) for number in range(replicates)]
+    truth, score, weight = (
+        np.stack([getattr(stratum, name) for stratum in strata], axis=1) for name in ("truth", "score", "weight")
     )
+    return point, patient_bootstrap(truth, score, owner, weight, metrics=metrics, replicates=replicates, seed=seed)
 
 
 def _shift_of(shift: Shift, times: np.ndarray) -> float:
