@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from trcgl.cli.verb import Chosen, Command, Done, Verb, chosen_recipe
 from trcgl.core.errors import RecipeError
+from trcgl.core.recipe import Recipe
 from trcgl.core.registry import unknown
 
 KINDS = {
@@ -24,8 +25,8 @@ def study(arguments: list[str]) -> Chosen:
     """The command of `trcgl study`; its options depend on kind and recipe."""
     import tyro
 
-    from trcgl.core.recipe import Recipe
     from trcgl.recipes import RECIPES
+    from trcgl.study.peers import PEERS
 
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"Example: {EXAMPLE}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
@@ -34,9 +35,9 @@ def study(arguments: list[str]) -> Chosen:
         raise SystemExit(0)
     if not arguments:
         raise RecipeError(f"name the kind first: trcgl study KIND DATASET; there are {', '.join(KINDS)}.")
-    if arguments[0] not in KINDS:
-        raise RecipeError(unknown("kind", arguments[0], KINDS))
-    kind, rest = arguments[0], arguments[1:]
+    kind, *rest = arguments
+    if kind not in KINDS:
+        raise RecipeError(unknown("kind", kind, KINDS))
     name, base, about, _ = chosen_recipe(rest, "trcgl", RECIPES, Recipe)
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
     shared = f"""
@@ -63,18 +64,8 @@ def study(arguments: list[str]) -> Chosen:
     ) -> Done:
         from trcgl.study import study as stage
 
-        table = stage.peers(
-            dataset,
-            settings,
-            out,
-            arms=arms,
-            over=over,
-            seeds=seeds,
-            baseline=baseline,
-            primary=primary,
-            synthetic=synthetic,
-        )
-        return _done(table, out)
+        compared: dict[str, Any] = {"arms": arms, "over": over, "baseline": baseline, "primary": primary}
+        return _done(stage.peers(dataset, settings, out, seeds=seeds, synthetic=synthetic, **compared), out)
 
     def ablation(
         dataset: Path,
@@ -109,11 +100,7 @@ def study(arguments: list[str]) -> Chosen:
     ) -> Done:
         from trcgl.study.utility import utility as stage
 
-        folders = {
-            "handwritten": handwritten,
-            "shared_tokens": shared_tokens,
-            "per_finding_tokens": per_finding_tokens,
-        }
+        given = {"handwritten": handwritten, "shared_tokens": shared_tokens, "per_finding_tokens": per_finding_tokens}
         table = stage(
             dataset,
             settings,
@@ -124,11 +111,9 @@ def study(arguments: list[str]) -> Chosen:
             seeds=seeds,
             choosing_seeds=choosing_seeds,
             generator=generator,
-            prompts={prompt: folder for prompt, folder in folders.items() if folder},
+            prompts={prompt: folder for prompt, folder in given.items() if folder},
         )
         return _done(table, out)
-
-    from trcgl.study.peers import PEERS
 
     peers.__doc__ = f"""{KINDS["peers"]}
 
@@ -175,8 +160,4 @@ def _done(table: dict[str, Any], out: Path) -> Done:
     return Done(table, f"{markdown(table)}\ntable: {out / 'table.md'}\npage: {out / 'study.html'}")
 
 
-VERB = Verb(
-    "Train several methods with several seeds and compare them on test.",
-    EXAMPLE,
-    study,
-)
+VERB = Verb("Train several methods with several seeds and compare them on test.", EXAMPLE, study)

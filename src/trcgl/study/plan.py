@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.recipe import Recipe, differences, from_json, overridden, to_json
-from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.study.arms import Arm
 from trcgl.study.stored import path_in, translate
@@ -69,13 +68,15 @@ def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) ->
     return tuple(Contrast(name, baseline) for name in sorted(others, key=lambda name: name != first))
 
 
-def check(plan: Plan) -> Dataset:
-    """Refuse a plan that cannot be carried out, before anything is trained; return the opened dataset."""
+def begin(plan: Plan, opened: Dataset, out: Path) -> None:
+    """Refuse a plan that cannot be carried out, before anything is trained, and reserve the study folder for it.
+
+    More arms and seeds can join later, from other processes too; the question stays.
+    """
     if plan.seeds < 1:
         raise RecipeError(f"--seeds is {plan.seeds}; it must be at least 1.")
     if plan.base.evaluate.replicates < 1:
         raise RecipeError("evaluate.replicates is 0, and a study needs intervals. Give 1000 or so.")
-    opened = open_dataset(plan.dataset)
     opened.require_images()
     if not (opened.manifest["split"] == "test").any():
         raise DataError(f"{plan.dataset} has no test split, and a study reports on test. Prepare the dataset with one.")
@@ -84,18 +85,20 @@ def check(plan: Plan) -> Dataset:
         raise DataError(f"{plan.dataset}: test has no positive of a tail finding, and a study compares tail mAP.")
     if plan.synthetic:
         open_synthetic(plan.synthetic, opened)
-    for arm in plan.arms:
-        arm.recipe(plan.base, 0)
-    return opened
+    recipes = {arm.name: arm.recipe(plan.base, 0) for arm in plan.arms}
+    with alone(out):
+        _claim(plan, opened, out)
+        for name, recipe in recipes.items():
+
+            def changed(stored: str, recipe: Recipe = recipe) -> str:
+                return "; ".join(differences(from_json(stored), recipe))
+
+            storage.claim(path_in(out / "runs", name), "arm.json", to_json(recipe), changed)
 
 
-def claim(plan: Plan, out: Path, opened: Dataset) -> None:
-    """Reserve the study folder for this question, and the folder of each arm for its recipe.
-
-    More arms and seeds can join later, from other processes too; the question stays.
-    """
+def _claim(plan: Plan, opened: Dataset, out: Path) -> None:
     digest = storage.sha256_file(plan.dataset / "dataset.json")
-    protocol = {
+    question = {
         "schema": SCHEMA,
         "kind": plan.kind,
         "dataset": opened.name,
@@ -104,22 +107,17 @@ def claim(plan: Plan, out: Path, opened: Dataset) -> None:
         "baseline": plan.contrasts[0].against,
         "primary": plan.contrasts[0].arm,
         **plan.asked,
-        "recipe": json.loads(to_json(plan.base)),
     }
 
     def explain(stored: str) -> str:
         recipe, before = json.loads(stored)["recipe"], translate(json.loads(stored))
         if before["dataset_digest"] != digest:
             return f"it is a study of another dataset ({before['dataset']}) than {plan.dataset}"
-        asked = {name: value for name, value in protocol.items() if name != "recipe" and before.get(name) != value}
-        changed = [f"{name}: {before.get(name)} → {value}" for name, value in asked.items()]
+        changed = [f"{key}: {before.get(key)} → {now}" for key, now in question.items() if before.get(key) != now]
         return "; ".join([*changed, *differences(from_json(json.dumps(recipe)), plan.base)])
 
-    with alone(out):
-        storage.claim(out, "study.json", json.dumps(protocol, indent=2, ensure_ascii=False) + "\n", explain)
-        for arm in plan.arms:
-            recipe = arm.recipe(plan.base, 0)
-            storage.claim(path_in(out / "runs", arm.name), "arm.json", to_json(recipe), partial(_changed, recipe))
+    stored = question | {"recipe": json.loads(to_json(plan.base))}
+    storage.claim(out, "study.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n", explain)
 
 
 @contextmanager
@@ -132,7 +130,3 @@ def alone(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def _changed(recipe: Recipe, stored: str) -> str:
-    return "; ".join(differences(from_json(stored), recipe))

@@ -32,9 +32,7 @@ def make_folders(plan: Plan, opened: Dataset, out: Path) -> None:
 
 
 def explore(plan: Plan, opened: Dataset, outcomes: "Sequence[Outcome]", out: Path) -> dict[str, Any]:
-    """The exploratory part of the table: for an ablation the two causes that the paper names, else nothing."""
-    if plan.kind != "ablation":
-        return {}
+    """The exploratory part of the table of an ablation: the two causes that the paper names."""
     from trcgl.study.experiments.causes import causes
 
     return {"causes": causes(plan, opened, outcomes, out)}

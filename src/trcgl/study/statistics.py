@@ -84,8 +84,7 @@ class Estimate:
 
 def mean(runs: Runs, patients: float) -> Estimate:
     """Mean of a metric over the seeds of one arm; `patients` is ν_C."""
-    own = _Parts.of(runs)
-    return _estimate(float(runs.values.mean()), runs.seeds, runs.replicates, own.shared, [own], patients)
+    return _estimate([runs], float(runs.values.mean()), patients)
 
 
 def difference(a: Runs, b: Runs, patients: float) -> Estimate | None:
@@ -94,12 +93,7 @@ def difference(a: Runs, b: Runs, patients: float) -> Estimate | None:
     if not seeds:
         return None
     a, b = a.at(seeds), b.at(seeds)
-    both = np.concatenate([a.replicates, b.replicates])
-    value = float((a.values - b.values).mean())
-    parts = _Parts.of(a), _Parts.of(b)
-    together = _kept(both)
-    across = float(np.cov(together)[: len(seeds), len(seeds) :].mean()) if together.shape[1] > 1 else 0.0
-    return _estimate(value, seeds, both, parts[0].shared + parts[1].shared - 2 * across, parts, patients)
+    return _estimate([a, b], float((a.values - b.values).mean()), patients)
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
@@ -147,10 +141,7 @@ class _Parts:
 
     @classmethod
     def of(cls, runs: Runs) -> "_Parts":
-        seeds, kept = len(runs.values), _kept(runs.replicates)
-        if seeds < 2 or kept.shape[1] < 2:
-            return cls(0.0, 0.0, 0)
-        covariance = np.cov(kept)
+        seeds, covariance = len(runs.values), np.cov(_kept(runs.replicates))
         apart = ~np.eye(seeds, dtype=bool)
         shared, single = float(covariance[apart].mean()), float(covariance.diagonal().mean())
         return cls(shared, max(float(runs.values.var(ddof=1)), single - shared) / seeds, seeds - 1)
@@ -160,15 +151,11 @@ def _kept(replicates: Float[np.ndarray, "runs replicates"]) -> Float[np.ndarray,
     return replicates[:, ~np.isnan(replicates).any(axis=0)]
 
 
-def _estimate(
-    value: float,
-    seeds: tuple[int, ...],
-    replicates: Float[np.ndarray, "runs replicates"],
-    shared: float,
-    parts: Sequence[_Parts],
-    patients: float,
-) -> Estimate:
-    kept = _kept(replicates).shape[1]
+def _estimate(arms: Sequence[Runs], value: float, patients: float) -> Estimate:
+    """The estimate of one arm, or of the difference of two that have the same seeds."""
+    seeds, replicates = arms[0].seeds, np.concatenate([arm.replicates for arm in arms])
+    together = _kept(replicates)
+    kept = together.shape[1]
     dropped = replicates.shape[1] - kept
     why = None
     if len(seeds) < 2:
@@ -179,7 +166,9 @@ def _estimate(
         why = f"only {kept} of {replicates.shape[1]} resamples of patients leave every finding defined"
     if why:
         return Estimate(value, None, 0.0, why, seeds, dropped)
-    shared = max(0.0, shared)
+    parts = [_Parts.of(arm) for arm in arms]
+    across = float(np.cov(together)[: len(seeds), len(seeds) :].mean()) if len(arms) == 2 else 0.0
+    shared = max(0.0, sum(part.shared for part in parts) - 2 * across)
     whole = shared + sum(part.own for part in parts)
     below = shared**2 / patients + sum(part.own**2 / part.freedom for part in parts)
     return Estimate(value, float(np.sqrt(whole)), whole**2 / below if below else np.inf, None, seeds, dropped)

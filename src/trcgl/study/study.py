@@ -1,26 +1,23 @@
 """Carry out a study: train every arm on every seed, compare them on test, write tables and page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from trcgl.core import markdown, storage
 from trcgl.core.recipe import Recipe
-from trcgl.dataset.store import Dataset
+from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.study import tables
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import choose_arms, over_base
 from trcgl.study.page import write_page
 from trcgl.study.peers import PEERS
-from trcgl.study.plan import Plan, against_baseline, check, claim, comparable
+from trcgl.study.plan import Plan, against_baseline, begin, comparable
 from trcgl.study.registry import explore, make_folders
 from trcgl.study.results import Outcome, collect, cost_of, earlier, results
 from trcgl.study.runner import jobs_of, train_runs
 from trcgl.study.stored import read_stored
-
-Complete = Callable[[dict[str, Any], Sequence[Outcome]], dict[str, Any]]
-"""Adds the parts of one kind of study to its table."""
 
 
 def peers(
@@ -74,28 +71,23 @@ def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic:
 def study(plan: Plan, out: Path) -> dict[str, Any]:
     """Carry out a plan; return its table (schema `trcgl.study-table/1`)."""
     plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
-    opened = begin(plan, out)
+    opened = open_dataset(plan.dataset)
+    begin(plan, opened, out)
     make_folders(plan, opened, out)
-    train_runs(jobs_of(plan, out))
-
-    def complete(document: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        graphs = {"edges": edges(opened, plan.base, plan.arms)} if plan.kind == "ablation" else {}
-        return document | graphs | explore(plan, opened, outcomes, out)
-
-    return conclude(plan, out, opened, complete)
-
-
-def begin(plan: Plan, out: Path) -> Dataset:
-    """Check a plan and claim the study folder; return the dataset."""
-    opened = check(plan)
-    claim(plan, out, opened)
-    return opened
+    jobs = jobs_of(plan, out)
+    train_runs(jobs)
+    outcomes = collect(jobs)
+    document = results(plan, outcomes)
+    if plan.kind == "ablation":
+        document |= {"edges": edges(opened, plan.base, plan.arms)} | explore(plan, opened, outcomes, out)
+    return conclude(plan, out, opened, outcomes, document)
 
 
-def conclude(plan: Plan, out: Path, opened: Dataset, complete: Complete) -> dict[str, Any]:
+def conclude(
+    plan: Plan, out: Path, opened: Dataset, outcomes: Sequence[Outcome], document: dict[str, Any]
+) -> dict[str, Any]:
     """Write tables and page of a plan whose runs are done; return the table (schema `trcgl.study-table/1`)."""
-    outcomes = collect(jobs_of(plan, out))
-    document = complete(results(plan, outcomes), outcomes) | {"earlier": earlier(plan, out)}
+    document = document | {"earlier": earlier(plan, out)}
     cost = cost_of(plan, outcomes)
     storage.write_json(out / "command.json", {"command": storage.command()})
     storage.write_json(out / "environment.json", storage.environment())

@@ -8,7 +8,19 @@ from trcgl.core import markdown as core_markdown
 from trcgl.core.recipe import UNUSED_GATE
 from trcgl.study import utility_report, wording
 from trcgl.study.registry import explored
-from trcgl.study.wording import COLUMNS, Rows, Table, by_effect, change, columns_of, decided, names_of, plural, spread
+from trcgl.study.wording import (
+    COLUMNS,
+    Rows,
+    Table,
+    by_effect,
+    change,
+    columns_of,
+    decided,
+    known,
+    names_of,
+    plural,
+    spread,
+)
 
 
 def sentences(document: dict[str, Any]) -> list[str]:
@@ -73,7 +85,7 @@ def cost_table(cost: dict[str, Any]) -> Table:
     """Parameters, speed and memory of each arm."""
     rows: Rows = [("arm", "parameters", "training images/s", "peak memory (MiB)", "device")]
     for name, arm in cost["arms"].items():
-        rate = f"{arm['images_per_second']:.3g}" if arm["images_per_second"] else "–"
+        rate = known(arm["images_per_second"], ".3g")
         rows.append((name, _millions(arm["parameters"]), rate, f"{arm['peak_memory_mib']:,}", arm["device"]))
     caption = "Parameters, training images per second in the fastest epoch, and peak memory of the process"
     return Table("cost", "Cost", caption, rows, folded=True)

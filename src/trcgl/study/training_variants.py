@@ -33,11 +33,11 @@ def write_folder(
     provenance: pl.DataFrame,
     images: Iterable[UInt8[np.ndarray, "rows side side"]],
 ) -> None:
-    """Write a folder in the format of a synthetic folder, `dataset.json` last.
+    """Write a folder in the format of a synthetic folder of the same real dataset, `dataset.json` last.
 
     Args:
         out: the folder to write.
-        like: a synthetic folder of the same real dataset.
+        like: the synthetic folder.
         name: of the new folder.
         manifest: columns as in `like`, in the order of the images.
         provenance: image_id, target and verdict at least.
@@ -146,15 +146,7 @@ def derange(targets: Sequence[str], requested: Sequence[Sequence[str]], seed: in
     """A random permutation that gives every image a label set without the finding that it was generated for.
 
     A random permutation is repaired by exchanges. If more than half of the label sets hold one finding, some images
-    keep a label set with their target.
-
-    Args:
-        targets: the finding that each image was generated for.
-        requested: the label set of each image.
-        seed: of the permutation.
-
-    Returns:
-        For each image the index of the image whose label set it gets.
+    keep a label set with their target. Returns for each image the index of the image whose label set it gets.
     """
     kinds = list(dict.fromkeys(targets))
     kind = np.array([kinds.index(target) for target in targets])

@@ -17,10 +17,11 @@ from trcgl.dataset.synthetic_rows import generation_record, open_synthetic
 from trcgl.study import training_variants
 from trcgl.study.arms import Arm
 from trcgl.study.choice import FIRST_SEED, Setting, choose
-from trcgl.study.plan import Contrast, Plan, alone, comparable
+from trcgl.study.plan import Contrast, Plan, alone, begin, comparable
+from trcgl.study.results import collect, results
 from trcgl.study.runner import jobs_of, train_runs
 from trcgl.study.stored import path_in
-from trcgl.study.study import begin, conclude
+from trcgl.study.study import conclude
 from trcgl.study.utility_report import amounts, complete
 from trcgl.study.worker import Job
 
@@ -109,7 +110,7 @@ def utility(
         prompts,
         {"doses": sorted(doses), "schedules": list(schedules), "choosing_seeds": choosing_seeds},
     )
-    begin(plan, out)
+    begin(plan, opened, out)
     absent |= _write_variants(synthetic, opened, out, generator)
     jobs = jobs_of(plan, out, range(FIRST_SEED, FIRST_SEED + choosing_seeds))
     train_runs(jobs)
@@ -131,18 +132,20 @@ def utility(
     whole = _all_arms(
         replace(plan, folders={**prompts, **folders}), chosen, [Setting(dose, curve) for dose in used], absent
     )
-    begin(whole, out)
+    begin(whole, opened, out)
     jobs = jobs_of(whole, out)
     _check_images(jobs)
     train_runs(jobs)
-    added = {
-        "choice": choice,
-        "curve": curve,
-        "amounts": amounts(synthetic, opened, used),
-        "absent": absent,
-        "deranged_right": right,
-    }
-    return conclude(whole, out, opened, lambda document, _: complete(document, **added))
+    outcomes = collect(jobs)
+    document = complete(
+        results(whole, outcomes),
+        choice=choice,
+        curve=curve,
+        amounts=amounts(synthetic, opened, used),
+        absent=absent,
+        deranged_right=right,
+    )
+    return conclude(whole, out, opened, outcomes, document)
 
 
 def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str], choosing_seeds: int) -> None:
@@ -230,22 +233,13 @@ def _all_arms(plan: Plan, chosen: Setting, curve: list[Setting], absent: Mapping
     arms += [_at("synthetic", setting) for setting in settings]
     arms += [_at("duplicated", setting, "duplicates") for setting in settings]
     arms += [_at(kind, chosen, folder) for kind, folder in at_chosen.items() if kind not in absent]
-    return replace(
-        plan,
-        arms=tuple(arms),
-        contrasts=_contrasts(arms, chosen, curve, prompts),
-        asked={**plan.asked, "primary": "synthetic", "baseline": "duplicated"},
-    )
+    trained = {arm.name for arm in arms}
 
-
-def _contrasts(
-    arms: Sequence[Arm], chosen: Setting, curve: Sequence[Setting], prompts: Sequence[str]
-) -> tuple[Contrast, ...]:
     def name(kind: str, at: Setting = chosen) -> str:
         return kind if kind in ("real", "balanced") else f"{kind}_{at.name}"
 
-    synthetic, duplicated = name("synthetic"), name("duplicated")
-    asked = [Contrast(synthetic, duplicated, "do synthetic images help more than duplicates?")]
+    synthetic = name("synthetic")
+    asked = [Contrast(synthetic, name("duplicated"), "do synthetic images help more than duplicates?")]
     asked += [Contrast(name(kind), name(other), question) for (kind, other), question in QUESTIONS.items()]
     asked += [Contrast(name(prompt), synthetic, f"{PROMPTS[prompt]}, in place of the study's") for prompt in prompts]
     asked += [
@@ -253,8 +247,12 @@ def _contrasts(
         for at in curve
         if at != chosen
     ]
-    trained = {arm.name for arm in arms}
-    return tuple(contrast for contrast in asked if {contrast.arm, contrast.against} <= trained)
+    return replace(
+        plan,
+        arms=tuple(arms),
+        contrasts=tuple(contrast for contrast in asked if {contrast.arm, contrast.against} <= trained),
+        asked={**plan.asked, "primary": "synthetic", "baseline": "duplicated"},
+    )
 
 
 def _at(kind: str, setting: Setting, folder: str = "synthetic") -> Arm:

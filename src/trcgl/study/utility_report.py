@@ -11,7 +11,7 @@ from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic, read_provenance
 from trcgl.metrics.intervals import FEW
 from trcgl.study import wording
-from trcgl.study.wording import Contrast, Rows, Table, change, decided, spread
+from trcgl.study.wording import Contrast, Rows, Table, change, decided, known, spread
 
 HEAD_LOSS = 0.01
 """Loss of head mAP up to which a gain is claimed."""
@@ -144,9 +144,8 @@ def kind_of(arm: str) -> str:
 def _choice_rows(choice: dict[str, Any]) -> Rows:
     rows: Rows = [("dose", "schedule", "tail mAP on val", "seeds", "chosen")]
     for candidate in choice["candidates"]:
-        mean = "–" if candidate["mean"] is None else f"{candidate['mean']:.4f}"
+        mean, seeds = known(candidate["mean"], ".4f"), str(len(candidate["seeds"]))
         chosen = (candidate["dose"], candidate["schedule"]) == (choice["dose"], choice["schedule"])
-        seeds = str(len(candidate["seeds"]))
         rows.append((f"{candidate['dose']:g}", candidate["schedule"], mean, seeds, "yes" if chosen else ""))
     return rows
 
@@ -163,9 +162,8 @@ def _finding_rows(document: dict[str, Any]) -> Rows:
             at = next(at for at in row["doses"] if at["dose"] == choice["dose"])
             patients = f"{row['test_patients']:,}{'*' if row['test_patients'] < FEW else ''}"
             cells = [spread(arm["findings"][row["finding"]]) if arm and arm["findings"] else "–" for arm in arms]
-            counts = ["–" if number is None else f"{number:,}" for number in (at["asked"], row["kept"], at["used"])]
-            reached = "–" if at["reached"] is None else f"{at['reached']:.2f}"
-            rows.append((row["finding"], patients, *cells, *counts, reached))
+            counts = [known(number, ",") for number in (at["asked"], row["kept"], at["used"])]
+            rows.append((row["finding"], patients, *cells, *counts, known(at["reached"], ".2f")))
     return rows
 
 

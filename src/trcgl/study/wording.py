@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from trcgl.metrics.registry import METRICS
@@ -38,11 +39,14 @@ def columns_of(document: dict[str, Any]) -> list[str]:
     return [name for name in COLUMNS if any(name in arm["metrics"] for arm in document["arms"].values())]
 
 
+def known(value: float | None, form: str) -> str:
+    """A number in a format, or a dash where it is not known."""
+    return "–" if value is None else format(value, form)
+
+
 def spread(over_seeds: dict[str, Any]) -> str:
     """Mean ± standard deviation."""
-    if over_seeds["mean"] is None:
-        return "–"
-    return f"{over_seeds['mean']:.4f}" + (f" ± {over_seeds['sd']:.4f}" if over_seeds["sd"] is not None else "")
+    return known(over_seeds["mean"], ".4f") + (f" ± {over_seeds['sd']:.4f}" if over_seeds["sd"] is not None else "")
 
 
 def change(value: float, interval: Sequence[float] | None, digits: int = 4) -> str:
@@ -79,9 +83,8 @@ def would_be_detected(contrast: Contrast) -> str:
 
 def by_effect(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """Contrasts from the largest difference to the smallest; those without a value last."""
-    return sorted(contrasts, key=lambda contrast: -float("inf") if contrast["value"] is None else contrast["value"])[
-        ::-1
-    ]
+    ascending = sorted(contrasts, key=lambda contrast: -inf if contrast["value"] is None else contrast["value"])
+    return ascending[::-1]
 
 
 def sentences(document: dict[str, Any]) -> list[str]:

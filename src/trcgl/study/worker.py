@@ -56,11 +56,6 @@ class Job:
         return self.folder.with_suffix(".npz")
 
     @property
-    def log(self) -> Path:
-        """Output of training."""
-        return self.folder.with_suffix(".log")
-
-    @property
     def lock(self) -> Path:
         """Lock of the process that works on the run; the system releases it however that process ends."""
         return self.folder.with_suffix(".lock")
@@ -88,7 +83,11 @@ def work(job: Job, sender: Connection) -> None:
             sys.exit(BUSY)
         if job.outcome.exists():
             return
-        with open(job.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        with (
+            open(job.folder.with_suffix(".log"), "a", encoding="utf-8") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
             try:
                 storage.write_json(job.outcome, _finish(job))
             except Diverged as error:

@@ -104,7 +104,7 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
         run_apart(score_counterfactuals, tasks, "scoring counterfactual phantoms")
     for job in track(todo, what="strata, run"):
         _measure(job, knowledge, opened)
-    measured = {name: [read_stored(_metrics_file(job)) for job in of_arm] for name, of_arm in jobs.items()}
+    measured = {name: [read_stored(_file(job, ".json")) for job in of_arm] for name, of_arm in jobs.items()}
     document: dict[str, Any] = {
         "level": LEVEL,
         "partners": {
@@ -219,23 +219,19 @@ def _measure(job: Job, knowledge: Knowledge, opened: Dataset) -> None:
     _, owner = np.unique(predictions.patient_id.to_numpy(), return_inverse=True)
     settings = job.recipe.evaluate
     found = measure(made, shifts, owner, replicates=settings.replicates, seed=settings.bootstrap_seed)
-    with storage.atomic(_replicates_file(job)) as aside, open(aside, "wb") as handle:
+    with storage.atomic(_file(job, ".npz")) as aside, open(aside, "wb") as handle:
         arrays = {key.replace("/", "."): array for key, array in found.replicates.items()}
         np.savez(handle, allow_pickle=False, **arrays)
     metrics = {"values": found.values, "findings": found.findings, "freedom": found.freedom, "kinds": kinds}
-    storage.write_json(_metrics_file(job), {"schema": SCHEMA, **metrics})
+    storage.write_json(_file(job, ".json"), {"schema": SCHEMA, **metrics})
 
 
 def _measured(job: Job) -> bool:
-    return _metrics_file(job).exists() and storage.read_json(_metrics_file(job))["schema"] == SCHEMA
+    return _file(job, ".json").exists() and storage.read_json(_file(job, ".json"))["schema"] == SCHEMA
 
 
-def _metrics_file(job: Job) -> Path:
-    return job.folder.with_name(f"causes-{job.seed}.json")
-
-
-def _replicates_file(job: Job) -> Path:
-    return job.folder.with_name(f"causes-{job.seed}.npz")
+def _file(job: Job, suffix: str) -> Path:
+    return job.folder.with_name(f"causes-{job.seed}{suffix}")
 
 
 def _scores(job: Job, partner: str, opened: Dataset) -> Path:
@@ -246,7 +242,7 @@ def _samples(jobs: Sequence[Job], measured: Sequence[dict[str, Any]]) -> dict[st
     """Key of a stratum to the runs of an arm, and the degrees of freedom that patients leave."""
     replicates: dict[str, list[np.ndarray]] = {}
     for job in jobs:
-        with np.load(_replicates_file(job), allow_pickle=False) as stored:
+        with np.load(_file(job, ".npz"), allow_pickle=False) as stored:
             for key in stored.files:
                 replicates.setdefault(translate(key).replace(".", "/"), []).append(stored[key])
     seeds = tuple(job.seed for job in jobs)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trcgl.study.experiments.strata import GAPS, PARTS
-from trcgl.study.wording import POWERED, Rows, Table, change, names_of
+from trcgl.study.wording import POWERED, Rows, Table, change, decided, names_of
 
 DIGITS = 3
 TITLES = {
@@ -21,25 +21,14 @@ STRATA = {
     "counterfactual": "every test phantom rendered with the partner and without it, otherwise the same; usual: "
     "positives with it, negatives without it; counter: positives without it, negatives with it",
 }
-WORSE = {
-    "area": (
-        "small lesions are recognized less well than large ones",
-        "large lesions are recognized less well than small ones",
-    ),
-    "contrast": (
-        "faint lesions are recognized less well than strong ones",
-        "strong lesions are recognized less well than faint ones",
-    ),
-    "partner": (
-        "tail findings are recognized less well without their partner",
-        "tail findings are recognized less well with their partner",
-    ),
-    "counterfactual": (
-        "tail findings are recognized less well against their usual company than in it",
-        "tail findings are recognized less well in their usual company than against it",
-    ),
+LESS_WELL = {
+    "area": "{} lesions are recognized less well than {} ones",
+    "contrast": "{} lesions are recognized less well than {} ones",
+    "partner": "tail findings are recognized less well {} their partner",
+    "counterfactual": "tail findings are recognized less well {} their usual company than {} it",
 }
-"""Kind to what a gap above 0 and below 0 means."""
+"""Kind to the meaning of a gap, with the weaker stratum first."""
+IN_WORDS = {"usual": "in", "counter": "against"}
 RAISED = {
     "partner": ("the score is higher where the partner is present", "the score is lower where the partner is present"),
     "counterfactual": ("the partner alone raises the score", "the partner alone lowers the score"),
@@ -67,7 +56,9 @@ def answers(causes: Mapping[str, Any]) -> list[str]:
         if gap["interval"] is None:
             found.append(f"{TITLES[kind]}, {first['arm']}: one seed has no interval {number}.")
             continue
-        answer = f"{TITLES[kind]}, {first['arm']}: {_verdict(gap['interval'], *WORSE[kind])} {number}."
+        strong, weak = IN_WORDS.get(more, more), IN_WORDS.get(less, less)
+        says = _verdict(gap["interval"], LESS_WELL[kind].format(weak, strong), LESS_WELL[kind].format(strong, weak))
+        answer = f"{TITLES[kind]}, {first['arm']}: {says} {number}."
         if shift := arm.get(f"{kind}/shift"):
             says = _verdict(shift["interval"], *RAISED[kind])
             number = change(shift["mean"], shift["interval"], DIGITS)
@@ -158,4 +149,4 @@ def _counted_rows(causes: Mapping[str, Any]) -> Rows:
 def _verdict(interval: list[float] | None, above: str, below: str) -> str:
     if interval is None:
         return "nothing can be said"
-    return above if interval[0] > 0 else below if interval[1] < 0 else "no difference is shown"
+    return {1: above, -1: below, 0: "no difference is shown"}[decided(interval)]
