@@ -46,7 +46,7 @@ def test_a_peer_is_a_recipe_over_the_same_data_steps_augmentation_and_selection(
     made = arm.recipe(BASE, seed=2)
     check(made)
     assert arm.name == name and made.seed == BASE.seed + 2
-    changed = [one.split(":")[0] for one in differences(BASE, made)]
+    changed = [change.split(":")[0] for change in differences(BASE, made)]
     assert not set(changed) & set(SHARED)
     assert arm.reference or name in ("linear", "random_labels")
 
@@ -60,7 +60,7 @@ def test_a_peer_learns_from_a_batch(name, rows):
     torch.manual_seed(0)
     network = TrcglNet(recipe.model, findings, torch.eye(findings), load_weights=False)
     classifier = Classifier(network, recipe, SPACE, rows, rows, steps=2, image_ids=list("abcd"))
-    before = {key: one.detach().clone() for key, one in network.named_parameters() if one.requires_grad}
+    before = {key: weight.detach().clone() for key, weight in network.named_parameters() if weight.requires_grad}
     batch = {
         "image": torch.rand(4, 1, 64, 64),
         "label": torch.tensor([[1, 0, 0, 0], [0, 1, math.nan, 0], [math.nan, 0, 1, 0], [0, 0, 0, 1]]),
@@ -80,13 +80,13 @@ def test_a_peer_learns_from_a_batch(name, rows):
         )
         trainer.fit(classifier, DataLoader([batch], batch_size=None))
     now = dict(network.named_parameters())
-    moved = {key for key, one in before.items() if not torch.equal(one, now[key])}
+    moved = {key for key, weight in before.items() if not torch.equal(weight, now[key])}
     assert any("backbone" in key for key in moved) and any("head" in key for key in moved)
 
 
 def test_every_head_and_every_loss_is_a_peer():
     made = [arm.recipe(BASE, 0) for arm in PEERS.values()]
-    assert {one.model.head for one in made} == set(HEADS) and {one.loss.name for one in made} == set(LOSSES)
+    assert {recipe.model.head for recipe in made} == set(HEADS) and {recipe.loss.name for recipe in made} == set(LOSSES)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_every_head_and_every_loss_is_a_peer():
     ],
 )
 def test_a_head_a_loss_or_a_remedy_differs_from_linear_in_nothing_else(name, expected):
-    linear, made = (PEERS[one].recipe(BASE, 0) for one in ("linear", name))
-    assert {one.split(":")[0] for one in differences(linear, made)} == expected
+    linear, made = (PEERS[arm].recipe(BASE, 0) for arm in ("linear", name))
+    assert {change.split(":")[0] for change in differences(linear, made)} == expected
 
 
 def test_a_gentle_rate_is_a_cap():
@@ -148,10 +148,10 @@ def test_a_backbone_is_not_compared_from_scratch_with_one_that_has_weights_of_it
 
 
 def test_peers_are_chosen_by_name_and_some_need_synthetic_images():
-    assert [one.name for one in choose_arms(("asl", "linear"), PEERS, BASE, synthetic=False)] == ["asl", "linear"]
+    assert [arm.name for arm in choose_arms(("asl", "linear"), PEERS, BASE, synthetic=False)] == ["asl", "linear"]
     everything = choose_arms((), PEERS, BASE, synthetic=True)
-    assert [one.name for one in everything] == [one for one in PEERS if one != "random_labels"]
-    assert choose_arms((), PEERS, BASE, synthetic=False) == tuple(one for one in everything if not one.synthetic)
+    assert [arm.name for arm in everything] == [name for name in PEERS if name != "random_labels"]
+    assert choose_arms((), PEERS, BASE, synthetic=False) == tuple(arm for arm in everything if not arm.synthetic)
     with pytest.raises(RecipeError, match="--synthetic"):
         choose_arms(("synthetic",), PEERS, BASE, synthetic=False)
     with pytest.raises(RecipeError, match="more than once"):
@@ -160,8 +160,8 @@ def test_peers_are_chosen_by_name_and_some_need_synthetic_images():
 
 def test_the_primary_contrast_comes_first_and_is_against_the_baseline():
     arms = choose_arms(("trcgl", "asl", "linear"), PEERS, BASE, synthetic=False)
-    told = against_baseline(arms, "trcgl", None)
-    assert [(one.arm, one.against) for one in told] == [("linear", "trcgl"), ("asl", "trcgl")]
+    contrasts = against_baseline(arms, "trcgl", None)
+    assert [(contrast.arm, contrast.against) for contrast in contrasts] == [("linear", "trcgl"), ("asl", "trcgl")]
     assert against_baseline(arms, "linear", "asl")[0].arm == "asl"
     for baseline, primary, why in (("focal", None, "--baseline focal"), ("asl", "focal", "--primary focal")):
         with pytest.raises(RecipeError, match=why):
@@ -170,9 +170,9 @@ def test_the_primary_contrast_comes_first_and_is_against_the_baseline():
         against_baseline(arms[:1], "trcgl", None)
 
 
-def test_where_all_are_taken_those_that_cannot_start_alike_are_left_out():
+def test_without_names_backbones_that_cannot_start_alike_are_left_out():
     base = overridden(RECIPES["nih_mini"](), {"model.weights": "imagenet.safetensors"})
-    names = [one.name for one in choose_arms((), PEERS, base, synthetic=False)]
+    names = [arm.name for arm in choose_arms((), PEERS, base, synthetic=False)]
     assert "csra" in names and "resnet50" not in names
     with pytest.raises(RecipeError, match="resnet50 needs .* --model.weights hub or none"):
         choose_arms(("trcgl", "resnet50"), PEERS, base, synthetic=False)
@@ -180,7 +180,7 @@ def test_where_all_are_taken_those_that_cannot_start_alike_are_left_out():
 
 def test_no_two_arms_train_the_same():
     base = overridden(Recipe(), {"augment.mixup": 0.4})
-    assert "mixup" not in [one.name for one in choose_arms((), PEERS, base, synthetic=False)]
+    assert "mixup" not in [arm.name for arm in choose_arms((), PEERS, base, synthetic=False)]
     with pytest.raises(RecipeError, match="mixup would repeat the runs of linear"):
         choose_arms(("trcgl", "linear", "mixup"), PEERS, base, synthetic=False)
 

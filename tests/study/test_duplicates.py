@@ -25,7 +25,9 @@ def test_every_kept_image_becomes_its_source_with_the_labels_of_its_source(folde
     for duplicate_row in duplicates.rows.join(sources, on="image_id").iter_rows(named=True):
         source = real.manifest.row(by_predicate=pl.col("image_id") == duplicate_row["source_image_id"], named=True)
         assert source["split"] == "train" and duplicate_row["patient_id"] == source["patient_id"]
-        assert [duplicate_row[one] for one in real.space.findings] == [source[one] for one in real.space.findings]
+        assert [duplicate_row[finding] for finding in real.space.findings] == [
+            source[finding] for finding in real.space.findings
+        ]
         assert (duplicates.dataset.images[duplicate_row["row"]] == real.images[source["row"]]).all()
 
 

@@ -13,8 +13,8 @@ SIMULATIONS = 20
 def pair(rng, *, apart=0.0, **settings):
     """Two arms on the same patients with seeds that they do not share, the second better by `apart` in signal."""
     truth, hardness = simulated.resample_patients(rng)
-    one = simulated.runs(rng, truth, hardness, **settings)
-    return one, simulated.runs(rng, truth, hardness, signal=2.0 + apart, **settings)
+    first = simulated.runs(rng, truth, hardness, **settings)
+    return first, simulated.runs(rng, truth, hardness, signal=2.0 + apart, **settings)
 
 
 def found(estimate):
@@ -24,8 +24,8 @@ def found(estimate):
 
 @pytest.mark.parametrize("between", [0.0, 0.15, 0.4])
 def test_two_arms_that_differ_in_their_seeds_alone_are_rarely_called_different(between):
-    draws = [pair(np.random.default_rng(number), between=between) for number in range(SIMULATIONS)]
-    assert sum(found(difference(other, one, PATIENTS)) for one, other in draws) <= 3
+    pairs = [pair(np.random.default_rng(number), between=between) for number in range(SIMULATIONS)]
+    assert sum(found(difference(second, first, PATIENTS)) for first, second in pairs) <= 3
 
 
 def test_an_effect_of_twice_the_stated_detectable_difference_is_found():
@@ -37,14 +37,16 @@ def test_an_effect_of_twice_the_stated_detectable_difference_is_found():
     truth, hardness = simulated.resample_patients(rng, patients=20_000)
     tried = np.linspace(0, 4, 21)
     many = [
-        simulated.runs(np.random.default_rng(1), truth, hardness, signal=2.0 + one, seeds=(0,), between=0, replicates=1)
-        for one in tried
+        simulated.runs(
+            np.random.default_rng(1), truth, hardness, signal=2.0 + effect, seeds=(0,), between=0, replicates=1
+        )
+        for effect in tried
     ]
-    gain = np.array([one.values[0] for one in many]) - many[0].values[0]
+    gain = np.array([run.values[0] for run in many]) - many[0].values[0]
     assert gain[-1] > 2 * stated
     apart = float(np.interp(2 * stated, gain, tried))
-    draws = [pair(np.random.default_rng(1000 + number), apart=apart) for number in range(SIMULATIONS)]
-    assert sum(found(difference(other, one, PATIENTS)) for one, other in draws) >= 16
+    pairs = [pair(np.random.default_rng(1000 + number), apart=apart) for number in range(SIMULATIONS)]
+    assert sum(found(difference(second, first, PATIENTS)) for first, second in pairs) >= 16
 
 
 def gaussian(rng, seeds, replicates=400, *, between=1.0, shared=1.0, own=1.0):
@@ -70,35 +72,37 @@ def test_the_interval_of_a_difference_over_three_seeds_covers_the_truth(between,
 
 def test_patients_that_are_hard_for_both_arms_cancel_out():
     rng = np.random.default_rng(2)
-    one = gaussian(rng, 3, shared=0.0)
+    first = gaussian(rng, 3, shared=0.0)
     patients = 50 * rng.normal(size=401)
-    both = [Runs(arm.seeds, arm.values + patients[0], arm.replicates + patients[1:]) for arm in (one, gaussian(rng, 3))]
+    both = [
+        Runs(arm.seeds, arm.values + patients[0], arm.replicates + patients[1:]) for arm in (first, gaussian(rng, 3))
+    ]
     assert difference(*both, 100.0).error < 5 < mean(both[0], 100.0).error
 
 
 def test_seeds_are_paired_by_their_number_and_the_others_left_out():
     rng = np.random.default_rng(3)
-    one, other = gaussian(rng, 4), gaussian(rng, 4)
-    result = difference(one.at([0, 2, 3]), other.at([3, 2, 1]), 100.0)
+    first, second = gaussian(rng, 4), gaussian(rng, 4)
+    result = difference(first.at([0, 2, 3]), second.at([3, 2, 1]), 100.0)
     assert result.seeds == (2, 3)
-    assert result.value == pytest.approx((one.values[2:] - other.values[2:]).mean())
-    assert difference(one.at([0]), other.at([1]), 100.0) is None
+    assert result.value == pytest.approx((first.values[2:] - second.values[2:]).mean())
+    assert difference(first.at([0]), second.at([1]), 100.0) is None
 
 
 def test_an_arm_does_not_differ_from_itself():
-    one = gaussian(np.random.default_rng(4), 3)
-    result = difference(one, one, 100.0)
+    first = gaussian(np.random.default_rng(4), 3)
+    result = difference(first, first, 100.0)
     assert result.value == 0 and not found(result) and result.p() == 1
 
 
 def test_one_seed_or_one_positive_patient_has_no_interval_and_says_why():
     rng = np.random.default_rng(5)
-    one, other = gaussian(rng, 3), gaussian(rng, 3)
-    alone = difference(one.at([0]), other.at([0]), 100.0)
+    first, second = gaussian(rng, 3), gaussian(rng, 3)
+    alone = difference(first.at([0]), second.at([0]), 100.0)
     assert alone.interval() is None and alone.detectable() is None and "one seed" in alone.why
-    assert "positive patients" in difference(one, other, 0.0).why
-    undefined = Runs(one.seeds, one.values, np.where(np.arange(400) < 301, np.nan, one.replicates))
-    result = difference(undefined, other, 100.0)
+    assert "positive patients" in difference(first, second, 0.0).why
+    undefined = Runs(first.seeds, first.values, np.where(np.arange(400) < 301, np.nan, first.replicates))
+    result = difference(undefined, second, 100.0)
     assert result.dropped == 301 and "only 99 of 400" in result.why
 
 
@@ -112,8 +116,10 @@ def test_few_seeds_make_the_detectable_difference_larger_than_2_8_standard_error
 
 def test_holm_adjusts_as_published_and_its_intervals_agree():
     result = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert {name: one.p for name, one in result.items()} == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    assert {name: step.p for name, step in result.items()} == pytest.approx(
+        {"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06}
+    )
     p = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    for name, one in result.items():
-        left_out = abs(stats.norm.isf(p[name] / 2)) > stats.norm.isf(one.alpha / 2)
-        assert left_out == (one.p < 0.05)
+    for name, step in result.items():
+        left_out = abs(stats.norm.isf(p[name] / 2)) > stats.norm.isf(step.alpha / 2)
+        assert left_out == (step.p < 0.05)

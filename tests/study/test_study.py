@@ -100,7 +100,7 @@ def test_other_contrasts_of_the_same_number_are_another_look(finished, dataset, 
     out, _ = finished
 
     def looks(*arms):
-        arms = tuple(PEERS[one] for one in arms)
+        arms = tuple(PEERS[name] for name in arms)
         return earlier(
             Plan("peers", dataset, comparable(recipe), arms, against_baseline(arms, "trcgl", "linear"), 2), out
         )
@@ -114,8 +114,8 @@ def test_the_first_contrast_is_primary_and_the_others_are_adjusted(finished):
     first, second = table["contrasts"]
     assert (first["arm"], first["against"], first["primary"], first["level"]) == ("linear", "trcgl", True, 0.95)
     assert (second["arm"], second["against"], second["primary"]) == ("asl", "trcgl", False)
-    values = [table["arms"][one]["metrics"]["mAP_tail"]["values"] for one in ("linear", "trcgl")]
-    gains = [one - other for one, other in zip(*values, strict=True)]
+    values = [table["arms"][name]["metrics"]["mAP_tail"]["values"] for name in ("linear", "trcgl")]
+    gains = [linear - trcgl for linear, trcgl in zip(*values, strict=True)]
     assert first["value"] == pytest.approx(sum(gains) / 2)
     assert table["verdict"].startswith(("linear recognizes", "No difference between linear and trcgl"))
 
@@ -136,9 +136,9 @@ def test_the_folder_holds_the_tables_a_picture_a_page_and_the_cost(finished):
 def test_two_processes_share_a_study_and_come_to_the_same_table(dataset, recipe, finished, tmp_path):
     out = tmp_path / "study"
     both = [start(dataset, recipe, out, "trcgl", "linear", "asl") for _ in range(2)]
-    for one in both:
-        _, said = one.communicate(timeout=600)
-        assert one.returncode == 0, said
+    for process in both:
+        _, stderr = process.communicate(timeout=600)
+        assert process.returncode == 0, stderr
     assert tables(out) == tables(finished[0])
     for log in out.glob("runs/*/*.log"):
         assert log.read_text().count("is finished") == 1

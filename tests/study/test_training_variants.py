@@ -57,8 +57,8 @@ def test_deranged_images_are_the_same_and_their_label_sets_are_exchanged(folders
     assert training_variants.deranged(synthetic, real, dose, tmp_path / "deranged") == 0
     before, after = open_synthetic(synthetic, real, dose), open_synthetic(tmp_path / "deranged", real, dose)
     assert after.rows["image_id"].to_list() == before.rows["image_id"].to_list()
-    for one, other in zip(before.rows["row"], after.rows["row"], strict=True):
-        assert (before.dataset.images[one] == after.dataset.images[other]).all()
+    for row, row_after in zip(before.rows["row"], after.rows["row"], strict=True):
+        assert (before.dataset.images[row] == after.dataset.images[row_after]).all()
     labels = [Counter(rows.rows.select(SPACE.findings).iter_rows()) for rows in (before, after)]
     assert labels[0] == labels[1]
     for target, row in zip(before.targets, after.rows.iter_rows(named=True), strict=True):
@@ -69,7 +69,7 @@ SETS = st.lists(st.sets(st.sampled_from("abcd"), min_size=1, max_size=2), min_si
 
 
 @given(SETS, st.integers(0, 3))
-def test_a_derangement_is_a_permutation_that_gives_nobody_his_own_where_that_can_be(sets, seed):
+def test_a_derangement_is_a_permutation_that_gives_no_image_its_own_finding_where_possible(sets, seed):
     requested = [sorted(labels) for labels in sets]
     targets = [labels[0] for labels in requested]
     giver = training_variants.derange(targets, requested, seed)
@@ -97,7 +97,7 @@ def test_a_round_trip_changes_pixels_where_the_autoencoder_does_and_nothing_else
     recipe = GeneratorRecipe(image_size=SIDE, autoencoder=autoencoder, unet=UNetRecipe(widths=(32,), layers=1))
     training_variants.round_trip(tmp_path / "duplicates", real, tmp_path / "changed", pipeline.build(recipe, SPACE))
     assert not training_variants.unchanged(tmp_path / "duplicates", tmp_path / "changed")
-    duplicates, changed = (open_synthetic(tmp_path / one, real, 0.5) for one in ("duplicates", "changed"))
+    duplicates, changed = (open_synthetic(tmp_path / name, real, 0.5) for name in ("duplicates", "changed"))
     assert changed.rows.equals(duplicates.rows) and changed.targets.equals(duplicates.targets)
     assert np.ptp(changed.dataset.images) > 0
 

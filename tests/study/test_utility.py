@@ -41,15 +41,15 @@ def files(out):
 
 def test_all_arms_differ_from_the_base_in_the_synthetic_images_their_dose_and_schedule_alone(finished, recipe):
     out, table = finished
-    dose, other = (f"{one:g}" for one in sorted((0.25, 2.0), key=lambda one: one != table["choice"]["dose"]))
+    dose, other = (f"{value:g}" for value in sorted((0.25, 2.0), key=lambda value: value != table["choice"]["dose"]))
     assert set(table["arms"]) == {
         "real",
         "balanced",
-        *(f"{kind}_mix_{one}" for kind in ("synthetic", "duplicated") for one in (dose, other)),
+        *(f"{kind}_mix_{at}" for kind in ("synthetic", "duplicated") for at in (dose, other)),
         *(f"{kind}_mix_{dose}" for kind in ("masked", "unscreened", "deranged", "handwritten")),
     }
-    for arm, one in table["arms"].items():
-        changed = {change.partition(":")[0] for change in one["changes"]}
+    for arm, content in table["arms"].items():
+        changed = {change.partition(":")[0] for change in content["changes"]}
         assert changed <= {"synthetic.dose", "train.row_sampling"} and ("train.row_sampling" in changed) == (
             arm == "balanced"
         )
@@ -67,7 +67,7 @@ def test_arms_that_are_compared_have_equally_many_images_of_each_target(finished
             finding: counts_of["synthetic_for"] for finding, counts_of in info["synthetic"]["findings"].items()
         }
     assert counts["synthetic"]["Hernia"] > 0
-    assert all(one == counts["synthetic"] for one in counts.values())
+    assert all(count == counts["synthetic"] for count in counts.values())
     assert not json.loads((out / "runs" / "real" / "seed-0" / "run.json").read_text())["synthetic"]
 
 
@@ -84,7 +84,7 @@ def test_the_primary_contrast_is_synthetic_against_duplicated_at_what_val_chose(
     name = f"mix_{chosen['dose']:g}"
     first, *others = table["contrasts"]
     assert (first["arm"], first["against"], first["primary"]) == (f"synthetic_{name}", f"duplicated_{name}", True)
-    asked = {(one["arm"].partition("_mix")[0], one["against"].partition("_mix")[0]) for one in others}
+    asked = {(contrast["arm"].partition("_mix")[0], contrast["against"].partition("_mix")[0]) for contrast in others}
     assert asked == {
         ("synthetic", "real"),
         ("duplicated", "real"),
@@ -101,8 +101,8 @@ def test_the_runs_that_choose_are_not_those_that_are_compared(finished):
     out, table = finished
     runs = {tuple(path.parts[-2:]) for path in out.glob("runs/*/seed-*.json")}
     choosing = {(f"synthetic_mix_{dose}", "seed-1000.json") for dose in ("0.25", "2")}
-    assert choosing == {one for one in runs if one[1] != "seed-0.json"}
-    assert all(one["seeds"] == [1000] for one in table["choice"]["candidates"])
+    assert choosing == {run for run in runs if run[1] != "seed-0.json"}
+    assert all(candidate["seeds"] == [1000] for candidate in table["choice"]["candidates"])
     assert all(arm["seeds"] == [0] for arm in table["arms"].values())
 
 
@@ -110,20 +110,20 @@ def test_masked_duplicates_show_the_images_of_duplicates_and_know_the_labels_of_
     out, _ = finished
     real = open_dataset(folders[0])
     masked, duplicates, synthetic = (
-        open_synthetic(one, real) for one in (out / "masked", out / "duplicates", folders[1])
+        open_synthetic(folder, real) for folder in (out / "masked", out / "duplicates", folders[1])
     )
     assert (masked.dataset.require_images() == duplicates.dataset.require_images()).all()
     assert masked.rows.select(SPACE.findings).equals(synthetic.rows.select(SPACE.findings))
     assert not masked.rows.select(SPACE.findings).equals(duplicates.rows.select(SPACE.findings))
 
 
-def test_what_is_left_out_and_which_dose_is_reached_is_told(finished, folders):
+def test_what_is_left_out_and_which_dose_is_reached_is_reported(finished, folders):
     out, table = finished
     assert table["absent"]["dose 9"] == "no image was kept that dose 2 does not take already"
     assert "--generator" in table["absent"]["round_trip"] and "shared_tokens" in table["absent"]
     real = open_dataset(folders[0])
     positives = int((real.split("train")["Hernia"] == 1).sum())
-    (hernia,) = [one for one in table["amounts"] if one["finding"] == "Hernia"]
+    (hernia,) = [row for row in table["amounts"] if row["finding"] == "Hernia"]
     assert (hernia["real"], hernia["synthetic"], hernia["kept"]) == (positives, 12, 10)
     small, large = hernia["doses"]
     assert (small["asked"], small["used"]) == (round(0.25 * positives),) * 2
@@ -208,7 +208,7 @@ def test_without_a_tail_positive_in_val_nothing_can_be_chosen(folders, recipe, t
 
 def test_balancing_findings_have_no_dose_of_their_own(folders):
     real = open_dataset(folders[0])
-    table = {one["finding"]: one for one in amounts(folders[1], real, (0.25, 2.0))}
+    table = {row["finding"]: row for row in amounts(folders[1], real, (0.25, 2.0))}
     assert set(table) == {"Hernia", "Mass", "Normal"} and set(table) < set(SPACE.findings)
     assert [at["asked"] for at in table["Mass"]["doses"]] == [None, None]
     assert table["Hernia"]["test_patients"] == real.split("test").filter(pl.col("Hernia") == 1)["patient_id"].n_unique()

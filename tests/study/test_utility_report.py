@@ -81,7 +81,7 @@ def test_no_gain_is_claimed_where_its_cost_is_not_known():
     assert verdict(found).startswith("No gain is claimed: ") and "costs the head is not known" in verdict(found)
 
 
-def test_the_verdict_tells_whether_deranged_labels_do_as_well():
+def test_the_verdict_says_whether_deranged_labels_do_as_well():
     assert "the content of the images matters" in verdict(document(deranged=0.05))
     unclear = verdict(document(deranged=0.01))
     assert "Deranged labels are not shown to do worse than right labels (right - deranged: +0.0100" in unclear

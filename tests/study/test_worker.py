@@ -26,5 +26,7 @@ def test_a_run_is_measured_as_in_evaluate():
 def test_every_run_is_evaluated_on_the_same_resamples_of_patients():
     thresholds = dict.fromkeys(SPACE.findings, 0.4)
     recipe = Recipe(evaluate=EvaluateRecipe(replicates=150))
-    (_, one), (_, other) = (measure(predictions(seed=3, signal=signal), thresholds, recipe) for signal in (2.0, 2.05))
-    assert np.corrcoef(one["overall"], other["overall"])[0, 1] > 0.95
+    (_, first), (_, second) = (
+        measure(predictions(seed=3, signal=signal), thresholds, recipe) for signal in (2.0, 2.05)
+    )
+    assert np.corrcoef(first["overall"], second["overall"])[0, 1] > 0.95

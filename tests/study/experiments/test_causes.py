@@ -92,7 +92,7 @@ def test_a_deficit_of_small_lesions_is_found_where_it_is_planted_and_not_where_t
     assert low < 0 < high and high - low < 0.4
 
 
-def test_a_module_that_mends_small_lesions_alone_is_told_from_one_that_does_nothing():
+def test_a_module_that_mends_small_lesions_alone_is_distinguished_from_a_module_that_does_nothing():
     with_it, without, same = (
         by_area(boosts, seed=seed) for seed, boosts in enumerate(((2.5, 3, 3), (1, 3, 3), (1, 3, 3)))
     )
@@ -198,7 +198,7 @@ def test_the_partner_is_the_head_finding_of_the_highest_lift_if_any_comes_more_o
     assert found["Line"] == "no head finding occurs with it in train more often than by chance"
 
 
-def test_the_partner_hangs_on_train_alone(dataset, recipe, tmp_path):
+def test_the_partner_depends_on_train_alone(dataset, recipe, tmp_path):
     opened = open_dataset(dataset)
     arms, contrasts = ablation(recipe, synthetic=False)
     plan = Plan("ablation", dataset, comparable(recipe), arms, contrasts, 1)
@@ -256,7 +256,7 @@ def test_a_dataset_without_boxes_gives_the_reason(dataset, recipe, tmp_path):
     assert any(reason in cell for table in tables_of(found) for row in table.rows for cell in row)
 
 
-def test_a_dataset_with_boxes_is_cut_by_their_area_and_told_with_intervals(recipe, tmp_path):
+def test_a_dataset_with_boxes_is_cut_by_their_area_and_reported_with_intervals(recipe, tmp_path):
     opened = open_dataset(write_dataset(tmp_path / "data", test=160))
     ill = opened.split("test").filter(pl.col("Hernia") == 1)["image_id"]
     side = np.linspace(0.1, 0.9, len(ill))
@@ -285,7 +285,7 @@ def test_boxes_give_the_area_where_there_are_some():
     assert found["area"].to_list() == pytest.approx([0.26, 0.04]) and found["contrast"].null_count() == 2
 
 
-def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
+def test_the_area_and_contrast_of_a_lesion_are_known_for_phantoms():
     spec = PhantomSpec(findings=("Mass", "Pneumothorax"), size=64)
     shown = lesion(spec, "Mass")
     assert shown.area == render(spec).masks["Mass"].mean()
@@ -297,7 +297,7 @@ def test_a_phantom_knows_how_large_a_lesion_is_and_how_much_it_shows():
 
 
 @pytest.mark.slow
-def test_an_ablation_of_phantoms_tests_both_causes_and_says_the_same_again(tmp_path):
+def test_an_ablation_of_phantoms_tests_both_causes_and_gives_the_same_table_again(tmp_path):
     data = small_study.phantoms(tmp_path / "phantom", train_images=400, positives_per_finding=15)
     found = ablate(data, small_study.recipe(), tmp_path / "study", seeds=2)
     made = found["causes"]

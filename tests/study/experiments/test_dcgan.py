@@ -76,12 +76,12 @@ def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, t
 def test_the_same_seed_gives_the_same_images_and_another_does_not(folders, tmp_path):
     real, synthetic = folders
     torch.manual_seed(1)
-    one = dcgan_images(tmp_path / "one", real, synthetic)
+    images = dcgan_images(tmp_path / "one", real, synthetic)
     torch.manual_seed(2)
-    assert (dcgan_images(tmp_path / "again", real, synthetic) == one).all()
+    assert (dcgan_images(tmp_path / "again", real, synthetic) == images).all()
     other = dcgan_images(tmp_path / "other", real, synthetic, small_recipe(epochs=1, ema=0.0, batch_size=4))
-    assert (other == one).all()  # only its hardware and seed are the base's
-    assert (dcgan_images(tmp_path / "seed", real, synthetic, PEERS["trcgl"].recipe(BASE, 1)) != one).any()
+    assert (other == images).all()  # only its hardware and seed are the base's
+    assert (dcgan_images(tmp_path / "seed", real, synthetic, PEERS["trcgl"].recipe(BASE, 1)) != images).any()
 
 
 def test_an_image_does_not_depend_on_those_beside_it(folders):
@@ -94,15 +94,15 @@ def test_an_image_does_not_depend_on_those_beside_it(folders):
 
 def test_only_train_rows_are_learned_from(folders, tmp_path):
     real, synthetic = folders
-    one = dcgan_images(tmp_path / "one", real, synthetic)
+    images = dcgan_images(tmp_path / "one", real, synthetic)
     images = np.load(real.folder / "images.npy")
     outside = real.manifest.filter(pl.col("split") != "train")["row"].to_numpy()
     images[outside] = 255
     np.save(real.folder / "images.npy", images)
-    assert (dcgan_images(tmp_path / "outside", open_dataset(real.folder), synthetic) == one).all()
+    assert (dcgan_images(tmp_path / "outside", open_dataset(real.folder), synthetic) == images).all()
     images[real.split("train")["row"].to_numpy()] = 255
     np.save(real.folder / "images.npy", images)
-    assert (dcgan_images(tmp_path / "inside", open_dataset(real.folder), synthetic) != one).any()
+    assert (dcgan_images(tmp_path / "inside", open_dataset(real.folder), synthetic) != images).any()
 
 
 def test_both_networks_learn(folders, tmp_path):
@@ -110,7 +110,7 @@ def test_both_networks_learn(folders, tmp_path):
     before = Dcgan(rows, 32, TINY, BASE.seed)
     after = module.train_dcgan(rows, 32, TINY, BASE, tmp_path / "training")
     for name in ("generator", "discriminator"):
-        weights = [dict(getattr(one, name).named_parameters()) for one in (before, after)]
+        weights = [dict(getattr(networks, name).named_parameters()) for networks in (before, after)]
         assert all(not torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
@@ -120,7 +120,7 @@ def test_a_finding_that_is_requested_is_visible(tmp_path):
     settings = DcganSettings(width=8, noise=8, steps=300, batch_size=16, rate=1e-3)
     network = module.train_dcgan(rows, 32, settings, BASE, tmp_path / "training")
     labels = np.repeat(np.eye(4, dtype=np.float32)[:3], 8, axis=0)
-    images = network.sample(labels, [str(one) for one in range(len(labels))]).reshape(3, 8, 32, 32)
+    images = network.sample(labels, [str(number) for number in range(len(labels))]).reshape(3, 8, 32, 32)
     bars = np.stack([images[:, :, 4 + 8 * place : 10 + 8 * place, 6:26].mean((1, 2, 3)) for place in range(3)], axis=1)
     assert np.diag(bars).mean() > bars[~np.eye(3, dtype=bool)].mean() + 20
 
@@ -174,7 +174,7 @@ def test_a_folder_of_another_dataset_is_refused(folders, tmp_path):
 def test_the_arm_trains_with_the_images_of_the_dcgan(folders, tmp_path, monkeypatch):
     real, synthetic = folders
     monkeypatch.setattr(module, "DcganSettings", lambda: TINY)
-    arms = tuple(PEERS[one] for one in ("linear", "dcgan"))
+    arms = tuple(PEERS[name] for name in ("linear", "dcgan"))
     plan = Plan("peers", real.folder, comparable(BASE), arms, against_baseline(arms, "linear", None), 1, synthetic)
     table = study(plan, tmp_path / "study")
     assert table["arms"]["dcgan"]["seeds"] == [0]
