@@ -66,7 +66,7 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "diverged": {str(run.job.seed): run.content["why"] for run in of_arm if not run.finished},
             "parameters": first["cost"]["parameters"],
             "metrics": {name: over_seeds([run["metrics"].get(name) for run in contents]) for name in metrics},
-            "interval": _within_unit(mean(*samples[arm.name][TESTED]).interval()) if runs else None,
+            "interval": ends(mean(*samples[arm.name][TESTED]).interval(), least=0, most=1) if runs else None,
             "gates": gates,
             "unused": _unused(recipe, gates),
             "findings": {
@@ -117,9 +117,9 @@ def cost_of(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"schema": "trcgl.study-cost/1", "arms": arms}
 
 
-def ends(interval: tuple[float, float] | None) -> list[float] | None:
-    """An interval as the table stores it."""
-    return [float(end) for end in interval] if interval else None
+def ends(interval: tuple[float, float] | None, *, least: float = -np.inf, most: float = np.inf) -> list[float] | None:
+    """An interval, or the part of it within bounds, as the table stores it."""
+    return [float(np.clip(end, least, most)) for end in interval] if interval else None
 
 
 def compare(samples: Samples, contrast: Contrast, metric: str) -> Estimate | None:
@@ -168,27 +168,19 @@ def _contrasts(asked: Sequence[Contrast], samples: Samples) -> list[dict[str, An
             continue
         step = adjusted.get(place)
         alpha = step.alpha if step else 1 - LEVEL
-        also = {group: compare(samples, contrast, group) for group in DESCRIBED}
-        found.append(
-            document
-            | {
-                "error": estimate.error,
-                "freedom": estimate.freedom if np.isfinite(estimate.freedom) else None,
-                "interval": ends(estimate.interval(alpha)),
-                "level": 1 - alpha,
-                "p": step.p if step else estimate.p(),
-                "detectable": estimate.detectable(alpha),
-                "dropped": estimate.dropped,
-                "also": {
-                    f"mAP_{group}": {"value": other.value, "interval": ends(other.interval())}
-                    for group, other in also.items()
-                    if other and np.isfinite(other.value)
-                },
-            }
-        )
+        document |= {
+            "error": estimate.error,
+            "freedom": estimate.freedom if np.isfinite(estimate.freedom) else None,
+            "interval": ends(estimate.interval(alpha)),
+            "level": 1 - alpha,
+            "p": step.p if step else estimate.p(),
+            "detectable": estimate.detectable(alpha),
+            "dropped": estimate.dropped,
+            "also": {},
+        }
+        for group in DESCRIBED:
+            other = compare(samples, contrast, group)
+            if other and np.isfinite(other.value):
+                document["also"][f"mAP_{group}"] = {"value": other.value, "interval": ends(other.interval())}
+        found.append(document)
     return found
-
-
-def _within_unit(interval: tuple[float, float] | None) -> list[float] | None:
-    """The part of an interval in [0, 1], where a mean of AP can lie."""
-    return [float(np.clip(end, 0, 1)) for end in interval] if interval else None

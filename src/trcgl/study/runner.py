@@ -29,13 +29,8 @@ def jobs_of(plan: Plan, out: Path, seeds: Sequence[int] | None = None) -> list[J
 
     `seeds` replace those that the plan compares.
     """
-    folders = {
-        "": None,
-        "synthetic": plan.synthetic,
-        "duplicates": path_in(out, "duplicates"),
-        "dcgan": out / "dcgan",
-        **plan.folders,
-    }
+    made = {"duplicates": path_in(out, "duplicates"), "dcgan": out / "dcgan"}
+    folders = {"": None, "synthetic": plan.synthetic, **made, **plan.folders}
     return [
         Job(
             arm=arm.name,
@@ -71,12 +66,9 @@ def train_runs(jobs: Sequence[Job]) -> None:
 
 
 def run_apart(target: Callable[..., None], argument: Any, where: str) -> None:
-    """Call a function that needs torch in its own process, and wait for it.
+    """Call a function that needs torch in its own process, and wait for it; `where` names the work in messages.
 
-    Args:
-        target: called with `argument` and a connection to which it sends the message of a user's error.
-        argument: of the function.
-        where: name of the work, for messages.
+    `target` is called with `argument` and a connection to which it sends the message of a user's error.
 
     Raises:
         RecipeError: the work cannot be done; the message says why.

@@ -34,18 +34,10 @@ def peers(
 ) -> dict[str, Any]:
     """Compare published methods over the same data, steps, augmentation and selection rule.
 
-    Args:
-        dataset: a dataset folder with images and a test split.
-        base: the recipe that all arms share.
-        out: the study folder; the same call again continues.
-        arms: names in `trcgl.study.peers.PEERS`; all if empty.
-        over: train heads and backbones with cross-entropy and every row once an epoch (plain), or with the loss and
-            row sampling of the base (base).
-        seeds: runs of each arm.
-        baseline: the arm that the others are compared with.
-        primary: the arm of the contrast that is not adjusted; default: that of the existing study, else `linear`, else
-            the first arm.
-        synthetic: a synthetic folder of the dataset, for the arms that train with synthetic images.
+    `arms` are names in `trcgl.study.peers.PEERS`, all if empty. Over `plain`, heads and backbones are trained with
+    cross-entropy and every row once an epoch; over `base`, with the loss and row sampling of the base. `primary` is the
+    arm of the contrast that is not adjusted; default: that of the existing study, else `linear`, else the first arm.
+    The same call again continues the study in `out`.
 
     Returns:
         The table (schema `trcgl.study-table/1`), as written to `table.json`.

@@ -73,18 +73,10 @@ def utility(
 ) -> dict[str, Any]:
     """Compare training with synthetic images to training with as many duplicates of real images.
 
-    Args:
-        dataset: a dataset folder with images and a test split.
-        base: the recipe that all arms share.
-        out: the study folder; the same call again continues.
-        synthetic: a synthetic folder of the dataset.
-        doses: kept images generated for a finding ÷ its real training images; val chooses one.
-        schedules: how synthetic images take part; val chooses one.
-        seeds: runs of each arm.
-        choosing_seeds: further runs of `synthetic` at each dose and schedule, by which val chooses.
-        generator: of the images, for the arm `round_trip`; None takes the generator recorded in `synthetic`, and leaves
-            the arm out if that no longer exists.
-        prompts: synthetic folders of other prompts, by names in `PROMPTS`.
+    A dose is the number of kept images generated for a finding ÷ its real training images. Val chooses one of the doses
+    and schedules, by `choosing_seeds` further runs of each. `generator` is of the images, for the arm `round_trip`;
+    None takes the generator recorded in `synthetic`, and leaves the arm out if that no longer exists. `prompts` are
+    synthetic folders of other prompts, by names in `PROMPTS`. The same call again continues the study in `out`.
 
     Returns:
         The table (schema `trcgl.study-table/1`), with the choice, the doses, the outcome and every tail finding.

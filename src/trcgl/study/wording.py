@@ -39,7 +39,7 @@ def columns_of(document: dict[str, Any]) -> list[str]:
     return [name for name in COLUMNS if any(name in arm["metrics"] for arm in document["arms"].values())]
 
 
-def known(value: float | None, form: str) -> str:
+def known(value: int | float | None, form: str) -> str:
     """A number in a format, or a dash where it is not known."""
     return "–" if value is None else format(value, form)
 

@@ -83,11 +83,8 @@ def work(job: Job, sender: Connection) -> None:
             sys.exit(BUSY)
         if job.outcome.exists():
             return
-        with (
-            open(job.folder.with_suffix(".log"), "a", encoding="utf-8") as log,
-            redirect_stdout(log),
-            redirect_stderr(log),
-        ):
+        output = job.folder.with_suffix(".log")
+        with open(output, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
             try:
                 storage.write_json(job.outcome, _finish(job))
             except Diverged as error:
@@ -150,8 +147,7 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics of the test predictions of one run, and by group the mean AP on every resample of patients.
 
-    The metrics are the mean AP of each group, means of the other metrics, AP and AUROC of each finding, and the degrees
-    of freedom that patients leave to the mean of each group.
+    `freedom` has the degrees of freedom that patients leave to the mean AP of each group.
     """
     space, settings = predictions.space, recipe.evaluate
     measured = predictions.measure(thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)

@@ -127,15 +127,9 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
 def strata(
     predictions: Predictions, knowledge: Knowledge, flipped: Mapping[str, np.ndarray]
 ) -> tuple[list[Stratum], list[Shift], dict[str, dict[str, Any]]]:
-    """The strata of one run's test predictions.
+    """Strata and shifts of one run's test predictions, and by kind its positives and why findings were left out.
 
-    Args:
-        predictions: of the run.
-        knowledge: about its images.
-        flipped: partner to the scores (rows, findings) of the images in which it is flipped.
-
-    Returns:
-        Strata, shifts, and for every kind the positives of each finding by part and why findings were left out.
+    `flipped` maps a partner to the scores (rows, findings) of the images in which it is flipped.
     """
     space = predictions.space
     made: list[Stratum] = []
