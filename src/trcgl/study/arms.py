@@ -26,23 +26,16 @@ Changes = Mapping[str, Any]
 class Arm:
     """A method to compare.
 
-    Args:
-        name: on the command line, in the table and of its folder.
-        changes: fields in which it differs from the base, or a function of the base that returns them.
-        reference: publication.
-        differs: difference from the original; empty if there is none.
-        synthetic: what it trains with beside the real images: nothing (empty), the study's `synthetic` folder, as many
-            `duplicates` of the real images, as many images of a `dcgan`, or a folder of the plan by its name.
-        lacks: returns what to give if the arm cannot be trained from a base or would equal the base; else an empty
-            string.
+    `synthetic` is what it trains with beside the real images: nothing (empty), the study's `synthetic` folder, as many
+    `duplicates` of the real images, as many images of a `dcgan`, or a folder of the plan by its name.
     """
 
-    name: str
-    changes: Changes | Callable[[Recipe], Changes] = field(default_factory=dict)
-    reference: str = ""
-    differs: str = ""
+    name: str  # on the command line, in the table and of its folder
+    changes: Changes | Callable[[Recipe], Changes] = field(default_factory=dict)  # of the base, or a function of it
+    reference: str = ""  # publication
+    differs: str = ""  # difference from the original
     synthetic: str = ""
-    lacks: Callable[[Recipe], str] = lambda base: ""
+    lacks: Callable[[Recipe], str] = lambda base: ""  # what to give where it cannot be trained or would equal the base
 
     def changes_of(self, base: Recipe) -> Changes:
         """Fields in which it differs from a base."""

@@ -23,13 +23,8 @@ def _backbone(
     """
 
     def changes(base: Recipe) -> Changes:
-        own = {
-            **PLAIN,
-            "model.backbone": model,
-            "model.output_stride": None,
-            "model.patch_size": None,
-            "train.frozen_stages": None,
-        }
+        unset = ("model.output_stride", "model.patch_size", "train.frozen_stages")
+        own = {**PLAIN, "model.backbone": model, **dict.fromkeys(unset)}
         if base.model.image_size < SMALL:
             own |= fine or {}
         if not drops:

@@ -93,11 +93,8 @@ def _plot_test(axes: Any, document: dict[str, Any], doses: Sequence[float]) -> N
 def _plot_val(axes: Any, choice: dict[str, Any]) -> None:
     schedules = dict.fromkeys(candidate["schedule"] for candidate in choice["candidates"])
     for schedule, color in zip(schedules, ("tail", "medium"), strict=False):
-        means = {
-            candidate["dose"]: candidate["mean"]
-            for candidate in choice["candidates"]
-            if candidate["schedule"] == schedule and candidate["mean"] is not None
-        }
+        candidates = [found for found in choice["candidates"] if found["schedule"] == schedule]
+        means = {found["dose"]: found["mean"] for found in candidates if found["mean"] is not None}
         style = {"color": PALETTE[color][0], "marker": "o", "markersize": 5}
         axes.plot(list(means), list(means.values()), label=f"synthetic, {schedule}", **style)
         if schedule == choice["schedule"]:

@@ -5,16 +5,14 @@ Only this module imports `trcgl.study.experiments`, when an arm or a table needs
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trcgl.dataset.store import Dataset
 from trcgl.study.plan import Plan, alone
+from trcgl.study.results import Outcome
 from trcgl.study.stored import path_in
 from trcgl.study.training_variants import duplicate
 from trcgl.study.wording import Table
-
-if TYPE_CHECKING:
-    from trcgl.study.results import Outcome
 
 
 def make_folders(plan: Plan, opened: Dataset, out: Path) -> None:
@@ -31,7 +29,7 @@ def make_folders(plan: Plan, opened: Dataset, out: Path) -> None:
         sample_with_dcgan(plan.synthetic, opened, out / "dcgan", plan.base)
 
 
-def explore(plan: Plan, opened: Dataset, outcomes: "Sequence[Outcome]", out: Path) -> dict[str, Any]:
+def explore(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) -> dict[str, Any]:
     """The exploratory part of the table of an ablation: the two causes that the paper names."""
     from trcgl.study.experiments.causes import causes
 

@@ -8,19 +8,7 @@ from trcgl.core import markdown as core_markdown
 from trcgl.core.recipe import UNUSED_GATE
 from trcgl.study import utility_report, wording
 from trcgl.study.registry import explored
-from trcgl.study.wording import (
-    COLUMNS,
-    Rows,
-    Table,
-    by_effect,
-    change,
-    columns_of,
-    decided,
-    known,
-    names_of,
-    plural,
-    spread,
-)
+from trcgl.study.wording import COLUMNS, Rows, Table, change, columns_of, known, names_of, plural, spread
 
 
 def sentences(document: dict[str, Any]) -> list[str]:
@@ -126,13 +114,13 @@ def _means(document: dict[str, Any]) -> Rows:
 
 def _differences(document: dict[str, Any]) -> Rows:
     rows: Rows = [("contrast", "question", "difference [interval]", "level", "p", "detectable")]
-    for contrast in by_effect(document["contrasts"]):
+    for contrast in wording.by_effect(document["contrasts"]):
         name = names_of(contrast) + (" (primary)" if contrast["primary"] else "")
         if contrast["interval"] is None:
             value = "–" if contrast["value"] is None else change(contrast["value"], None)
             rows.append((name, contrast["what"], f"{value} ({contrast['why']})", "", "", ""))
             continue
-        mark = " \\*" if decided(contrast["interval"]) else ""
+        mark = " \\*" if wording.decided(contrast["interval"]) else ""
         difference = change(contrast["value"], contrast["interval"]) + mark
         p = "< 0.001" if contrast["p"] < 0.001 else f"{contrast['p']:.3f}"
         level, detectable = f"{contrast['level']:.2%}", f"{contrast['detectable']:.4f}"

@@ -113,17 +113,13 @@ def utility(
     deranged = f"deranged_{chosen.dose:g}"
     with alone(out):
         right = training_variants.deranged(synthetic, opened, chosen.dose, out / deranged)
-    kept, first = (
-        open_synthetic(folder, opened, chosen.dose).rows["image_id"].to_list()
-        for folder in (synthetic, out / "unscreened")
-    )
-    if kept == first:
+    kept, first = (open_synthetic(folder, opened, chosen.dose).rows for folder in (synthetic, out / "unscreened"))
+    if kept["image_id"].to_list() == first["image_id"].to_list():
         absent["unscreened"] = "screening rejected none of these images"
     curve = "mix" if "mix" in schedules else schedules[0]
     folders = {name: out / name for name in ("masked", "unscreened", "round_trip", deranged)}
-    whole = _all_arms(
-        replace(plan, folders={**prompts, **folders}), chosen, [Setting(dose, curve) for dose in used], absent
-    )
+    plan = replace(plan, folders={**prompts, **folders})
+    whole = _all_arms(plan, chosen, [Setting(dose, curve) for dose in used], absent)
     begin(whole, opened, out)
     jobs = jobs_of(whole, out)
     _check_images(jobs)
@@ -234,11 +230,9 @@ def _all_arms(plan: Plan, chosen: Setting, curve: list[Setting], absent: Mapping
     asked = [Contrast(synthetic, name("duplicated"), "do synthetic images help more than duplicates?")]
     asked += [Contrast(name(kind), name(other), question) for (kind, other), question in QUESTIONS.items()]
     asked += [Contrast(name(prompt), synthetic, f"{PROMPTS[prompt]}, in place of the study's") for prompt in prompts]
-    asked += [
-        Contrast(name("synthetic", at), name("duplicated", at), f"the same at dose {at.dose:g}, {at.schedule}")
-        for at in curve
-        if at != chosen
-    ]
+    for at in [setting for setting in curve if setting != chosen]:
+        question = f"the same at dose {at.dose:g}, {at.schedule}"
+        asked.append(Contrast(name("synthetic", at), name("duplicated", at), question))
     return replace(
         plan,
         arms=tuple(arms),

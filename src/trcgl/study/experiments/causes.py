@@ -11,7 +11,7 @@ All of it is exploratory: plain 95 % intervals, not adjusted.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,23 +21,12 @@ from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.core.recipe import overridden
 from trcgl.dataset.store import Dataset
-from trcgl.evaluate.predictions import Predictions, read_predictions
+from trcgl.evaluate.predictions import read_predictions
 from trcgl.metrics.intervals import LEVEL
 from trcgl.study.ablation import MODULES
 from trcgl.study.ablation import PARTS as MODULE_NAMES
 from trcgl.study.experiments.counterfactuals import Scoring, lesions, render_flipped, score_counterfactuals
-from trcgl.study.experiments.strata import (
-    PARTS,
-    Partner,
-    Rows,
-    Shift,
-    Stratum,
-    by_lesion,
-    by_partner,
-    counterfactual,
-    measure,
-    usual_partners,
-)
+from trcgl.study.experiments.strata import LESION, PARTS, Knowledge, Partner, Rows, measure, strata, usual_partners
 from trcgl.study.plan import Contrast, Plan
 from trcgl.study.results import Outcome, Samples, compare, ends
 from trcgl.study.runner import run_apart
@@ -46,10 +35,7 @@ from trcgl.study.stored import read_stored, translate
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.study-causes/1"
-Known = TypeVar("Known")
-LESION, COMPANY = ("area", "contrast"), ("partner", "counterfactual")
-"""Kinds of strata that test the first cause and the second."""
-TESTS = {"reweighting": LESION, "attention": LESION, "graph": COMPANY}
+TESTS = {"reweighting": LESION, "attention": LESION, "graph": ("partner", "counterfactual")}
 """Module to the kinds of strata in which it should help."""
 
 
@@ -58,14 +44,6 @@ class Question(NamedTuple):
 
     contrast: Contrast
     kinds: tuple[str, ...]
-
-
-class Knowledge(NamedTuple):
-    """Knowledge about the test images beside their labels, in the order of the predictions; text says why it lacks."""
-
-    lesion: Mapping[str, Mapping[str, Rows] | str]  # area and contrast: finding to a value for every image, NaN unknown
-    partners: Mapping[str, Partner | str]  # finding to its usual partner
-    flipped: Mapping[str, Path | str]  # partner to the file of images in which it is flipped
 
 
 def questions(plan: Plan) -> tuple[Question, ...]:
@@ -122,55 +100,6 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
         if key.split("/")[0] in question.kinds
     ]
     return document
-
-
-def strata(
-    predictions: Predictions, knowledge: Knowledge, flipped: Mapping[str, np.ndarray]
-) -> tuple[list[Stratum], list[Shift], dict[str, dict[str, Any]]]:
-    """Strata and shifts of one run's test predictions, and by kind its positives and why findings were left out.
-
-    `flipped` maps a partner to the scores (rows, findings) of the images in which it is flipped.
-    """
-    space = predictions.space
-    made: list[Stratum] = []
-    shifts: list[Shift] = []
-    kinds: dict[str, dict[str, Any]] = {kind: {"positives": {}, "left_out": {}} for kind in PARTS}
-
-    def cut(kind: str, finding: str) -> tuple[Sequence[Stratum], list[Shift]]:
-        column = space.index(finding)
-        truth = predictions.truth[:, column].astype(np.float64)
-        score = predictions.score[:, column].astype(np.float64)
-        images = finding, truth, score, predictions.weight
-        if not ((truth == 1).any() and (truth == 0).any()):
-            raise DataError("no positive or no negative in test")
-        if kind in LESION:
-            return by_lesion(kind, *images, _known(knowledge.lesion[kind])[finding]), []
-        partner = _known(knowledge.partners[finding]).finding
-        head = predictions.truth[:, space.index(partner)]
-        if kind == "partner":
-            found, shift = by_partner(*images, head)
-        else:
-            _known(knowledge.flipped[partner])
-            found, shift = counterfactual(*images, head, flipped[partner][:, column])
-        return found, [shift]
-
-    for finding in space.in_group("tail"):
-        for kind in PARTS:
-            try:
-                found, moved = cut(kind, finding)
-            except DataError as error:
-                kinds[kind]["left_out"][finding] = str(error)
-            else:
-                made += found
-                shifts += moved
-                kinds[kind]["positives"][finding] = {stratum.part: stratum.positives for stratum in found}
-    return made, shifts, kinds
-
-
-def _known(value: Known | str) -> Known:
-    if isinstance(value, str):
-        raise DataError(value)
-    return value
 
 
 def _knowledge(plan: Plan, opened: Dataset, out: Path) -> Knowledge:

@@ -195,15 +195,12 @@ class Dcgan(lightning.LightningModule):
         self.manual_backward(loss)
         self.discriminator.requires_grad_(True)
         counted.step()
-        self._log(loss.detach(), against.detach())
-        return {"loss": loss.detach()}
-
-    def _log(self, loss: Tensor, against: Tensor) -> None:
         if not (loss + against).isfinite():
             raise Diverged(f"the DCGAN diverged after step {self.global_step}. Leave the arm dcgan out.")
         if self.global_step % LOG_EVERY == 0:
             for logger in self.loggers:
                 logger.log_metrics({"generator": float(loss), "discriminator": float(against)}, step=self.global_step)
+        return {"loss": loss.detach()}
 
     @torch.no_grad()
     def sample(

@@ -4,8 +4,10 @@ AP depends on prevalence. The positives of every stratum are therefore weighted 
 it as in all images: strata differ in their images, not in how rare the finding is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -15,6 +17,7 @@ from scipy.special import logit
 from trcgl.core.errors import DataError
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.labels import LabelSpace
+from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.auroc import AUROC
 from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
@@ -31,6 +34,8 @@ PARTS = {
 """Kind to strata: thirds of a finding's positives by area and by contrast of the lesion; images with and without the
 partner; counterfactual images, all with the partner, all without it, as usual (positives with it, negatives without it)
 and counter-stereotypical (positives without it, negatives with it)."""
+LESION = ("area", "contrast")
+"""Kinds that divide positives by a property of the lesion."""
 GAPS = {
     "area": ("large", "small"),
     "contrast": ("strong", "faint"),
@@ -42,6 +47,7 @@ SURE = 1e-6
 """Distance from 0 and 1 to which scores are clipped before their log-odds are taken."""
 
 Rows = Float[np.ndarray, " rows"]
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,63 @@ class Measured:
     findings: dict[str, dict[str, float]]  # the same for each finding
     freedom: dict[str, float]  # degrees of freedom that patients leave to a value
     replicates: dict[str, Float[np.ndarray, " replicates"]]  # of the means, NaN where undefined
+
+
+class Knowledge(NamedTuple):
+    """Knowledge about the test images beside their labels, in the order of the predictions; text says why it lacks."""
+
+    lesion: Mapping[str, Mapping[str, Rows] | str]  # area and contrast: finding to a value for every image, NaN unknown
+    partners: Mapping[str, Partner | str]  # finding to its usual partner
+    flipped: Mapping[str, Path | str]  # partner to the file of images in which it is flipped
+
+
+def strata(
+    predictions: Predictions, knowledge: Knowledge, flipped: Mapping[str, np.ndarray]
+) -> tuple[list[Stratum], list[Shift], dict[str, dict[str, Any]]]:
+    """Strata and shifts of one run's test predictions, and by kind its positives and why findings were left out.
+
+    `flipped` maps a partner to the scores (rows, findings) of the images in which it is flipped.
+    """
+    space = predictions.space
+    made: list[Stratum] = []
+    shifts: list[Shift] = []
+    kinds: dict[str, dict[str, Any]] = {kind: {"positives": {}, "left_out": {}} for kind in PARTS}
+
+    def cut(kind: str, finding: str) -> tuple[Sequence[Stratum], list[Shift]]:
+        column = space.index(finding)
+        truth = predictions.truth[:, column].astype(np.float64)
+        score = predictions.score[:, column].astype(np.float64)
+        images = finding, truth, score, predictions.weight
+        if not ((truth == 1).any() and (truth == 0).any()):
+            raise DataError("no positive or no negative in test")
+        if kind in LESION:
+            return by_lesion(kind, *images, _known(knowledge.lesion[kind])[finding]), []
+        partner = _known(knowledge.partners[finding]).finding
+        head = predictions.truth[:, space.index(partner)]
+        if kind == "partner":
+            found, shift = by_partner(*images, head)
+        else:
+            _known(knowledge.flipped[partner])
+            found, shift = counterfactual(*images, head, flipped[partner][:, column])
+        return found, [shift]
+
+    for finding in space.in_group("tail"):
+        for kind in PARTS:
+            try:
+                found, moved = cut(kind, finding)
+            except DataError as error:
+                kinds[kind]["left_out"][finding] = str(error)
+            else:
+                made += found
+                shifts += moved
+                kinds[kind]["positives"][finding] = {stratum.part: stratum.positives for stratum in found}
+    return made, shifts, kinds
+
+
+def _known(value: Known | str) -> Known:
+    if isinstance(value, str):
+        raise DataError(value)
+    return value
 
 
 def usual_partners(train: pl.DataFrame, space: LabelSpace) -> dict[str, Partner | str]:
