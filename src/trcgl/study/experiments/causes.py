@@ -83,23 +83,23 @@ def causes(plan: Plan, opened: Dataset, outcomes: Sequence[Outcome], out: Path) 
     for job in track(todo, what="strata, run"):
         _measure(job, knowledge, opened)
     measured = {name: [read_stored(_file(job, ".json")) for job in of_arm] for name, of_arm in jobs.items()}
-    document: dict[str, Any] = {
+    samples = {name: _samples(jobs[name], measured[name]) for name in names}
+    keys = dict.fromkeys(key for of_arm in samples.values() for key in of_arm)
+    return {
         "level": LEVEL,
         "partners": {
             finding: {"why": partner} if isinstance(partner, str) else asdict(partner)
             for finding, partner in knowledge.partners.items()
         },
         "kinds": next((run["kinds"] for of_arm in measured.values() for run in of_arm), {}),
+        "arms": {name: _arm(measured[name], samples[name]) for name in names},
+        "contrasts": [
+            asdict(question.contrast) | {"key": key} | _difference(samples, question.contrast, key)
+            for question in asked
+            for key in keys
+            if key.split("/")[0] in question.kinds
+        ],
     }
-    samples = {name: _samples(jobs[name], measured[name]) for name in names}
-    document["arms"] = {name: _arm(measured[name], samples[name]) for name in names}
-    document["contrasts"] = [
-        asdict(question.contrast) | {"key": key} | _difference(samples, question.contrast, key)
-        for question in asked
-        for key in dict.fromkeys(key for of_arm in samples.values() for key in of_arm)
-        if key.split("/")[0] in question.kinds
-    ]
-    return document
 
 
 def _knowledge(plan: Plan, opened: Dataset, out: Path) -> Knowledge:

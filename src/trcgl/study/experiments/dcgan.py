@@ -195,12 +195,13 @@ class Dcgan(lightning.LightningModule):
         self.manual_backward(loss)
         self.discriminator.requires_grad_(True)
         counted.step()
+        loss, against = loss.detach(), against.detach()
         if not (loss + against).isfinite():
             raise Diverged(f"the DCGAN diverged after step {self.global_step}. Leave the arm dcgan out.")
         if self.global_step % LOG_EVERY == 0:
             for logger in self.loggers:
                 logger.log_metrics({"generator": float(loss), "discriminator": float(against)}, step=self.global_step)
-        return {"loss": loss.detach()}
+        return {"loss": loss}
 
     @torch.no_grad()
     def sample(

@@ -215,21 +215,19 @@ def by_partner(finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows)
     Raises:
         DataError: there are too few images of a kind.
     """
+    parts = {"with": head == 1, "without": head == 0}
     few = {
-        f"{int(((truth == present) & (head == there)).sum())} {word} {'with' if there else 'without'} the partner"
+        f"{number} {word} {part} the partner"
         for present, word in ((1, "positives"), (0, "negatives"))
-        for there in (1, 0)
-        if ((truth == present) & (head == there)).sum() < FEWEST
+        for part, inside in parts.items()
+        if (number := int(((truth == present) & inside).sum())) < FEWEST
     }
     if few:
         raise DataError(f"{', '.join(sorted(few))}; {FEWEST} are needed")
-    both = tuple(
-        stratum("partner", part, finding, truth, score, weight, head == there)
-        for part, there in zip(PARTS["partner"], (1, 0), strict=True)
-    )
+    both = tuple(stratum("partner", part, finding, truth, score, weight, inside) for part, inside in parts.items())
     odds = log_odds(score)
-    negatives = [np.where((truth == 0) & (head == there), weight, 0.0) for there in (1, 0)]
-    return both, Shift("partner", finding, (odds, odds), (negatives[0], negatives[1]))
+    there, gone = (np.where((truth == 0) & inside, weight, 0.0) for inside in parts.values())
+    return both, Shift("partner", finding, (odds, odds), (there, gone))
 
 
 def counterfactual(
@@ -245,12 +243,9 @@ def counterfactual(
     if (few := min((truth == 1).sum(), (truth == 0).sum())) < FEWEST:
         raise DataError(f"{few} images with or without the finding, {FEWEST} are needed")
     there, gone = np.where(head == 1, score, flipped), np.where(head == 1, flipped, score)
-    positive = truth == 1
-    scores = (there, gone, np.where(positive, there, gone), np.where(positive, gone, there))
-    made = tuple(
-        Stratum("counterfactual", part, finding, truth, own, weight)
-        for part, own in zip(PARTS["counterfactual"], scores, strict=True)
-    )
+    usual, counter = np.where(truth == 1, there, gone), np.where(truth == 1, gone, there)
+    scores = {"with": there, "without": gone, "usual": usual, "counter": counter}
+    made = tuple(Stratum("counterfactual", part, finding, truth, own, weight) for part, own in scores.items())
     negatives = np.where(truth == 0, weight, 0.0)
     return made, Shift("counterfactual", finding, (log_odds(there), log_odds(gone)), (negatives, negatives))
 
@@ -320,24 +315,16 @@ def _metrics(
     strata: Sequence[Stratum], owner: Int[np.ndarray, " rows"], replicates: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     metrics = (AVERAGE_PRECISION, AUROC)
-    point = {
-        metric.name: np.array(
-            [metric(stratum.truth, stratum.score, stratum.weight).value for stratum in strata], np.float64
-        )
-        for metric in metrics
-    }
+    arrays = [(stratum.truth, stratum.score, stratum.weight) for stratum in strata]
+    point = {metric.name: np.array([metric(*own).value for own in arrays], np.float64) for metric in metrics}
     if not replicates:
         return point, dict.fromkeys(point, np.empty((0, len(strata))))
-    truth, score, weight = (
-        np.stack([getattr(stratum, name) for stratum in strata], axis=1) for name in ("truth", "score", "weight")
-    )
+    truth, score, weight = (np.stack(columns, axis=1) for columns in zip(*arrays, strict=True))
     return point, patient_bootstrap(truth, score, owner, weight, metrics=metrics, replicates=replicates, seed=seed)
 
 
 def _shift_of(shift: Shift, times: np.ndarray) -> float:
+    pairs = zip(shift.values, shift.weights, strict=True)
     with np.errstate(invalid="ignore"):  # 0 / 0: this resample has no such image
-        more, less = (
-            (times * weight) @ value / (times @ weight)
-            for value, weight in zip(shift.values, shift.weights, strict=True)
-        )
+        more, less = ((times * weight) @ value / (times @ weight) for value, weight in pairs)
     return float(more - less)
