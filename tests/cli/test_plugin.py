@@ -109,15 +109,14 @@ def test_the_worker_processes_of_a_study_know_the_plugin(plugin):
         "import sys\n"
         "from pathlib import Path\n"
         "from trcgl.core.plugin import load_plugin\n"
-        "from trcgl.study.runner import _context\n"
-        "def known(settings):\n"
+        "from trcgl.study.runner import run_apart\n"
+        "def known(settings, sender):\n"
         "    from trcgl.model.heads import HEADS\n"
         "    sys.exit(0 if 'max' in HEADS and settings.power == 2 else 3)\n"
         "if __name__ == '__main__':\n"
         "    load_plugin(Path(sys.argv[1]))\n"
         "    import mine\n"
-        "    process = _context().Process(target=known, args=(mine.PowerSettings(),))\n"
-        "    process.start(), process.join(), sys.exit(process.exitcode)\n"
+        "    run_apart(known, mine.PowerSettings(), 'the plugin in a worker process')\n"
     )
     script = plugin.with_name("script.py")
     script.write_text(code)
