@@ -61,11 +61,9 @@ def choose(runs: Sequence[tuple[Setting, Sequence[Job]]], space: LabelSpace) -> 
 def val_tail(job: Job, space: LabelSpace) -> float:
     """Tail mAP of a run on val, over the findings that have a positive there."""
     predictions = read_predictions(job.folder / "predictions" / "val.parquet", space)
+    truth, score = predictions.truth.T, predictions.score.T
     columns = [space.index(finding) for finding in space.in_group("tail")]
-    precisions = [
-        average_precision(predictions.truth[:, column], predictions.score[:, column], predictions.weight).value
-        for column in columns
-    ]
+    precisions = [average_precision(truth[column], score[column], predictions.weight).value for column in columns]
     defined = [precision for precision in precisions if precision is not None]
     if not defined:
         raise DataError("val has no positive of a tail finding, and dose and schedule are chosen by tail mAP on it.")

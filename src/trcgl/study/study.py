@@ -45,7 +45,9 @@ def peers(
     base = comparable(base)
     known = PEERS if over == "plain" else {name: over_base(arm) for name, arm in PEERS.items()}
     chosen = choose_arms(arms, known, base, synthetic=synthetic is not None)
-    primary = primary or _stored_primary(Path(out), baseline)
+    stored = read_stored(Path(out) / "study.json") if (Path(out) / "study.json").exists() else {}
+    if (stored.get("kind"), stored.get("baseline")) == ("peers", baseline):
+        primary = primary or stored.get("primary")  # arms that join later do not change it
     contrasts = against_baseline(chosen, baseline, primary)
     return study(Plan("peers", dataset, base, chosen, contrasts, seeds, synthetic), out)
 
@@ -90,9 +92,3 @@ def conclude(
     storage.write_text(out / "cost.md", markdown.table(tables.cost_table(cost).rows) + "\n")
     write_page(out, document, cost, name=opened.name, phantom=opened.info["source"] == "phantom")
     return document
-
-
-def _stored_primary(out: Path, baseline: str) -> str | None:
-    """The primary arm of the study in `out`: arms that join later do not change it."""
-    stored = read_stored(out / "study.json") if (out / "study.json").exists() else {}
-    return stored.get("primary") if (stored.get("kind"), stored.get("baseline")) == ("peers", baseline) else None

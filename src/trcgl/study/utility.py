@@ -156,7 +156,7 @@ def _check_folders(opened: Dataset, base: Recipe, prompts: Mapping[str, Path]) -
         raise DataError(f"{opened.folder}: val has no positive of a tail finding; dose and schedule are chosen on it.")
     for name, folder in prompts.items():
         recorded = generation_record(open_synthetic(folder, opened).dataset)["options"].get("prompt", "learned")
-        if recorded not in (name, "learned"):  # a generator without tokens records learned for every prompt
+        if recorded not in (name, "learned"):  # learned may come from a generator without tokens
             raise RecipeError(f"--{name.replace('_', '-')} {folder}: it was generated with --prompt {recorded}.")
 
 

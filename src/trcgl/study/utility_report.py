@@ -204,9 +204,8 @@ def _unreached(document: dict[str, Any]) -> list[str]:
     amounts = [(row, at) for row in document["amounts"] for at in row["doses"] if at["dose"] == dose]
     dosed = {row["finding"]: at for row, at in amounts if at["asked"] is not None and row["synthetic"]}
     short = [f"{finding} {at['reached'] or 0:.2f}" for finding, at in dosed.items() if at["used"] < at["asked"]]
-    if not short:
-        return []
-    return [f"Kept images do not reach the dose for {len(short)} of {len(dosed)} findings ({', '.join(short)})."]
+    reach = f"Kept images do not reach the dose for {len(short)} of {len(dosed)} findings ({', '.join(short)})."
+    return [reach] if short else []
 
 
 def _against_real(contrasts: Sequence[Contrast]) -> list[str]:
@@ -228,8 +227,9 @@ def _deranged(document: dict[str, Any]) -> list[str]:
         0: f"Deranged labels are not shown to do worse than right labels ({number}): the content of the images may not "
         "be what matters.",
     }[decided(contrast["interval"])]
-    right = document["deranged_right"]
-    return [found + (f" {right} of the deranged images have their own finding nevertheless." if right else "")]
+    if right := document["deranged_right"]:
+        found += f" {right} of the deranged images have their own finding nevertheless."
+    return [found]
 
 
 def _number(contrast: Contrast) -> str:

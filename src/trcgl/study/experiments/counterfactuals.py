@@ -34,9 +34,6 @@ def lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str], out: P
 
     Returns:
         image_id, finding, area as a share of the image, contrast as a share of the gray range (null where unknown).
-
-    Raises:
-        DataError: there are neither boxes nor phantoms that can be rendered again.
     """
     if opened.info["source"] != "phantom":
         if opened.boxes is None:
@@ -59,9 +56,6 @@ def render_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path)
 
     Returns:
         A file in the study folder with the images in the order of the rows.
-
-    Raises:
-        DataError: the images are no phantoms, or the phantom program renders them differently today.
     """
     if opened.info["source"] != "phantom":
         raise DataError("only phantoms can be rendered with another finding")
