@@ -76,12 +76,12 @@ def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, t
 def test_the_same_seed_gives_the_same_images_and_another_does_not(folders, tmp_path):
     real, synthetic = folders
     torch.manual_seed(1)
-    images = dcgan_images(tmp_path / "one", real, synthetic)
+    sampled = dcgan_images(tmp_path / "one", real, synthetic)
     torch.manual_seed(2)
-    assert (dcgan_images(tmp_path / "again", real, synthetic) == images).all()
+    assert (dcgan_images(tmp_path / "again", real, synthetic) == sampled).all()
     other = dcgan_images(tmp_path / "other", real, synthetic, small_recipe(epochs=1, ema=0.0, batch_size=4))
-    assert (other == images).all()  # only its hardware and seed are the base's
-    assert (dcgan_images(tmp_path / "seed", real, synthetic, PEERS["trcgl"].recipe(BASE, 1)) != images).any()
+    assert (other == sampled).all()  # only its hardware and seed are the base's
+    assert (dcgan_images(tmp_path / "seed", real, synthetic, PEERS["trcgl"].recipe(BASE, 1)) != sampled).any()
 
 
 def test_an_image_does_not_depend_on_those_beside_it(folders):
@@ -94,15 +94,15 @@ def test_an_image_does_not_depend_on_those_beside_it(folders):
 
 def test_only_train_rows_are_learned_from(folders, tmp_path):
     real, synthetic = folders
-    images = dcgan_images(tmp_path / "one", real, synthetic)
+    sampled = dcgan_images(tmp_path / "one", real, synthetic)
     images = np.load(real.folder / "images.npy")
     outside = real.manifest.filter(pl.col("split") != "train")["row"].to_numpy()
     images[outside] = 255
     np.save(real.folder / "images.npy", images)
-    assert (dcgan_images(tmp_path / "outside", open_dataset(real.folder), synthetic) == images).all()
+    assert (dcgan_images(tmp_path / "outside", open_dataset(real.folder), synthetic) == sampled).all()
     images[real.split("train")["row"].to_numpy()] = 255
     np.save(real.folder / "images.npy", images)
-    assert (dcgan_images(tmp_path / "inside", open_dataset(real.folder), synthetic) != images).any()
+    assert (dcgan_images(tmp_path / "inside", open_dataset(real.folder), synthetic) != sampled).any()
 
 
 def test_both_networks_learn(folders, tmp_path):
