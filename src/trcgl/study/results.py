@@ -66,7 +66,7 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "diverged": {str(run.job.seed): run.content["why"] for run in of_arm if not run.finished},
             "parameters": first["cost"]["parameters"],
             "metrics": {name: over_seeds([run["metrics"].get(name) for run in contents]) for name in metrics},
-            "interval": ends(mean(*samples[arm.name][TESTED]).interval(), least=0, most=1) if runs else None,
+            "interval": ends(mean(*samples[arm.name][TESTED]).interval(), least=0.0, most=1.0) if runs else None,
             "gates": gates,
             "unused": _unused(recipe, gates),
             "findings": {
