@@ -15,7 +15,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
-from trcgl.dataset.synthetic_rows import balancing, sources
+from trcgl.dataset.synthetic_rows import balancing, images_at, sources
 from trcgl.generate.prompts import Prompt, prompt
 
 SCHEMA: dict[str, Any] = {
@@ -105,7 +105,7 @@ def _amounts(positives: dict[str, int], count: int | None, dose: float | None, e
     if dose is not None:
         if not (math.isfinite(dose) and dose > 0):
             raise RecipeError(f"--dose {dose}: give a positive number; 1 generates as many images as are real.")
-        return {target: max(1, round(dose * real)) for target, real in positives.items()}
+        return {target: images_at(dose, real) for target, real in positives.items()}
     if each is None or each < 1:
         raise RecipeError(f"--each {each}: give at least 1.")
     return dict.fromkeys(positives, each)
