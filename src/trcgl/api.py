@@ -1,6 +1,5 @@
 """The functions of `import trcgl` that combine several packages: short names and keyword settings for notebooks."""
 
-import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,14 +47,13 @@ def prepare(source: str, out: str | Path, *, root: str | Path | None = None, **s
     """
     if source not in SOURCES:
         raise RecipeError(unknown("source", source, SOURCES))
-    kinds = (PrepareOptions, importlib.import_module(SOURCES[source]).Options)
-    fields = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
+    options = [PrepareOptions(), importlib.import_module(SOURCES[source]).Options()]
+    names = [vars(option).keys() for option in options]
     for name in settings:
-        if name not in fields[0] | fields[1]:
-            raise RecipeError(unknown(f"setting of {source}", name, sorted(fields[0] | fields[1])))
+        if name not in names[0] | names[1]:
+            raise RecipeError(unknown(f"setting of {source}", name, sorted(names[0] | names[1])))
     shared, own = (
-        overridden(kind(), {name: value for name, value in settings.items() if name in names})
-        for kind, names in zip(kinds, fields, strict=True)
+        overridden(option, {name: settings[name] for name in settings.keys() & vars(option)}) for option in options
     )
     prepare_folder(source, Path(root) if root else None, Path(out), shared, own)
     return open_dataset(Path(out))

@@ -104,7 +104,7 @@ def test_a_calibration_that_cannot_be_is_refused(tmp_path, thresholds, temperatu
 
 def test_images_of_another_size_are_refused(tmp_path):
     save(tmp_path)
-    with pytest.raises(DataError, match="--size 32"):
+    with pytest.raises(DataError, match=r"the model takes 32 x 32\. Resize them with `model\.resized"):
         load_model(tmp_path).score(np.zeros((1, 64, 64), np.uint8))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.model.small_run import with_backbone, write_run
+from trcgl.cli import main as cli
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import ModelRecipe
 from trcgl.model.folder import load_model
@@ -109,6 +110,12 @@ def test_a_head_of_an_installed_package_is_built_saved_and_loaded(tmp_path, inst
     check_head(HEADS["max"])
     folder = write_run(tmp_path / "run", recipe=with_backbone("test_convnext", "max")) / "model"
     assert type(load_model(folder).network.head).__name__ == "MaxHead"
+
+
+def test_the_help_of_train_names_the_heads_of_installed_packages(installed, capsys):
+    assert cli.main(["train", "--help"]) == 0
+    assert "Heads of installed packages for --model.head: max." in capsys.readouterr().out
+    assert "max_head" not in sys.modules
 
 
 def test_an_unknown_head_gets_a_suggestion():

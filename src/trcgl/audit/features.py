@@ -112,7 +112,7 @@ def _random(argument: str, device: torch.device) -> Extract:
 def _timm(argument: str, device: torch.device) -> Extract:
     import timm
 
-    from trcgl.model.weights import load_local
+    from trcgl.model.backbone import load_local
 
     model, at, weights = argument.partition("@")
     known = [*timm.list_models(), *timm.list_pretrained()]

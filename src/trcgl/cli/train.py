@@ -11,9 +11,12 @@ def train(arguments: list[str]) -> Chosen:
     import tyro
 
     from trcgl.core.recipe import Recipe
+    from trcgl.core.registry import installed
     from trcgl.recipes import RECIPES
 
     name, base, about, example = chosen_recipe(arguments, "trcgl", RECIPES, Recipe)
+    if heads := installed("trcgl.heads"):
+        about += f"\n\n    Heads of installed packages for --model.head: {', '.join(heads)}."
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
 
     def command(

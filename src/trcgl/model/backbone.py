@@ -1,12 +1,14 @@
-"""Any timm model as a backbone: an image in, a feature map (B, D, h, w) out."""
+"""Any timm model as a backbone: an image in, a feature map (B, D, h, w) out; and its initial weights."""
 
 import difflib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 from timm.models import group_parameters
 from torch import Tensor, nn
 
@@ -16,6 +18,9 @@ from trcgl.model.hub import first_line
 
 _CANDIDATES = {"output_stride": (8, 16, 32), "patch_size": (1, 2, 4, 8, 14, 16, 32), "drop_path_rate": (0.1,)}
 _UNSUPPORTED = (TypeError, AssertionError, ValueError, NotImplementedError)  # what timm raises for an option
+_PICKLED = {".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl"}
+_CLASSIFIERS = ("classifier.", "fc.", "head.fc.", "head.l.", "head_dist.", "head.weight", "head.bias")
+_LISTED = 5  # differences in a message
 
 
 class Backbone(nn.Module):
@@ -41,13 +46,13 @@ class Backbone(nn.Module):
         return feature.permute(0, 3, 1, 2) if self.channels_last else feature
 
 
-def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
-    """Build the backbone of a recipe, with the pretrained weights of timm's hub if `from_hub` is set.
+def create_backbone(recipe: ModelRecipe, *, load_weights: bool) -> Backbone:
+    """Build the backbone of a recipe, with its initial weights if `load_weights` is set.
 
     Raises:
         RecipeError: timm has no such model, the model has no feature map, or it does not support an option; the
             message lists what it supports.
-        CheckpointError: the weights cannot be loaded from the hub.
+        CheckpointError: the initial weights cannot be loaded.
     """
     wanted = {
         "output_stride": recipe.output_stride,
@@ -67,17 +72,19 @@ def create_backbone(recipe: ModelRecipe, *, from_hub: bool = False) -> Backbone:
         body = create()
     except _UNSUPPORTED as error:
         raise RecipeError(_unsupported(recipe.backbone, options, error)) from error
-    if not from_hub:
-        return Backbone(body)
-    try:
-        return Backbone(create(pretrained=True))
-    except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
-        raise CheckpointError(
-            f"timm's weights for {recipe.backbone} cannot be loaded: {first_line(error)}. "
-            "Offline: give --model.weights FILE (a model.safetensors downloaded elsewhere), or none. Online: check "
-            "that the name has weights (`timm.list_models(pretrained=True)`), and that output_stride or patch_size do "
-            "not change their shape."
-        ) from error
+    if load_weights and recipe.weights == "hub":
+        try:
+            body = create(pretrained=True)
+        except Exception as error:  # the hub client has dozens of exception types for "no network" and "no such file"
+            raise CheckpointError(
+                f"timm's weights for {recipe.backbone} cannot be loaded: {first_line(error)}. Offline: give "
+                "--model.weights FILE (a model.safetensors downloaded elsewhere), or none. Online: check that the name "
+                "has weights (`timm.list_models(pretrained=True)`), and that output_stride or patch_size do not change "
+                "their shape."
+            ) from error
+    elif load_weights and recipe.weights != "none":
+        load_local(body, Path(recipe.weights))
+    return Backbone(body)
 
 
 def take_final_norm(backbone: Backbone) -> nn.Module:
@@ -136,3 +143,68 @@ def _builds(backbone: str, options: dict[str, Any]) -> bool:
     except (*_UNSUPPORTED, RuntimeError):
         return False
     return True
+
+
+def load_local(body: nn.Module, path: Path) -> None:
+    """Load a safetensors file with timm's parameter names into a timm model without classifier.
+
+    The classifier of the file is ignored. A stem with one gray channel is divided evenly over the three channels of the
+    model, which all receive the same radiograph.
+
+    Raises:
+        CheckpointError: the file is missing, pickled, damaged, or of another architecture.
+    """
+    stored = read_safetensors(path)
+    own = body.state_dict()
+    stored = {name: tensor for name, tensor in stored.items() if name in own or not name.startswith(_CLASSIFIERS)}
+    for name, tensor in stored.items():
+        if name in own and tensor.ndim == 4 and own[name].shape == (len(tensor), 3, *tensor.shape[2:]) != tensor.shape:
+            stored[name] = tensor.expand(-1, 3, -1, -1) / 3
+    problems = (
+        [f"{name} is missing" for name in own if name not in stored]
+        + [f"{name} is not part of it" for name in stored if name not in own]
+        + [
+            f"{name} is {tuple(stored[name].shape)}, not {tuple(own[name].shape)}"
+            for name in own
+            if name in stored and stored[name].shape != own[name].shape
+        ]
+    )
+    if problems:
+        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise CheckpointError(
+            f"{path} does not fit {type(body).__name__} of --model.backbone: {'; '.join(problems[:_LISTED])}{more}. "
+            "Choose the backbone that these weights were trained with, without output_stride or patch_size options "
+            "that change shapes, and save the weights under timm's parameter names."
+        )
+    body.load_state_dict(stored)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file. A pickle is never opened, because it can run code.
+
+    Raises:
+        CheckpointError: the file is missing, pickled or damaged.
+    """
+    if path.suffix in _PICKLED:
+        raise CheckpointError(
+            f"{path} is a pickled checkpoint, which can run code when opened; only safetensors are "
+            "read. Convert it where you trust it: "
+            "safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'weights.safetensors')."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file. Give `hub`, `none` or the path of a safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}). Copy it again, or convert it with safetensors."
+        ) from error
+
+
+def license_of(recipe: ModelRecipe) -> str:
+    """License of the initial weights according to timm; `unknown` for a local file, `none` without initial weights."""
+    if recipe.weights == "none":
+        return "none"
+    known = timm.get_pretrained_cfg(recipe.backbone) if recipe.weights == "hub" else None
+    return (known.license if known else None) or "unknown"

@@ -23,10 +23,10 @@ from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources.phantom import SPACE as PHANTOM_SPACE
 from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph, to_uint8
+from trcgl.model.backbone import read_safetensors
 from trcgl.model.hub import pull
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.model.trcgl_net import TrcglNet
-from trcgl.model.weights import read_safetensors
 
 SCHEMA = "trcgl.model/1"
 _FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
@@ -86,15 +86,19 @@ class LoadedModel:
         """Square images at the input size of the network, resized as in training and evaluation."""
         return at_size(torch.tensor(images), self.image_size).numpy()
 
+    def require_size(self, images: UInt8[np.ndarray, "batch height width"]) -> None:
+        """Refuse images of another size than the network's input."""
+        if images.shape[1:] != (self.image_size, self.image_size):
+            raise DataError(
+                f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {self.image_size} x "
+                f"{self.image_size}. Resize them with `model.resized(images)`."
+            )
+
     def logits(
         self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "batch findings"]:
         """Raw logits, float32, of images of the model's input size."""
-        if images.shape[1:] != (self.image_size, self.image_size):
-            raise DataError(
-                f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {self.image_size} x "
-                f"{self.image_size}. Prepare them with --size {self.image_size}."
-            )
+        self.require_size(images)
         rows = [np.empty((0, len(self.space.findings)), np.float32)]
         for start in range(0, len(images), batch_size):
             rows.append(self._forward(np.array(images[start : start + batch_size], order="C")))

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from trcgl.core.errors import RecipeError
 from trcgl.dataset.labels import phrase
+from trcgl.model.hub import first_line
 
 
 def finding_vectors(where: str, findings: Sequence[str]) -> Float[Tensor, "findings text"]:
@@ -41,7 +42,7 @@ def finding_vectors(where: str, findings: Sequence[str]) -> Float[Tensor, "findi
             means = [model(**inputs).last_hidden_state[0].mean(0) for inputs in tokens]
     except Exception as error:  # model classes, the hub client and safetensors each raise their own
         raise RecipeError(
-            f"model.label_text {where!r} cannot be read ({(str(error) or repr(error)).strip().splitlines()[0]}). Give "
+            f"model.label_text {where!r} cannot be read ({first_line(error)}). Give "
             "the folder of a transformers text model (config.json, tokenizer files and model.safetensors), or an "
             "existing hub id such as sentence-transformers/all-MiniLM-L6-v2. Offline: download the model elsewhere and "
             "give its folder; or leave model.label_text out to start label embeddings at random."

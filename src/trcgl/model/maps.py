@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
-from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.recipe import UNUSED_GATE
 from trcgl.imaging.radiograph import Placement
 from trcgl.model.folder import LoadedModel
@@ -36,11 +36,7 @@ def maps(
         DataError: the images are not of the model's size.
         RecipeError: the head has no attention maps, or its attention is switched off.
     """
-    if images.shape[1:] != (model.image_size, model.image_size):
-        raise DataError(
-            f"images are {images.shape[1]} x {images.shape[2]} pixels, the model takes {model.image_size} x "
-            f"{model.image_size}. Fit them to {model.image_size} pixels first."
-        )
+    model.require_size(images)
     check_kind(model, kind)
     head, device = model.network.head, model.network.mean.device
     parts = [np.empty((0, len(model.space.findings), 1, 1), np.float32)] if not len(images) else []

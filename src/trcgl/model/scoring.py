@@ -1,14 +1,12 @@
 """Logits of stored images, resized to the size of the model as in training."""
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 
 from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.dataset.store import Dataset
 from trcgl.model.folder import LoadedModel
-from trcgl.model.tensors import at_size
 
 BATCH = 64
 
@@ -33,6 +31,5 @@ def score_images(
     rows = np.arange(len(images)) if rows is None else rows
     parts = [np.empty((0, len(model.space.findings)), np.float32)]
     for start in track(range(0, len(rows), BATCH), what="scoring"):
-        batch = torch.from_numpy(images[rows[start : start + BATCH]])
-        parts.append(model.logits(at_size(batch, model.image_size).numpy()))
+        parts.append(model.logits(model.resized(images[rows[start : start + BATCH]])))
     return np.concatenate(parts)

@@ -1,6 +1,5 @@
 """TRCGL-Net (arXiv 2607.00975, Figure 1): a timm backbone, its norm, and a head."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from trcgl.core.recipe import ModelRecipe
 from trcgl.model.backbone import create_backbone, take_final_norm
 from trcgl.model.heads import HEADS, HeadOutput
 from trcgl.model.label_graph import Labels
-from trcgl.model.weights import load_local
 
 
 class TrcglNet(nn.Module):
@@ -48,9 +46,7 @@ class TrcglNet(nn.Module):
     ) -> None:
         super().__init__()
         head = HEADS[recipe.head]  # first: an unknown name is refused before weights are downloaded
-        self.backbone = create_backbone(recipe, from_hub=load_weights and recipe.weights == "hub")
-        if load_weights and recipe.weights not in ("hub", "none"):
-            load_local(self.backbone.body, Path(recipe.weights))
+        self.backbone = create_backbone(recipe, load_weights=load_weights)
         self.norm = take_final_norm(self.backbone)
         self.head = head(self.backbone.width, recipe, Labels(adjacency, vectors))
         config: dict[str, Any] = self.backbone.body.pretrained_cfg  # type: ignore[assignment]

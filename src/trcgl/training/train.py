@@ -22,11 +22,11 @@ from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
+from trcgl.model.backbone import license_of
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
 from trcgl.model.trcgl_net import TrcglNet
-from trcgl.model.weights import license_of
 from trcgl.training.averaging import MovingAverage
 from trcgl.training.batches import RadiographData
 from trcgl.training.checkpoint_io import WholeCheckpointIO

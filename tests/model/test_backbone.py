@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 
 from trcgl.core.errors import CheckpointError
 from trcgl.core.recipe import ModelRecipe
+from trcgl.model.backbone import license_of
 from trcgl.model.trcgl_net import TrcglNet
-from trcgl.model.weights import license_of
 
 RECIPE = ModelRecipe(backbone="convnextv2_atto", image_size=64)
 
