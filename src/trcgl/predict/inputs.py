@@ -11,6 +11,7 @@ from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.dataset.sources.reading import read_table, require_columns
 from trcgl.imaging.radiograph import kind_of
+from trcgl.predict.options import PredictOptions
 
 TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
 
@@ -25,12 +26,8 @@ class Inputs:
     """image_id to the study in the table; None without a column of studies."""
 
 
-def find_inputs(
-    paths: Sequence[Path], *, path_column: str = "path", study_column: str | None = None, root: Path | None = None
-) -> Inputs:
-    """Find the radiographs in files and folders, or in one table; see `PredictOptions` for the settings of a table.
-
-    The image_id of a file in a table is its path as written there.
+def find_inputs(paths: Sequence[Path], options: PredictOptions) -> Inputs:
+    """Find the radiographs in files and folders, or in one table, where the image_id is the path as written.
 
     Raises:
         DataError: no path was given, a path does not exist, a folder holds no file, a column is missing, or the table
@@ -40,8 +37,8 @@ def find_inputs(
     if tables and len(paths) > 1:
         raise DataError(f"{tables[0]}: name one table alone, or files and folders, not both.")
     if tables:
-        return _listed(tables[0], path_column, study_column, root or tables[0].parent)
-    if study_column is not None or root is not None:
+        return _listed(tables[0], options)
+    if options.study_column is not None or options.root is not None:
         raise DataError("--study-column and --root belong to a table of paths. Name a .csv, .tsv or .parquet file.")
     return Inputs(find_files(paths))
 
@@ -106,7 +103,8 @@ def _inside(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
     return found
 
 
-def _listed(table: Path, path_column: str, study_column: str | None, root: Path) -> Inputs:
+def _listed(table: Path, options: PredictOptions) -> Inputs:
+    path_column, study_column, root = options.path_column, options.study_column, options.root or table.parent
     rows = read_table(table)
     if path_column not in rows.columns:
         raise DataError(

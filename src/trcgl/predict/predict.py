@@ -99,9 +99,7 @@ class _Command:
 
     def __init__(self, model: Path, paths: Sequence[Path], options: PredictOptions) -> None:
         self.options = options
-        self.inputs = find_inputs(
-            paths, path_column=options.path_column, study_column=options.study_column, root=options.root
-        )
+        self.inputs = find_inputs(paths, options)
         self.by_study = options.by_study or options.study_column is not None
         self.of_dicom = self.by_study and self.inputs.studies is None
         if self.of_dicom:

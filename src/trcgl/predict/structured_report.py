@@ -167,7 +167,13 @@ def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Score
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=uid, name="trcgl", manufacturer_name="trcgl", model_name="TRCGL-Net"
     )
-    algorithm = _algorithm(scores)
+    names = dict.fromkeys(model["name"] for model in scores.models)
+    parameters = [f"weights SHA-256 {model['weights_sha256']}" for model in scores.models]
+    parameters.append(f"calibrated: {'yes' if scores.calibrated else 'no'}")
+    parameters.append(f"mirror image averaged: {'yes' if scores.tta else 'no'}")
+    algorithm = sr.AlgorithmIdentification(
+        name="trcgl " + " + ".join(names), version=__version__, parameters=parameters
+    )
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device)),
         procedure_reported=sr.CodedConcept("399208008", "SCT", "Plain chest X-ray"),
@@ -176,18 +182,6 @@ def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Score
     notice = sr.TextContentItem(codes.DCM.Comment, RESEARCH_USE, sr.RelationshipTypeValues.CONTAINS)
     report[0].ContentSequence.append(notice)
     return report[0]
-
-
-def _algorithm(scores: Scores) -> "AlgorithmIdentification":
-    from highdicom.sr import AlgorithmIdentification
-
-    name = "trcgl " + " + ".join(dict.fromkeys(model["name"] for model in scores.models))
-    parameters = [f"weights SHA-256 {model['weights_sha256']}" for model in scores.models]
-    parameters += [
-        f"calibrated: {'yes' if scores.calibrated else 'no'}",
-        f"mirror image averaged: {'yes' if scores.tta else 'no'}",
-    ]
-    return AlgorithmIdentification(name=name, version=__version__, parameters=parameters)
 
 
 def _group(
