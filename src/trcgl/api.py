@@ -22,7 +22,7 @@ from trcgl.model.label_text import finding_vectors
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.recipes import RECIPES
 from trcgl.training.losses import LOSSES
-from trcgl.training.losses.known_mean import KnownMean
+from trcgl.training.losses.base import KnownMean
 from trcgl.training.train import train as train_folder
 
 

@@ -58,7 +58,7 @@ def test_the_help_of_a_source_shows_an_example_and_its_own_settings(source, caps
     assert f"usage: trcgl prepare {source} " in text
     assert "--manifest-only" in text
     own = dataclasses.fields(importlib.import_module(SOURCES[source]).Options)
-    assert all(f"--source.{one.name.replace('_', '-')}" in text for one in own)
+    assert all(f"--source.{field.name.replace('_', '-')}" in text for field in own)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -198,7 +198,7 @@ def test_json_prints_one_object_and_nothing_else_on_stdout(pretend, capsys):
     assert capsys.readouterr().out == "three images\n"
 
 
-def test_a_path_that_is_not_utf_8_can_be_told(pretend, capsys):
+def test_a_path_that_is_not_utf_8_is_printed(pretend, capsys):
     path = os.fsdecode(b"M\xfcller")
     pretend(lambda: Done({"out": path}, path))
     assert cli.main(["describe"]) == 0
@@ -240,9 +240,9 @@ def test_a_recipe_field_is_overridden_by_its_path(monkeypatch, capsys):
     )
     given = ["train", "d", "--recipe", "nih_mini", "--out", "r", "--train.epochs", "5", "--train.batch_size=7"]
     assert cli.main([*given, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["name"], told["epochs"], told["batch_size"]) == ("nih_mini", 5, 7)
-    assert told["ema"] == RECIPES["nih_mini"]().train.ema
+    result = json.loads(capsys.readouterr().out)
+    assert (result["name"], result["epochs"], result["batch_size"]) == ("nih_mini", 5, 7)
+    assert result["ema"] == RECIPES["nih_mini"]().train.ema
 
 
 @pytest.mark.parametrize("option", ["--loss.gamma-negative", "--loss.settings.gamma-negative"])

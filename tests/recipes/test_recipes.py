@@ -115,7 +115,7 @@ def test_the_paper_learns_for_a_step_with_a_small_backbone():
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     before = loss(network(image).logits, target).mean()
     before.backward()
-    assert all(one.grad is not None for one in network.head.parameters() if one.requires_grad)
+    assert all(weight.grad is not None for weight in network.head.parameters() if weight.requires_grad)
     optimizer.step()
     after = loss(network(image).logits, target).mean()
     assert after < before

@@ -23,8 +23,8 @@ def test_without_any_change_an_image_stays_as_it_is():
 
 
 def test_parameters_are_a_function_of_seed_and_batch():
-    one, again, other = (sample_parameters(AugmentRecipe(), 8, 3, number) for number in (5, 5, 6))
-    assert torch.equal(one.angle, again.angle) and not torch.equal(one.angle, other.angle)
+    parameters, again, other = (sample_parameters(AugmentRecipe(), 8, 3, number) for number in (5, 5, 6))
+    assert torch.equal(parameters.angle, again.angle) and not torch.equal(parameters.angle, other.angle)
 
 
 def test_a_part_of_a_batch_is_changed_as_within_the_whole():

@@ -30,8 +30,8 @@ def test_a_run_on_a_half_reads_its_patients_alone_and_says_so(dataset, tmp_path,
     opened = open_dataset(dataset)
     own = half(opened, which)
     assert set(read) == set(own["row"]) | set(opened.split("val")["row"])
-    told = storage.read_json(tmp_path / "run" / "model" / "model.json")
-    assert told["training_patient_digest"] == storage.digest(own["patient_id"].unique().to_list())
+    stored = storage.read_json(tmp_path / "run" / "model" / "model.json")
+    assert stored["training_patient_digest"] == storage.digest(own["patient_id"].unique().to_list())
     assert f"the {which} half of the train patients: {own['patient_id'].n_unique()} patients" in capsys.readouterr().err
     assert open_screener(tmp_path / "run", opened).space == opened.space
 

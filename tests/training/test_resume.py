@@ -53,10 +53,10 @@ def stop_at(monkeypatch, batch, number=signal.SIGTERM):
     """Send this process a signal while it works on a batch of the run."""
     step = Classifier.training_step
 
-    def training_step(self, one, batch_idx):
-        if one["number"] == batch:
+    def training_step(self, content, batch_idx):
+        if content["number"] == batch:
             os.kill(os.getpid(), number)
-        return step(self, one, batch_idx)
+        return step(self, content, batch_idx)
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
 

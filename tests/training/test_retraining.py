@@ -47,13 +47,14 @@ def watch(patch, seen):
         seen["ended with"] = {name: value.clone() for name, value in self.network.state_dict().items()}
         restart(self)
         seen["began with"] = {name: value.clone() for name, value in self.network.state_dict().items()}
-        seen["remembered"] = [one for one in self.network.head.parameters() if one in self.trainer.optimizers[0].state]
+        state = self.trainer.optimizers[0].state
+        seen["remembered"] = [parameter for parameter in self.network.head.parameters() if parameter in state]
 
     def training_step(self, batch, batch_idx):
         loss = step(self, batch, batch_idx)
         seen["rows"].setdefault(self.current_epoch, []).extend(batch["row"].tolist())
         seen["rates"][batch["number"]] = self.trainer.optimizers[0].param_groups[-1]["lr"]
-        seen["weighed"] += [batch["number"]] if self.loss.progress >= self.loss.defer else []
+        seen["weighed"] += [batch["number"]] if self.loss.progress >= self.loss.settings.defer else []
         return loss
 
     patch.setattr(Classifier, "restart_head", restart_head)
@@ -88,7 +89,7 @@ def test_the_learning_rate_begins_anew(seen):
     assert seen["rates"][10] < 0.5 * 3e-3
 
 
-def test_the_second_stage_draws_findings_equally_often(dataset, seen):
+def test_the_second_stage_samples_findings_equally_often(dataset, seen):
     labels = RadiographData(open_dataset(dataset), RECIPE).train_rows.labels
     assert seen["rows"][2] == class_balanced(labels, RECIPE.seed, 2).tolist()
     assert sorted(seen["rows"][1]) == list(range(len(labels)))
@@ -120,7 +121,7 @@ def test_a_stopped_run_ends_with_the_same_weights(dataset, seen, tmp_path, monke
     watch(monkeypatch, again)
     train(dataset, RECIPE, tmp_path / "run")
     assert same(seen["out"], tmp_path / "run")
-    assert set(again["weighed"]) == {one for one in seen["weighed"] if one > batch}
+    assert set(again["weighed"]) == {number for number in seen["weighed"] if number > batch}
     assert ("began with" in again) == (batch < 12)
 
 

@@ -70,7 +70,7 @@ def test_gates_rates_and_loss_are_logged(dataset, tmp_path):
 def test_a_finished_run_says_what_it_cost(dataset, tmp_path):
     info = train(dataset, small_recipe(epochs=2), tmp_path / "run")
     assert info["cost"]["parameters"] == sum(
-        one.numel() for one in load_model(tmp_path / "run" / "model").network.parameters()
+        parameter.numel() for parameter in load_model(tmp_path / "run" / "model").network.parameters()
     )
     assert info["cost"]["images_per_second"] > 1 and info["cost"]["peak_memory_mib"] > 50
     assert train(dataset, small_recipe(epochs=2), tmp_path / "run") == info
@@ -103,28 +103,34 @@ def test_test_rows_are_never_read(dataset, tmp_path, monkeypatch):
 
 
 def test_a_frozen_backbone_stays_as_it_was(dataset, tmp_path):
-    train(dataset, small_recipe(epochs=1, head_warmup_epochs=1, ema=0.0), tmp_path / "one")
-    train(dataset, small_recipe(epochs=1, head_warmup_epochs=1, ema=0.0, head_lr=1e-2), tmp_path / "two")
-    first, second = (load_model(tmp_path / name / "model").network for name in ("one", "two"))
+    train(dataset, small_recipe(epochs=1, head_warmup_epochs=1, ema=0.0), tmp_path / "first")
+    train(dataset, small_recipe(epochs=1, head_warmup_epochs=1, ema=0.0, head_lr=1e-2), tmp_path / "second")
+    first, second = (load_model(tmp_path / name / "model").network for name in ("first", "second"))
     assert all(map(torch.equal, first.backbone.state_dict().values(), second.backbone.state_dict().values()))
     assert not torch.equal(first.head.classifier.weight, second.head.classifier.weight)
 
 
 def test_frozen_stages_stay_as_they_were_and_the_others_learn(dataset, tmp_path):
-    train(dataset, small_recipe(epochs=1, frozen_stages=1, ema=0.0), tmp_path / "one")
-    train(dataset, small_recipe(epochs=1, frozen_stages=1, ema=0.0, backbone_lr=1e-2), tmp_path / "two")
-    first, second = (load_model(tmp_path / name / "model").network.backbone.body for name in ("one", "two"))
+    train(dataset, small_recipe(epochs=1, frozen_stages=1, ema=0.0), tmp_path / "first")
+    train(dataset, small_recipe(epochs=1, frozen_stages=1, ema=0.0, backbone_lr=1e-2), tmp_path / "second")
+    first, second = (load_model(tmp_path / name / "model").network.backbone.body for name in ("first", "second"))
     changed = {
         name.split(".")[1] if name.startswith("stages") else "stem"
-        for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True)
-        if not torch.equal(one, two)
+        for (name, before), after in zip(first.named_parameters(), second.parameters(), strict=True)
+        if not torch.equal(before, after)
     }
     assert changed == {"1", "2", "3"}
 
 
 def test_a_score_on_val_that_is_not_finite_stops_the_run(dataset, tmp_path, monkeypatch):
-    ordered = Classifier._in_order
-    monkeypatch.setattr(Classifier, "_in_order", lambda *rows: ordered(*rows) * float("nan"))
+    scored = Classifier.validation_step
+
+    def not_finite(self, batch, batch_idx):
+        scored(self, batch, batch_idx)
+        logits, rows = self._scored[-1]
+        self._scored[-1] = (logits * float("nan"), rows)
+
+    monkeypatch.setattr(Classifier, "validation_step", not_finite)
     with pytest.raises(Diverged, match="epoch 1: a score on val is not finite"):
         train(dataset, small_recipe(epochs=1), tmp_path / "run")
 
@@ -211,23 +217,24 @@ def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
     recipe = with_model(recipe, drop_path=0.0, dropout=0.0, head=head)
     recipe = dataclasses.replace(recipe, loss=LossRecipe(name=loss))
     recipe = dataclasses.replace(recipe, augment=dataclasses.replace(recipe.augment, mixup=0.4))
-    train(dataset, recipe, tmp_path / "one")
+    train(dataset, recipe, tmp_path / "first")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    two = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, devices=2))
+    recipe_of_two = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, devices=2))
 
     ranks = [
-        processes.start(processes.train_as_one_of_two, dataset, two, tmp_path / "two", rank, port) for rank in range(2)
+        processes.start(processes.train_as_one_of_two, dataset, recipe_of_two, tmp_path / "second", rank, port)
+        for rank in range(2)
     ]
     for process in ranks:
         process.join()
     assert [process.exitcode for process in ranks] == [0, 0]
-    first, second = (load_model(tmp_path / name / "model").network.state_dict() for name in ("one", "two"))
+    first, second = (load_model(tmp_path / name / "model").network.state_dict() for name in ("first", "second"))
     for name, value in first.items():
         assert torch.allclose(value, second[name], rtol=1e-3, atol=1e-4), name
-    assert [line["val/mAP"] for line in log_of(tmp_path / "one") if "val/mAP" in line] == pytest.approx(
-        [line["val/mAP"] for line in log_of(tmp_path / "two") if "val/mAP" in line]
+    assert [line["val/mAP"] for line in log_of(tmp_path / "first") if "val/mAP" in line] == pytest.approx(
+        [line["val/mAP"] for line in log_of(tmp_path / "second") if "val/mAP" in line]
     )
 
 
@@ -237,7 +244,7 @@ def test_every_loss_trains_on_mixed_images_with_unknown_labels(dataset, tmp_path
     augment = dataclasses.replace(recipe.augment, mixup=0.4)
     train(dataset, dataclasses.replace(recipe, loss=LossRecipe(name=name), augment=augment), tmp_path / "run")
     network = load_model(tmp_path / "run" / "model").network
-    assert all(one.isfinite().all() for one in network.parameters())
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(("unknown", "same"), [(0.0, True), (0.3, False)])

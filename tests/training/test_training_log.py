@@ -39,9 +39,12 @@ def test_the_csv_file_has_the_values_of_metrics_jsonl(dataset, tmp_path):
     assert table["val/mAP"].drop_nulls().to_list() == pytest.approx([value])
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb", "tensorboard"])
-def test_a_missing_package_is_named_before_anything_is_written(dataset, tmp_path, name, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(RecipeError, match=rf"train\.logger is {name}, .* Run `pip install {name}`"):
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("mlflow", r"'trcgl-net\[mlflow\]'"), ("wandb", r"'trcgl-net\[wandb\]'"), ("tensorboard", "tensorboard")],
+)
+def test_a_missing_package_is_named_before_anything_is_written(dataset, tmp_path, name, package, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=rf"train\.logger is {name}, .* Run `pip install {package}`"):
         train(dataset, small_recipe(epochs=1, logger=name), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -6,10 +6,10 @@ from trcgl.core.errors import DataError
 from trcgl.metrics.average_precision import average_precision
 from trcgl.training.validation import validation_metrics
 
-DRAW = np.random.default_rng(0)
-TRUTH = DRAW.integers(0, 2, (60, 4)).astype(np.float32)
-SCORE = DRAW.normal(size=(60, 4)).astype(np.float32)
-WEIGHT = DRAW.random(60)
+RANDOM = np.random.default_rng(0)
+TRUTH = RANDOM.integers(0, 2, (60, 4)).astype(np.float32)
+SCORE = RANDOM.normal(size=(60, 4)).astype(np.float32)
+WEIGHT = RANDOM.random(60)
 
 
 def test_the_mean_is_over_the_scored_findings_weighted_and_without_unknown_labels():

@@ -1,7 +1,6 @@
-"""`trcgl audit` on the command line."""
+"""The verb `audit`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb
 
@@ -10,12 +9,7 @@ _WHAT = "Check whether synthetic radiographs show their findings, and whether th
 
 def audit(arguments: list[str]) -> Chosen:
     """The command of `trcgl audit`."""
-    import tyro
-
     from trcgl.audit import audit as stage
-
-    shared = Annotated[stage.AuditOptions, tyro.conf.arg(name="")]
-    default = stage.AuditOptions()
 
     def command(
         synthetic: Path,
@@ -26,7 +20,7 @@ def audit(arguments: list[str]) -> Chosen:
         generator: Path | None = None,
         out: Path | None = None,
         ratings: Path | None = None,
-        options: shared = default,
+        options: stage.AuditOptions,
     ) -> Done:
         result = stage.audit(synthetic, dataset, auditor, generator, out, options, ratings)
         width = max(map(len, result["findings"]))

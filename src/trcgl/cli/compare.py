@@ -1,9 +1,9 @@
-"""`trcgl compare` on the command line."""
+"""The verb `compare`."""
 
 from pathlib import Path
 from typing import Literal
 
-from trcgl.cli.verb import Done, Verb, plain
+from trcgl.cli.verb import Done, plain
 
 
 def compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test") -> Done:
@@ -19,8 +19,4 @@ def compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test"
     return Done(comparison, markdown(comparison))
 
 
-VERB = Verb(
-    "Compare evaluated runs on the same images, with paired patient intervals.",
-    "trcgl compare baseline run",
-    plain(compare),
-)
+VERB = plain(compare, "trcgl compare baseline run")

@@ -1,8 +1,8 @@
-"""`trcgl demo` on the command line."""
+"""The verb `demo`."""
 
 from pathlib import Path
 
-from trcgl.cli.verb import Done, Verb, plain
+from trcgl.cli.verb import Done, plain
 
 
 def demo(*, out: Path = Path("trcgl-demo")) -> Done:
@@ -17,8 +17,4 @@ def demo(*, out: Path = Path("trcgl-demo")) -> Done:
     return Done(result, result["tour"])
 
 
-VERB = Verb(
-    "Show every stage on rendered phantoms, on a laptop CPU, in minutes.",
-    "trcgl demo --out trcgl-demo",
-    plain(demo),
-)
+VERB = plain(demo, "trcgl demo --out trcgl-demo")

@@ -1,12 +1,12 @@
-"""`trcgl describe` on the command line."""
+"""The verb `describe`."""
 
 from pathlib import Path
 
-from trcgl.cli.verb import Done, Verb, plain
+from trcgl.cli.verb import Done, plain
 
 
 def describe(dataset: Path, /, *, out: Path | None = None) -> Done:
-    """Count and plot the findings of a dataset: the long tail, and which finding comes with which.
+    """Count and plot the findings of a dataset and which of them occur together.
 
     Args:
         dataset: Dataset folder that `trcgl prepare` wrote.
@@ -29,8 +29,4 @@ def describe(dataset: Path, /, *, out: Path | None = None) -> Done:
     return Done(summary, "\n".join(lines))
 
 
-VERB = Verb(
-    "Count and plot the findings of a dataset.",
-    "trcgl describe nih",
-    plain(describe),
-)
+VERB = plain(describe, "trcgl describe nih")

@@ -1,8 +1,8 @@
-"""`trcgl doctor` on the command line."""
+"""The verb `doctor`."""
 
 from pathlib import Path
 
-from trcgl.cli.verb import Done, Verb, plain
+from trcgl.cli.verb import Done, plain
 
 
 def doctor(*, folder: Path = Path()) -> Done:
@@ -17,8 +17,4 @@ def doctor(*, folder: Path = Path()) -> Done:
     return Done(report, stage.as_text(report))
 
 
-VERB = Verb(
-    "Check what this machine has and lacks, and what to do about it.",
-    "trcgl doctor --folder /data",
-    plain(doctor),
-)
+VERB = plain(doctor, "trcgl doctor --folder /data")

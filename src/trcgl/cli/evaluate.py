@@ -1,10 +1,10 @@
-"""`trcgl evaluate` on the command line."""
+"""The verb `evaluate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from trcgl.cli.verb import Done, Verb, plain
+from trcgl.cli.verb import Done, plain
 
 
 def evaluate(
@@ -35,15 +35,8 @@ def evaluate(
     for group, means in (("overall", evaluation["overall"]), *evaluation["groups"].items()):
         rows.append((group, str(means["mAP"]["findings"]), value_text(means["mAP"], 4), value_text(means["mAUC"], 4)))
     title = f"{name}: {evaluation['images']:,} images of {evaluation['patients']:,} patients"
-    lines = [
-        lead(evaluation, "images"),
-        "",
-        title,
-        *_aligned(rows),
-        *_localization(evaluation.get("localization")),
-        f"report: {page}",
-    ]
-    return Done(evaluation, "\n".join(lines))
+    lines = [lead(evaluation, "images"), "", title, *_aligned(rows), *_localization(evaluation.get("localization"))]
+    return Done(evaluation, "\n".join([*lines, f"report: {page}"]))
 
 
 def _localization(located: dict[str, Any] | None) -> list[str]:
@@ -59,10 +52,10 @@ def _localization(located: dict[str, Any] | None) -> list[str]:
     }
     rows = [("", *names.values())]
     for kind in located["kinds"]:
-        of_kind = located["overall"][kind]
-        rows.append((kind.replace("_", " "), *(value_text(of_kind[metric], 4) for metric in names)))
-        for null in of_kind["pointing"]["against"]:
-            values = [f"{of_kind[metric]['against'][null]['value']:.4f}" for metric in names]
+        means = located["overall"][kind]
+        rows.append((kind.replace("_", " "), *(value_text(means[metric], 4) for metric in names)))
+        for null in means["pointing"]["against"]:
+            values = [f"{means[metric]['against'][null]['value']:.4f}" for metric in names]
             rows.append((f"  null: {null.replace('_', ' ')}", *values))
     title = f"localization: {located['images']:,} images of {located['patients']:,} patients with {located['regions']}"
     return [f"{title}, means over {len(located['findings'])} findings", *_aligned(rows)]
@@ -73,8 +66,4 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-VERB = Verb(
-    "Evaluate a finished run: metrics with patient intervals, and a report.",
-    "trcgl evaluate run",
-    plain(evaluate),
-)
+VERB = plain(evaluate, "trcgl evaluate run")

@@ -1,14 +1,12 @@
-"""The verb `explain`: options to `trcgl.predict.explain` or `trcgl.predict.gallery`."""
+"""The verb `explain`."""
 
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from trcgl.cli.verb import Done, Verb, plain, say_uncalibrated
+from trcgl.cli.verb import Done, plain, say_uncalibrated
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
-
-EXAMPLE = "trcgl explain run scans/ --out explained"
 
 
 def explain(
@@ -78,8 +76,4 @@ def _explained(document: dict[str, Any], run: Path, out: Path) -> Done:
     return Done(document, f"{count}\npage: {out / document['page']}")
 
 
-VERB = Verb(
-    "Show where the model looked: overlays for files and folders, or a gallery of an evaluated split.",
-    EXAMPLE,
-    plain(explain),
-)
+VERB = plain(explain, "trcgl explain run scans/ --out explained")

@@ -1,8 +1,8 @@
-"""The verb `export`: options to `trcgl.export.export` and `trcgl.export.hub`."""
+"""The verb `export`."""
 
 from pathlib import Path
 
-from trcgl.cli.verb import Done, Verb, plain, say_uncalibrated
+from trcgl.cli.verb import Done, plain, say_uncalibrated
 
 
 def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = None, private: bool = True) -> Done:
@@ -30,8 +30,4 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
     return Done(result | {"hub": address}, "\n".join(lines))
 
 
-VERB = Verb(
-    "Write a self-contained model folder: weights, ONNX file, model card.",
-    "trcgl export run --out model",
-    plain(export),
-)
+VERB = plain(export, "trcgl export run --out model")

@@ -3,7 +3,9 @@
 Results go to stdout, as text or with `--json` as one object; progress and messages go to stderr.
 """
 
+import dataclasses
 import errno
+import importlib
 import inspect
 import io
 import json
@@ -19,23 +21,6 @@ from types import FrameType
 from typing import Annotated, NoReturn, get_origin
 
 from trcgl import __version__
-from trcgl.cli import (
-    audit,
-    compare,
-    demo,
-    describe,
-    doctor,
-    evaluate,
-    explain,
-    export,
-    predict,
-    prepare,
-    serve,
-    study,
-    synthesize,
-    train,
-    train_generator,
-)
 from trcgl.cli.verb import Command, Done, Verb, taken, with_new_names
 from trcgl.core.errors import Interrupted, TrcglError
 from trcgl.core.notice import RESEARCH_USE
@@ -43,23 +28,13 @@ from trcgl.core.plugin import load_plugin
 from trcgl.core.registry import unknown
 
 VERBS: dict[str, Verb] = {
-    "demo": demo.VERB,
-    "prepare": prepare.VERB,
-    "describe": describe.VERB,
-    "train": train.VERB,
-    "train-generator": train_generator.VERB,
-    "synthesize": synthesize.VERB,
-    "audit": audit.VERB,
-    "evaluate": evaluate.VERB,
-    "compare": compare.VERB,
-    "study": study.VERB,
-    "predict": predict.VERB,
-    "explain": explain.VERB,
-    "export": export.VERB,
-    "serve": serve.VERB,
-    "doctor": doctor.VERB,
+    name: importlib.import_module(f"trcgl.cli.{name.replace('-', '_')}").VERB
+    for name in (
+        *("demo", "prepare", "describe", "train", "train-generator", "synthesize", "audit", "evaluate", "compare"),
+        *("study", "predict", "explain", "export", "serve", "doctor"),
+    )
 }
-"""Name to verb, in the order of a project."""
+"""Name to verb, in the order of a project; the module `trcgl.cli.NAME` defines it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for file in plugins:
                 load_plugin(Path(file))
             done = _run(name, with_new_names(options))
-            print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.words, flush=True)
+            print(json.dumps(done.result, indent=2, ensure_ascii=False) if "--json" in rest else done.text, flush=True)
             if done.then:
                 done.then()
     except TrcglError as error:
@@ -141,14 +116,16 @@ def _run(name: str, arguments: list[str]) -> Done:
 
 
 def _with_names(command: Command) -> Command:
-    """Show positional arguments by name instead of type in the help."""
+    """Show positional arguments by name instead of type, and the fields of a dataclass without a prefix."""
     import tyro
 
     for name, parameter in inspect.signature(command).parameters.items():
+        hint = command.__annotations__[name]
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            hint = command.__annotations__[name]
             shown = f"{name[:-1].upper()} ..." if get_origin(hint) is tuple else name.upper()
             command.__annotations__[name] = Annotated[hint, tyro.conf.arg(metavar=shown)]
+        elif dataclasses.is_dataclass(hint) and name != "source":
+            command.__annotations__[name] = Annotated[hint, tyro.conf.arg(name="")]
     return command
 
 

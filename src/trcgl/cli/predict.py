@@ -1,8 +1,8 @@
-"""The verb `predict`: options to `trcgl.predict.predict`."""
+"""The verb `predict`."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from trcgl.cli.verb import Chosen, Done, Verb, say_uncalibrated
 from trcgl.core.errors import DataError
@@ -11,17 +11,10 @@ from trcgl.core.notice import RESEARCH_USE
 if TYPE_CHECKING:
     from trcgl.predict.scores import Scores
 
-EXAMPLE = "trcgl predict run scans/ --out scores.csv"
-
 
 def predict(arguments: list[str]) -> Chosen:
     """The command of `trcgl predict`."""
-    import tyro
-
     from trcgl.predict.options import PredictOptions
-
-    shared = Annotated[PredictOptions, tyro.conf.arg(name="")]
-    default = PredictOptions()
 
     def command(
         run: Path,
@@ -31,7 +24,7 @@ def predict(arguments: list[str]) -> Chosen:
         out: Path | None = None,
         format: Literal["csv", "parquet", "json"] | None = None,
         sr: Path | None = None,
-        options: shared = default,
+        options: PredictOptions,
     ) -> Done:
         if out is None and format == "parquet":
             raise DataError("Parquet cannot be printed. Name a file with --out.")
@@ -49,12 +42,9 @@ def predict(arguments: list[str]) -> Chosen:
         _warn(scores, run)
         for name, reason in reports.failed:
             print(f"no SR: {name}: {reason.removeprefix(f'{name}: ')}", file=sys.stderr)
-        rows = "studies" if scores.by_study else "images"
-        unreadable = scores.unreadable.height
-        lines = [
-            f"{scores.table.height:,} {rows} scored, {unreadable:,} {'file' if unreadable == 1 else 'files'} "
-            f"unreadable: {', '.join(map(str, files))}"
-        ]
+        rows, unreadable = "studies" if scores.by_study else "images", scores.unreadable.height
+        unread = f"{unreadable:,} {'file' if unreadable == 1 else 'files'} unreadable"
+        lines = [f"{scores.table.height:,} {rows} scored, {unread}: {', '.join(map(str, files))}"]
         result = scores.to_dict() | {"files": [str(path) for path in files]}
         if sr is not None:
             lines.append(f"{len(reports.written):,} DICOM SR, {len(reports.failed):,} not possible: {sr}")
@@ -83,17 +73,17 @@ def _warn(scores: "Scores", run: Path) -> None:
     if not scores.calibrated:
         say_uncalibrated(run)
     if len(scores.models) > 1 or scores.tta or scores.by_study:
-        print(
-            "The thresholds were fitted on single images and models. These scores are means, so fewer reach them.",
-            file=sys.stderr,
-        )
+        notice = "The thresholds were fitted on single images and models. These scores are means, so fewer reach them."
+        print(notice, file=sys.stderr)
     if scores.tta and not scores.knows_mirrored:
-        print(
-            "--tta: the model was trained without mirror images and has never seen a heart on the right side.",
-            file=sys.stderr,
-        )
+        notice = "--tta: the model was trained without mirror images and has never seen a heart on the right side."
+        print(notice, file=sys.stderr)
     for image, reason in scores.unreadable.iter_rows():
         print(f"unreadable: {image}: {reason}", file=sys.stderr)
 
 
-VERB = Verb("Write calibrated scores for files, folders and tables of paths.", EXAMPLE, predict)
+VERB = Verb(
+    "Write calibrated scores for files, folders and tables of paths.",
+    "trcgl predict run scans/ --out scores.csv",
+    predict,
+)

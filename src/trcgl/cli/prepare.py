@@ -1,8 +1,7 @@
-"""`trcgl prepare` on the command line."""
+"""The verb `prepare`."""
 
 import importlib
 from pathlib import Path
-from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb, first_line
 from trcgl.core.errors import RecipeError
@@ -14,8 +13,6 @@ REASONS = 5
 
 def prepare(arguments: list[str]) -> Chosen:
     """The command of `trcgl prepare`, whose flags depend on its source."""
-    import tyro
-
     from trcgl.dataset import prepare as stage
     from trcgl.dataset.finding_counts import findings_text
     from trcgl.dataset.sources import SOURCES
@@ -26,29 +23,26 @@ def prepare(arguments: list[str]) -> Chosen:
         print(f"{VERB.what} `trcgl prepare SOURCE --help` shows the options of a source.\n")
         print("\n".join(lines))
         raise SystemExit(0)
-    known = ", ".join(SOURCES)
     if not arguments or arguments[0].startswith("-"):
-        raise RecipeError(f"name the source first: trcgl prepare SOURCE ...; there are {known}.")
-    source = arguments[0]
-    if source not in SOURCES:
-        raise RecipeError(unknown("source", source, SOURCES))
-    module = importlib.import_module(SOURCES[source])
-    needs_root = source != "phantom"
-    shared = Annotated[stage.PrepareOptions, tyro.conf.arg(name="")]
-    special = Annotated[module.Options, tyro.conf.arg(name="source")]
-    own_size = {"size": module.Options().size} if source == "phantom" else {}  # rendered, so never enlarged unasked
+        raise RecipeError(f"name the source first: trcgl prepare SOURCE ...; there are {', '.join(SOURCES)}.")
+    name = arguments[0]
+    if name not in SOURCES:
+        raise RecipeError(unknown("source", name, SOURCES))
+    module = importlib.import_module(SOURCES[name])
+    needs_root = name != "phantom"
+    own_size = {"size": module.Options().size} if name == "phantom" else {}  # rendered, so never enlarged unasked
 
     def command(
         *,
         out: Path,
         root: Path | None = None,
-        options: shared = stage.PrepareOptions(**own_size),  # noqa: B008
-        source_options: special = module.Options(),  # noqa: B008
+        options: stage.PrepareOptions = stage.PrepareOptions(**own_size),  # noqa: B008
+        source: module.Options = module.Options(),  # noqa: B008
     ) -> Done:
         if root is None and needs_root:
-            raise RecipeError(f"--root is missing: the folder of the {source} archive.")
-        report = stage.prepare(source, root, out, options, source_options)
-        lines = [f"{name}: {count:,}" for name, count in report["counts"].items()]
+            raise RecipeError(f"--root is missing: the folder of the {name} archive.")
+        report = stage.prepare(name, root, out, options, source)
+        lines = [f"{kind}: {count:,}" for kind, count in report["counts"].items()]
         for what, reasons in (("dropped", report["reasons"]), ("set aside", report["set_aside"])):
             lines += [f"{what}, {reason}: {count:,}" for reason, count in list(reasons.items())[:REASONS]]
         lines += ["", findings_text(report["findings"]), ""]
@@ -61,7 +55,7 @@ def prepare(arguments: list[str]) -> Chosen:
         root: Folder of the archive{"" if needs_root else "; not needed, as phantoms are rendered"}.
     """
     example = next((line.strip() for line in (module.__doc__ or "").splitlines() if "trcgl prepare" in line), None)
-    return command, arguments[1:], example or f"trcgl prepare {source} --root {source.upper()} --out {source}"
+    return command, arguments[1:], example or f"trcgl prepare {name} --root {name.upper()} --out {name}"
 
 
 VERB = Verb(

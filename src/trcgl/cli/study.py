@@ -1,21 +1,70 @@
-"""`trcgl study KIND DATASET`: controlled experiments."""
+"""The verb `study`: controlled experiments, `trcgl study KIND DATASET`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from trcgl.cli.verb import Chosen, Command, Done, Verb, chosen_recipe
+from trcgl.cli.verb import Chosen, Done, Verb, chosen_recipe
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import Recipe
 from trcgl.core.registry import unknown
+from trcgl.recipes import RECIPES
 
-KINDS = {
-    "peers": "Compare long-tail methods over the same data, steps, augmentation and selection rule.",
-    "ablation": "Take a recipe apart: add its parts one by one, then leave out each part in turn.",
-    "utility": "Compare synthetic images with as many duplicates of real images.",
-}
-EXAMPLE = "trcgl study peers phantom --recipe phantom --arms trcgl linear asl --out study"
+
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions:
+    """Take a recipe apart: add its parts one by one, then leave out each part in turn."""
+
+    seeds: int = 3
+    """Training runs of each arm."""
+    synthetic: Path | None = None
+    """Synthetic folder of this dataset, for the arms that train with synthetic images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeersOptions(AblationOptions):
+    """Compare long-tail methods over the same data, steps, augmentation and selection rule."""
+
+    arms: tuple[str, ...] = ()
+    """Arms to compare, by name; default: all."""
+    over: Literal["plain", "base"] = "plain"
+    """Train heads and backbones with cross-entropy and every row once an epoch (plain), or with the loss and row
+    sampling of the base recipe (base), which compares networks only."""
+    baseline: str = "trcgl"
+    """Arm that the others are compared with."""
+    primary: str | None = None
+    """Arm of the one contrast that is not adjusted for the number of contrasts. Default: that of the existing study,
+    else linear."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtilityOptions:
+    """Compare synthetic images with as many duplicates of real images."""
+
+    synthetic: Path
+    """Synthetic folder of this dataset."""
+    doses: tuple[float, ...] = (0.25, 1.0, 4.0)
+    """Synthetic images per real training image of the finding, one or more values; val chooses one."""
+    schedules: tuple[Literal["mix", "pretrain"], ...] = ("mix", "pretrain")
+    """Show synthetic images among real ones (mix) or before them (pretrain); val chooses one."""
+    seeds: int = 3
+    """Training runs of each arm."""
+    choosing_seeds: int = 1
+    """Further runs of each dose and schedule, by which val chooses; they are not compared."""
+    generator: Path | None = None
+    """Generator folder, for the round trip through its autoencoder; default: the path recorded in the synthetic
+    folder."""
+    handwritten: Path | None = None
+    """Synthetic folder generated from text only: `trcgl synthesize --prompt handwritten`."""
+    shared_tokens: Path | None = None
+    """Synthetic folder generated with shared context tokens: `--prompt shared_tokens`."""
+    per_finding_tokens: Path | None = None
+    """Synthetic folder generated with the tokens of each finding: `--prompt per_finding_tokens`."""
+
+
+KINDS: dict[str, type] = {"peers": PeersOptions, "ablation": AblationOptions, "utility": UtilityOptions}
 EXAMPLES = {
-    "peers": EXAMPLE,
+    "peers": "trcgl study peers phantom --recipe phantom --arms trcgl linear asl --out study",
     "ablation": "trcgl study ablation phantom --recipe phantom --out ablation",
     "utility": "trcgl study utility phantom --synthetic synthetic --recipe phantom --out utility",
 }
@@ -23,141 +72,60 @@ EXAMPLES = {
 
 def study(arguments: list[str]) -> Chosen:
     """The command of `trcgl study`; its options depend on kind and recipe."""
-    import tyro
-
-    from trcgl.recipes import RECIPES
-    from trcgl.study.peers import PEERS
-
     if arguments and arguments[0] in ("-h", "--help"):
-        print(f"Example: {EXAMPLE}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
-        print("Train several methods with several seeds and compare them on test. `KIND --help` shows all options.\n")
-        print("\n".join(f"  {kind:<10} {description}" for kind, description in KINDS.items()))
+        print(f"Example: {VERB.example}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
+        print(f"{VERB.what} `KIND --help` shows all options.\n")
+        print("\n".join(f"  {kind:<10} {options.__doc__}" for kind, options in KINDS.items()))
         raise SystemExit(0)
     if not arguments:
         raise RecipeError(f"name the kind first: trcgl study KIND DATASET; there are {', '.join(KINDS)}.")
-    kind, *rest = arguments
+    kind, rest = arguments[0], arguments[1:]
     if kind not in KINDS:
         raise RecipeError(unknown("kind", kind, KINDS))
     name, base, about, _ = chosen_recipe(rest, "trcgl", RECIPES, Recipe)
-    settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
-    shared = f"""
+
+    def command(
+        dataset: Path,
+        /,
+        *,
+        out: Path,
+        recipe: str = name,
+        options: KINDS[kind],  # type: ignore[valid-type]
+        settings: Recipe = base,
+    ) -> Done:
+        from trcgl.study.tables import markdown
+
+        table = _run(kind, dataset, settings, out, dict(vars(options)))
+        return Done(table, f"{markdown(table)}\ntable: {out / 'table.md'}\npage: {out / 'study.html'}")
+
+    about = f"\n\n    {about}" if kind == "ablation" else ""
+    arms = ""
+    if kind == "peers":
+        from trcgl.study.peers import PEERS
+
+        arms = f" Arms: {', '.join(PEERS)}."
+    command.__doc__ = f"""{KINDS[kind].__doc__}
+
+    The base recipe is {name}. Every setting can be overridden by its path.{arms}{about}
+
+    Args:
         dataset: Dataset folder with images and a test split.
         out: Study folder to write. The same command again continues, also in several processes at once.
         recipe: Recipe that all arms share: {", ".join(RECIPES)}, or the path of a recipe.json.
-        seeds: Training runs of each arm."""
-    with_synthetic = """
-        synthetic: Synthetic folder of this dataset, for the arms that train with synthetic images."""
-
-    def peers(
-        dataset: Path,
-        /,
-        *,
-        out: Path,
-        recipe: str = name,
-        arms: tuple[str, ...] = (),
-        over: Literal["plain", "base"] = "plain",
-        seeds: int = 3,
-        baseline: str = "trcgl",
-        primary: str | None = None,
-        synthetic: Path | None = None,
-        settings: settings_of = base,
-    ) -> Done:
-        from trcgl.study import study as stage
-
-        compared: dict[str, Any] = {"arms": arms, "over": over, "baseline": baseline, "primary": primary}
-        return _done(stage.peers(dataset, settings, out, seeds=seeds, synthetic=synthetic, **compared), out)
-
-    def ablation(
-        dataset: Path,
-        /,
-        *,
-        out: Path,
-        recipe: str = name,
-        seeds: int = 3,
-        synthetic: Path | None = None,
-        settings: settings_of = base,
-    ) -> Done:
-        from trcgl.study import study as stage
-
-        return _done(stage.ablate(dataset, settings, out, seeds=seeds, synthetic=synthetic), out)
-
-    def utility(
-        dataset: Path,
-        /,
-        *,
-        synthetic: Path,
-        out: Path,
-        recipe: str = name,
-        doses: tuple[float, ...] = (0.25, 1.0, 4.0),
-        schedules: tuple[Literal["mix", "pretrain"], ...] = ("mix", "pretrain"),
-        seeds: int = 3,
-        choosing_seeds: int = 1,
-        generator: Path | None = None,
-        handwritten: Path | None = None,
-        shared_tokens: Path | None = None,
-        per_finding_tokens: Path | None = None,
-        settings: settings_of = base,
-    ) -> Done:
-        from trcgl.study.utility import utility as stage
-
-        given = {"handwritten": handwritten, "shared_tokens": shared_tokens, "per_finding_tokens": per_finding_tokens}
-        table = stage(
-            dataset,
-            settings,
-            out,
-            synthetic=synthetic,
-            doses=doses,
-            schedules=schedules,
-            seeds=seeds,
-            choosing_seeds=choosing_seeds,
-            generator=generator,
-            prompts={prompt: folder for prompt, folder in given.items() if folder},
-        )
-        return _done(table, out)
-
-    peers.__doc__ = f"""{KINDS["peers"]}
-
-    The base recipe is {name}. Every setting can be overridden by its path.
-
-    Args:{shared}{with_synthetic}
-        arms: Arms to compare: {", ".join(PEERS)}. Default: all.
-        over: Train heads and backbones with cross-entropy and every row once an epoch (plain), or with the loss and row
-            sampling of the base recipe (base), which compares networks only.
-        baseline: Arm that the others are compared with.
-        primary: Arm of the one contrast that is not adjusted for the number of contrasts. Default: that of the existing
-            study, else linear.
     """
-    ablation.__doc__ = f"""{KINDS["ablation"]}
-
-    The full recipe is {name}. Every setting can be overridden by its path.
-
-    {about}
-
-    Args:{shared}{with_synthetic}
-    """
-    utility.__doc__ = f"""{KINDS["utility"]}
-
-    The base recipe is {name}. Every setting can be overridden by its path.
-
-    Args:{shared}
-        synthetic: Synthetic folder of this dataset.
-        doses: Synthetic images per real training image of the finding, one or more values; val chooses one.
-        schedules: Show synthetic images among real ones (mix) or before them (pretrain); val chooses one.
-        choosing_seeds: Further runs of each dose and schedule, by which val chooses; they are not compared.
-        generator: Generator folder, for the round trip through its autoencoder; default: the path recorded in the
-            synthetic folder.
-        handwritten: Synthetic folder generated from text only: `trcgl synthesize --prompt handwritten`.
-        shared_tokens: Synthetic folder generated with shared context tokens: `--prompt shared_tokens`.
-        per_finding_tokens: Synthetic folder generated with the tokens of each finding: `--prompt per_finding_tokens`.
-    """
-    commands: dict[str, Command] = {"peers": peers, "ablation": ablation, "utility": utility}
-    return commands[kind], rest, EXAMPLES[kind]
+    return command, rest, EXAMPLES[kind]
 
 
-def _done(table: dict[str, Any], out: Path) -> Done:
-    from trcgl.study.tables import markdown
+def _run(kind: str, dataset: Path, base: Recipe, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from trcgl.study import study as stage
+    from trcgl.study.utility import PROMPTS, utility
 
-    return Done(table, f"{markdown(table)}\ntable: {out / 'table.md'}\npage: {out / 'study.html'}")
+    if kind == "peers":
+        return stage.peers(dataset, base, out, **options)
+    if kind == "ablation":
+        return stage.ablate(dataset, base, out, **options)
+    prompts = {prompt: options.pop(prompt) for prompt in PROMPTS}
+    return utility(dataset, base, out, prompts={name: path for name, path in prompts.items() if path}, **options)
 
 
-VERB = Verb("Train several methods with several seeds and compare them on test.", EXAMPLE, study)
+VERB = Verb("Train several methods with several seeds and compare them on test.", EXAMPLES["peers"], study)

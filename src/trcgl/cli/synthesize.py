@@ -1,28 +1,30 @@
-"""`trcgl synthesize` on the command line."""
+"""The verb `synthesize`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb
+
+_WHAT = "Generate synthetic radiographs of rare findings and screen them."
 
 
 def synthesize(arguments: list[str]) -> Chosen:
     """The command of `trcgl synthesize`."""
-    import tyro
-
     from trcgl.generate import synthesize as stage
 
-    shared = Annotated[stage.SynthesizeOptions, tyro.conf.arg(name="")]
-    default = stage.SynthesizeOptions()
-
     def command(
-        generator: Path, /, *, dataset: Path, out: Path, screener: Path | None = None, options: shared = default
+        generator: Path,
+        /,
+        *,
+        dataset: Path,
+        out: Path,
+        screener: Path | None = None,
+        options: stage.SynthesizeOptions,
     ) -> Done:
         report = stage.synthesize(generator, dataset, screener, out, options)
         counts = ", ".join(f"{name}: {count:,}" for name, count in report.get("counts", {}).items())
         return Done(report, f"{counts}\nreport: {out / 'report.html'}" if counts else "")
 
-    command.__doc__ = """Generate synthetic radiographs of rare findings and screen them.
+    command.__doc__ = f"""{_WHAT}
 
     Args:
         generator: Generator folder, trained on the dataset.
@@ -34,8 +36,4 @@ def synthesize(arguments: list[str]) -> Chosen:
     return command, arguments, None
 
 
-VERB = Verb(
-    "Generate synthetic radiographs of rare findings and screen them.",
-    "trcgl synthesize generator --dataset phantom --screener run --out synthetic",
-    synthesize,
-)
+VERB = Verb(_WHAT, "trcgl synthesize generator --dataset phantom --screener run --out synthetic", synthesize)

@@ -1,26 +1,21 @@
-"""`trcgl train` on the command line."""
+"""The verb `train`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb, chosen_recipe
+from trcgl.core.recipe import Recipe
+from trcgl.core.registry import installed
+from trcgl.recipes import RECIPES
 
 
 def train(arguments: list[str]) -> Chosen:
     """The command of `trcgl train`, whose options depend on the recipe and the loss."""
-    import tyro
-
-    from trcgl.core.recipe import Recipe
-    from trcgl.core.registry import installed
-    from trcgl.recipes import RECIPES
-
     name, base, about, example = chosen_recipe(arguments, "trcgl", RECIPES, Recipe)
     if heads := installed("trcgl.heads"):
         about += f"\n\n    Heads of installed packages for --model.head: {', '.join(heads)}."
-    settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
 
     def command(
-        dataset: Path, /, *, out: Path, recipe: str = name, synthetic: Path | None = None, settings: settings_of = base
+        dataset: Path, /, *, out: Path, recipe: str = name, synthetic: Path | None = None, settings: Recipe = base
     ) -> Done:
         from trcgl.training import train as stage
 

@@ -1,22 +1,17 @@
-"""`trcgl train-generator` on the command line."""
+"""The verb `train-generator`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from trcgl.cli.verb import Chosen, Done, Verb, chosen_recipe
+from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.recipes import GENERATORS
 
 
 def train_generator(arguments: list[str]) -> Chosen:
     """The command of `trcgl train-generator`, whose flags depend on the recipe."""
-    import tyro
-
-    from trcgl.core.generator_recipe import GeneratorRecipe
-    from trcgl.recipes import GENERATORS
-
     name, base, about, example = chosen_recipe(arguments, "generator_phantom", GENERATORS, GeneratorRecipe)
-    settings_of = Annotated[GeneratorRecipe, tyro.conf.arg(name="")]
 
-    def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: settings_of = base) -> Done:
+    def command(dataset: Path, /, *, out: Path, recipe: str = name, settings: GeneratorRecipe = base) -> Done:
         from trcgl.generate import train_generator as stage
 
         info = stage.train_generator(dataset, settings, out)

@@ -15,21 +15,17 @@ from trcgl.core.registry import installed, unknown
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """The result of a verb.
-
-    Args:
-        result: the object that `--json` prints.
-        words: the text that is printed otherwise.
-        then: called after printing, for a verb that runs until it is stopped.
-    """
+    """The result of a verb: `--json` prints `result`, otherwise `text` is printed."""
 
     result: dict[str, Any]
-    words: str
+    text: str
     then: Callable[[], None] | None = None
+    """Called after printing, for a verb that runs until it is stopped."""
 
 
 Command = Callable[..., Done]
-"""A function whose parameters are the options, and whose docstring is the help."""
+"""A function whose parameters are the options, and whose docstring is the help. The fields of a dataclass parameter are
+options as well, with the name of the parameter as prefix if it is `source`."""
 
 Chosen = tuple[Command, list[str], str | None]
 """A command, the arguments that remain for it, and an example that fits better than the verb's own."""
@@ -37,18 +33,17 @@ Chosen = tuple[Command, list[str], str | None]
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """One verb of the command line.
-
-    Args:
-        what: one line of help.
-        example: a command to start from.
-        choose: returns the command for the arguments that follow the verb, the arguments that remain for it, and an
-            example. The options of some verbs depend on the source or recipe.
-    """
+    """One verb of the command line: a line of help, a command to start from, and what it runs."""
 
     what: str
     example: str
     choose: Callable[[list[str]], Chosen]
+    """Chooses the command for the arguments after the verb: options of some verbs depend on the source or recipe."""
+
+
+def plain(command: Command, example: str) -> Verb:
+    """A verb whose command does not depend on its arguments; its line of help is the first of the docstring."""
+    return Verb(first_line(command), example, lambda arguments: (command, arguments, None))
 
 
 def chosen_recipe(
@@ -61,7 +56,7 @@ def chosen_recipe(
     Raises:
         RecipeError: the recipe or the loss is unknown.
     """
-    name = value_of("--recipe", arguments) or default
+    name = [default, *taken("--recipe", arguments)[0]][-1]
     if name in recipes:
         about = inspect.getdoc(recipes[name]) or ""
         first, _, last = about.rpartition("\n\n")
@@ -71,31 +66,21 @@ def chosen_recipe(
         recipe, about, example = from_json(Path(name).read_text(encoding="utf-8"), kind), f"The recipe in {name}.", ""
     else:
         raise RecipeError(f"{unknown('recipe', name, recipes)} Or give the path of a recipe.json.")
-    loss = value_of("--loss.name", arguments)
-    if isinstance(recipe, Recipe) and loss and loss != recipe.loss.name:
+    losses, _ = taken("--loss.name", arguments)
+    if isinstance(recipe, Recipe) and (loss := [recipe.loss.name, *losses][-1]) != recipe.loss.name:
         if settings_class(loss) is None:
             raise RecipeError(unknown("loss.name", loss, [*SETTINGS, *installed("trcgl.losses")]))
         recipe = dataclasses.replace(recipe, loss=LossRecipe(loss, recipe.loss.label_smoothing))
     return name, recipe, about, example or None
 
 
-def first_line(module: Any) -> str:
-    """The first line of a module's docstring."""
-    return (module.__doc__ or "").strip().splitlines()[0]
-
-
-def value_of(option: str, arguments: list[str]) -> str | None:
-    """The value of an option that must be known before the others can be parsed."""
-    for index, argument in enumerate(arguments):
-        if argument == option and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if argument.startswith(f"{option}="):
-            return argument.removeprefix(f"{option}=")
-    return None
+def first_line(documented: Any) -> str:
+    """The first line of a docstring."""
+    return (documented.__doc__ or "").strip().splitlines()[0]
 
 
 def taken(option: str, arguments: list[str]) -> tuple[list[str], list[str]]:
-    """All values of an option that every verb has, and the arguments without it.
+    """All values of an option that must be known before the others can be parsed, and the arguments without it.
 
     Raises:
         RecipeError: the last one has no value.
@@ -139,8 +124,3 @@ def with_new_names(arguments: list[str]) -> list[str]:
             print(f"{name} is now called {new}; the old name will be removed in 0.3.", file=sys.stderr)
         renamed.append(f"{new}{equals}{value}" if new else argument)
     return renamed
-
-
-def plain(command: Command) -> Callable[[list[str]], Chosen]:
-    """A verb whose command does not depend on its arguments."""
-    return lambda arguments: (command, arguments, None)

@@ -1,6 +1,7 @@
 """The kind of a folder, so that a verb that is given the wrong one can say which verb fits."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,19 +10,12 @@ from trcgl.core.errors import DataError, TrcglError
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of folder.
+    """A kind of folder."""
 
-    Args:
-        name: with its article, for messages.
-        marker: a file that every finished folder of this kind has.
-        made_by: the verb that writes it.
-        use: what to do with such a folder; `{}` stands for its path.
-    """
-
-    name: str
-    marker: str
-    made_by: str
-    use: str
+    name: str  # with its article
+    marker: str  # a file that every finished folder of this kind has
+    made_by: str  # the verb that writes it
+    use: str  # what to do with such a folder; `{}` stands for its path
 
 
 DATASET = Kind("a dataset folder", "dataset.json", "trcgl prepare", "trcgl train {} --out RUN")
@@ -44,8 +38,10 @@ def kind_of(folder: Path) -> Kind | None:
     found = next((kind for kind in kinds if (folder / kind.marker).is_file()), None)
     if found is DATASET and (folder / "provenance.parquet").is_file():
         return SYNTHETIC
-    if found is RUN and _is_of_generator(folder / "recipe.json"):
-        return GENERATOR
+    if found is RUN:
+        with suppress(OSError, ValueError):
+            if "autoencoder" in json.loads((folder / "recipe.json").read_text(encoding="utf-8")):
+                return GENERATOR
     return found
 
 
@@ -68,10 +64,3 @@ def expect(folder: Path, *kinds: Kind, error: type[TrcglError] = DataError) -> N
         raise error(f"{folder} is a folder that trcgl did not write or finish, not {wanted}: {missing}. {advice}.")
     problem = "is a file" if Path(folder).exists() else "no such file or folder"
     raise error(f"{folder}: {problem}. Give {wanted}; {advice}.")
-
-
-def _is_of_generator(recipe: Path) -> bool:
-    try:
-        return "autoencoder" in json.loads(recipe.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False

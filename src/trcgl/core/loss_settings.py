@@ -11,6 +11,9 @@ from typing import Any
 from trcgl.core.errors import RecipeError
 from trcgl.core.registry import installed
 
+SETTINGS: dict[str, type["LossSettings"]] = {}
+"""Name of a loss to the class of its settings."""
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -20,6 +23,11 @@ class LossSettings:
     class TopKSettings(LossSettings):
         k: int = 5
     """
+
+    def __init_subclass__(cls, loss: str | None = None) -> None:
+        """Register the settings of the built-in loss of this name."""
+        if loss:
+            SETTINGS[loss] = cls
 
     def require(self, field: str, holds: bool, wanted: str) -> None:
         """Refuse a value out of range; called from `__post_init__`.
@@ -31,8 +39,11 @@ class LossSettings:
             raise RecipeError(f"loss.settings.{field} is {getattr(self, field)}; it must be {wanted}.")
 
 
+SETTINGS["bce"] = LossSettings
+
+
 @dataclass(frozen=True)
-class FocalSettings(LossSettings):
+class FocalSettings(LossSettings, loss="focal"):
     """Focal loss (Lin et al. 2017)."""
 
     focal_gamma: float = 2.0
@@ -40,7 +51,7 @@ class FocalSettings(LossSettings):
 
 
 @dataclass(frozen=True)
-class AsymmetricSettings(LossSettings):
+class AsymmetricSettings(LossSettings, loss="asl"):
     """Asymmetric loss (Ridnik et al. 2021)."""
 
     gamma_negative: float = 4.0
@@ -61,12 +72,12 @@ class _EffectiveNumber(LossSettings):
 
 
 @dataclass(frozen=True)
-class ClassBalancedSettings(_EffectiveNumber):
+class ClassBalancedSettings(_EffectiveNumber, loss="class_balanced"):
     """Class-balanced cross-entropy (Cui et al. 2019)."""
 
 
 @dataclass(frozen=True)
-class PublishedMarginSettings(_EffectiveNumber):
+class PublishedMarginSettings(_EffectiveNumber, loss="published_margin"):
     """Loss of the TRCGL-Net paper (arXiv 2607.00975)."""
 
     weight_power: float = 0.5
@@ -76,7 +87,7 @@ class PublishedMarginSettings(_EffectiveNumber):
 
 
 @dataclass(frozen=True)
-class LdamSettings(_EffectiveNumber):
+class LdamSettings(_EffectiveNumber, loss="ldam"):
     """Label-distribution-aware margins with deferred re-weighting (Cao et al. 2019)."""
 
     max_margin: float = 0.2
@@ -93,7 +104,7 @@ class LdamSettings(_EffectiveNumber):
 
 
 @dataclass(frozen=True)
-class DistributionBalancedSettings(LossSettings):
+class DistributionBalancedSettings(LossSettings, loss="distribution_balanced"):
     """Distribution-balanced loss (Wu et al. 2020)."""
 
     rebalance_floor: float = 0.1
@@ -112,7 +123,7 @@ class DistributionBalancedSettings(LossSettings):
 
 
 @dataclass(frozen=True)
-class LogitAdjustedSettings(LossSettings):
+class LogitAdjustedSettings(LossSettings, loss="logit_adjusted"):
     """Logit-adjusted cross-entropy (Menon et al. 2021)."""
 
     tau: float = 1.0
@@ -120,7 +131,7 @@ class LogitAdjustedSettings(LossSettings):
 
 
 @dataclass(frozen=True)
-class EntropyMaximizationSettings(LossSettings):
+class EntropyMaximizationSettings(LossSettings, loss="entropy_maximization"):
     """Entropy maximization for unknown labels (Zhou et al. 2022)."""
 
     unknown_weight: float = 0.1
@@ -129,19 +140,6 @@ class EntropyMaximizationSettings(LossSettings):
     def __post_init__(self) -> None:
         self.require("unknown_weight", self.unknown_weight >= 0, "at least 0")
 
-
-SETTINGS: dict[str, type[LossSettings]] = {
-    "bce": LossSettings,
-    "focal": FocalSettings,
-    "asl": AsymmetricSettings,
-    "published_margin": PublishedMarginSettings,
-    "ldam": LdamSettings,
-    "class_balanced": ClassBalancedSettings,
-    "distribution_balanced": DistributionBalancedSettings,
-    "logit_adjusted": LogitAdjustedSettings,
-    "entropy_maximization": EntropyMaximizationSettings,
-}
-"""Name of a loss to the class of its settings."""
 
 FIELDS_OF_0_1 = frozenset(field.name for kind in SETTINGS.values() for field in fields(kind))
 """Names that were fields of `LossRecipe` itself in 0.1, side by side for all losses."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
 from trcgl.core.errors import RecipeError
@@ -30,17 +31,8 @@ def load_plugin(file: Path) -> None:
     try:
         importlib.import_module(file.stem)
     except Exception as error:  # whatever the user's code raises
-        raise RecipeError(f"--plugin {file}: {_line(error, file)}{type(error).__name__}: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"line {line}: " if line else ""
+        raise RecipeError(f"--plugin {file}: {where}{type(error).__name__}: {error}") from error
     LOADED.append(file.stem)
-
-
-def _line(error: Exception, file: Path) -> str:
-    """The last line of the file on the way to the error."""
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: "
-    found, trace = "", error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            found = f"line {trace.tb_lineno}: "
-        trace = trace.tb_next
-    return found

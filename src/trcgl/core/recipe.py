@@ -11,6 +11,8 @@ import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from typing import Any, Literal
 
 from trcgl.core.errors import RecipeError
@@ -240,10 +242,7 @@ def overridden(recipe: Any, changes: Mapping[str, Any]) -> Any:
     _refuse_unknown(changes, _flatten(tree))
     for path, value in changes.items():
         *parts, name = path.split(".")
-        place = tree
-        for part in parts:
-            place = place[part]
-        place[name] = value
+        reduce(getitem, parts, tree)[name] = value
     return _build(type(recipe), tree, "")
 
 
@@ -277,29 +276,11 @@ def differences(left: Any, right: Any) -> list[str]:
             for path in [path for path in fields if path.startswith("loss.settings.")]:
                 if fields[path] == getattr(defaults, path.rpartition(".")[2], None):
                     del fields[path]
-    return _changes(*flat)
-
-
-def stored_differences(stored: str, settings: str, name: str) -> str:
-    """How the JSON settings of an output folder differ from new ones, for `storage.claim`; empty where they agree.
-
-    Args:
-        stored: the JSON text in the folder.
-        settings: the JSON text of the new settings.
-        name: the file in the folder, for the message about a damaged one.
-    """
-    try:
-        return "; ".join(_changes(_flatten(json.loads(stored)), _flatten(json.loads(settings))))
-    except (json.JSONDecodeError, AttributeError):
-        return f"its {name} cannot be read"
-
-
-def _changes(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    paths = dict.fromkeys([*left, *right])
+    old, new = flat
     return [
-        f"{path}: {left.get(path, 'default')} → {right.get(path, 'default')}"
-        for path in paths
-        if left.get(path) != right.get(path)
+        f"{path}: {old.get(path, 'default')} → {new.get(path, 'default')}"
+        for path in dict.fromkeys([*old, *new])
+        if old.get(path) != new.get(path)
     ]
 
 

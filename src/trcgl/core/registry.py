@@ -67,13 +67,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 def unknown(what: str, name: str, names: Iterable[str]) -> str:
-    """The message about a name that does not exist: similar names, then all names.
-
-    Args:
-        what: the kind of name, for instance "verb" or "model.head".
-        name: the unknown name.
-        names: the names that exist.
-    """
+    """The message about a name that does not exist: similar names, then all names."""
     names = list(names)
     close = difflib.get_close_matches(name, names, n=3)
     suggestion = f" Did you mean {' or '.join(close)}?" if close else ""

@@ -48,6 +48,8 @@ EXTRAS = {
     "inception": "Inception features of an audit",
     "serve": "serve",
     "export": "ONNX and the hub",
+    "mlflow": "train --train.logger mlflow",
+    "wandb": "train --train.logger wandb",
     "dev": "tests and checks of trcgl",
 }
 """Extra of the package to the verbs that need it."""

@@ -1,15 +1,15 @@
 """Recipes for `trcgl train`. A docstring states the data, the hardware, the time and the numbers to expect."""
 
-from trcgl.core.loss_settings import PublishedMarginSettings
-from trcgl.core.recipe import (
-    AugmentRecipe,
-    LossRecipe,
-    ModelRecipe,
-    Recipe,
-    SyntheticRecipe,
-    TrainRecipe,
-    overridden,
-)
+from dataclasses import replace
+from typing import Any
+
+from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, SyntheticRecipe, TrainRecipe
+
+
+def _from_zero(**settings: Any) -> ModelRecipe:
+    """A network whose gates are learned, from 0 if not said otherwise, so that a module is used only if it helps."""
+    gates: dict[str, Any] = {"reweighting_gate": 0.0, "attention_gate": 0.0, "graph_gate": 0.0, "learn_gates": True}
+    return ModelRecipe(**gates | settings)
 
 
 def trcgl() -> Recipe:
@@ -23,15 +23,7 @@ def trcgl() -> Recipe:
     """
     return Recipe(
         name="trcgl",
-        model=ModelRecipe(
-            backbone="convnextv2_tiny.fcmae_ft_in22k_in1k",
-            weights="hub",
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
-            drop_path=0.1,
-        ),
+        model=_from_zero(backbone="convnextv2_tiny.fcmae_ft_in22k_in1k", weights="hub", drop_path=0.1),
         train=TrainRecipe(epochs=30, batch_size=64, ema=0.999, patience=8, precision="bf16-mixed"),
     )
 
@@ -61,9 +53,7 @@ def trcgl_paper() -> Recipe:
             label_embedding=256,
             graph_threshold=0.02,
         ),
-        loss=LossRecipe(
-            "published_margin", settings=PublishedMarginSettings(beta=0.9999, weight_power=0.5, max_margin=0.2)
-        ),
+        loss=LossRecipe("published_margin"),
         augment=AugmentRecipe(horizontal_flip=True),
         train=TrainRecipe(
             epochs=60,
@@ -92,22 +82,16 @@ def padchest() -> Recipe:
 
         trcgl train padchest --recipe padchest --out padchest-run
     """
-    return overridden(
-        trcgl(),
-        {
-            "name": "padchest",
-            "model.backbone": "convnextv2_base.fcmae_ft_in22k_in1k_384",
-            "model.image_size": 512,
-            "model.drop_path": 0.2,
-            "augment.erasing": 0.2,
-            "train.epochs": 15,
-            "train.backbone_lr": 5e-5,
-            "train.head_lr": 5e-4,
-            "train.warmup_steps": 1000,
-            "train.ema": 0.9998,
-            "train.patience": 4,
-            "train.save_steps": 500,
-        },
+    base = trcgl()
+    train = replace(
+        base.train, epochs=15, backbone_lr=5e-5, head_lr=5e-4, warmup_steps=1000, ema=0.9998, patience=4, save_steps=500
+    )
+    return replace(
+        base,
+        name="padchest",
+        model=replace(base.model, backbone="convnextv2_base.fcmae_ft_in22k_in1k_384", image_size=512, drop_path=0.2),
+        augment=replace(base.augment, erasing=0.2),
+        train=train,
     )
 
 
@@ -122,17 +106,9 @@ def nih() -> Recipe:
 
         trcgl train nih --recipe nih --out nih-run
     """
-    return overridden(
-        trcgl(),
-        {
-            "name": "nih",
-            "train.epochs": 15,
-            "train.warmup_steps": 500,
-            "train.ema": 0.9995,
-            "train.patience": 4,
-            "train.save_steps": 500,
-        },
-    )
+    base = trcgl()
+    train = replace(base.train, epochs=15, warmup_steps=500, ema=0.9995, patience=4, save_steps=500)
+    return replace(base, name="nih", train=train)
 
 
 def nih_mini() -> Recipe:
@@ -146,17 +122,7 @@ def nih_mini() -> Recipe:
     """
     return Recipe(
         name="nih_mini",
-        model=ModelRecipe(
-            backbone="tf_efficientnet_lite0",
-            weights="none",
-            image_size=224,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
-            drop_path=0.1,
-            dropout=0.3,
-        ),
+        model=_from_zero(backbone="tf_efficientnet_lite0", weights="none", image_size=224, drop_path=0.1, dropout=0.3),
         augment=AugmentRecipe(rotation=7.0, translation=0.05, scale=0.08, brightness=0.07, contrast=0.15, mixup=0.4),
         train=TrainRecipe(
             epochs=9,
@@ -181,17 +147,9 @@ def chexpert() -> Recipe:
 
         trcgl train chexpert --recipe chexpert --out chexpert-run
     """
-    return overridden(
-        trcgl(),
-        {
-            "name": "chexpert",
-            "model.image_size": 320,
-            "train.epochs": 8,
-            "train.warmup_steps": 1000,
-            "train.ema": 0.9998,
-            "train.save_steps": 500,
-        },
-    )
+    base = trcgl()
+    train = replace(base.train, epochs=8, warmup_steps=1000, ema=0.9998, save_steps=500)
+    return replace(base, name="chexpert", model=replace(base.model, image_size=320), train=train)
 
 
 def mimic_cxr_lt() -> Recipe:
@@ -205,7 +163,9 @@ def mimic_cxr_lt() -> Recipe:
 
         trcgl train mimic-cxr-lt --recipe mimic_cxr_lt --out mimic-cxr-lt-run
     """
-    return overridden(chexpert(), {"name": "mimic_cxr_lt", "model.image_size": 512, "augment.erasing": 0.2})
+    base = chexpert()
+    model, augment = replace(base.model, image_size=512), replace(base.augment, erasing=0.2)
+    return replace(base, name="mimic_cxr_lt", model=model, augment=augment)
 
 
 def vindr() -> Recipe:
@@ -218,18 +178,13 @@ def vindr() -> Recipe:
 
         trcgl train vindr --recipe vindr --out vindr-run
     """
-    return overridden(
-        trcgl(),
-        {
-            "name": "vindr",
-            "model.image_size": 512,
-            "model.drop_path": 0.2,
-            "model.dropout": 0.2,
-            "augment.erasing": 0.2,
-            "train.batch_size": 32,
-            "train.warmup_steps": 300,
-            "train.patience": 6,
-        },
+    base = trcgl()
+    return replace(
+        base,
+        name="vindr",
+        model=replace(base.model, image_size=512, drop_path=0.2, dropout=0.2),
+        augment=replace(base.augment, erasing=0.2),
+        train=replace(base.train, batch_size=32, warmup_steps=300, patience=6),
     )
 
 
@@ -244,15 +199,7 @@ def chestmnist() -> Recipe:
     """
     return Recipe(
         name="chestmnist",
-        model=ModelRecipe(
-            backbone="regnetx_002",
-            image_size=64,
-            output_stride=8,
-            reweighting_gate=0.0,
-            attention_gate=0.0,
-            graph_gate=0.0,
-            learn_gates=True,
-        ),
+        model=_from_zero(backbone="regnetx_002", image_size=64, output_stride=8),
         augment=AugmentRecipe(rotation=5.0, translation=0.05, scale=0.05),
         train=TrainRecipe(
             epochs=10, batch_size=128, backbone_lr=2e-3, head_lr=2e-3, warmup_steps=200, ema=0.999, save_steps=200
@@ -272,15 +219,7 @@ def phantom() -> Recipe:
     """
     return Recipe(
         name="phantom",
-        model=ModelRecipe(
-            backbone="resnet10t",
-            image_size=96,
-            output_stride=16,
-            reweighting_gate=0.0,
-            attention_gate=1.0,
-            graph_gate=0.0,
-            learn_gates=True,
-        ),
+        model=_from_zero(backbone="resnet10t", image_size=96, output_stride=16, attention_gate=1.0),
         loss=LossRecipe("distribution_balanced"),
         augment=AugmentRecipe(rotation=2.0, translation=0.016, scale=0.03, brightness=0.03, contrast=0.06),
         train=TrainRecipe(

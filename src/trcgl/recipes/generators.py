@@ -35,12 +35,7 @@ def generator_phantom() -> GeneratorRecipe:
         unet=UNetRecipe(widths=(32, 64, 128), layers=1, attention_from=2),
         diffusion=DiffusionRecipe(min_snr=0.0, log_snr_std=2.0),
         fit=FitRecipe(
-            steps=5200,
-            context_steps=100,
-            batch_size=16,
-            context_lr=1e-3,
-            precision="bf16-mixed",
-            grid_every=2600,
+            steps=5200, context_steps=100, batch_size=16, context_lr=1e-3, precision="bf16-mixed", grid_every=2600
         ),
     )
 

@@ -20,32 +20,18 @@ _ERASED = (0.02, 0.1)  # smallest and largest area of the erased rectangle, as f
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """Augmentation of each image of a batch; every field is (B,) float32.
+    """Augmentation of each image of a batch; every field is (B,) float32, lengths are fractions of the image side."""
 
-    Args:
-        angle: rotation in radians, counter-clockwise.
-        shift_x: shift to the right, as a fraction of the side.
-        shift_y: shift downwards, as a fraction of the side.
-        scale: magnification.
-        flip: -1 mirrors left to right, 1 does not.
-        brightness: added gray value.
-        contrast: factor around the image mean.
-        erase_x: left edge of the erased rectangle, as a fraction of the side.
-        erase_y: upper edge of the erased rectangle.
-        erase_width: width of the erased rectangle; 0 erases nothing.
-        erase_height: height of the erased rectangle.
-    """
-
-    angle: Tensor
-    shift_x: Tensor
-    shift_y: Tensor
-    scale: Tensor
-    flip: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    erase_x: Tensor
-    erase_y: Tensor
-    erase_width: Tensor
+    angle: Tensor         # radians, counter-clockwise
+    shift_x: Tensor       # to the right
+    shift_y: Tensor       # downwards
+    scale: Tensor         # magnification
+    flip: Tensor          # -1 mirrors left to right, 1 does not
+    brightness: Tensor    # added gray value
+    contrast: Tensor      # factor around the image mean
+    erase_x: Tensor       # left edge of the erased rectangle
+    erase_y: Tensor       # upper edge of the erased rectangle
+    erase_width: Tensor   # 0 erases nothing
     erase_height: Tensor
 
     def take(self, slots: Int[Tensor, " part"], device: torch.device | str = "cpu") -> "AugmentParameters":
@@ -87,14 +73,7 @@ def augment(
     """Rotate, shift, scale and mirror in one bilinear resampling, then change brightness and contrast, then erase.
 
     Pixels from outside the image are 0, like letterbox bars and the air beside a patient; repeating the border would
-    make streaks of shoulders and burned-in markers.
-
-    Args:
-        image: square images in [0, 1], float32.
-        parameters: parameters of each image.
-
-    Returns:
-        Images in [0, 1], float32.
+    make streaks of shoulders and burned-in markers. Images are square, float32 in [0, 1].
     """
     image = _resample(image, parameters)
     mean = image.mean((1, 2, 3), keepdim=True)
@@ -108,13 +87,10 @@ def mixup(
     partner: Int[Tensor, " batch"],
     share: Float[Tensor, " batch"],
 ) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch findings"]]:
-    """Mix each image, and its labels, with another image of the batch (mixup; Zhang et al. 2018, equation 1).
+    """Mix each image, and its labels, with its partner in the batch (mixup; Zhang et al. 2018, equation 1).
 
-    Args:
-        image: images.
-        label: labels in [0, 1], NaN where unknown; a label that is unknown in either image is unknown in the mixture.
-        partner: index of the other image of each mixture.
-        share: weight of the image itself, in [0, 1].
+    `share` in [0, 1] is the weight of the image itself. A label that is unknown (NaN) in either image is unknown in the
+    mixture.
     """
     image = torch.lerp(image[partner], image, _per_image(share))
     label = share[:, None] * label + (1 - share[:, None]) * label[partner]

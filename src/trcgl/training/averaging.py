@@ -17,9 +17,6 @@ class MovingAverage(WeightAveraging):
     """Average weights and running statistics after every optimizer step, for validation and checkpoints.
 
     In a checkpoint `state_dict` holds the average and `current_model_state` the weights in training.
-
-    Args:
-        decay: final decay of the average; see `decay_at`.
     """
 
     def __init__(self, decay: float) -> None:

@@ -22,21 +22,13 @@ from trcgl.training.sampling import RowSampler, row_sampler, with_synthetic
 
 
 class Part(NamedTuple):
-    """The part of a batch that one process computes.
-
-    Args:
-        rows: (b,) row numbers.
-        slots: (b,) places of the rows in the whole batch.
-        real: (b,) False for a row that only pads the part to the common length of all processes.
-        number: number of the batch within the run.
-        of: number of images in the whole batch.
-    """
+    """The part of a batch that one process computes."""
 
     rows: Int[np.ndarray, " part"]
-    slots: Int[np.ndarray, " part"]
-    real: np.ndarray
-    number: int
-    of: int
+    slots: Int[np.ndarray, " part"]  # places of the rows in the whole batch
+    real: np.ndarray  # (b,) False for a row that only pads the part to the common length of all processes
+    number: int  # of the batch within the run
+    of: int  # images in the whole batch
 
 
 class SplitRows(data.Dataset[dict[str, Any]]):
@@ -126,17 +118,15 @@ class Loader:
 
     def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
         self._dataset, self._batches, self._workers = rows, batches, workers
+        self._used = 0
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._read(0)
-
-    def _read(self, start: int) -> Iterator[dict[str, Any]]:
         yield from data.DataLoader(
             self._dataset,
-            sampler=list(self._batches.parts(start)),
+            sampler=list(self._batches.parts(self._used)),
             batch_size=None,
             num_workers=self._workers,
             pin_memory=torch.cuda.is_available(),
@@ -144,15 +134,11 @@ class Loader:
 
 
 class ResumableLoader(Loader):
-    """A loader that resumes within an epoch, with any number of worker processes.
+    """A loader that resumes within an epoch.
 
     Lightning stores `state_dict` in its checkpoints and calls `set_epoch` of `sampler` before each epoch. Batches are
     counted when they are yielded, not when they are read, because workers read ahead.
     """
-
-    def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
-        super().__init__(rows, batches, workers)
-        self._used = 0
 
     @property
     def sampler(self) -> "ResumableLoader":
@@ -168,7 +154,7 @@ class ResumableLoader(Loader):
         # Nothing may happen before the first batch is asked for: Lightning makes the iterator before it sets the epoch.
         if self._used == len(self):
             self._used = 0
-        for batch in self._read(self._used):
+        for batch in super().__iter__():
             self._used += 1
             yield batch
 
@@ -182,12 +168,7 @@ class ResumableLoader(Loader):
 
 
 class RadiographData(lightning.LightningDataModule):
-    """Batches of the train and val rows of a dataset.
-
-    Args:
-        dataset: an open dataset folder with images.
-        recipe: gives row sampling, batch size, augmentation and workers.
-        synthetic: synthetic rows to train on besides the real rows.
+    """Batches of the train and val rows of a dataset, and of synthetic rows to train on besides.
 
     Raises:
         DataError: the dataset has no images, or one of the two splits is empty.
@@ -221,8 +202,7 @@ class RadiographData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> Loader:
         """Validation batches, in the order of the manifest."""
-        count = len(self.val_rows)
-        batches = self._batches(self.val_rows, lambda epoch: np.arange(count))
+        batches = self._batches(self.val_rows, lambda epoch: np.arange(len(self.val_rows)))
         return Loader(self.val_rows, batches, self.recipe.train.workers)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

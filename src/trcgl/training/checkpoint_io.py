@@ -19,11 +19,7 @@ class WholeCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save a checkpoint.
-
-        Raises:
-            DataError: the disk is full or the folder cannot be written to.
-        """
+        """Save a checkpoint."""
         with storage.atomic(Path(path)) as aside, open(aside, "wb") as handle:
             try:
                 torch.save(checkpoint, handle)

@@ -22,13 +22,8 @@ class CheckpointSaver(Checkpoint):
     """Save the last and the best checkpoint; stop on a signal or when val mAP stops rising.
 
     Checkpoints are saved after complete optimizer steps only. After the last batch of an epoch, nothing is saved before
-    validation, so that a run resumes within an epoch or after its validation.
-
-    Args:
-        folder: folder of the two checkpoints.
-        recipe: gives `patience` and `save_steps`.
-        request: reports a signal.
-        first_epoch: first epoch that can be the best one and that counts for early stopping.
+    validation, so that a run resumes within an epoch or after its validation. Epochs before `first_epoch` are never the
+    best and do not count for early stopping.
     """
 
     def __init__(self, folder: Path, recipe: TrainRecipe, request: StopRequest, first_epoch: int = 0) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from trcgl.core.errors import Diverged
@@ -71,7 +70,7 @@ class Classifier(lightning.LightningModule):
         self.loss = LOSSES[recipe.loss.name](recipe.loss.settings, positives, known)
         self.validated: dict[str, float] = {}
         self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and rows of each batch since the last step
-        self._scored: list[tuple[Tensor, Tensor]] = []
+        self._scored: list[tuple[Tensor, Tensor]] = []  # logits of val batches and their rows, -1 for padding
 
     def configure_optimizers(self) -> Any:
         """AdamW and its learning-rate schedule, updated every step."""
@@ -91,14 +90,19 @@ class Classifier(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Freeze or unfreeze the backbone, also when resuming within an epoch; log the counts of a new run."""
-        self._freeze()
+        self.on_train_epoch_start()
         if self._counts and not self.global_step:
             counts = ((finding, kind, n) for finding, kinds in self._counts.items() for kind, n in kinds.items())
             self._record({f"rows/{finding}/{kind}": n for finding, kind, n in counts if n is not None})
 
     def on_train_epoch_start(self) -> None:
         """Freeze or unfreeze the backbone."""
-        self._freeze()
+        frozen = self.backbone_is_frozen
+        for module in (self.network.backbone, self.network.norm):
+            module.train(not frozen)  # eval mode also keeps the running statistics
+            module.requires_grad_(not frozen)
+        if self.recipe.train.frozen_stages is not None:
+            freeze_stages(self.network.backbone, self.recipe.train.frozen_stages)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Masked mean of the loss over the known labels of the batch, over all processes."""
@@ -140,36 +144,24 @@ class Classifier(lightning.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Score a val batch."""
         logits = self.network(batch["image"]).logits.float()
-        row = torch.where(batch["real"], batch["row"], -1)
-        self._scored.append((logits, row))
+        self._scored.append((logits, torch.where(batch["real"], batch["row"], -1)))
 
     def on_validation_epoch_end(self) -> None:
         """Compute the metrics of the whole val split; every process has the same result."""
-        logits, rows = (self._gathered(list(parts)) for parts in zip(*self._scored, strict=True))
-        logits, rows = logits.reshape(-1, len(self.space.findings)), rows.reshape(-1)
+        logits, rows = (torch.as_tensor(self.all_gather(torch.cat(parts))) for parts in zip(*self._scored, strict=True))
         self._scored.clear()
-        score = self._in_order(logits[rows >= 0], rows[rows >= 0])
-        if not np.isfinite(score).all():
+        logits, rows = logits.reshape(-1, len(self.space.findings)), rows.reshape(-1)
+        score = torch.empty(len(self._val_rows), logits.shape[1])
+        score[rows[rows >= 0].cpu()] = logits[rows >= 0].cpu()
+        if not score.isfinite().all():
             raise Diverged(
                 f"training diverged in epoch {self.current_epoch + 1}: a score on val is not finite. Train again into "
                 "another --out with a lower --train.backbone-lr and --train.head-lr, or --train.precision 32-true."
             )
         val = self._val_rows
-        self.validated = validation_metrics(val.labels, score, val.weights, self.space)
+        self.validated = validation_metrics(val.labels, score.numpy(), val.weights, self.space)
         self.log(SELECTED, self.validated[SELECTED], prog_bar=True, logger=False, rank_zero_only=True)
         self._record(self.validated)
-
-    def _gathered(self, parts: list[Tensor]) -> Tensor:
-        gathered = self.all_gather(torch.cat(parts))
-        assert isinstance(gathered, Tensor)
-        return gathered
-
-    def _in_order(
-        self, logits: Float[Tensor, "rows findings"], rows: Int[Tensor, " rows"]
-    ) -> Float[np.ndarray, "rows findings"]:
-        ordered = torch.empty_like(logits)
-        ordered[rows] = logits
-        return ordered.cpu().numpy()
 
     def _record(self, values: dict[str, Any]) -> None:
         for logger in self.loggers:
@@ -181,17 +173,15 @@ class Classifier(lightning.LightningModule):
         def mean(logits: Tensor, among: Tensor | None = None) -> Tensor:
             elementwise, counted = elements(self.loss, logits, target, known, real)
             counted = counted if among is None else counted & among
-            return masked_mean(elementwise, counted, weight, self._denominator(counted, weight))
+            # DDP averages gradients over processes, so each process divides by the mean of their total weights.
+            total = self._over_processes((counted * weight[:, None]).sum())
+            return masked_mean(elementwise, counted, weight, total)
 
         if output.experts is None:
             return mean(output.logits)
         own = own_findings(self.space).to(known.device)
         parts = [mean(logits) + mean(logits, among) for logits, among in zip(output.experts, own, strict=True)]
         return torch.stack(parts).mean() / 2
-
-    def _denominator(self, known: Tensor, weight: Tensor) -> Tensor:
-        # DDP averages gradients over processes, so each process divides by the mean of their total weights.
-        return self._over_processes((known * weight[:, None]).sum())
 
     def _over_processes(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="mean") if self.trainer.world_size > 1 else value
@@ -200,14 +190,6 @@ class Classifier(lightning.LightningModule):
     def backbone_is_frozen(self) -> bool:
         """Whether this epoch trains the head alone."""
         return not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
-
-    def _freeze(self) -> None:
-        frozen = self.backbone_is_frozen
-        for module in (self.network.backbone, self.network.norm):
-            module.train(not frozen)  # eval mode also keeps the running statistics
-            module.requires_grad_(not frozen)
-        if self.recipe.train.frozen_stages is not None:
-            freeze_stages(self.network.backbone, self.recipe.train.frozen_stages)
 
     def _diverged(self, loss: float) -> None:
         rows = torch.cat([rows for _, rows in self._since_step]).tolist()

@@ -34,11 +34,8 @@ def build_optimizer(network: TrcglNet, recipe: TrainRecipe) -> torch.optim.AdamW
 def schedule(step: int, warmup: int, total: int, restart: int = 0) -> float:
     """Factor of the learning rate at optimizer step `step`: linear warm-up, then half a cosine to 0.
 
-    Args:
-        step: from 0.
-        warmup: steps of warm-up, at most half of the run; the first step already has a rate above 0.
-        total: steps of the run.
-        restart: step at which the schedule starts again; 0: it does not.
+    The warm-up is at most half of the run, and the first step already has a rate above 0. At step `restart`, if it is
+    not 0, the schedule starts again.
     """
     if restart:
         step, total = (step, restart) if step < restart else (step - restart, total - restart)

@@ -19,28 +19,20 @@ class HeadRestart(Callback):
 
     The transition happens before the first step of the second stage and depends on the checkpoint and the seed alone,
     so that it has the same result when it is repeated after an interruption.
-
-    Args:
-        average: the moving average of the weights, if there is one.
     """
 
     def __init__(self, average: MovingAverage | None) -> None:
         self._average = average
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Restart the head of a run resumed between the stages, where Lightning skips the beginning of the epoch."""
-        self._restart(trainer, pl_module)
-
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Restart the head where the second stage follows the first."""
-        self._restart(trainer, pl_module)
-
-    def _restart(self, trainer: lightning.Trainer, classifier: lightning.LightningModule) -> None:
-        assert isinstance(classifier, Classifier)
-        if trainer.global_step != classifier.retrain_step:
+        assert isinstance(pl_module, Classifier)
+        if trainer.global_step != pl_module.retrain_step:
             return
         if self._average:
-            self._average.copy_to(classifier)
-        classifier.restart_head()
+            self._average.copy_to(pl_module)
+        pl_module.restart_head()
         if self._average:
-            self._average.restart(classifier)
+            self._average.restart(pl_module)
+
+    on_train_start = on_train_epoch_start  # Lightning skips the start of an epoch when it resumes between the stages

@@ -83,11 +83,6 @@ def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampl
     `mix`: after the warm-up, synthetic rows replace real rows in proportion to their number: K synthetic and N real
     rows have the shares K / (N + K) and N / (N + K) of an epoch. `pretrain`: the first epochs have synthetic rows
     alone, repeated, and the other epochs real rows alone.
-
-    Args:
-        recipe: the recipe of the run.
-        real: row sampling of the real rows.
-        synthetic: number of synthetic rows.
     """
 
     def rows_of(epoch: int) -> Int[np.ndarray, " rows"]:
@@ -97,7 +92,8 @@ def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampl
         if recipe.synthetic.schedule == "pretrain":
             pretraining = epoch < pretraining_epochs(recipe)
             return places + _repeated(synthetic, places, rng) if pretraining else order
-        if epoch < _synthetic_from(recipe):
+        warmup = recipe.synthetic.warmup
+        if epoch < (recipe.train.head_warmup_epochs if warmup is None else warmup):
             return order
         # Pairs of a batch are replaced together, because mixup does not mix real with synthetic images; the number of
         # pairs is rounded at random to keep the mean.
@@ -110,12 +106,6 @@ def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampl
         return order
 
     return rows_of
-
-
-def _synthetic_from(recipe: Recipe) -> int:
-    """The first epoch of `mix` with synthetic rows, counted from 0."""
-    warmup = recipe.synthetic.warmup
-    return recipe.train.head_warmup_epochs if warmup is None else warmup
 
 
 def pretraining_epochs(recipe: Recipe) -> int:

@@ -4,6 +4,7 @@ import datetime
 import math
 import os
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
@@ -40,18 +40,23 @@ from trcgl.training.trainer import hardware, quiet
 from trcgl.training.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost, named_logger, require_logger
 
 SCHEMA = "trcgl.run/1"
+_AT_LEAST = {
+    0: (
+        *("train.frozen_stages", "train.patience", "train.save_steps", "train.clip_gradient", "train.warmup_steps"),
+        *("train.workers", "synthetic.weight", "synthetic.dose", "augment.mixup"),
+    ),
+    1: (
+        *("train.epochs", "train.batch_size", "train.accumulate", "model.image_size", "model.label_embedding"),
+        *("model.attention_heads", "model.attention_blocks", "model.queries"),
+    ),
+}
+"""Smallest value to the paths of the settings that have it."""
 
 
 def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = None) -> dict[str, Any]:
     """Train a classifier into a run folder. Calling it again resumes the run and ends with the same weights.
 
-    Reads the train and val rows of the dataset, never test.
-
-    Args:
-        dataset: a dataset folder with images.
-        recipe: all settings of the run.
-        out: the run folder; created if it does not exist.
-        synthetic: a folder of synthetic images for this dataset, whose kept images are trained on as well.
+    Reads the train and val rows of the dataset, never test; and the kept images of the folder `synthetic`, if given.
 
     Returns:
         The content of `run.json`, with the best epoch and its val mAP.
@@ -82,45 +87,31 @@ def check(recipe: Recipe) -> None:
     Raises:
         RecipeError: names the setting.
     """
-    model, train, synthetic = recipe.model, recipe.train, recipe.synthetic
+    train, synthetic = recipe.train, recipe.synthetic
     LOSSES[recipe.loss.name]  # raises for an unknown name
     require_logger(train.logger)
+    at_least = [
+        (path, value is None or least <= value < math.inf, f"at least {least}")
+        for least, paths in _AT_LEAST.items()
+        for path, value in zip(paths, attrgetter(*paths)(recipe), strict=True)
+    ]
     for path, holds, wanted in (
+        *at_least,
         ("loss.label_smoothing", 0 <= recipe.loss.label_smoothing < 1, "at least 0 and below 1"),
-        ("train.epochs", train.epochs >= 1, "at least 1"),
-        ("train.batch_size", train.batch_size >= 1, "at least 1"),
-        ("train.accumulate", train.accumulate >= 1, "at least 1"),
         ("train.head_warmup_epochs", 0 <= train.head_warmup_epochs <= train.epochs, "between 0 and train.epochs"),
         (
             "train.retrain_epochs",
             0 <= train.retrain_epochs <= max(0, train.epochs - max(1, train.head_warmup_epochs)),
             "at least 0, and leave an epoch of train.epochs after train.head_warmup_epochs",
         ),
-        ("train.frozen_stages", (train.frozen_stages or 0) >= 0, "at least 0"),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
-        ("train.patience", train.patience >= 0, "at least 0"),
-        ("train.save_steps", train.save_steps >= 0, "at least 0"),
-        ("train.clip_gradient", train.clip_gradient >= 0, "at least 0"),
-        ("train.warmup_steps", train.warmup_steps >= 0, "at least 0"),
-        ("train.workers", train.workers >= 0, "at least 0"),
-        ("synthetic.weight", 0 <= synthetic.weight < math.inf, "at least 0"),
         ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
         ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
-        ("synthetic.dose", 0 <= (synthetic.dose or 0) < math.inf, "at least 0"),
-        ("model.image_size", model.image_size >= 1, "at least 1"),
-        ("model.label_embedding", model.label_embedding >= 1, "at least 1"),
-        ("model.graph_share", 0 < model.graph_share < 1, "between 0 and 1"),
-        ("model.attention_heads", model.attention_heads >= 1, "at least 1"),
-        ("model.attention_blocks", model.attention_blocks >= 1, "at least 1"),
-        ("model.queries", model.queries is None or model.queries >= 1, "at least 1"),
-        ("augment.mixup", recipe.augment.mixup >= 0, "at least 0"),
+        ("model.graph_share", 0 < recipe.model.graph_share < 1, "between 0 and 1"),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
     ):
         if not holds:
-            value: Any = recipe
-            for name in path.split("."):
-                value = getattr(value, name)
-            raise RecipeError(f"{path} is {value}; it must be {wanted}.")
+            raise RecipeError(f"{path} is {attrgetter(path)(recipe)}; it must be {wanted}.")
 
 
 def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> SyntheticRows:
@@ -146,24 +137,20 @@ def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Syntheti
 
 def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows | None) -> dict[str, Any]:
     """The content of `run.json`, which the first process writes when the run starts."""
-
-    def explain(stored: str) -> str:
-        return "; ".join(differences(from_json(stored), recipe))
-
     info: dict[str, Any] = {
         "schema": SCHEMA,
-        "dataset": _relative(dataset.folder, out),
+        "dataset": os.path.relpath(dataset.folder.resolve(), out.resolve()),
         "dataset_digest": storage.sha256_file(dataset.folder / "dataset.json"),
         "synthetic": None,
         "command": storage.command(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": _now(),
     }
     if synthetic:
-        folder = _relative(synthetic.dataset.folder, out)
+        folder = os.path.relpath(synthetic.dataset.folder.resolve(), out.resolve())
         info["synthetic"] = {"folder": folder, "digest": synthetic.digest, "rows": synthetic.rows.height}
     if _get_rank():
         return storage.read_json(out / "run.json") if (out / "run.json").exists() else info
-    storage.claim(out, "recipe.json", to_json(recipe), explain)
+    storage.claim(out, "recipe.json", to_json(recipe), lambda stored: "; ".join(differences(from_json(stored), recipe)))
     if not (out / "run.json").exists():
         storage.write_json(out / "environment.json", storage.environment())
         storage.write_json(out / "run.json", info)
@@ -180,23 +167,15 @@ def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows
     return stored
 
 
-def _relative(folder: Path, out: Path) -> str:
-    return os.path.relpath(folder.resolve(), out.resolve())
-
-
 def _fit(
-    opened: Dataset,
-    recipe: Recipe,
-    out: Path,
-    info: dict[str, Any],
-    request: StopRequest,
-    synthetic: SyntheticRows | None,
+    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, rows: SyntheticRows | None
 ) -> dict[str, Any]:
-    used = synthetic if synthetic and synthetic.rows.height and recipe.synthetic.weight else None
+    used = rows if rows and rows.rows.height and recipe.synthetic.weight else None
     data = RadiographData(opened, recipe, used)
-    counted = synthetic.counts(data.train_manifest) if synthetic else None
+    counted = rows.counts(data.train_manifest) if rows else None
     _announce(data, opened, recipe, counted)
-    graph = training_graph(data, opened, recipe)
+    conditional = counts(data.train_manifest, opened.space).conditional()
+    graph = build_adjacency(torch.from_numpy(conditional), recipe.model)
     text = recipe.model.label_text
     vectors = None if text is None else finding_vectors(text, opened.space.findings)
     size = opened.require_images().shape[1]
@@ -215,14 +194,14 @@ def _fit(
     saver, stopwatch = CheckpointSaver(checkpoints, recipe.train, request, first_epoch), Stopwatch()
     trainer = _trainer(recipe, out, saver, stopwatch)
     if trainer.is_global_zero:
-        _remove_unfinished(checkpoints)
-    last = checkpoints / LAST
-    resume = last if last.exists() else None
+        for unfinished in checkpoints.glob(".*.part"):  # of a process that was killed while it saved
+            unfinished.unlink()
+    resume = checkpoints / LAST if (checkpoints / LAST).exists() else None
     if resume:
         _say(f"resuming {out}")
     trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.is_global_zero:
-        _load_best(network, checkpoints / BEST)
+        classifier.load_state_dict(WholeCheckpointIO().load_checkpoint(checkpoints / BEST)["state_dict"])
         save_model(
             out / "model",
             network.eval(),
@@ -238,7 +217,7 @@ def _fit(
         )
         best = {"epoch": saver.best_epoch + 1, "val/mAP": saver.best}
         info = {**info, "best": best, "steps": trainer.global_step, "cost": cost(network, stopwatch)}
-        info["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        info["finished"] = _now()
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         storage.write_json(out / "run.json", info)
@@ -263,36 +242,24 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
     for finding, numbers in (counted or {}).items():
         if numbers["synthetic_with"]:
             dose = "" if numbers["dose"] is None else f" (dose {numbers['dose']:.2f})"
-            synthetic = (
-                f"{numbers['synthetic_for']:,} synthetic images of it{dose}, {numbers['synthetic_with']:,} that show it"
-            )
-            _say(f"{finding}: {numbers['real']:,} real, {synthetic}")
-
-
-def training_graph(data: RadiographData, opened: Dataset, recipe: Recipe) -> Tensor:
-    """Normalized label graph Â (C, C) of the training rows, of the kind `model.graph`."""
-    conditional = counts(data.train_manifest, opened.space).conditional()
-    return build_adjacency(torch.from_numpy(conditional), recipe.model)
+            synthetic = f"{numbers['synthetic_for']:,} synthetic images of it{dose}"
+            _say(f"{finding}: {numbers['real']:,} real, {synthetic}, {numbers['synthetic_with']:,} that show it")
 
 
 def _trainer(recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch) -> lightning.Trainer:
     settings = recipe.train
     terminal = sys.stderr.isatty()
     progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
-    callbacks: list[Callback] = [GoBack(), progress, stopwatch, saver]
     average = MovingAverage(settings.ema) if settings.ema else None
-    if settings.retrain_epochs:
-        callbacks.insert(0, HeadRestart(average))
-    if average:
-        callbacks.insert(0, average)
+    restart = HeadRestart(average) if settings.retrain_epochs else None
+    callbacks = [callback for callback in (average, restart, GoBack(), progress, stopwatch, saver) if callback]
     frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
-    logger = named_logger(settings.logger, out)
     return lightning.Trainer(
         **hardware(settings, unused_parameters=frozen),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=callbacks,
-        logger=[MetricsLog(out / "metrics.jsonl"), *([logger] if logger else [])],
+        logger=[MetricsLog(out / "metrics.jsonl"), *named_logger(settings.logger, out)],
         default_root_dir=out,
         benchmark=False,
         use_distributed_sampler=False,
@@ -302,23 +269,13 @@ def _trainer(recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopw
     )
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def _finished(out: Path, info: dict[str, Any]) -> str:
     best = info["best"]
     return f"{out} is finished: val mAP {best['val/mAP']:.4f} after epoch {best['epoch']}. Next: trcgl evaluate {out}"
-
-
-def _load_best(network: TrcglNet, path: Path) -> None:
-    prefix = "network."
-    state = WholeCheckpointIO().load_checkpoint(path)["state_dict"]
-    network.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    )
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove files that a killed process left half-written."""
-    for path in folder.glob(".*.part"):
-        path.unlink()
 
 
 @rank_zero_only

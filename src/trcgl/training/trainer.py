@@ -4,35 +4,16 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from trcgl.core.errors import RecipeError
+from trcgl.core.generator_recipe import FitRecipe
+from trcgl.core.recipe import TrainRecipe
 from trcgl.training.checkpoint_io import WholeCheckpointIO
-
-
-@runtime_checkable
-class Hardware(Protocol):
-    """The hardware settings of a recipe."""
-
-    @property
-    def accelerator(self) -> Literal["auto", "cpu", "gpu"]:
-        """Kind of device."""
-
-    @property
-    def devices(self) -> int | Literal["auto"]:
-        """Devices per node."""
-
-    @property
-    def nodes(self) -> int:
-        """Number of machines."""
-
-    @property
-    def precision(self) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-        """Floating-point precision."""
 
 
 def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
@@ -47,12 +28,10 @@ def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
     return accelerator != "cpu" and available
 
 
-def hardware(settings: Hardware, *, unused_parameters: bool = False) -> dict[str, Any]:
+def hardware(settings: TrainRecipe | FitRecipe, *, unused_parameters: bool = False) -> dict[str, Any]:
     """Arguments of `lightning.Trainer` for the hardware settings of a recipe.
 
-    Args:
-        settings: the hardware settings.
-        unused_parameters: the loss of some steps does not depend on all parameters (a frozen backbone).
+    `unused_parameters`: the loss of some steps does not depend on all parameters (a frozen backbone).
     """
     gpu = on_gpu(settings.accelerator)
     plugins: list[Any] = [WholeCheckpointIO()]

@@ -23,15 +23,10 @@ from trcgl.training.classifier import Classifier
 from trcgl.training.validation import SELECTED
 
 _EVERY = 10.0  # seconds between two progress lines
-_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}  # imported by Lightning's loggers
 
 
 class MetricsLog(Logger):
-    """A JSON line per logged step with `step` (finished optimizer steps), `epoch` and the values.
-
-    Args:
-        path: the file; lines are appended.
-    """
+    """A JSON line per logged step with `step` (finished optimizer steps), `epoch` and the values."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -66,20 +61,21 @@ class MetricsLog(Logger):
 
 
 def require_logger(name: str) -> None:
-    """Refuse a logger whose package is missing.
+    """Refuse a logger whose package, which has the same name, is not installed.
 
     Raises:
-        RecipeError: the package is not installed.
+        RecipeError: it is not.
     """
-    if name in _PACKAGES and not importlib.util.find_spec(_PACKAGES[name]):
+    if name in ("tensorboard", "mlflow", "wandb") and not importlib.util.find_spec(name):
+        install = name if name == "tensorboard" else f"'trcgl-net[{name}]'"
         raise RecipeError(
-            f"train.logger is {name}, and the package {_PACKAGES[name]} is not installed. Run `pip install "
-            f"{_PACKAGES[name]}`, or choose another logger; metrics.jsonl is always written."
+            f"train.logger is {name}, and the package {name} is not installed. Run `pip install {install}`, or choose "
+            "another logger; metrics.jsonl is always written."
         )
 
 
-def named_logger(name: str, out: Path) -> Logger | None:
-    """The logger that `train.logger` names; None for `none`.
+def named_logger(name: str, out: Path) -> list[Logger]:
+    """The logger that `train.logger` names; empty for `none`.
 
     `tensorboard` and `csv` write into a folder of the run. `mlflow` and `wandb` send the values to the server that is
     configured for them; without `MLFLOW_TRACKING_URI`, `mlflow` writes into a folder of the run.
@@ -90,7 +86,7 @@ def named_logger(name: str, out: Path) -> Logger | None:
         "mlflow": lambda: MLFlowLogger("trcgl", run_name=out.name, save_dir=str(out / "mlflow")),
         "wandb": lambda: WandbLogger(name=out.name, save_dir=out, project="trcgl"),
     }
-    return loggers[name]() if name in loggers else None
+    return [loggers[name]()] if name in loggers else []
 
 
 class GoBack(Callback):

@@ -2,16 +2,15 @@
 
 from trcgl.core.loss_settings import SETTINGS
 from trcgl.core.registry import Registry
-from trcgl.training.losses.asymmetric import AsymmetricLoss
+from trcgl.training.losses.balanced import (
+    ClassBalancedLoss,
+    DistributionBalancedLoss,
+    LdamLoss,
+    LogitAdjustedLoss,
+    PublishedMarginLoss,
+)
 from trcgl.training.losses.base import Loss
-from trcgl.training.losses.class_balanced import ClassBalancedLoss
-from trcgl.training.losses.cross_entropy import BinaryCrossEntropy
-from trcgl.training.losses.distribution_balanced import DistributionBalancedLoss
-from trcgl.training.losses.entropy_maximization import EntropyMaximizationLoss
-from trcgl.training.losses.focal import FocalLoss
-from trcgl.training.losses.ldam import LdamLoss
-from trcgl.training.losses.logit_adjusted import LogitAdjustedLoss
-from trcgl.training.losses.published_margin import PublishedMarginLoss
+from trcgl.training.losses.cross_entropy import AsymmetricLoss, BinaryCrossEntropy, EntropyMaximizationLoss, FocalLoss
 
 __all__ = ["LOSSES", "Loss", "register_loss"]
 
@@ -45,13 +44,9 @@ def register_loss(name: str, cls: type[Loss]) -> None:
         class TopK(Loss):
             Settings = TopKSettings
 
-            def __init__(self, settings, positives, rows):
-                super().__init__(settings, positives, rows)
-                self.k = settings.k
-
             def forward(self, logits, target):                         # (B, C), (B, C)
                 loss = binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-                return loss * (loss >= loss.topk(self.k).values[:, -1:])
+                return loss * (loss >= loss.topk(self.settings.k).values[:, -1:])
 
         register_loss("top_k", TopK)
 

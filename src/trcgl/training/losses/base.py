@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trcgl.core.loss_settings import LossSettings
 
@@ -39,6 +40,7 @@ class Loss(nn.Module, ABC):
 
     def __init__(self, settings: LossSettings, positives: PerFinding, rows: PerFinding | int) -> None:
         super().__init__()
+        self.settings = settings
 
     @abstractmethod
     def forward(self, logits: Elements, target: Elements) -> Elements:
@@ -55,21 +57,30 @@ class Loss(nn.Module, ABC):
         return None
 
 
+class KnownMean(nn.Module):
+    """Mean of a loss over the known labels of a batch, for training loops of one's own.
+
+    Args:
+        loss: elementwise loss. Its `progress` (fraction of optimizer steps done) is read by `ldam`.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Elements, label: Elements) -> Float[Tensor, ""]:
+        """Mean loss of logits (B, C) and labels (B, C) in [0, 1], NaN where unknown."""
+        known, rows = ~label.isnan(), torch.ones_like(label[:, 0])
+        elementwise, counted = elements(self.loss, logits, label.nan_to_num(0.0), known, rows.bool())
+        return masked_mean(elementwise, counted, rows)
+
+
 def elements(
-    loss: Loss,
-    logits: Elements,
-    target: Elements,
-    known: Bool[Tensor, "batch findings"],
-    real: Bool[Tensor, " batch"],
+    loss: Loss, logits: Elements, target: Elements, known: Bool[Tensor, "batch findings"], real: Bool[Tensor, " batch"]
 ) -> tuple[Elements, Bool[Tensor, "batch findings"]]:
     """Loss of each element, and which elements count in the mean.
 
-    Args:
-        loss: the loss.
-        logits: (B, C).
-        target: (B, C), 0 where the label is unknown.
-        known: (B, C), False where the label is unknown.
-        real: (B,), False for a row that only pads the batch; such a row never counts.
+    The target is 0 where a label is not `known`. A row that is not `real` only pads the batch and never counts.
     """
     elementwise, unknown = loss(logits, target), loss.of_unknown(logits)
     if unknown is None:
@@ -85,12 +96,8 @@ def masked_mean(
 ) -> Float[Tensor, ""]:
     """Mean over the counted elements, each weighted by its row; 0 where nothing counts.
 
-    Args:
-        elementwise: (B, C) loss of each element.
-        counted: (B, C), False for elements that are left out.
-        row_weight: (B,) weight of each row.
-        denominator: divide by this instead of the total weight of this batch. With several processes, whose gradients
-            are averaged, it is the total weight over all processes divided by their number.
+    The sum is divided by `denominator`, by default the total weight of this batch. With several processes, whose
+    gradients are averaged, it is the total weight over all processes divided by their number.
     """
     weight = counted * row_weight[:, None]
     if denominator is None:
@@ -102,6 +109,11 @@ def masked_mean(
 def smoothed(target: Elements, smoothing: float) -> Elements:
     """Label smoothing: y becomes y (1 - ε) + ε / 2."""
     return target * (1 - smoothing) + smoothing / 2
+
+
+def cross_entropy(logits: Elements, target: Elements) -> Elements:
+    """Binary cross-entropy of each element, in float32."""
+    return binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none")
 
 
 def effective_number_weights(positives: PerFinding, beta: float, power: float = 1.0) -> Float[Tensor, " findings"]:
