@@ -110,7 +110,7 @@ def study(arguments: list[str]) -> Chosen:
 
     Args:
         dataset: Dataset folder with images and a test split.
-        out: Study folder to write. The same command again continues, also in several processes at once.
+        out: Study folder to write. The same command resumes it; several processes can share it.
         recipe: Recipe that all arms share: {", ".join(RECIPES)}, or the path of a recipe.json.
     """
     return command, rest, EXAMPLES[kind]
