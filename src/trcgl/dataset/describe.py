@@ -126,7 +126,7 @@ def _lead(summary: dict[str, Any]) -> str:
     return (
         f"{size}In the training split the most frequent finding, {train['most_frequent']}, has "
         f"{train['imbalance']:,.0f} times as many images as the rarest, {train['rarest']} "
-        f"({rarest['images']:,} images of {rarest['patients']:,} patients); {len(groups['tail'])} of "
+        f"({_count(rarest['images'], 'image')} of {_count(rarest['patients'], 'patient')}); {len(groups['tail'])} of "
         f"{len(summary['findings'])} findings belong to the tail."
     )
 
@@ -135,3 +135,7 @@ def _check_images(dataset: Dataset) -> None:
     stored = dataset.info["files"].get("images.npy")
     if stored and storage.sha256_file(dataset.folder / "images.npy") != stored["sha256"]:
         raise DataError(f"{dataset.folder}/images.npy is not the file that `prepare` wrote. Prepare the dataset again.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -37,7 +37,7 @@ STYLE = """
 .tile .big { font-size: 2.1rem; line-height: 1.25; font-weight: 650; letter-spacing: -.02em;
   font-variant-numeric: tabular-nums; }
 .ci, .why { color: var(--muted); } .tile .ci { color: var(--ink); font-variant-numeric: tabular-nums; }
-td .ci { margin-left: .25rem; } .together { white-space: nowrap; } td .why { white-space: normal; }
+td .ci { display: block; } .together { white-space: nowrap; } td .why { white-space: normal; }
 #all, .wide { font-size: .84rem; } :is(#all, .wide) :is(th, td) { padding: .32rem .55rem; }
 #all td:nth-child(2) { white-space: nowrap; }
 tbody th { white-space: nowrap; }
@@ -84,7 +84,7 @@ def write_report(
     log = _log(folder / "metrics.jsonl")
     own = dataset is not None and name == evaluation["split"]
     phantom = bool(dataset and dataset.info["source"] == "phantom")
-    sentences = lead(evaluation, "rendered phantoms" if phantom else "radiographs")
+    sentences = lead(evaluation, "phantoms" if phantom else "radiographs")
     commands = _commands(folder, evaluation["split"], None if own else dataset, command)
     mistakes, pictures = _mistakes(predictions, evaluation, dataset)
     body = _template().render(
