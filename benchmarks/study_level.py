@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/study_level.py
 
 A run is a sum of normal parts, of the patients (shared by both arms), of the patients and the arm, of the seed, and of
-what one run makes of one patient; the mix of the four is varied. The interval of `trcgl.study.statistics` is compared
-with that of a bootstrap over patients and seeds, each resampled with replacement. Exits with 1 if the interval at 95 %
-excludes 0 without a true difference in more than 8 % of the studies of three seeds, or if an effect of the detectable
-difference is found in fewer than 70 % of them.
+the interaction of a run and a patient; the mix of the four is varied. The interval of `trcgl.study.statistics` is
+compared with that of a bootstrap over patients and seeds, each resampled with replacement. Exits with 1 if the
+interval at 95 % excludes 0 without a true difference in more than 8 % of the studies of three seeds, or if an effect
+of the detectable difference is found in fewer than 70 % of them.
 """
 
 import argparse
@@ -20,7 +20,7 @@ MIXES = {
     "patients alone": (1.0, 0.05, 0.1),
     "patients and seeds": (1.0, 1.0, 0.5),
     "seeds": (0.1, 2.0, 0.5),
-    "what a run makes of a patient": (0.1, 0.1, 1.5),
+    "interaction of run and patient": (0.1, 0.1, 1.5),
 }
 """Standard deviations: of an arm's patients, of a seed, of a run and a patient."""
 SEEDS = (2, 3, 5)

@@ -15,7 +15,7 @@ class AuditOptions:
     findings: tuple[str, ...] = ()
     """Findings to audit; default: the findings the synthetic folder was generated for."""
     each: int = 200
-    """Synthetic images per finding with the finding, and as many without; fewer than 200 are indicative at most."""
+    """Synthetic images with each finding, and as many without it; below 200, a verdict is at most indicative."""
     sweep_each: int = 40
     """Synthetic images per finding at each guidance scale; 0 skips the guidance sweep."""
     handwritten_each: int = 100

@@ -6,7 +6,7 @@ from trcgl.cli.verb import Done, Verb, plain
 
 
 def describe(dataset: Path, /, *, out: Path | None = None) -> Done:
-    """Count and plot the findings of a dataset: the long tail, and which finding comes with which.
+    """Count and plot the findings of a dataset: the long tail, and how often findings occur together.
 
     Args:
         dataset: Dataset folder that `trcgl prepare` wrote.

@@ -41,7 +41,7 @@ def study(arguments: list[str]) -> Chosen:
     settings_of = Annotated[Recipe, tyro.conf.arg(name="")]
     shared = f"""
         dataset: Dataset folder with images and a test split.
-        out: Study folder to write. The same command again continues, also in several processes at once.
+        out: Study folder to write. The same command resumes it; several processes can share it.
         recipe: Recipe that all arms share: {", ".join(RECIPES)}, or the path of a recipe.json.
         seeds: Training runs of each arm."""
     with_synthetic = """

@@ -34,7 +34,7 @@ def train(arguments: list[str]) -> Chosen:
         dataset: Dataset folder with images.
         out: Run folder to write; an interrupted run of the same recipe is resumed.
         recipe: Recipe: {", ".join(RECIPES)}, or the path of a recipe.json.
-        synthetic: Folder of synthetic images for this dataset; its kept images are trained on as well.
+        synthetic: Folder of synthetic images for this dataset; its kept images are added to the training rows.
     """
     return command, arguments, example
 

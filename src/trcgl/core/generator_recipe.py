@@ -62,8 +62,8 @@ class TextRecipe:
     tokens: int = 48
     """Longest prompt in tokens, with its begin and end token."""
     rate: float = 0.1
-    """Learning rate of the text encoder as a factor of the U-Net's, so that prompts change more slowly than the network
-    learns them."""
+    """Learning rate of the text encoder as a factor of the U-Net's, below 1 so that prompts change more slowly than
+    the U-Net learns to read them."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class GeneratorRecipe:
     diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     """The noise levels and the loss."""
     augment: AugmentRecipe = UNCHANGED
-    """Random changes of training images. Synthetic images show them as well, so keep them within what a radiograph
-    can look like. They reduce memorization of a few images."""
+    """Random changes of training images. The generator learns to reproduce them, so keep them realistic. They reduce
+    memorization of a small dataset."""
     fit: FitRecipe = field(default_factory=FitRecipe)
     """Optimization and hardware."""

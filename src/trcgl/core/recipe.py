@@ -53,7 +53,7 @@ class ModelRecipe:
     learn_gates: bool = False
     """Train the three gates with the network and log them."""
     switched_off: tuple[Literal["reweighting", "attention", "graph"], ...] = ()
-    """Modules to switch off for an ablation: their gates stay at 0 whatever the fields above say."""
+    """Modules to switch off for an ablation: their gates stay at 0, which overrides the gate settings."""
     reduction: int = 16
     """Reduction ratio r of the bottleneck of `trcgl` and `dualattnet`."""
     attention_temperature: float = 1.0
@@ -84,14 +84,14 @@ class LossRecipe:
     """The loss and its own settings.
 
     Raises:
-        RecipeError: `settings` are those of another loss, or a value is out of range.
+        RecipeError: `settings` belong to another loss, or a value is out of range.
     """
 
     name: str = "bce"
     """Loss: `bce`, `focal`, `asl`, `published_margin`, `ldam`, `class_balanced`, `distribution_balanced`,
     `logit_adjusted` or `entropy_maximization`."""
     label_smoothing: float = 0.0
-    """Move every known label y to y (1 - ε) + ε / 2, whatever the loss; this is ε."""
+    """Label smoothing ε of every loss: a known label y becomes y (1 - ε) + ε / 2."""
     settings: LossSettings = field(default_factory=LossSettings)
     """Settings of the named loss; default: its defaults."""
 
@@ -136,7 +136,7 @@ class TrainRecipe:
     accumulate: int = 1
     """Batches per optimizer step."""
     head_warmup_epochs: int = 0
-    """Number of first epochs that train the head alone, with a frozen backbone."""
+    """Number of epochs at the start that train only the head, with a frozen backbone."""
     frozen_stages: int | None = None
     """Freeze the stem and this many stages of the backbone for the whole run; default: train everything."""
     backbone_lr: float = 1e-4
@@ -152,7 +152,7 @@ class TrainRecipe:
     ema: float = 0.0
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 turns it off."""
     retrain_epochs: int = 0
-    """Number of last epochs that retrain the head from its initial weights with class-balanced row sampling."""
+    """Number of epochs at the end that retrain the head from its initial weights with class-balanced row sampling."""
     row_sampling: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
     """Rows of an epoch: `natural` (every row once), `class_balanced` (findings equally often) or `repeat_factor` (rows
     of rare findings repeated; Gupta et al. 2019)."""
@@ -175,21 +175,21 @@ class TrainRecipe:
     with_none: bool = False
     """Include images without a known label."""
     half: Literal["none", "first", "second"] = "none"
-    """Half of the train patients to train on: `first`, `second`, or `none` for all patients. The halves share none."""
+    """Half of the train patients to train on: `first`, `second`, or `none` for all. The halves share no patient."""
     save_steps: int = 0
-    """Also save a resumable checkpoint every this many optimizer steps; 0 saves at the end of each epoch alone."""
+    """Also save a resumable checkpoint every this many optimizer steps; 0 saves only at the end of each epoch."""
     logger: Literal["tensorboard", "csv", "mlflow", "wandb", "none"] = "tensorboard"
     """Additional log beside metrics.jsonl: `tensorboard`, `csv`, `mlflow`, `wandb` or `none`."""
 
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """Use of the synthetic images of `--synthetic`. The number of steps is that of a run on real images alone."""
+    """Use of the synthetic images of `--synthetic`. Runs with and without them have as many steps."""
 
     weight: float = 0.5
     """Loss weight of a synthetic image's labels; a real image weighs 1. At 0 no synthetic image is used."""
     warmup: int | None = None
-    """Number of first epochs on real images alone with `mix`; default: train.head_warmup_epochs."""
+    """Number of epochs at the start on real images only, with `mix`; default: train.head_warmup_epochs."""
     schedule: Literal["mix", "pretrain"] = "mix"
     """`mix`: synthetic among real images. `pretrain`: synthetic images alone first, then real images alone."""
     pretrain_share: float = 0.3
@@ -268,7 +268,7 @@ def from_json(text: str, kind: type = Recipe) -> Any:
 def differences(left: Any, right: Any) -> list[str]:
     """`path: left → right` for every field in which two recipes differ.
 
-    Recipes with different losses have different settings; those at their defaults are left out.
+    Recipes with different losses have different settings; settings at their defaults are left out.
     """
     flat = [_flatten(dataclasses.asdict(recipe)) for recipe in (left, right)]
     if flat[0].get("loss.name") != flat[1].get("loss.name"):

@@ -12,10 +12,14 @@ COLUMNS = ("image_id", "finding", "x", "y", "w", "h")
 def to_fractions(
     table: SourceTable, manifest: pl.DataFrame, pixels: pl.DataFrame | None, fit: Literal["letterbox", "squash"]
 ) -> tuple[pl.DataFrame | None, pl.DataFrame]:
-    """Transform the boxes of a source as their images were.
+    """Transform the boxes of a source in the same way as its images.
 
-    `table`: the source; its boxes are x, y, w, h with the origin at the top left. `pixels`: original height and width,
-    placement and side of every image; None without images, where boxes need the `box_frame` of the source.
+    Args:
+        table: the source; its boxes are x, y, w, h with the origin at the top left.
+        manifest: rows of the dataset.
+        pixels: original height and width, placement and side of every image; None if the dataset has no images, in
+            which case boxes need the `box_frame` of the source.
+        fit: how images are made square.
 
     Returns:
         image_id, finding, x, y, w, h in fractions of the stored image, cut at its border, or None without boxes; and

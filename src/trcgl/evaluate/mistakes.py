@@ -60,7 +60,7 @@ def most_confident(predictions: Predictions, evaluation: dict[str, Any], most: i
 
 
 def pictures(mistakes: list[Mistake], dataset: Dataset) -> dict[str, str]:
-    """Image id to a data URI; images that the dataset does not have are left out."""
+    """Data URI of each image by image id; images that are missing from the dataset are left out."""
     if dataset.images is None:
         return {}
     wanted = [mistake.image_id for mistake in mistakes]

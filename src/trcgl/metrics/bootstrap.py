@@ -32,7 +32,7 @@ def patient_bootstrap(
 
     Replicate b resamples the same patients for every finding, and for every run that is evaluated on the same images.
 
-    The weights are for all findings or for each; threads (`workers`) are as many as cores where None.
+    `weight` applies to all findings or to each one separately; `workers` threads run at once (None: one per core).
 
     Returns:
         Name of the metric to its values, NaN where a replicate leaves it undefined.

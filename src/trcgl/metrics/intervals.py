@@ -51,8 +51,7 @@ def freedom_of_mean(
 ) -> float:
     """ν of a mean over findings (Satterthwaite 1946): (Σ s²)² / Σ (s⁴ / ν), s² the variance of a finding's replicates.
 
-    0, so that there is no interval, where a finding has a single positive patient: resamples cannot show what another
-    patient would change.
+    It is 0 (no interval) if a finding has a single positive patient, because resamples of one patient do not vary.
     """
     if not len(freedom) or freedom.min() <= 0:
         return 0.0

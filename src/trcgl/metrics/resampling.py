@@ -98,7 +98,7 @@ class Resampled:
 
     @cached_property
     def ranking(self) -> Ranking:
-        """The weights that metrics of the order of scores need, computed once for all of them."""
+        """Weights for rank-based metrics, computed once for all of them."""
         segments, cuts, ties = self.rows.segments
         # Replicates become rows: sums along a contiguous axis are several times faster.
         total = (segments @ self.counts.astype(segments.dtype, copy=False)).T.astype(np.float64, order="C")

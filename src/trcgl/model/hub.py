@@ -39,7 +39,7 @@ def pull(hub_id: str, *, revision: str | None = None) -> Path:
 
 
 def endpoint() -> str | None:
-    """Address of another hub, such as a hospital's mirror; the client reads the variable only when it is imported."""
+    """Address of a mirror of the hub, from `HF_ENDPOINT`, which the hub client reads only once, at import."""
     return os.environ.get("HF_ENDPOINT")
 
 

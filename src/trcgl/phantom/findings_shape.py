@@ -55,7 +55,7 @@ def kyphosis(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anato
 
 
 def hemidiaphragm_elevation(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
-    """A dome that stands well above its place."""
+    """One dome of the diaphragm well above its usual height."""
     rise = rng.uniform(0.05, 0.14) * extent
     left = rng.random() < 0.45
     right_dome, left_dome = anatomy.dome

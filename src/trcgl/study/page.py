@@ -32,8 +32,8 @@ def write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, nam
         out: the study folder.
         document: schema `trcgl.study-table/1`.
         cost: schema `trcgl.study-cost/1`.
-        name: of the dataset.
-        phantom: whether its images are rendered phantoms.
+        name: name of the dataset.
+        phantom: whether the images of the dataset are rendered phantoms.
     """
     plotted = {"intervals": (plots.intervals(document), "Tail mAP of every arm and every difference, with intervals")}
     if document["kind"] == "utility":

@@ -30,9 +30,9 @@ def jobs_of(plan: Plan, out: Path, seeds: Sequence[int] | None = None) -> list[J
     """The runs of a plan, seed by seed, so that a study that is cut short has equally many seeds for all arms.
 
     Args:
-        plan: of the study.
+        plan: the plan of the study.
         out: the study folder.
-        seeds: instead of the seeds that the plan compares.
+        seeds: seeds of the runs; default: the seeds that the plan compares.
     """
     folders = {
         "": None,

@@ -39,7 +39,7 @@ class Options:
     train_images: int = 4000
     """Number of training phantoms."""
     positives_per_finding: int = 100
-    """Smallest number of positives of each finding in val and in test, which have about 20 times as many images."""
+    """Minimum number of positives of each finding in val and in test; each split has about 20 times as many images."""
     imbalance: float = 100.0
     """Ratio of the most to the least frequent finding in train; PadChest's own is 1054."""
     difficulty: float = 1.0

@@ -35,8 +35,8 @@ def lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str], out: P
 
     Args:
         opened: the dataset.
-        rows: of its manifest.
-        findings: to measure.
+        rows: rows of the manifest of the dataset.
+        findings: findings to measure.
         out: the study folder, which keeps the table.
 
     Returns:
@@ -66,7 +66,7 @@ def render_flipped(opened: Dataset, rows: pl.DataFrame, partner: str, out: Path)
 
     Args:
         opened: a dataset of phantoms.
-        rows: of its manifest.
+        rows: rows of the manifest of the dataset.
         partner: the finding to add or remove.
         out: the study folder.
 
