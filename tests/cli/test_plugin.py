@@ -104,6 +104,7 @@ def test_the_help_shows_the_recipes_and_settings_of_a_plugin(plugin, capsys):
     assert "--loss.settings.power" in text and "Power of the error." in text
 
 
+@pytest.mark.slow
 def test_the_worker_processes_of_a_study_know_the_plugin(plugin):
     code = (
         "import sys\n"
