@@ -7,6 +7,7 @@ from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.errors import DataError
 from trcgl.evaluate.evaluation import evaluate as evaluate_predictions
 from trcgl.metrics import evaluate
+from trcgl.metrics.registry import METRICS
 
 THRESHOLDS = dict.fromkeys(SPACE.findings, 0.4)
 SMALL = {"truth": [1, 0, 1, 0], "score": [0.9, 0.2, 0.7, 0.4], "patient_ids": ["a", "b", "c", "d"]}
@@ -27,7 +28,8 @@ def test_plain_arrays_give_the_numbers_of_an_evaluation():
 
 def test_lists_of_one_finding_are_enough():
     result = evaluate(**SMALL, replicates=200)
-    assert set(result["overall"]) == {"mAP", "mAUC", "mSENS95", "mECE"}  # no threshold, so no F1 and no PPV
+    assert set(result["overall"]) == {f"m{name}" for name, metric in METRICS.items() if not metric.needs_threshold}
+    assert "mF1" not in result["overall"] and "mAUC" in result["overall"]
     finding = result["findings"]["finding 1"]
     assert (finding["AUC"]["value"], finding["positives"], finding["few"]) == (1, 2, True)
 

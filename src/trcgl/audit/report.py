@@ -34,7 +34,11 @@ def write_report(folder: Path, audit: dict[str, Any], images: ScoredImages) -> N
             finding: pictures(images, finding, entry["memorization"], seed)
             for finding, entry in audit["findings"].items()
         },
-        plots={check.key: check.plot(audit["overall"][check.key]) if check.plot else None for check in CHECKS},
+        plots={
+            # A check that was added after the audit has no result.
+            check.key: check.plot(audit["overall"][check.key]) if check.plot and check.key in audit["overall"] else None
+            for check in CHECKS
+        },
         slug=_slug,
     )
     page = html.page(

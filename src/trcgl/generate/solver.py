@@ -14,6 +14,7 @@ from trcgl.generate.diffusion import log_snr_of
 from trcgl.generate.pipeline import Generator
 
 Solver = Literal["dpm++2m", "ddim"]
+DEFAULT_SOLVER: Solver = "dpm++2m"
 
 GUIDED_TO = 0.0  # default log-SNR above which guidance stops: as much signal as noise
 
@@ -30,7 +31,7 @@ def sample(
     steps: int = 20,
     guidance: float | Sequence[float] = 5.0,
     guided_to: float = GUIDED_TO,
-    solver: Solver = "dpm++2m",
+    solver: Solver = DEFAULT_SOLVER,
 ) -> UInt8[np.ndarray, "batch height width"]:
     """Sample a radiograph for each seed.
 

@@ -36,7 +36,7 @@ from trcgl.generate.sampling_run import (
     sample_parts,
 )
 from trcgl.generate.screen import screen_images
-from trcgl.generate.solver import GUIDED_TO, Solver
+from trcgl.generate.solver import DEFAULT_SOLVER, GUIDED_TO, Solver
 from trcgl.generate.synthetic_folder import read_report, write_synthetic_folder
 
 SETTINGS_SCHEMA = "trcgl.synthesize/1"
@@ -66,7 +66,7 @@ class SynthesizeOptions:
     """Stop guidance above this log-SNR (20: guide to the end)."""
     steps: int = 20
     """Denoising steps."""
-    solver: Solver = "dpm++2m"
+    solver: Solver = DEFAULT_SOLVER
     """Diffusion solver: `dpm++2m` (DPM-Solver++, second order) or `ddim`."""
     batch_size: int = 64
     """Images sampled at once on each device; changes images by rounding at most."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pkgutil
 from importlib import import_module
 
 import pytest
@@ -16,6 +17,8 @@ from trcgl.audit.report import environment
 from trcgl.audit.stored import read_audit
 from trcgl.core.storage import write_json
 
+OPTIONS = {"each": 12, "sweep_each": 2, "handwritten_each": 3, "features": ("thumbnail",), "held_out": "test"}
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
@@ -24,8 +27,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(small):
-    options = AuditOptions(each=12, sweep_each=2, handwritten_each=3, features=("thumbnail",), held_out="test")
-    return audit(small.synthetic, small.dataset, small.auditor, options=options)
+    return audit(small.synthetic, small.dataset, small.auditor, options=AuditOptions(**OPTIONS))
 
 
 def test_keys_are_the_names_of_the_modules_and_differ():
@@ -33,6 +35,10 @@ def test_keys_are_the_names_of_the_modules_and_differ():
     assert len(set(keys)) == len(keys)
     for check in CHECKS:
         assert import_module(f"{checks.__name__}.{check.key}").CHECK is check
+
+
+def test_every_module_of_checks_is_registered():
+    assert {module.name for module in pkgutil.iter_modules(checks.__path__)} == {check.key for check in CHECKS}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.key)
