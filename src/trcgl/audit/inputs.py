@@ -1,4 +1,4 @@
-"""Open the folders of an audit and refuse those that do not belong together.
+"""Open the folders of an audit and refuse folders that do not belong together.
 
 The auditor must not have been trained on held-out patients, nor on a patient of the classifier that screened the
 images: an image that passed a screener is favored by every classifier trained on the same patients. What cannot be

@@ -89,5 +89,5 @@ def label_array(manifest: pl.DataFrame, space: LabelSpace) -> Float[np.ndarray, 
 
 
 def taking_part(manifest: pl.DataFrame, *, with_none: bool = False) -> pl.DataFrame:
-    """The rows for training and evaluation: those that are not set aside, or all rows with `with_none`."""
+    """The rows for training and evaluation: rows that are not set aside, or all rows with `with_none`."""
     return manifest if with_none else manifest.filter(pl.col("set_aside").is_null())

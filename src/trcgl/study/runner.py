@@ -27,7 +27,7 @@ PRELOAD = ("trcgl.training.train", "trcgl.evaluate.evaluate", "trcgl.study.worke
 def jobs_of(plan: Plan, out: Path, seeds: Sequence[int] | None = None) -> list[Job]:
     """The runs of a plan, seed by seed, so that a study that is cut short has equally many seeds for all arms.
 
-    `seeds` replace those that the plan compares.
+    `seeds` replaces the seeds that the plan compares.
     """
     made = {"duplicates": path_in(out, "duplicates"), "dcgan": out / "dcgan"}
     folders = {"": None, "synthetic": plan.synthetic, **made, **plan.folders}

@@ -93,7 +93,7 @@ def diversity(
 ) -> Diversity:
     """Compare the diversity of synthetic images with that of real images of the same finding; train is for the null.
 
-    MS-SSIM is the mean over so many pairs of images; replicates are random halves of the patients.
+    MS-SSIM is the mean over `pairs` pairs of images; replicates are random halves of the patients.
     """
     samples = {"synthetic": synthetic, "held_out": held_out, "train": train}
     if len({sample.images.shape[1:] for sample in samples.values()}) > 1:
