@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "trcgl needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dicom,dev,export,generate,serve]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[cluster,dicom,dicom-node,dev,export,generate,serve]'
 	@touch $(READY)
 
 demo: $(READY)
