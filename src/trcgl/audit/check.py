@@ -1,8 +1,8 @@
 """What a check of an audit is, and what it may look at.
 
 A check compares synthetic images with held-out real images and reports the same comparison for real images, its null.
-To add a check, write `checks/NAME.py` with a `CHECK`, its template `checks/NAME.html.j2` and a test, and add NAME to
-`checks/__init__.py`. The audit, `audit.json` and the page iterate over that registry.
+To add a check, write `checks/NAME.py` with a `CHECK`, its template `checks/NAME.html.j2` and a test. The audit,
+`audit.json` and the page iterate over the registry of `trcgl.audit.checks`, which finds it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -123,13 +123,14 @@ class Check:
     """One check."""
 
     key: str  # name of the module, of the template and of the result in `audit.json`
+    order: int  # place among the checks, on the page and in `audit.json`; lower numbers come first
     title: str  # heading on the page
     null: str  # what the result is compared with, for the page
     # result for one finding, a plain JSON value; None if the check does not apply to it
     of_finding: Callable[[Evidence, str], dict[str, Any] | None] | None = None
     # result for all findings together, a plain JSON value; None if the check does not apply
     of_all: Callable[[Evidence], Any] | None = None
-    # the verdict so far after this check, from its result for the finding; checks run in registry order
+    # the verdict so far after this check, from its result for the finding; checks run by `order`
     verdict: Callable[[dict[str, Any], Verdict], Verdict] | None = None
     plot: Callable[[Any], Markup | None] | None = None  # a plot of the result of `of_all`
 

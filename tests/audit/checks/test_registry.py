@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import pkgutil
+import shutil
+import sys
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
@@ -37,8 +40,29 @@ def test_keys_are_the_names_of_the_modules_and_differ():
         assert import_module(f"{checks.__name__}.{check.key}").CHECK is check
 
 
-def test_every_module_of_checks_is_registered():
+def test_every_module_of_checks_is_found_and_none_has_the_place_of_another():
     assert {module.name for module in pkgutil.iter_modules(checks.__path__)} == {check.key for check in CHECKS}
+    orders = [check.order for check in CHECKS]
+    assert orders == sorted(set(orders))
+
+
+def test_a_file_in_the_package_is_a_check(tmp_path):
+    """The page needs its template beside it, and nothing else."""
+    package = tmp_path / "checks"
+    shutil.copytree(checks.__path__[0], package, ignore=shutil.ignore_patterns("__pycache__"))
+    check = "from trcgl.audit.check import Check\nCHECK = Check('added', 15, 'Added', 'none', lambda *_: {})\n"
+    (package / "added.py").write_text(check)
+    spec = spec_from_file_location("checks_with_another", package / "__init__.py")
+    found = module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, spec.name, found)
+        spec.loader.exec_module(found)
+    assert [check.key for check in found.CHECKS if check.key == "added" or check.order < 30] == [
+        "label_fidelity",
+        "added",
+        "ceiling",
+    ]
+    assert len(found.CHECKS) == len(CHECKS) + 1
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.key)

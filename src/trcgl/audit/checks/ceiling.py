@@ -118,6 +118,7 @@ def _verdict(result: dict[str, Any], so_far: Verdict) -> Verdict:
 
 CHECK = Check(
     key="ceiling",
+    order=20,
     title="Autoencoder ceiling",
     null="the same real images before encoding and decoding",
     of_finding=of_finding,

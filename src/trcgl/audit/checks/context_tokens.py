@@ -40,6 +40,7 @@ def of_all(evidence: Evidence) -> dict[str, Any] | None:
 
 CHECK = Check(
     key="context_tokens",
+    order=90,
     title="Context tokens",
     null="the handwritten prompt alone, on the same label sets and seeds",
     of_all=of_all,

@@ -257,4 +257,6 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     return compare(evidence, finding, sheet, rows, evidence.first_space.synthetic[rows])
 
 
-CHECK = Check(key="diversity", title="Diversity", null="real held-out images of the finding", of_finding=of_finding)
+CHECK = Check(
+    key="diversity", order=60, title="Diversity", null="real held-out images of the finding", of_finding=of_finding
+)

@@ -257,6 +257,7 @@ def of_all(evidence: Evidence) -> dict[str, Any]:
 
 CHECK = Check(
     key="fidelity",
+    order=30,
     title="Fidelity",
     null="real training images against held-out ones, as many images or all",
     of_finding=of_finding,

@@ -142,6 +142,7 @@ def plot(sweep: list[dict[str, Any]]) -> Markup | None:
 
 CHECK = Check(
     key="guidance",
+    order=100,
     title="Guidance scale",
     null="the scale of the synthetic folder",
     of_all=of_all,

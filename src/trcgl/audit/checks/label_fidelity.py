@@ -238,6 +238,7 @@ def _verdict(result: dict[str, Any], so_far: Verdict) -> Verdict:
 
 CHECK = Check(
     key="label_fidelity",
+    order=10,
     title="Label fidelity",
     null="requests deranged across label sets: images of other findings count as images with this one",
     of_finding=of_finding,

@@ -354,6 +354,7 @@ def _verdict(result: dict[str, Any], so_far: Verdict) -> Verdict:
 
 CHECK = Check(
     key="memorization",
+    order=50,
     title="Memorized copies",
     null="held-out images, which cannot be copies",
     of_finding=lambda evidence, finding: among(evidence, (finding,)),

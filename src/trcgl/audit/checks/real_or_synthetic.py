@@ -77,6 +77,7 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
 
 CHECK = Check(
     key="real_or_synthetic",
+    order=40,
     title="Real or synthetic",
     null="real training images against held-out ones, as many images",
     of_finding=of_finding,

@@ -206,6 +206,7 @@ def of_all(evidence: Evidence) -> dict[str, Any] | None:
 
 CHECK = Check(
     key="shortcut",
+    order=80,
     title="Shortcut",
     null="real normal radiographs, untouched and after encoding and decoding",
     of_all=of_all,

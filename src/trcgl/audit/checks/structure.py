@@ -196,6 +196,7 @@ def _verdict(result: dict[str, Any], so_far: Verdict) -> Verdict:
 
 CHECK = Check(
     key="structure",
+    order=70,
     title="Structure (phantoms)",
     null="rendered phantoms with and without the finding",
     of_finding=of_finding,
