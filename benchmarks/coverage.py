@@ -22,7 +22,7 @@ import numpy as np
 from scipy.stats import norm
 
 from trcgl.metrics.auroc import AUROC
-from trcgl.metrics.average_precision import AVERAGE_PRECISION, average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.metrics.intervals import FEW, effective_patients, interval
 from trcgl.metrics.summary import mean_over_findings
@@ -78,7 +78,7 @@ def population(setting: Setting, patients: int = 3_000_000) -> dict[str, float]:
     """AP and AUROC of the population from which the patients of the data sets come."""
     whole = replace(setting, positive_patients=round(setting.prevalence * patients))
     truth, score, _ = simulate(np.random.default_rng(7), whole, patients, setting.fixed)
-    return {"AP": average_precision(truth, score).value or 0.0, "AUC": setting.auroc}
+    return {"AP": AVERAGE_PRECISION(truth, score).value or 0.0, "AUC": setting.auroc}
 
 
 def covered(seed: int, setting: Setting, target: dict[str, float], replicates: int) -> dict[str, tuple[bool, float]]:

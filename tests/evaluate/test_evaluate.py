@@ -10,7 +10,7 @@ from trcgl.core.errors import DataError
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.evaluate import calibrate, evaluate_run
 from trcgl.evaluate.predictions import read_predictions
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.model import run_folder
 from trcgl.model.folder import load_model
 from trcgl.model.run_folder import open_run
@@ -35,7 +35,7 @@ def test_test_is_scored_row_by_row_and_evaluated(dataset, evaluated):
     predictions = read_predictions(out / "predictions" / "test.parquet", SPACE)
     rows = open_dataset(dataset).split("test")
     assert predictions.image_id.to_list() == rows["image_id"].to_list()
-    mass = average_precision(predictions.truth[:, 0], predictions.score[:, 0], predictions.weight)
+    mass = AVERAGE_PRECISION(predictions.truth[:, 0], predictions.score[:, 0], predictions.weight)
     assert result["findings"]["Mass"]["AP"]["value"] == pytest.approx(mass.value)
     assert result["split"] == "test"
     assert json.loads(json.dumps(result)) == storage.read_json(out / "evaluation" / "test.json")

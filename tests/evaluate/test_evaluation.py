@@ -7,8 +7,8 @@ import pytest
 from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.errors import DataError
 from trcgl.evaluate.evaluation import evaluate, subset_rows
-from trcgl.metrics.auroc import auroc
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.registry import METRICS
 
 THRESHOLDS = dict.fromkeys(SPACE.findings, 0.4)
@@ -43,8 +43,8 @@ def test_it_is_the_documented_schema_and_plain_json(evaluation):
 def test_values_are_the_metrics(evaluation):
     example = predictions()
     truth, score = example.truth[:, 2].astype(float), example.score[:, 2].astype(float)
-    assert evaluation["findings"]["Nodule"]["AP"]["value"] == pytest.approx(average_precision(truth, score).value)
-    assert evaluation["findings"]["Nodule"]["AUC"]["value"] == pytest.approx(auroc(truth, score).value)
+    assert evaluation["findings"]["Nodule"]["AP"]["value"] == pytest.approx(AVERAGE_PRECISION(truth, score).value)
+    assert evaluation["findings"]["Nodule"]["AUC"]["value"] == pytest.approx(AUROC(truth, score).value)
 
 
 def test_means_leave_out_the_normal_label_where_the_space_says_so(evaluation):
@@ -113,7 +113,7 @@ def test_weights_change_the_evaluation():
     heavy = predictions(weight=np.tile([5.0, 1.0], 300))
     evaluation = evaluate(heavy, THRESHOLDS, split="test", replicates=100)
     truth, score = heavy.truth[:, 1].astype(float), heavy.score[:, 1].astype(float)
-    expected = average_precision(truth, score, heavy.weight).value
+    expected = AVERAGE_PRECISION(truth, score, heavy.weight).value
     assert evaluation["findings"]["Effusion"]["AP"]["value"] == pytest.approx(expected)
 
 

@@ -7,7 +7,7 @@ from scipy.special import expit
 from tests.evaluate.examples import SPACE, predictions
 from trcgl.core.errors import DataError
 from trcgl.metrics.calibrate import calibrated, fit_calibration, fit_temperature, fit_threshold
-from trcgl.metrics.f1 import f1
+from trcgl.metrics.f1 import F1
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -50,15 +50,15 @@ def test_no_threshold_has_a_better_f1(seed):
     truth, score = (rng.random(40) < 0.3).astype(np.float64), np.round(rng.random(40), 2)
     threshold = fit_threshold(truth, score)
     if truth.any():
-        best = max(f1(truth, score, None, cut).value for cut in score)
-        assert f1(truth, score, None, threshold).value == pytest.approx(best)
+        best = max(F1(truth, score, None, cut).value for cut in score)
+        assert F1(truth, score, None, threshold).value == pytest.approx(best)
 
 
 def test_the_threshold_lies_between_two_scores_and_of_equals_it_is_the_highest():
     assert fit_threshold(np.array([0.0, 1, 1]), np.array([0.2, 0.6, 0.8])) == pytest.approx(0.4)
     # Calling one or all three images gives the same F1, 1/2 at recall 1/2... the fewer calls are kept.
     truth, score = np.array([1.0, 0, 0, 1]), np.array([0.9, 0.8, 0.7, 0.1])
-    assert f1(truth, score, None, 0.85).value == pytest.approx(f1(truth, score, None, 0.05).value)
+    assert F1(truth, score, None, 0.85).value == pytest.approx(F1(truth, score, None, 0.05).value)
     assert fit_threshold(truth, score) == pytest.approx(0.85)
 
 

@@ -6,14 +6,14 @@ from sklearn import config_context
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from trcgl.core.errors import DataError
-from trcgl.metrics.auroc import auroc
-from trcgl.metrics.average_precision import average_precision
-from trcgl.metrics.calibration_error import expected_calibration_error, mass_bins
-from trcgl.metrics.f1 import f1
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
+from trcgl.metrics.calibration_error import CALIBRATION_ERROR, mass_bins
+from trcgl.metrics.f1 import F1
 from trcgl.metrics.rows import NO_LABEL, NO_NEGATIVE, NO_POSITIVE
 
 SEEDS = st.integers(0, 2**32 - 1)
-PEERS = {average_precision: average_precision_score, auroc: roc_auc_score}
+PEERS = {AVERAGE_PRECISION: average_precision_score, AUROC: roc_auc_score}
 
 
 def case(seed):
@@ -38,7 +38,7 @@ def test_ap_and_auroc_equal_scikit_learns_with_ties_unknowns_and_weights(seed):
             value, why = ours(truth, score, weight)
             if value is None:
                 positives = np.sum(truth[heavy] == 1)
-                assert why and (positives == 0 or (ours is auroc and positives == heavy.sum()))
+                assert why and (positives == 0 or (ours is AUROC and positives == heavy.sum()))
             else:
                 with config_context(skip_parameter_validation=True):
                     expected = peer(truth[known], score[known], sample_weight=None if weight is None else weight[known])
@@ -50,7 +50,7 @@ def test_ap_and_auroc_equal_scikit_learns_with_ties_unknowns_and_weights(seed):
 def test_f1_equals_scikit_learns(seed):
     truth, score, weight = case(seed)
     known = ~np.isnan(truth)
-    value = f1(truth, score, weight, 0.5).value
+    value = F1(truth, score, weight, 0.5).value
     if value is not None:
         kept = None if weight is None else weight[known]
         assert value == pytest.approx(f1_score(truth[known], score[known] >= 0.5, sample_weight=kept), abs=1e-12)
@@ -66,14 +66,14 @@ def test_f1_equals_scikit_learns(seed):
 )
 def test_what_cannot_be_computed_has_no_value_and_a_reason(truth, ap, auc):
     score = np.array([0.1, 0.9])
-    assert average_precision(np.array(truth), score).why == ap
-    assert auroc(np.array(truth), score) == (None, auc)
-    assert f1(np.array(truth), score).why == ap
+    assert AVERAGE_PRECISION(np.array(truth), score).why == ap
+    assert AUROC(np.array(truth), score) == (None, auc)
+    assert F1(np.array(truth), score).why == ap
 
 
 def test_an_unknown_label_counts_neither_as_present_nor_as_absent():
     truth, score = np.array([1, 0, np.nan, np.nan]), np.array([0.8, 0.3, 0.9, 0.1])
-    for metric in (average_precision, auroc, expected_calibration_error):
+    for metric in (AVERAGE_PRECISION, AUROC, CALIBRATION_ERROR):
         assert metric(truth, score) == metric(truth[:2], score[:2])
 
 
@@ -81,19 +81,19 @@ def test_a_weight_of_two_is_the_image_twice():
     truth, score, _ = case(3)
     twice = np.repeat(np.arange(len(truth)), 1 + np.arange(len(truth)) % 2)
     weight = 1.0 + np.arange(len(truth)) % 2
-    for metric in (average_precision, auroc, expected_calibration_error):
+    for metric in (AVERAGE_PRECISION, AUROC, CALIBRATION_ERROR):
         assert metric(truth, score, weight).value == pytest.approx(metric(truth[twice], score[twice]).value, abs=1e-12)
 
 
 def test_calibration_error_at_a_hand_computed_point():
     # Two bins of two: scores .1 and .3 with no positive (gap .2), .6 and .8 with one positive (gap .2).
     truth, score = np.array([0.0, 0, 1, 0]), np.array([0.1, 0.3, 0.6, 0.8])
-    assert expected_calibration_error(truth, score, bins=2).value == pytest.approx(0.2)
+    assert CALIBRATION_ERROR(truth, score, bins=2).value == pytest.approx(0.2)
 
 
 def test_scores_that_are_shares_have_no_calibration_error():
     truth = np.tile([0.0, 0, 0, 1], 250)
-    assert expected_calibration_error(truth, np.full(1000, 0.25)).value == pytest.approx(0)
+    assert CALIBRATION_ERROR(truth, np.full(1000, 0.25)).value == pytest.approx(0)
 
 
 @given(SEEDS)
@@ -101,8 +101,8 @@ def test_scores_that_are_shares_have_no_calibration_error():
 def test_calibration_error_does_not_hang_on_the_order_of_rows(seed):
     truth, score, weight = case(seed)
     order = np.random.default_rng(seed).permutation(len(truth))
-    error = expected_calibration_error(truth, score, weight).value
-    other = expected_calibration_error(truth[order], score[order], None if weight is None else weight[order]).value
+    error = CALIBRATION_ERROR(truth, score, weight).value
+    other = CALIBRATION_ERROR(truth[order], score[order], None if weight is None else weight[order]).value
     assert error == other or error == pytest.approx(other, abs=1e-12)
 
 
@@ -121,4 +121,4 @@ def test_bins_hold_equal_mass_and_tied_scores_stay_together():
 )
 def test_scores_and_weights_that_are_none_are_refused(score, weight, message):
     with pytest.raises(DataError, match=message):
-        auroc(np.array([1.0, 0.0]), np.array(score), np.array(weight))
+        AUROC(np.array([1.0, 0.0]), np.array(score), np.array(weight))

@@ -34,8 +34,8 @@ every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
 def test_the_registry_finds_every_metric_of_the_package_in_the_order_of_the_tables():
-    orders = [metric.order for metric in METRICS.values()]
-    assert orders == sorted(set(orders))
+    orders = [(metric.order, metric.name) for metric in METRICS.values()]
+    assert orders == sorted(orders)
     assert [name for name in METRICS if name in {*PEERS, "ECE"}] == ["AP", "AUC", "SENS95", "F1", "PPV", "ECE"]
 
 
@@ -88,10 +88,11 @@ def test_without_a_label_a_metric_is_undefined(metric):
 @every_metric
 def test_a_metric_without_the_labels_it_needs_says_which(metric):
     score = np.array([0.2, 0.8])
-    without_positive = metric(np.zeros(2), score, None, THRESHOLD)
-    assert without_positive == (None, NO_POSITIVE) or metric.name == "ECE"
-    without_negative = metric(np.ones(2), score, None, THRESHOLD)
-    assert without_negative == (None, NO_NEGATIVE) or without_negative.value is not None
+    without_positive, without_negative = (metric(np.full(2, label), score, None, THRESHOLD) for label in (0.0, 1.0))
+    assert (without_positive == (None, NO_POSITIVE)) == (metric.needs != "a label")
+    assert (without_negative == (None, NO_NEGATIVE)) == (metric.needs == "a positive and a negative")
+    assert (without_positive.value is not None) == (metric.needs == "a label")
+    assert (without_negative.value is not None) == (metric.needs != "a positive and a negative")
 
 
 @every_metric

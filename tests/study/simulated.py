@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trcgl.metrics.average_precision import AVERAGE_PRECISION, average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import patient_bootstrap
 from trcgl.study.statistics import Runs
 
@@ -33,7 +33,7 @@ def runs(rng, truth, hardness, *, signal=2.0, seeds=(0, 1, 2), between=0.15, own
     for _ in seeds:
         learned = signal + between * rng.normal()
         score = learned * truth + hardness + own * rng.normal(size=truth.shape)
-        values.append(np.mean([average_precision(*pair).value for pair in zip(truth.T, score.T, strict=True)]))
+        values.append(np.mean([AVERAGE_PRECISION(*pair).value for pair in zip(truth.T, score.T, strict=True)]))
         patients = np.arange(len(truth))
         again = patient_bootstrap(
             truth, score, patients, metrics=(AVERAGE_PRECISION,), replicates=replicates, workers=1

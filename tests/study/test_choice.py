@@ -10,7 +10,7 @@ from trcgl.core.recipe import Recipe
 from trcgl.dataset.manifest import label_array
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.study.choice import Setting, choose, val_tail
 from trcgl.study.worker import Job
 
@@ -79,7 +79,7 @@ def test_the_score_is_mean_average_precision_of_the_tail_on_val(dataset, tmp_pat
     noise = np.random.default_rng(0).normal(size=truth.shape)
     score = (np.nan_to_num(truth) + noise).astype(np.float32)
     place = SPACE.index("Hernia")
-    assert val_tail(job, SPACE) == pytest.approx(average_precision(truth[:, place], score[:, place]).value)
+    assert val_tail(job, SPACE) == pytest.approx(AVERAGE_PRECISION(truth[:, place], score[:, place]).value)
 
 
 def test_the_smaller_dose_is_chosen_of_equals_and_a_setting_that_lost_a_seed_last(dataset, tmp_path):

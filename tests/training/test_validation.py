@@ -3,7 +3,7 @@ import pytest
 
 from tests.dataset.small_dataset import SPACE
 from trcgl.core.errors import DataError
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.training.validation import validation_metrics
 
 RANDOM = np.random.default_rng(0)
@@ -16,7 +16,7 @@ def test_the_mean_is_over_the_scored_findings_weighted_and_without_unknown_label
     truth = TRUTH.copy()
     truth[:20, 1] = np.nan
     found = validation_metrics(truth, SCORE, WEIGHT, SPACE)
-    each = [average_precision(truth[:, column], SCORE[:, column], WEIGHT).value for column in range(3)]
+    each = [AVERAGE_PRECISION(truth[:, column], SCORE[:, column], WEIGHT).value for column in range(3)]
     assert found["val/mAP"] == pytest.approx(np.mean(each))
     assert found["val/mAP_tail"] == pytest.approx(each[2])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
-from trcgl.metrics.auroc import AUROC, auroc
+from trcgl.metrics.auroc import AUROC
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
 from trcgl.metrics.summary import with_interval
@@ -39,7 +39,7 @@ def auroc_with_interval(
     """
     truth, score = np.asarray(truth, np.float64), np.asarray(score, np.float64)
     owner = np.unique(np.asarray(patients), return_inverse=True)[1]
-    area = auroc(truth, score, weight)
+    area = AUROC(truth, score, weight)
     if area.value is None:
         return undefined(area.why)
     samples = patient_bootstrap(

@@ -13,39 +13,29 @@ _EVEN = 0.25  # share of training that is spread evenly over the noise levels
 _FAR = 12.0  # log-SNR is clamped here: that of the last level may be minus infinity
 
 
-def noised(
-    latent: Float[Tensor, "batch channels height width"],
-    noise: Float[Tensor, "batch channels height width"],
-    alpha_bar: Float[Tensor, " batch"],
-) -> Float[Tensor, "batch channels height width"]:
+Latents = Float[Tensor, "batch channels height width"]
+PerImage = Float[Tensor, " batch"]
+PerLevel = Float[Tensor, " levels"]
+
+
+def noised(latent: Latents, noise: Latents, alpha_bar: PerImage) -> Latents:
     """The noised latent z_t = sqrt(ā) z + sqrt(1 - ā) ε."""
     signal, spread = _roots(alpha_bar)
     return signal * latent + spread * noise
 
 
-def velocity(
-    latent: Float[Tensor, "batch channels height width"],
-    noise: Float[Tensor, "batch channels height width"],
-    alpha_bar: Float[Tensor, " batch"],
-) -> Float[Tensor, "batch channels height width"]:
+def velocity(latent: Latents, noise: Latents, alpha_bar: PerImage) -> Latents:
     """The velocity v = sqrt(ā) ε - sqrt(1 - ā) z."""
     signal, spread = _roots(alpha_bar)
     return signal * noise - spread * latent
 
 
-def target(
-    latent: Float[Tensor, "batch channels height width"],
-    noise: Float[Tensor, "batch channels height width"],
-    alpha_bar: Float[Tensor, " batch"],
-    prediction_type: str,
-) -> Float[Tensor, "batch channels height width"]:
+def target(latent: Latents, noise: Latents, alpha_bar: PerImage, prediction_type: str) -> Latents:
     """Target of the network: the velocity, or the noise for a base with the prediction type `epsilon`."""
     return noise if prediction_type == "epsilon" else velocity(latent, noise, alpha_bar)
 
 
-def min_snr_weight(
-    alpha_bar: Float[Tensor, " batch"], gamma: float, prediction_type: str = "v_prediction"
-) -> Float[Tensor, " batch"]:
+def min_snr_weight(alpha_bar: PerImage, gamma: float, prediction_type: str = "v_prediction") -> PerImage:
     """Weight of a squared error that is equivalent to min(SNR, γ) on the latent, SNR = ā / (1 - ā); 1 if γ is 0.
 
     For the velocity it is min(SNR, γ) / (SNR + 1), for the noise min(SNR, γ) / SNR (Hang et al. 2023, section 3.4).
@@ -58,9 +48,7 @@ def min_snr_weight(
     return torch.minimum(alpha_bar, gamma * (1 - alpha_bar))
 
 
-def shares_of_levels(
-    alpha_bar: Float[Tensor, " levels"], log_snr_mean: float, log_snr_std: float
-) -> Float[Tensor, " levels"]:
+def shares_of_levels(alpha_bar: PerLevel, log_snr_mean: float, log_snr_std: float) -> PerLevel:
     """Share of each noise level in training; shares sum to 1.
 
     Three quarters follow a normal distribution of the log-SNR, log(ā / (1 - ā)) (Karras et al. 2022, table 1, whose
@@ -76,7 +64,7 @@ def shares_of_levels(
     return (1 - _EVEN) * density / density.sum() + _EVEN * even
 
 
-def noise_levels(shares: Float[Tensor, " levels"], count: int, random: torch.Generator) -> Int[Tensor, " count"]:
+def noise_levels(shares: PerLevel, count: int, random: torch.Generator) -> Int[Tensor, " count"]:
     """Levels of a batch, each as often as its share, spread over the batch in random order.
 
     One level is sampled from each of `count` equal parts of the distribution, which reduces the variance of the loss
@@ -86,7 +74,7 @@ def noise_levels(shares: Float[Tensor, " levels"], count: int, random: torch.Gen
     return torch.searchsorted(shares.cumsum(0), places.double()).clamp(max=len(shares) - 1)
 
 
-def log_snr_of(alpha_bar: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
+def log_snr_of(alpha_bar: PerLevel) -> PerLevel:
     """Log-SNR of every noise level, in float64; that of pure noise is very low instead of infinite."""
     return (alpha_bar.double() / (1 - alpha_bar.double())).clamp(min=1e-30).log()
 

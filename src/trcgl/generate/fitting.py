@@ -1,26 +1,19 @@
 """Train a stage of a generator with Lightning: checkpoints, signals, resume."""
 
 import math
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from trcgl.core.errors import Interrupted
 from trcgl.core.generator_recipe import FitRecipe
-from trcgl.core.progress import spell
 from trcgl.training.averaging import MovingAverage
 from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.stop import StopRequest
-from trcgl.training.trainer import hardware, quiet
-from trcgl.training.training_log import GoBack, MetricsLog
-
-_EVERY = 10.0  # seconds between two progress lines
+from trcgl.training.trainer import quiet, trainer_settings
+from trcgl.training.training_log import GoBack, MetricsLog, progress
 
 
 class LastCheckpoint(Checkpoint):
@@ -34,60 +27,32 @@ class LastCheckpoint(Checkpoint):
         self._path, self._every, self._request = path, every, request
         self._due = self._stop = False
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handle signals here instead of in Lightning, which would not save a checkpoint."""
         self._request.listen()
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Save if a checkpoint is due; the last step is saved when Lightning has counted it."""
-        self._stop = trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)
+        self._stop = self._request.arrived(trainer)
         self._due |= self._stop or bool(self._every and trainer.global_step % self._every == 0)
         self._due |= trainer.is_last_batch
         if not trainer.is_last_batch:
             self._save(trainer)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step."""
         self._save(trainer)
 
-    def _save(self, trainer: lightning.Trainer) -> None:
+    def _save(self, trainer: Trainer) -> None:
         if self._due:
             trainer.save_checkpoint(self._path, weights_only=False)
             self._due = False
         if self._stop:
-            number = self._request.signal or 15  # another process received the signal
-            raise Interrupted(number, f"stopped after step {trainer.global_step}; the same command resumes from there.")
-
-
-class StepLines(Callback):
-    """A progress line on stderr every ten seconds, with the loss and the time left."""
-
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self._started = self._said = time.monotonic()
-        self._before = trainer.global_step
-
-    @rank_zero_only
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any, **__: Any
-    ) -> None:
-        """Print a line if ten seconds have passed or the stage has ended."""
-        done, whole = trainer.global_step, trainer.max_steps
-        if time.monotonic() - self._said < _EVERY and done < whole:
-            return
-        self._said = time.monotonic()
-        left = (self._said - self._started) * (whole - done) / max(1, done - self._before)
-        loss = float(outputs["loss"])
-        print(f"{self._stage}: step {done}/{whole}, loss {loss:.4f}, {spell(left)} left", file=sys.stderr, flush=True)
+            raise self._request.interrupted(trainer.global_step)
 
 
 def fit_stage(
-    module: lightning.LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
+    module: LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
 ) -> None:
     """Train all parameters of `module` to the last step of a stage, or resume; averaged if `ema` is set.
 
@@ -101,31 +66,20 @@ def fit_stage(
     module.load_state_dict(checkpoints.load_checkpoint(last)["state_dict"])
 
 
-def _trainer(
-    stage: str, folder: Path, steps: int, settings: FitRecipe, checkpoint: LastCheckpoint
-) -> lightning.Trainer:
-    terminal = sys.stderr.isatty()
-    progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else StepLines(stage)
-    callbacks: list[Callback] = [GoBack(), progress, checkpoint]
-    if settings.ema:
-        callbacks.insert(0, MovingAverage(settings.ema))
+def _trainer(stage: str, folder: Path, steps: int, settings: FitRecipe, checkpoint: LastCheckpoint) -> Trainer:
+    average = [MovingAverage(settings.ema)] if settings.ema else []
     grid = settings.grid_every if settings.grid_every and settings.grid_every <= steps else None
     with quiet():
-        return lightning.Trainer(
-            **hardware(settings),
+        return Trainer(
+            **trainer_settings(settings),
             max_steps=steps,
             max_epochs=1,
             val_check_interval=grid,
             check_val_every_n_epoch=None,
             limit_val_batches=None if grid else 0,
-            callbacks=callbacks,
+            callbacks=[*average, GoBack(), progress(stage), checkpoint],
             logger=[MetricsLog(folder / "metrics.jsonl"), TensorBoardLogger(folder, name="", version="tensorboard")],
             default_root_dir=folder,
-            benchmark=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            enable_progress_bar=terminal,
         )
 
 

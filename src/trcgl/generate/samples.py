@@ -10,40 +10,30 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from trcgl.core import storage
-from trcgl.dataset.labels import LabelSpace
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
 from trcgl.generate.solver import sample
 
 STEPS = 12
+COLUMNS = 4
 
 
-class SampleGrid:
-    """A grid with a row for each prompt and a column for each seed.
+def sample_grid(generator: Generator, path: Path, step: int, loggers: Sequence[Any]) -> None:
+    """Write a grid to a PNG file and to TensorBoard: a row for the normal label and each tail finding.
 
-    Args:
-        folder: folder of the pictures, `<stage>-<step>.png`.
-        space: label space; the grid shows its normal label and tail findings, or all findings if it has no tail.
+    Without a tail, there is a row for every finding. Columns have different seeds.
     """
-
-    def __init__(self, folder: Path, stage: str, space: LabelSpace, columns: int = 4) -> None:
-        self._folder, self._stage, self._columns = folder, stage, columns
-        chosen = space.in_group("tail") or space.findings
-        self._findings = list(dict.fromkeys([*([space.normal] if space.normal else []), *chosen]))
-        self._normal = space.normal
-
-    def sample(self, generator: Generator, step: int, loggers: Sequence[Any]) -> None:
-        """Write the grid after `step` optimizer steps to the folder and TensorBoard."""
-        prompts = [prompt((finding,), self._normal) for finding in self._findings for _ in range(self._columns)]
-        images = sample(
-            generator, generator.encode(prompts), generator.encode_empty(), range(len(prompts)), steps=STEPS
-        )
-        picture = tiled(images, self._columns)
-        with storage.atomic(self._folder / f"{self._stage}-{step:06d}.png") as aside:
-            Image.fromarray(picture).save(aside, format="PNG")
-        for logger in loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", picture, step, dataformats="HW")
+    space = generator.space
+    chosen = space.in_group("tail") or space.findings
+    findings = dict.fromkeys([*([space.normal] if space.normal else []), *chosen])
+    prompts = [prompt((finding,), space.normal) for finding in findings for _ in range(COLUMNS)]
+    images = sample(generator, generator.encode(prompts), generator.encode_empty(), range(len(prompts)), steps=STEPS)
+    picture = tiled(images, COLUMNS)
+    with storage.atomic(path) as aside:
+        Image.fromarray(picture).save(aside, format="PNG")
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image("samples", picture, step, dataformats="HW")
 
 
 def tiled(images: UInt8[np.ndarray, "count height width"], columns: int) -> UInt8[np.ndarray, "rows wide"]:

@@ -1,7 +1,7 @@
 """Losses of the training stages of a generator; all randomness is a function of the seed and the batch number."""
 
-import math
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import UNCHANGED, GeneratorRecipe
@@ -19,14 +18,14 @@ from trcgl.generate import diffusion
 from trcgl.generate.fitting import warmed_up
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import prompt
-from trcgl.generate.samples import SampleGrid
+from trcgl.generate.samples import sample_grid
 from trcgl.generate.training_rows import loader, most_sampled, sampler
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, sample_parameters
 from trcgl.training.batches import SplitRows
+from trcgl.training.trainer import clip_gradient, some_names
 
 LOG_EVERY = 10  # steps between two entries of the log
-_NAMED = 8  # images named in the error message of a loss that is not finite
 
 
 class Shared:
@@ -105,19 +104,14 @@ class Stage(lightning.LightningModule):
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip to the recipe's norm; a loss or gradient that is not finite stops before it moves a weight."""
-        largest = self.recipe.fit.clip_gradient or math.inf
-        self._gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), largest)
         assert self._last is not None
         loss, rows = self._last
-        finite = bool(loss.isfinite())
-        if self.recipe.fit.precision != "16-mixed":  # whose scaler expects, and skips, infinite gradients
-            finite = finite and bool(self._gradient_norm.isfinite())
-        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
-            names = [self.rows.image_ids[row] for row in rows.tolist()]
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        self._gradient_norm, finite = clip_gradient(self, self.recipe.fit, loss)
+        if not finite:
+            names = some_names(self.rows.image_ids, rows)
             raise RecipeError(
                 f"{self.name}: training diverged after step {self.global_step}: the loss is {float(loss):.4g} and the "
-                f"gradient norm {float(self._gradient_norm):.4g}, on the images {', '.join(names[:_NAMED])}{more}. "
+                f"gradient norm {float(self._gradient_norm):.4g}, on the images {names}. "
                 "Train again into another --out with a lower --fit.lr, or --fit.precision 32-true."
             )
 
@@ -153,7 +147,8 @@ class Stage(lightning.LightningModule):
 class Diffusion(Stage):
     """Train the network or the context tokens to denoise latents of labeled radiographs."""
 
-    grid: SampleGrid | None = None
+    grids: Path | None = None
+    """Folder of the grids of samples; None samples none."""
 
     @cached_property
     def _shares(self) -> Float[Tensor, " levels"]:
@@ -190,8 +185,9 @@ class Diffusion(Stage):
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Sample the grid, with averaged weights if they are averaged."""
-        if self.grid and self.trainer.is_global_zero:
-            self.grid.sample(self.generator, self.global_step, self.loggers)
+        if self.grids and self.trainer.is_global_zero:
+            path = self.grids / f"{self.name}-{self.global_step:06d}.png"
+            sample_grid(self.generator, path, self.global_step, self.loggers)
 
     def _hidden(self, batch: dict[str, Any], random: np.random.Generator) -> Float[Tensor, "batch tokens width"]:
         """Encoded prompts; some name only a part of the findings, some are empty.
@@ -249,7 +245,5 @@ class Autoencoder(Stage):
         each = (decoded - image).abs().mean((1, 2, 3)) + settings.kl_weight * posterior.kl() / image[0].numel()
         if network := self._features.value:
             expected, found = network((image + 1) / 2), network((decoded.clamp(-1, 1) + 1) / 2)
-            each = each + settings.feature_weight * functional.l1_loss(found, expected, reduction="none").mean(
-                (1, 2, 3)
-            )
+            each = each + settings.feature_weight * (found - expected).abs().mean((1, 2, 3))
         return self.mean(each, batch)

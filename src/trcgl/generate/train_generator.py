@@ -9,7 +9,6 @@ Stages, each of which resumes where it stopped:
 
 import datetime
 import os
-import sys
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
-from lightning.pytorch.utilities import rank_zero_only
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
@@ -30,13 +28,13 @@ from trcgl.generate.autoencoder import measure_scale
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.inputs import check_train_patients
 from trcgl.generate.prompts import prompt
-from trcgl.generate.samples import SampleGrid
 from trcgl.generate.stages import Autoencoder, Diffusion, Stage
 from trcgl.generate.training_rows import training_rows
 from trcgl.model.folder import load_model
 from trcgl.model.tensors import at_size
 from trcgl.training.batches import SplitRows
 from trcgl.training.stop import StopRequest, stop_signals
+from trcgl.training.trainer import say
 
 SCHEMA = "trcgl.generator-run/1"
 _MEASURED, _PIXELS = 512, 2**22  # largest numbers of images and pixels that the latent scale is measured on
@@ -56,7 +54,7 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
     generator = None if (out / "generator.json").exists() else _begin(recipe, opened, rows)
     _claim(dataset, recipe, out)
     if generator is None:
-        _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
+        say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
         return storage.read_json(out / "generator.json")
     with stop_signals() as request:
         return _train(generator, opened, rows, recipe, out, request)
@@ -119,7 +117,7 @@ def _train(
     def fit(kind: type[Stage], name: str, steps: int, rate: float, *trained: torch.nn.Module, **more: Any) -> None:
         stage = kind(generator, recipe, rows, name=name, steps=steps, rate=rate, trained=trained, **more)
         if isinstance(stage, Diffusion):
-            stage.grid = SampleGrid(out / "samples", name, opened.space)
+            stage.grids = out / "samples"
         fit_stage(stage, name, out / "training" / name, steps, recipe.fit, request)
         generator.to("cpu")  # Lightning moves back only the trained parts
         for part in trained:
@@ -128,14 +126,8 @@ def _train(
     if recipe.autoencoder.kind == "vae" and recipe.autoencoder.steps and not recipe.base:
         settings, run = recipe.autoencoder, recipe.autoencoder.features
         features = load_model(Path(run) / "model").network.backbone if run else None
-        fit(
-            Autoencoder,
-            "autoencoder",
-            settings.steps,
-            settings.lr,
-            generator.vae.requires_grad_(True),
-            features=features,
-        )
+        vae = generator.vae.requires_grad_(True)
+        fit(Autoencoder, "autoencoder", settings.steps, settings.lr, vae, features=features)
     measure_scale(generator.vae, _some_images(opened, recipe))
 
     trained: tuple[torch.nn.Module, ...] = (pipeline.adapt(generator, recipe),)
@@ -181,7 +173,7 @@ def _finish(
         command=storage.command(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    _say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {opened.folder} --screener RUN --out SYNTHETIC")
+    say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {opened.folder} --screener RUN --out SYNTHETIC")
     return info
 
 
@@ -209,8 +201,3 @@ def _some_images(opened: Dataset, recipe: GeneratorRecipe) -> torch.Tensor:
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     images = at_size(torch.from_numpy(opened.require_images()[rows]), recipe.image_size)
     return images[:, None].float() / 127.5 - 1
-
-
-@rank_zero_only
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,22 +1,15 @@
 """Average precision (AP)."""
 
 import numpy as np
-from jaxtyping import Float
 
+from trcgl.metrics.intervals import Replicates
 from trcgl.metrics.metric import Metric
 from trcgl.metrics.resampling import Resampled
-from trcgl.metrics.rows import Value, descending, known_rows, undefined
+from trcgl.metrics.rows import Rows, Value, descending
 
 
-def average_precision(
-    truth: Float[np.ndarray, " rows"],
-    score: Float[np.ndarray, " rows"],
-    weight: Float[np.ndarray, " rows"] | None = None,
-) -> Value:
+def _value(positive: Rows, score: Rows, weight: Rows) -> Value:
     """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as in scikit-learn."""
-    positive, score, weight = known_rows(truth, score, weight)
-    if why := undefined(positive, weight):
-        return Value(None, why)
     order, ends = descending(score)
     positives = np.cumsum(weight[order] * positive[order])[ends]
     everyone = np.cumsum(weight[order])[ends]
@@ -25,7 +18,7 @@ def average_precision(
     return Value(float(np.diff(positives, prepend=0.0) @ precision / positives[-1]))
 
 
-def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
+def _replicates(resampled: Resampled) -> Replicates:
     ranking = resampled.ranking
     called = np.maximum(ranking.hits + ranking.false, np.finfo(np.float64).tiny)  # precision 0 where nothing is called
     return np.einsum("bk,bk->b", ranking.positives, ranking.hits / called) / ranking.hits[:, -1]
@@ -35,7 +28,7 @@ AVERAGE_PRECISION = Metric(
     "AP",
     "average precision",
     "precision averaged over all recalls; random scores reach the share of positives",
-    average_precision,
+    _value,
     _replicates,
     ranking=True,
     order=10,

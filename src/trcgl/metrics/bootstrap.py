@@ -8,26 +8,27 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trcgl.core.randomness import generator
+from trcgl.metrics.intervals import Samples
 from trcgl.metrics.metric import Metric
 from trcgl.metrics.resampling import FindingRows, Resampled
-from trcgl.metrics.rows import known_rows
+from trcgl.metrics.rows import Rows, Table, known_rows
 
 CHUNK = 32
 """Replicates computed together: their counts stay in the processor's cache."""
 
 
 def patient_bootstrap(
-    truth: Float[np.ndarray, "rows findings"],
-    score: Float[np.ndarray, "rows findings"],
+    truth: Table,
+    score: Table,
     patient: Sequence[str] | np.ndarray,
-    weight: Float[np.ndarray, " rows"] | Float[np.ndarray, "rows findings"] | None = None,
+    weight: Rows | Table | None = None,
     *,
     metrics: Sequence[Metric],
     thresholds: Sequence[float] | None = None,
     replicates: int = 2000,
     seed: int = 0,
     workers: int | None = None,
-) -> dict[str, Float[np.ndarray, "replicates findings"]]:
+) -> dict[str, Samples]:
     """Recompute metrics of every finding on resamples of the patients.
 
     Replicate b resamples the same patients for every finding, and for every run that is evaluated on the same images.

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from trcgl.core.errors import DataError
-from trcgl.metrics.rows import descending, known_rows
+from trcgl.metrics.rows import Rows, Table, descending, known_rows
 
 DEFAULT_THRESHOLD = 0.5
 LOW, HIGH = 0.05, 20.0
@@ -24,12 +23,7 @@ class Calibration:
     thresholds: dict[str, float]
 
 
-def fit_calibration(
-    logits: Float[np.ndarray, "rows findings"],
-    truth: Float[np.ndarray, "rows findings"],
-    findings: Sequence[str],
-    weight: Float[np.ndarray, " rows"] | None = None,
-) -> Calibration:
+def fit_calibration(logits: Table, truth: Table, findings: Sequence[str], weight: Rows | None = None) -> Calibration:
     """Fit the temperature, and on the probabilities that it gives the threshold with the best F1 of each finding.
 
     A finding without a positive has the threshold 0.5.
@@ -43,11 +37,7 @@ def fit_calibration(
     return Calibration(temperature, thresholds)
 
 
-def fit_temperature(
-    logits: Float[np.ndarray, "rows findings"],
-    truth: Float[np.ndarray, "rows findings"],
-    weight: Float[np.ndarray, " rows"] | None = None,
-) -> float:
+def fit_temperature(logits: Table, truth: Table, weight: Rows | None = None) -> float:
     """The temperature T that minimizes the masked negative log-likelihood of sigmoid(logit / T) (Guo et al. 2017).
 
     Returns:
@@ -72,16 +62,12 @@ def fit_temperature(
     return float(np.exp(found.x))
 
 
-def calibrated(logits: Float[np.ndarray, "rows findings"], temperature: float) -> Float[np.ndarray, "rows findings"]:
+def calibrated(logits: Table, temperature: float) -> Table:
     """Probabilities sigmoid(logit / T), in the dtype of the logits."""
     return expit(logits / np.asarray(temperature, logits.dtype))
 
 
-def fit_threshold(
-    truth: Float[np.ndarray, " rows"],
-    score: Float[np.ndarray, " rows"],
-    weight: Float[np.ndarray, " rows"] | None = None,
-) -> float | None:
+def fit_threshold(truth: Rows, score: Rows, weight: Rows | None = None) -> float | None:
     """The threshold with the best F1, where a score of at least the threshold calls the finding present.
 
     It lies halfway between the lowest score that is called and the next lower score, so that it does not depend on one

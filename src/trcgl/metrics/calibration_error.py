@@ -3,33 +3,23 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from trcgl.metrics.intervals import error_interval
+from trcgl.metrics.intervals import Replicates, error_interval
 from trcgl.metrics.metric import Metric
 from trcgl.metrics.resampling import FindingRows, Resampled
-from trcgl.metrics.rows import NO_LABEL, Value, descending, known_rows
+from trcgl.metrics.rows import Rows, Value, descending
 
 BINS = 15
 """Number of bins, of equal mass."""
 
 
-def expected_calibration_error(
-    truth: Float[np.ndarray, " rows"],
-    score: Float[np.ndarray, " rows"],
-    weight: Float[np.ndarray, " rows"] | None = None,
-    bins: int = BINS,
-) -> Value:
+def _value(positive: Rows, score: Rows, weight: Rows, bins: int = BINS) -> Value:
     """Σ_b (W_b / W) |mean truth − mean score| over bins of equal mass (Nguyen & O'Connor 2015)."""
-    positive, score, weight = known_rows(truth, score, weight)
-    if not weight.sum() > 0:
-        return Value(None, NO_LABEL)
     place = mass_bins(score, weight, bins)
     gap = np.bincount(place, weight * (positive - score), minlength=bins)
     return Value(float(np.abs(gap).sum() / weight.sum()))
 
 
-def mass_bins(
-    score: Float[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"], bins: int = BINS
-) -> Int[np.ndarray, " rows"]:
+def mass_bins(score: Rows, weight: Rows, bins: int = BINS) -> Int[np.ndarray, " rows"]:
     """The bin of every row; bin 0 has the lowest scores. Rows of one score share the bin of their middle."""
     order, ends = descending(-score)
     upper = np.cumsum(weight[order])[ends]
@@ -50,7 +40,7 @@ def _gaps(rows: FindingRows) -> Float[np.ndarray, "sums rows"]:
     return every
 
 
-def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
+def _replicates(resampled: Resampled) -> Replicates:
     total, *gaps = resampled.sums(_gaps)
     return np.abs(gaps).sum(axis=0) / total
 
@@ -59,9 +49,10 @@ CALIBRATION_ERROR = Metric(
     "ECE",
     "calibration error",
     "mean distance between probability and observed share; 0 is perfect",
-    expected_calibration_error,
+    _value,
     _replicates,
     error_interval,
+    needs="a label",
     higher_is_better=False,
     order=60,
 )

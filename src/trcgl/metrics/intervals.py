@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from scipy.special import expit, logit
 from scipy.stats import t
 
+from trcgl.metrics.rows import Rows
+
 LEVEL = 0.95
 FEW = 20
 """A finding with fewer positive patients than this is marked: its interval is not reliable."""
@@ -25,6 +27,12 @@ METHOD = (
     "percentiles, shifted to the estimate."
 )
 
+Replicates = Float[np.ndarray, " replicates"]
+"""A metric, or a mean of it, on each bootstrap replicate; NaN where undefined."""
+Samples = Float[np.ndarray, "replicates findings"]
+"""A metric of each finding on each bootstrap replicate; NaN where undefined."""
+PerFinding = Float[np.ndarray, " findings"]
+
 
 class Interval(NamedTuple):
     """Lower and upper end, or the reason why there is none; and how many replicates were left out as undefined."""
@@ -34,9 +42,7 @@ class Interval(NamedTuple):
     dropped: int
 
 
-def effective_patients(
-    truth: Float[np.ndarray, " rows"], owner: Int[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"] | None = None
-) -> float:
+def effective_patients(truth: Rows, owner: Int[np.ndarray, " rows"], weight: Rows | None = None) -> float:
     """(Σ m)² / Σ m² over patients, m a patient's weight of positive images (Kish 1965); 0 without a positive.
 
     Twenty positive patients of whom one has half of the images count less than twenty with one image each.
@@ -46,9 +52,7 @@ def effective_patients(
     return float(mass.sum() ** 2 / (mass @ mass)) if mass.any() else 0.0
 
 
-def freedom_of_mean(
-    replicates: Float[np.ndarray, "replicates findings"], freedom: Float[np.ndarray, " findings"]
-) -> float:
+def freedom_of_mean(replicates: Samples, freedom: PerFinding) -> float:
     """ν of a mean over findings (Satterthwaite 1946): (Σ s²)² / Σ (s⁴ / ν), s² the variance of a finding's replicates.
 
     It is 0 (no interval) if a finding has a single positive patient, because resamples of one patient do not vary.
@@ -61,7 +65,7 @@ def freedom_of_mean(
     return float(variance.sum() ** 2 / below if below else freedom.min())
 
 
-def interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom: float) -> Interval:
+def interval(value: float, replicates: Replicates, freedom: float) -> Interval:
     """The interval of a metric between 0 and 1, or of a mean of it over findings.
 
     Args:
@@ -88,7 +92,7 @@ def interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom
     return Interval((float(ends[0]), float(ends[1])), None, len(replicates) - len(kept))
 
 
-def error_interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom: float) -> Interval:
+def error_interval(value: float, replicates: Replicates, freedom: float) -> Interval:
     """The interval of a calibration error: percentiles, moved so that their median is the estimate.
 
     Resampling itself raises a sum of absolute gaps; unmoved, the interval could lie wholly above the estimate.
@@ -101,7 +105,7 @@ def error_interval(value: float, replicates: Float[np.ndarray, " replicates"], f
     return Interval((float(ends[0]), float(ends[1])), None, len(replicates) - len(kept))
 
 
-def difference_interval(value: float, replicates: Float[np.ndarray, " replicates"], freedom: float) -> Interval:
+def difference_interval(value: float, replicates: Replicates, freedom: float) -> Interval:
     """The interval of a paired difference: as `interval`, but on the plain scale."""
     kept, refused = _defined(replicates, freedom)
     if refused:
@@ -110,15 +114,12 @@ def difference_interval(value: float, replicates: Float[np.ndarray, " replicates
     return Interval((float(value - reach), float(value + reach)), None, len(replicates) - len(kept))
 
 
-def _defined(
-    replicates: Float[np.ndarray, " replicates"], freedom: float
-) -> tuple[Float[np.ndarray, " kept"], Interval | None]:
+def _defined(replicates: Replicates, freedom: float) -> tuple[Float[np.ndarray, " kept"], Interval | None]:
     kept = replicates[~np.isnan(replicates)]
     dropped = len(replicates) - len(kept)
     if freedom <= 0:
         return kept, Interval(None, "fewer than two positive patients: no interval", dropped)
     if len(kept) < LEAST:
-        return kept, Interval(
-            None, f"only {len(kept)} of {len(replicates)} replicates are defined: no interval", dropped
-        )
+        why = f"only {len(kept)} of {len(replicates)} replicates are defined: no interval"
+        return kept, Interval(None, why, dropped)
     return kept, None

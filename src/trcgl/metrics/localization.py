@@ -25,6 +25,8 @@ NULLS = ("centered_gaussian", "random")
 SPREAD = 0.25
 """Standard deviation of the centered Gaussian, in sides of the picture."""
 SHUFFLES = 4
+Masks = Bool[np.ndarray, "pairs side side"]
+Values = Float[np.ndarray, "pairs metrics"]
 COLUMNS: dict[str, pl.DataType] = {
     "image_id": pl.String(),
     "patient_id": pl.String(),
@@ -68,9 +70,7 @@ def at_side(mask: Bool[np.ndarray, "height width"], side: int = SIDE) -> Bool[np
     return resized
 
 
-def measure(
-    maps: Float[np.ndarray, "pairs side side"], masks: Bool[np.ndarray, "pairs side side"]
-) -> Float[np.ndarray, "pairs metrics"]:
+def measure(maps: Float[np.ndarray, "pairs side side"], masks: Masks) -> Values:
     """Every metric of `METRICS` for pairs of a map (not negative, on any scale) and a region (not empty)."""
     flat, inside = maps.reshape(len(maps), -1), masks.reshape(len(maps), -1)
     flat = np.where(flat.max(1, keepdims=True) > 0, flat, 1.0)
@@ -92,17 +92,14 @@ def centered_gaussian(side: int = SIDE) -> Float[np.ndarray, "{side} {side}"]:
 
 def measure_shuffled(
     grids: Float[np.ndarray, "pairs rows columns"],
-    masks: Bool[np.ndarray, "pairs side side"],
+    masks: Masks,
     generators: Sequence[np.random.Generator],
     resize: Float[np.ndarray, "side rows"],
-) -> Float[np.ndarray, "pairs metrics"]:
+) -> Values:
     """The null of random maps: the cells of each map shuffled, so that it is as sparse; mean of `SHUFFLES` shuffles.
 
-    Args:
-        grids: maps on the square grid of the network.
-        masks: the regions.
-        generators: random generator of each pair.
-        resize: weights of the cells of a row for each pixel of a row of the masks.
+    `grids` are maps on the square grid of the network; `resize` has the weights of the cells of a row for each pixel of
+    a row of the masks.
     """
     cells = grids.reshape(len(grids), -1)
     values = np.zeros((len(grids), len(METRICS)))
@@ -193,10 +190,9 @@ def _resampled(
     for first in range(0, replicates, CHUNK):
         chunk = range(first, min(first + CHUNK, replicates))
         counts = np.stack([resample_patients(patients, seed, replicate) for replicate in chunk]).astype(np.float64)
+        sums = (counts @ total.reshape(patients, -1)).reshape(len(chunk), findings, -1)
         with np.errstate(invalid="ignore"):  # 0 / 0: this replicate leaves the finding undefined
-            parts.append(
-                (counts @ total.reshape(patients, -1)).reshape(len(chunk), findings, -1) / (counts @ mass)[..., None]
-            )
+            parts.append(sums / (counts @ mass)[..., None])
     return np.concatenate(parts)
 
 
@@ -218,10 +214,7 @@ def _summary(
                 other = columns.index(f"{kind}:random/{metric}" if null == "random" else f"{null}/{metric}")
                 gap = samples[..., own] - samples[..., other]
                 difference = mean_over_findings(means[:, own] - means[:, other], gap, freedom, difference_interval)
-                mean["against"][null] = {
-                    "value": float(means[:, other].mean()),
-                    "difference": difference["value"],
-                    "ci": difference["ci"],
-                }
+                value = float(means[:, other].mean())
+                mean["against"][null] = {"value": value, "difference": difference["value"], "ci": difference["ci"]}
             summary[kind][metric] = mean
     return summary

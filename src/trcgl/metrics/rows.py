@@ -1,6 +1,6 @@
 """The rows of one finding: known labels, the order of the scores, and the reasons why a metric has no value."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +12,15 @@ NO_POSITIVE = "no positive in this split"
 NO_NEGATIVE = "no negative in this split"
 
 
+Rows = Float[np.ndarray, " rows"]
+"""One number per row."""
+Known = Float[np.ndarray, " known"]
+"""One number per row with a known label."""
+Table = Float[np.ndarray, "rows findings"]
+"""One number per row and finding."""
+Needs = Literal["a label", "a positive", "a positive and a negative"]
+
+
 class Value(NamedTuple):
     """The value of a metric, or the reason why it has none: an undefined metric is never reported as 0 or 0.5."""
 
@@ -19,11 +28,7 @@ class Value(NamedTuple):
     why: str | None = None
 
 
-def known_rows(
-    truth: Float[np.ndarray, " rows"],
-    score: Float[np.ndarray, " rows"],
-    weight: Float[np.ndarray, " rows"] | None = None,
-) -> tuple[Float[np.ndarray, " known"], Float[np.ndarray, " known"], Float[np.ndarray, " known"]]:
+def known_rows(truth: Rows, score: Rows, weight: Rows | None = None) -> tuple[Known, Known, Known]:
     """Truth, score and weight of the rows whose label is known, in float64.
 
     Raises:
@@ -39,20 +44,18 @@ def known_rows(
     return truth, score, weight
 
 
-def undefined(
-    positive: Float[np.ndarray, " rows"], weight: Float[np.ndarray, " rows"], *, negatives: bool = False
-) -> str | None:
-    """Why a metric that needs positives (and negatives) is undefined on these rows, or None."""
+def undefined(positive: Rows, weight: Rows, needs: Needs) -> str | None:
+    """Why a metric is undefined on these rows, or None."""
     if not weight.sum() > 0:
         return NO_LABEL
-    if not weight @ positive > 0:
+    if needs != "a label" and not weight @ positive > 0:
         return NO_POSITIVE
-    if negatives and not weight @ (1 - positive) > 0:
+    if needs == "a positive and a negative" and not weight @ (1 - positive) > 0:
         return NO_NEGATIVE
     return None
 
 
-def descending(score: Float[np.ndarray, " rows"]) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " distinct"]]:
+def descending(score: Rows) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " distinct"]]:
     """Order of falling scores, and in that order the last position of each distinct score."""
     order = np.argsort(-score, kind="stable")
     return order, np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)

@@ -1,31 +1,23 @@
 """Sensitivity at 95 % specificity."""
 
 import numpy as np
-from jaxtyping import Float
 
+from trcgl.metrics.intervals import Replicates
 from trcgl.metrics.metric import Metric
 from trcgl.metrics.resampling import Resampled
-from trcgl.metrics.rows import Value, descending, known_rows, undefined
+from trcgl.metrics.rows import Rows, Value, descending
 
 SPECIFICITY = 0.95
 SLACK = 1e-9
 """A share of false alarms that exceeds 5 % only by rounding is allowed."""
 
 
-def sensitivity_at_specificity(
-    truth: Float[np.ndarray, " rows"],
-    score: Float[np.ndarray, " rows"],
-    weight: Float[np.ndarray, " rows"] | None = None,
-    specificity: float = SPECIFICITY,
-) -> Value:
+def _value(positive: Rows, score: Rows, weight: Rows, specificity: float = SPECIFICITY) -> Value:
     """The largest sensitivity of any threshold whose specificity is at least `specificity`.
 
     Rows of one score are called together, so ties can only lower the value. It is 0 where no threshold that calls a
     positive reaches the specificity.
     """
-    positive, score, weight = known_rows(truth, score, weight)
-    if why := undefined(positive, weight, negatives=True):
-        return Value(None, why)
     order, ends = descending(score)
     hits = np.cumsum(weight[order] * positive[order])[ends]
     false = np.cumsum(weight[order] * (1 - positive[order]))[ends]
@@ -33,7 +25,7 @@ def sensitivity_at_specificity(
     return Value(float(hits[allowed].max(initial=0.0) / hits[-1]))
 
 
-def _replicates(resampled: Resampled) -> Float[np.ndarray, " replicates"]:
+def _replicates(resampled: Resampled) -> Replicates:
     ranking = resampled.ranking
     allowed = ranking.false <= (1 - SPECIFICITY + SLACK) * ranking.negatives
     reached = np.where(allowed, ranking.hits, 0.0).max(axis=1) / ranking.hits[:, -1]
@@ -44,8 +36,9 @@ SENSITIVITY = Metric(
     "SENS95",
     "sensitivity at 95 % specificity",
     "share of the positives found where at most 5 % of the negatives are called",
-    sensitivity_at_specificity,
+    _value,
     _replicates,
     ranking=True,
+    needs="a positive and a negative",
     order=30,
 )

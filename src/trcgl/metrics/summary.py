@@ -5,15 +5,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from trcgl.core.errors import DataError
 from trcgl.metrics.bootstrap import patient_bootstrap
-from trcgl.metrics.intervals import FEW, Interval, effective_patients, error_interval, freedom_of_mean, interval
+from trcgl.metrics.intervals import (
+    FEW,
+    Interval,
+    PerFinding,
+    Samples,
+    effective_patients,
+    error_interval,
+    freedom_of_mean,
+    interval,
+)
 from trcgl.metrics.metric import Metric
 from trcgl.metrics.registry import METRICS
-from trcgl.metrics.rows import Value
+from trcgl.metrics.rows import Rows, Table, Value
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,14 @@ class Measured:
         freedom: name of a metric to the ν of the interval of every finding: effective number of patients less one.
     """
 
-    truth: Float[np.ndarray, "rows findings"]
+    truth: Table
     owner: Int[np.ndarray, " rows"]
     metrics: dict[str, Metric]
     found: dict[str, tuple[Value, ...]]
-    replicates: dict[str, Float[np.ndarray, "replicates findings"]]
-    freedom: dict[str, Float[np.ndarray, " findings"]]
+    replicates: dict[str, Samples]
+    freedom: dict[str, PerFinding]
 
-    def values(self, name: str) -> Float[np.ndarray, " findings"]:
+    def values(self, name: str) -> PerFinding:
         """A metric of every finding, NaN where undefined."""
         return np.array([value.value for value in self.found[name]], np.float64)
 
@@ -79,10 +88,10 @@ class Measured:
 
 
 def measure(
-    truth: Float[np.ndarray, "rows findings"],
-    score: Float[np.ndarray, "rows findings"],
+    truth: Table,
+    score: Table,
     patient: np.ndarray,
-    weight: Float[np.ndarray, " rows"] | None = None,
+    weight: Rows | None = None,
     thresholds: Sequence[float] | None = None,
     *,
     metrics: Sequence[Metric] = tuple(METRICS.values()),
@@ -174,21 +183,13 @@ def evaluate(
 
 
 def mean_over_findings(
-    values: Float[np.ndarray, " findings"],
-    samples: Float[np.ndarray, "replicates findings"],
-    freedom: Float[np.ndarray, " findings"],
-    rule: Callable[..., Interval] = interval,
+    values: PerFinding, samples: Samples, freedom: PerFinding, rule: Callable[..., Interval] = interval
 ) -> dict[str, Any]:
     """The mean of one metric over the findings where it is defined, and the interval of that mean.
 
     Replicates resample the same patients for every finding, so findings that share patients are not treated as
     independent. A replicate that leaves one of the findings undefined is dropped.
-
-    Args:
-        values: value of each finding, NaN where undefined.
-        samples: the same on every replicate.
-        freedom: effective number of patients of each finding less one.
-        rule: makes the interval.
+    `freedom` is the effective number of patients of each finding less one, and `rule` makes the interval.
     """
     defined = ~np.isnan(values)
     if not defined.any():
@@ -197,8 +198,7 @@ def mean_over_findings(
     value = float(values[defined].mean())
     samples, freedom = samples[:, defined], freedom[defined]
     # The width of an error interval does not depend on ν, so one finding with two patients is enough.
-    of_mean = np.maximum(freedom, 0).sum() if rule is error_interval else freedom_of_mean(samples, freedom)
-    patients = float(of_mean)
+    patients = float(np.maximum(freedom, 0).sum() if rule is error_interval else freedom_of_mean(samples, freedom))
     found = rule(value, samples.mean(axis=1), patients)
     if patients <= 0:
         found = Interval(None, f"a finding among them has {found.why}", 0)
@@ -219,7 +219,7 @@ def value_text(stored: Mapping[str, Any], decimals: int = 3) -> str:
     return f"{stored['value']:.{decimals}f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
-def _columns(values: ArrayLike, name: str) -> Float[np.ndarray, "rows findings"]:
+def _columns(values: ArrayLike, name: str) -> Table:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:

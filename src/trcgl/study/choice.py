@@ -10,7 +10,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.evaluate.predictions import read_predictions
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.study.worker import Job
 
 SCHEMA = "trcgl.utility-choice/1"
@@ -63,7 +63,7 @@ def val_tail(job: Job, space: LabelSpace) -> float:
     predictions = read_predictions(job.folder / "predictions" / "val.parquet", space)
     truth, score = predictions.truth.T, predictions.score.T
     columns = [space.index(finding) for finding in space.in_group("tail")]
-    precisions = [average_precision(truth[column], score[column], predictions.weight).value for column in columns]
+    precisions = [AVERAGE_PRECISION(truth[column], score[column], predictions.weight).value for column in columns]
     defined = [precision for precision in precisions if precision is not None]
     if not defined:
         raise DataError("val has no positive of a tail finding, and dose and schedule are chosen by tail mAP on it.")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import lightning.pytorch as lightning
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -23,13 +23,13 @@ class MovingAverage(WeightAveraging):
         super().__init__(multi_avg_fn=self._average)
         self._decay = decay
 
-    def restart(self, module: lightning.LightningModule) -> None:
+    def restart(self, module: LightningModule) -> None:
         """Start the average again from the present weights of `module`."""
         assert self._average_model is not None
         self._average_model.module.load_state_dict(module.state_dict())
         self._average_model.n_averaged.zero_()
 
-    def copy_to(self, module: lightning.LightningModule) -> None:
+    def copy_to(self, module: LightningModule) -> None:
         """Continue training `module` from the average."""
         self._copy_average_to_current(module)
 

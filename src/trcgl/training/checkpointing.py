@@ -2,14 +2,12 @@
 
 import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from trcgl.core.errors import Interrupted
 from trcgl.core.recipe import TrainRecipe
 from trcgl.training.classifier import Classifier
 from trcgl.training.stop import StopRequest
@@ -41,26 +39,24 @@ class CheckpointSaver(Checkpoint):
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self._finished_epochs = state["finished_epochs"]
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's signal handlers, which would stop within an accumulated step."""
         self._request.listen()
         self._step = trainer.global_step
         self._stop_if_stale(trainer)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Save within an epoch, every `save_steps` or on a signal."""
         if trainer.global_step == self._step or trainer.is_last_batch:
             return
         self._step = trainer.global_step
-        stop = self._stop_requested(trainer)
+        stop = self._request.arrived(trainer)
         if stop or (self._recipe.save_steps and self._step % self._recipe.save_steps == 0):
             trainer.save_checkpoint(self._folder / LAST, weights_only=False)
         if stop:
-            self._stop()
+            raise self._request.interrupted(self._step)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after validation; also as the best checkpoint if it is."""
         assert isinstance(pl_module, Classifier)
         self._step, self._finished_epochs = trainer.global_step, trainer.current_epoch + 1
@@ -73,19 +69,12 @@ class CheckpointSaver(Checkpoint):
         if improved and trainer.is_global_zero:
             _same_file(self._folder / BEST, self._folder / LAST)
         self._stop_if_stale(trainer)
-        if self._stop_requested(trainer):
-            self._stop()
+        if self._request.arrived(trainer):
+            raise self._request.interrupted(self._step)
 
-    def _stop_if_stale(self, trainer: lightning.Trainer) -> None:
+    def _stop_if_stale(self, trainer: Trainer) -> None:
         if self._recipe.patience and self.best is not None:
             trainer.should_stop = self._finished_epochs - 1 - self.best_epoch >= self._recipe.patience
-
-    def _stop_requested(self, trainer: lightning.Trainer) -> bool:
-        return trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)
-
-    def _stop(self) -> None:
-        number = self._request.signal or signal.SIGTERM  # another process received it
-        raise Interrupted(number, f"stopped after step {self._step}; the same command resumes from there.")
 
 
 def _same_file(source: Path, target: Path) -> None:

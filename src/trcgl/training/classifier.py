@@ -1,7 +1,6 @@
 """The training step: loss, optimizer and schedule. All randomness is a function of the seed and the batch."""
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +22,11 @@ from trcgl.training.losses import LOSSES
 from trcgl.training.losses.base import elements, masked_mean, smoothed
 from trcgl.training.optimizer import build_optimizer, schedule
 from trcgl.training.sampling import retrained_from
+from trcgl.training.trainer import clip_gradient, some_names
 from trcgl.training.validation import SELECTED, validation_metrics
 
 LOG_EVERY = 10
 """Optimizer steps between two logged steps."""
-_NAMED = 8  # image ids in the message about a loss that is not finite
 
 
 class Classifier(lightning.LightningModule):
@@ -121,14 +120,17 @@ class Classifier(lightning.LightningModule):
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip the gradient; a loss or gradient that is not finite stops the run before the weights change."""
-        clip = self.recipe.train.clip_gradient or math.inf
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), clip)
         losses = torch.stack([loss for loss, _ in self._since_step])
-        finite = bool(losses.isfinite().all())
-        if self.recipe.train.precision != "16-mixed":  # its scaler skips steps with infinite gradients
-            finite = finite and bool(self.gradient_norm.isfinite())
-        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
-            self._diverged(float(losses.mean()))
+        self.gradient_norm, finite = clip_gradient(self, self.recipe.train, losses)
+        if not finite:
+            names = some_names(self._image_ids, torch.cat([rows for _, rows in self._since_step]))
+            raise Diverged(
+                f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is "
+                f"{float(losses.mean()):.4g} and the gradient norm {float(self.gradient_norm):.4g}, on the images "
+                f"{names}. The weights of this step were not saved. Train again into another --out with a lower "
+                "--train.backbone-lr and --train.head-lr, a smaller --train.clip-gradient, or --train.precision "
+                "32-true."
+            )
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Log the finished optimizer step, then set the learning rates of the next."""
@@ -190,14 +192,3 @@ class Classifier(lightning.LightningModule):
     def backbone_is_frozen(self) -> bool:
         """Whether this epoch trains the head alone."""
         return not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain
-
-    def _diverged(self, loss: float) -> None:
-        rows = torch.cat([rows for _, rows in self._since_step]).tolist()
-        names = [self._image_ids[row] for row in rows[:_NAMED]]
-        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-        raise Diverged(
-            f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is {loss:.4g} "
-            f"and the gradient norm {float(self.gradient_norm):.4g}, on the images {', '.join(names)}{more}. "
-            "The weights of this step were not saved. Train again into another --out with a lower --train.backbone-lr "
-            "and --train.head-lr, a smaller --train.clip-gradient, or --train.precision 32-true."
-        )

@@ -1,6 +1,6 @@
 """Classifier retraining: a second stage that trains a new head on the backbone of the first stage."""
 
-import lightning.pytorch as lightning
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from trcgl.training.averaging import MovingAverage
@@ -24,7 +24,7 @@ class HeadRestart(Callback):
     def __init__(self, average: MovingAverage | None) -> None:
         self._average = average
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restart the head where the second stage follows the first."""
         assert isinstance(pl_module, Classifier)
         if trainer.global_step != pl_module.retrain_step:

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from lightning.pytorch import Trainer
+
+from trcgl.core.errors import Interrupted
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -24,6 +28,15 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._received)
+
+    def arrived(self, trainer: Trainer) -> bool:
+        """Whether a process of the training has received a signal."""
+        return trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+
+    def interrupted(self, step: int) -> Interrupted:
+        """The error that ends a training whose state is saved."""
+        number = self.signal or signal.SIGTERM  # another process received it
+        return Interrupted(number, f"stopped after step {step}; the same command resumes from there.")
 
     def release(self) -> None:
         """Restore the previous handlers."""

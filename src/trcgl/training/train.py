@@ -3,7 +3,6 @@
 import datetime
 import math
 import os
-import sys
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.utilities import rank_zero_only
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
@@ -36,8 +33,8 @@ from trcgl.training.losses import LOSSES
 from trcgl.training.retraining import HeadRestart
 from trcgl.training.sampling import pretraining_epochs, retrained_from
 from trcgl.training.stop import StopRequest, stop_signals
-from trcgl.training.trainer import hardware, quiet
-from trcgl.training.training_log import GoBack, MetricsLog, ProgressLines, Stopwatch, cost, named_logger, require_logger
+from trcgl.training.trainer import quiet, say, trainer_settings
+from trcgl.training.training_log import GoBack, MetricsLog, Stopwatch, cost, named_logger, progress, require_logger
 
 SCHEMA = "trcgl.run/1"
 _AT_LEAST = {
@@ -74,7 +71,7 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
     rows = synthetic_rows(synthetic, opened, recipe) if synthetic else None
     info = _claim(opened, recipe, out, rows)
     if "finished" in info:
-        _say(_finished(out, info))
+        say(_finished(out, info))
         return info
     # The trainer changes signal handlers, default threads and warning filters of this process.
     with stop_signals() as request, quiet():
@@ -180,7 +177,7 @@ def _fit(
     vectors = None if text is None else finding_vectors(text, opened.space.findings)
     size = opened.require_images().shape[1]
     if size != recipe.model.image_size:
-        _say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
+        say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
     torch.manual_seed(derive_seed(recipe.seed, "network"))
     network = TrcglNet(recipe.model, len(opened.space.findings), graph, vectors=vectors)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
@@ -198,7 +195,7 @@ def _fit(
             unfinished.unlink()
     resume = checkpoints / LAST if (checkpoints / LAST).exists() else None
     if resume:
-        _say(f"resuming {out}")
+        say(f"resuming {out}")
     trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.is_global_zero:
         classifier.load_state_dict(WholeCheckpointIO().load_checkpoint(checkpoints / BEST)["state_dict"])
@@ -221,7 +218,7 @@ def _fit(
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         storage.write_json(out / "run.json", info)
-        _say(_finished(out, info))
+        say(_finished(out, info))
     return info
 
 
@@ -230,42 +227,35 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
     half = recipe.train.half
     if half != "none":
         patients = data.train_manifest["patient_id"].n_unique()
-        _say(f"the {half} half of the train patients: {patients:,} patients, {len(data.train_rows):,} images")
+        say(f"the {half} half of the train patients: {patients:,} patients, {len(data.train_rows):,} images")
         absent = [finding for finding in opened.space.findings if not (data.train_manifest[finding] == 1).any()]
         if absent:
-            _say(f"this half has no positive of {', '.join(absent)}: the model cannot learn these findings")
+            say(f"this half has no positive of {', '.join(absent)}: the model cannot learn these findings")
     if counted and not any(numbers["synthetic_with"] for numbers in counted.values()):
-        _say("no synthetic image was kept, or none is within the dose: training on real images alone")
+        say("no synthetic image was kept, or none is within the dose: training on real images alone")
     elif counted and not recipe.synthetic.weight:
-        _say("synthetic.weight is 0: training on real images alone")
+        say("synthetic.weight is 0: training on real images alone")
         return
     for finding, numbers in (counted or {}).items():
         if numbers["synthetic_with"]:
             dose = "" if numbers["dose"] is None else f" (dose {numbers['dose']:.2f})"
             synthetic = f"{numbers['synthetic_for']:,} synthetic images of it{dose}"
-            _say(f"{finding}: {numbers['real']:,} real, {synthetic}, {numbers['synthetic_with']:,} that show it")
+            say(f"{finding}: {numbers['real']:,} real, {synthetic}, {numbers['synthetic_with']:,} that show it")
 
 
 def _trainer(recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch) -> lightning.Trainer:
     settings = recipe.train
-    terminal = sys.stderr.isatty()
-    progress: Callback = RichProgressBar(console_kwargs={"stderr": True}) if terminal else ProgressLines()
     average = MovingAverage(settings.ema) if settings.ema else None
     restart = HeadRestart(average) if settings.retrain_epochs else None
-    callbacks = [callback for callback in (average, restart, GoBack(), progress, stopwatch, saver) if callback]
+    callbacks = [callback for callback in (average, restart, GoBack(), progress(), stopwatch, saver) if callback]
     frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
     return lightning.Trainer(
-        **hardware(settings, unused_parameters=frozen),
+        **trainer_settings(settings, unused_parameters=frozen),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=callbacks,
         logger=[MetricsLog(out / "metrics.jsonl"), *named_logger(settings.logger, out)],
         default_root_dir=out,
-        benchmark=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=terminal,
     )
 
 
@@ -276,8 +266,3 @@ def _now() -> str:
 def _finished(out: Path, info: dict[str, Any]) -> str:
     best = info["best"]
     return f"{out} is finished: val mAP {best['val/mAP']:.4f} after epoch {best['epoch']}. Next: trcgl evaluate {out}"
-
-
-@rank_zero_only
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,19 +1,26 @@
-"""Settings of Lightning's trainer that all training stages share: devices, precision, checkpoints, fewer messages."""
+"""What all training stages share: settings of Lightning's trainer, gradient clipping, messages."""
 
 import logging
+import math
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.recipe import TrainRecipe
 from trcgl.training.checkpoint_io import WholeCheckpointIO
+
+_NAMED = 8  # image ids in the message about a loss that is not finite
 
 
 def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
@@ -28,8 +35,8 @@ def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
     return accelerator != "cpu" and available
 
 
-def hardware(settings: TrainRecipe | FitRecipe, *, unused_parameters: bool = False) -> dict[str, Any]:
-    """Arguments of `lightning.Trainer` for the hardware settings of a recipe.
+def trainer_settings(settings: TrainRecipe | FitRecipe, *, unused_parameters: bool = False) -> dict[str, Any]:
+    """Arguments of `lightning.Trainer` that do not depend on the stage, for the hardware settings of a recipe.
 
     `unused_parameters`: the loss of some steps does not depend on all parameters (a frozen backbone).
     """
@@ -47,7 +54,37 @@ def hardware(settings: TrainRecipe | FitRecipe, *, unused_parameters: bool = Fal
         "precision": settings.precision,
         "plugins": plugins,
         "deterministic": gpu,  # CPU kernels are deterministic without it, and faster
+        "benchmark": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": sys.stderr.isatty(),
     }
+
+
+def clip_gradient(module: LightningModule, settings: TrainRecipe | FitRecipe, losses: Tensor) -> tuple[Tensor, bool]:
+    """Clip the gradient to the norm `clip_gradient`, where it is not 0.
+
+    Returns:
+        The norm before clipping, and whether it and the losses are finite in every process.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip_gradient or math.inf)
+    finite = bool(losses.isfinite().all())
+    if settings.precision != "16-mixed":  # its scaler skips steps with infinite gradients
+        finite = finite and bool(norm.isfinite())
+    return norm, module.trainer.strategy.reduce_boolean_decision(finite, all=True)
+
+
+def some_names(image_ids: Sequence[str], rows: Tensor) -> str:
+    """The image ids of the first rows of a batch, and the number of the others."""
+    names = [image_ids[row] for row in rows.tolist()]
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+@rank_zero_only
+def say(line: str) -> None:
+    """Print a line on stderr, in the first process."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

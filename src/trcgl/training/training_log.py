@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
@@ -92,7 +92,7 @@ def named_logger(name: str, out: Path) -> list[Logger]:
 class GoBack(Callback):
     """Truncates `metrics.jsonl` to the step that training resumes from."""
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the lines of steps that will be repeated."""
         for logger in trainer.loggers:
             if isinstance(logger, MetricsLog):
@@ -110,12 +110,12 @@ class Stopwatch(Callback):
         self.images_per_second: float | None = None
         self._images, self._started = 0, 0.0
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._images, self._started = 0, time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Count the images of all processes; stop the clock before validation."""
         assert isinstance(pl_module, Classifier)
@@ -143,33 +143,41 @@ def cost(network: nn.Module, stopwatch: Stopwatch) -> dict[str, Any]:
 
 
 class ProgressLines(Callback):
-    """Prints a line with the remaining time on stderr, every ten seconds and after each epoch."""
+    """Prints a line with the remaining time on stderr, every ten seconds and at the end.
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    With the name of a `stage` of a generator it prints the loss, else the val mAP of each epoch of a classifier.
+    """
+
+    def __init__(self, stage: str = "") -> None:
+        self._stage = stage
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._started = self._said = time.monotonic()
         self._before = trainer.fit_loop.total_batch_idx + 1
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
-    ) -> None:
-        """Print a line if the last one is ten seconds old."""
-        if time.monotonic() - self._said >= _EVERY:
-            self._say(trainer, "")
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Print a line if the last one is ten seconds old or a stage has ended."""
+        if time.monotonic() - self._said >= _EVERY or (self._stage and trainer.is_last_batch):
+            self._say(trainer, f", loss {float(outputs['loss']):.4f}" if self._stage else "")
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the val mAP."""
-        assert isinstance(pl_module, Classifier)
-        self._say(trainer, f", val mAP {pl_module.validated[SELECTED]:.4f}")
+        if isinstance(pl_module, Classifier):
+            self._say(trainer, f", val mAP {pl_module.validated[SELECTED]:.4f}")
 
     @rank_zero_only
-    def _say(self, trainer: lightning.Trainer, more: str) -> None:
+    def _say(self, trainer: Trainer, more: str) -> None:
         self._said = time.monotonic()
         done = trainer.fit_loop.total_batch_idx + 1
         whole = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
         left = (self._said - self._started) * (whole - done) / max(1, done - self._before)
-        print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, batch {done}/{whole}{more}, {spell(left)} left",
-            file=sys.stderr,
-            flush=True,
+        what = (
+            f"{self._stage}: step" if self._stage else f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, batch"
         )
+        print(f"{what} {done}/{whole}{more}, {spell(left)} left", file=sys.stderr, flush=True)
+
+
+def progress(stage: str = "") -> Callback:
+    """A progress bar on a terminal, else lines."""
+    return RichProgressBar(console_kwargs={"stderr": True}) if sys.stderr.isatty() else ProgressLines(stage)

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from trcgl.audit.checks.shortcut import Normals, shortcut
 from trcgl.core.errors import DataError
-from trcgl.metrics.auroc import auroc
+from trcgl.metrics.auroc import AUROC
 
 FINDINGS = ("Hernia", "azygos lobe")
 CUTS = {"Hernia": 0.3, "azygos lobe": 0.9}
@@ -55,7 +55,7 @@ def test_the_values_are_those_of_the_scores():
     result = shortcut(synthetic, held_out, normals("t", 40, seed=2), findings=FINDINGS, thresholds=CUTS, replicates=200)
     one = result.findings["Hernia"]
     both = np.concatenate([synthetic.score[:, 0], held_out.score[:, 0]]).astype(np.float64)
-    assert one.synthetic.auroc["value"] == auroc(np.repeat([1.0, 0.0], [60, 50]), both).value
+    assert one.synthetic.auroc["value"] == AUROC(np.repeat([1.0, 0.0], [60, 50]), both).value
     assert one.synthetic.false_positive_rate["value"] == (synthetic.score[:, 0] >= 0.3).mean()
     assert one.synthetic.held_out_false_positive_rate["value"] == (held_out.score[:, 0] >= 0.3).mean()
     assert one.round_trip is None and (one.synthetic.images, one.synthetic.patients) == (60, 60)

@@ -14,8 +14,8 @@ from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.evaluate.predictions import Predictions, write_predictions
-from trcgl.metrics.auroc import auroc
-from trcgl.metrics.average_precision import average_precision
+from trcgl.metrics.auroc import AUROC
+from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.phantom.render import PhantomSpec, flipped, lesion, render
 from trcgl.study.ablation import ablation
 from trcgl.study.experiments.causes import causes, questions
@@ -115,10 +115,10 @@ def test_a_stratum_is_as_prevalent_as_the_finding_by_hand():
     # Two positives to four negatives. Alone against all four negatives the one at 0.5 counts twice, behind one of them;
     # against two negatives it counts once.
     large = stratum("area", "large", "Air", truth, score, np.ones(6), np.array([0, 1, 1, 1, 1, 1], bool))
-    assert average_precision(large.truth, large.score, large.weight).value == pytest.approx(2 / 3)
-    assert auroc(large.truth, large.score, large.weight).value == pytest.approx(3 / 4)
+    assert AVERAGE_PRECISION(large.truth, large.score, large.weight).value == pytest.approx(2 / 3)
+    assert AUROC(large.truth, large.score, large.weight).value == pytest.approx(3 / 4)
     apart = stratum("partner", "with", "Air", truth, score, np.ones(6), np.array([0, 1, 1, 0, 1, 0], bool))
-    assert average_precision(apart.truth, apart.score, apart.weight).value == pytest.approx(1 / 2)
+    assert AVERAGE_PRECISION(apart.truth, apart.score, apart.weight).value == pytest.approx(1 / 2)
     weighted = stratum("area", "large", "Air", truth, score, np.array([3.0, 1, 2, 1, 1, 0]), large.truth >= 0)
     assert weighted.weight[1] == pytest.approx(4) and weighted.positives == 1
 
@@ -132,7 +132,7 @@ def test_the_mean_over_findings_and_the_gap_are_those_of_the_strata():
         for part in by_lesion("area", name, truth, rng.random(100), ONES[:100], rng.random(100))
     ]
     found = measure(strata, [], np.arange(100), replicates=0, seed=0)
-    small = [average_precision(part.truth, part.score, part.weight).value for part in strata if part.part == "small"]
+    small = [AVERAGE_PRECISION(part.truth, part.score, part.weight).value for part in strata if part.part == "small"]
     assert found.values["area/small/AP"] == pytest.approx(np.mean(small))
     assert found.findings["area/small/AP"] == pytest.approx(dict(zip(("Air", "Line"), small, strict=True)))
     assert found.values["area/gap/AP"] == pytest.approx(found.values["area/large/AP"] - found.values["area/small/AP"])
@@ -164,8 +164,8 @@ def test_images_as_they_come_are_compared_with_their_own_kind():
     (there, gone), shift = by_partner("Air", truth, score, ONES, head)
     inside = head == 1
     assert there.positives == (truth[inside] == 1).sum() and gone.positives == (truth[~inside] == 1).sum()
-    expected = auroc(truth[inside], score[inside]).value
-    assert auroc(there.truth, there.score, there.weight).value == pytest.approx(expected)
+    expected = AUROC(truth[inside], score[inside]).value
+    assert AUROC(there.truth, there.score, there.weight).value == pytest.approx(expected)
     found = measure([there, gone], [shift], np.arange(PATIENTS), replicates=0, seed=0)
     negative, odds = truth == 0, np.log(score / (1 - score))
     means = odds[negative & inside].mean() - odds[negative & ~inside].mean()

@@ -17,7 +17,7 @@ from trcgl.audit.check import FAIL, NOT_ASSESSABLE, PASS, TOO_EASY, Check, Evide
 from trcgl.audit.intervals import REPLICATES, auroc_with_interval, rate
 from trcgl.audit.sample_plan import WITH
 from trcgl.audit.scored_images import PairedScores
-from trcgl.metrics.auroc import auroc
+from trcgl.metrics.auroc import AUROC
 
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
 """An auditor below this AUROC on real images, or with fewer positives, cannot assess synthetic images."""
@@ -124,7 +124,7 @@ def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -
         for name in dict.fromkeys(targets[used].tolist()):
             rows = used & (targets == name)
             truth, score = np.repeat([1.0, 0.0], rows.sum()), np.concatenate([first[rows], second[rows]])
-            alone[name] = float(auroc(truth, score.astype(np.float64)).value or 0.0)
+            alone[name] = float(AUROC(truth, score.astype(np.float64)).value or 0.0)
     else:
         used = targets == finding
         exchange = np.zeros(len(targets), bool)
