@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
 Layer = Float[np.ndarray, "size size"]
+Pair = tuple[float, float]
+Points = Float[np.ndarray, "*shape"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Pose:
 
     tilt: float = 0.0  # clockwise rotation in radians
     zoom: float = 1.0  # magnification
-    shift: tuple[float, float] = (0.0, 0.0)  # (right, down) in sides of the image
+    shift: Pair = (0.0, 0.0)  # (right, down) in sides of the image
 
 
 class Canvas:
@@ -36,7 +38,7 @@ class Canvas:
         down = (line - 0.5 - pose.shift[1]) / pose.zoom
         cos, sin = np.cos(pose.tilt), np.sin(pose.tilt)
         self.x: Layer = np.float32(cos) * right[None] + np.float32(sin) * down[:, None]
-        self.y: Layer = np.float32(cos) * down[:, None] - np.float32(sin) * right[None] + np.float32(0.5)
+        self.y: Layer = np.float32(cos) * down[:, None] - np.float32(sin) * right[None] + 0.5
 
     @cached_property
     def aside(self) -> Layer:
@@ -52,7 +54,7 @@ class Canvas:
         """1 where a signed distance is negative, 0 where positive, soft over a pixel plus `softness`."""
         return np.clip(0.5 - distance * np.float32(1 / (self.pixel + softness)), 0, 1)
 
-    def radius(self, center: tuple[float, float], axes: tuple[float, float], angle: float = 0.0) -> Layer:
+    def radius(self, center: Pair, axes: Pair, angle: float = 0.0) -> Layer:
         """1 on an ellipse, 0 in its center; `angle` turns its first axis clockwise."""
         dx, dy = self.x - np.float32(center[0]), self.y - np.float32(center[1])
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -60,9 +62,7 @@ class Canvas:
         across = (cos * dy - sin * dx) * np.float32(1 / axes[1])
         return np.sqrt(along * along + across * across)
 
-    def disk(
-        self, center: tuple[float, float], axes: tuple[float, float], angle: float = 0.0, softness: float = 0.0
-    ) -> Layer:
+    def disk(self, center: Pair, axes: Pair, angle: float = 0.0, softness: float = 0.0) -> Layer:
         """A filled ellipse."""
         return self.inside((self.radius(center, axes, angle) - 1) * np.float32(min(axes)), softness)
 
@@ -113,9 +113,13 @@ class Canvas:
         """Row (pixel centers are integers) of a point in body coordinates."""
         return float(self.to_pixels(np.full(1, x), np.full(1, y))[1][0])
 
-    def to_pixels(
-        self, x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"]
-    ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    def below_level(self, x: float, y: float) -> tuple[Float[np.ndarray, "size 1"], float]:
+        """1 in the rows below a fluid level through a point, and the height of the level in sides of the image."""
+        row = self.row_of(x, y)
+        rows = np.arange(self.size, dtype=np.float32)[:, None]
+        return np.clip(rows - np.float32(row) + 0.5, 0, 1), (row + 0.5) / self.size
+
+    def to_pixels(self, x: Points, y: Points) -> tuple[Points, Points]:
         """Column and row (pixel centers are integers) of points in body coordinates."""
         pose = self.pose
         cos, sin = np.cos(pose.tilt), np.sin(pose.tilt)
@@ -132,22 +136,17 @@ class Canvas:
         place = top * (size + 2) + left
         places = np.concatenate([place, place + 1, place + size + 2, place + size + 3])
         above, below = strength * (1 - below_share), strength * below_share
-        shares = np.concatenate(
-            [above * (1 - right_share), above * right_share, below * (1 - right_share), below * right_share]
-        )
+        shares = np.concatenate([part * share for part in (above, below) for share in (1 - right_share, right_share)])
         layer = np.bincount(places, shares, (size + 2) ** 2).reshape(size + 2, size + 2)
         return layer[1:-1, 1:-1].astype(np.float32)
 
     def _interpolate(self, values: Float[np.ndarray, "nodes nodes"]) -> Layer:
-        nodes = len(values)
-        place = np.linspace(1, nodes - 2.001, self.size)
-        start = place.astype(np.int64)
-        share = (place - start)[:, None]
-        basis = np.zeros((self.size, nodes), np.float32)
+        place = np.linspace(1, len(values) - 2.001, self.size)
+        start, lines = place.astype(np.int64), np.arange(self.size)
+        share = place - start
+        basis = np.zeros((self.size, len(values)), np.float32)
         # Quadratic B-splines: smooth, and cheap as two small matrix products.
-        lines = np.arange(self.size)
-        share = share[:, 0]
         basis[lines, start - 1] = 0.5 * (1 - share) ** 2
         basis[lines, start] = 0.5 + share * (1 - share)
         basis[lines, start + 1] = 0.5 * share**2
-        return (basis @ values @ basis.T) * np.float32(1.8)
+        return (basis @ values @ basis.T) * 1.8

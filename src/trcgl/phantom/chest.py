@@ -50,7 +50,6 @@ class Chest:
         exposure: Exposure,
         size: int,
         rng: np.random.Generator,
-        *,
         contrast: float = 1.0,
         extent: float = 1.0,
     ) -> None:
@@ -129,16 +128,14 @@ class Chest:
         out = np.maximum(c.aside - DOME, 0) * np.float32(1 / (self.anatomy.chest - DOME))
         into = np.maximum(DOME - c.aside, 0) * np.float32(1 / DOME)
         out *= out
-        return (
-            dome + curve * (np.float32(0.4) * out + np.float32(0.6) * out * out + np.float32(0.25) * into * into) - c.y
-        )
+        return dome + curve * (0.4 * out + 0.6 * out * out + 0.25 * into * into) - c.y
 
     @cached_property
     def lung(self) -> Layer:
         """Both lungs in projection, without their parts behind heart and dome."""
         c = self.canvas
-        rise = np.clip((self.anatomy.apex + 0.13 - c.y) * np.float32(1 / 0.13), 0, 1)
-        medial = np.abs(c.x - np.float32(self.shift)) - (np.float32(0.052) + np.float32(0.10) * rise * rise * rise)
+        rise = np.clip((self.anatomy.apex + 0.13 - c.y) * (1 / 0.13), 0, 1)
+        medial = np.abs(c.x - np.float32(self.shift)) - (0.052 + 0.10 * rise * rise * rise)
         within = c.inside(-self.wall_distance) * c.inside(-self.above_diaphragm) * c.inside(-medial, 0.012)
         return within * c.inside(self.anatomy.apex - c.y)
 
@@ -151,11 +148,11 @@ class Chest:
     def air(self) -> Layer:
         """Depth of lung along the beam, 1 in the middle of a lung."""
         c = self.canvas
-        wall = np.clip(self.wall_distance * np.float32(1 / 0.12), 0, 1)
-        base = np.clip(self.above_diaphragm * np.float32(1 / 0.05), 0, 1)
-        top = np.clip((c.y - np.float32(self.anatomy.apex - 0.01)) * np.float32(1 / 0.16), 0, 1)
+        wall = np.clip(self.wall_distance * (1 / 0.12), 0, 1)
+        base = np.clip(self.above_diaphragm * (1 / 0.05), 0, 1)
+        top = np.clip((c.y - np.float32(self.anatomy.apex - 0.01)) * (1 / 0.16), 0, 1)
         depth = (0.30 + 0.70 * wall * (2 - wall)) * (0.72 + 0.28 * base) * (0.55 + 0.45 * top * (2 - top))
-        return self.lung * depth * (1 - np.float32(0.80) * self.mediastinum)
+        return self.lung * depth * (1 - 0.80 * self.mediastinum)
 
     @cached_property
     def heart(self) -> Layer:
@@ -189,9 +186,9 @@ class Chest:
         trunk = c.disk((0.036 + self.shift, trunk_y), (0.036, 0.060), -0.15, 0.014)
         along = (c.y - np.float32(body.apex)) * np.float32(1 / (self.heart_center - body.apex))
         bulge = 4 * along * (1 - along)
-        right = np.float32(0.048) + np.float32(body.unfolding * 1.2) * np.clip(bulge, 0, 1)
+        right = 0.048 + np.float32(body.unfolding * 1.2) * np.clip(bulge, 0, 1)
         x = c.x - np.float32(self.shift)
-        pedicle = c.inside(-x - right, 0.010) * c.inside(x - np.float32(0.044), 0.010)
+        pedicle = c.inside(-x - right, 0.010) * c.inside(x - 0.044, 0.010)
         return np.maximum(np.maximum(knob, trunk), pedicle * c.inside(c.y - np.float32(self.heart_center)))
 
     @cached_property
@@ -211,39 +208,39 @@ class Chest:
     def body(self) -> Layer:
         """The outline of neck, shoulders and trunk."""
         c, body = self.canvas, self.anatomy
-        trapezius = np.maximum(c.aside - np.float32(0.10), 0)
-        shoulder = np.float32(-0.055) + np.float32(0.34) * trapezius + np.float32(0.25) * trapezius * trapezius
+        trapezius = np.maximum(c.aside - 0.10, 0)
+        shoulder = -0.055 + 0.34 * trapezius + 0.25 * trapezius * trapezius
         upper = c.inside(shoulder - c.y, 0.006)
-        flank = self.lateral(np.maximum(c.y, np.float32(0.45))) + np.float32(body.wall)
-        fold = np.clip((np.float32(0.47) - c.y) * np.float32(1 / 0.28), 0, 1)
-        edge = flank + np.float32(0.28) * fold * fold + np.float32(0.03 * body.breast) * self._breast_level
+        flank = self.lateral(np.maximum(c.y, 0.45)) + np.float32(body.wall)
+        fold = np.clip((0.47 - c.y) * (1 / 0.28), 0, 1)
+        edge = flank + 0.28 * fold * fold + np.float32(0.03 * body.breast) * self._breast_level
         return upper * c.inside(c.aside - edge, 0.004)
 
     @cached_property
     def _breast_level(self) -> Layer:
-        return np.clip(1 - np.abs(self.canvas.y - np.float32(0.66)) * np.float32(1 / 0.15), 0, 1)
+        return np.clip(1 - np.abs(self.canvas.y - 0.66) * (1 / 0.15), 0, 1)
 
     @cached_property
     def soft_tissue(self) -> Layer:
         """Attenuation of trunk, breasts, heart and abdomen, before the air of the lungs is subtracted."""
         c, body = self.canvas, self.anatomy
-        across = c.aside * np.float32(1 / 0.62)
-        lower = np.clip((c.y - np.float32(0.15)) * np.float32(1 / 0.85), 0, 1)
-        depth = (1 - across * across) * (np.float32(1.42) + np.float32(0.42) * lower) * np.float32(body.bulk)
+        across = c.aside * (1 / 0.62)
+        lower = np.clip((c.y - 0.15) * (1 / 0.85), 0, 1)
+        depth = (1 - across * across) * (1.42 + 0.42 * lower) * np.float32(body.bulk)
         tissue = depth * self.body
-        tissue += np.float32(0.30) * self.mediastinum + np.float32(0.14) * self.heart_depth
-        below = np.clip(-self.above_diaphragm * np.float32(1 / 0.10), 0, 1)
-        tissue += np.float32(0.38) * below * c.inside(-self.wall_distance)
+        tissue += 0.30 * self.mediastinum + 0.14 * self.heart_depth
+        below = np.clip(-self.above_diaphragm * (1 / 0.10), 0, 1)
+        tissue += 0.38 * below * c.inside(-self.wall_distance)
         if body.breast:
             height = 0.56 + 0.03 * body.breast
             wide = 0.085 + 0.055 * body.breast
             for sign in (-1, 1):
                 radius = c.radius((sign * 0.215, height), (wide * 1.25, wide * 1.35))
                 dome = np.clip(1.05 - radius, 0, 1)
-                tissue += np.float32(0.62 * body.breast) * np.sqrt(dome) * np.float32(0.55)
+                tissue += np.float32(0.62 * body.breast) * np.sqrt(dome) * 0.55
         else:
             fold = c.disk((0.0, 0.18), (0.42, 0.22), 0.0, 0.05)
-            tissue += np.float32(0.07) * fold
+            tissue += 0.07 * fold
         if body.chin:
             tissue += np.float32(0.6 * min(body.chin, 1.2)) * c.disk(
                 (0.3 * self.shift, 0.02 + 0.05 * body.chin), (0.13, 0.05 + 0.07 * body.chin), 0.0, 0.07
@@ -256,14 +253,12 @@ class Chest:
         c = self.canvas
         carina = self.aortic_knob[1] + 0.075
         center = np.float32(self.shift * 1.2 - 0.004)
-        trachea = c.inside(np.abs(c.x - center) - np.float32(0.020), 0.006) * c.inside(c.y - np.float32(carina))
+        trachea = c.inside(np.abs(c.x - center) - 0.020, 0.006) * c.inside(c.y - np.float32(carina))
         start = (float(center), carina - 0.01)
-        paths = []
-        for left, reach, drop in ((False, 0.055, 0.07), (True, 0.075, 0.065)):
-            sign = 1 if left else -1
-            paths.append(
-                [start, (start[0] + sign * reach * 0.55, carina + drop * 0.5), (start[0] + sign * reach, carina + drop)]
-            )
+        paths = [
+            [start, (start[0] + reach * 0.55, carina + drop * 0.5), (start[0] + reach, carina + drop)]
+            for reach, drop in ((-0.055, 0.07), (0.075, 0.065))
+        ]
         return np.minimum(trachea + c.strokes(np.array(paths), 0.024), 1)
 
     @cached_property
@@ -283,15 +278,15 @@ class Chest:
             stomach = c.disk(center, (body.bubble * 1.35, body.bubble * 0.8), 0.15, 0.008)
             if rng.random() < 0.5 and not self.exposure.bedside:
                 stomach = stomach * c.inside(c.y - np.float32(center[1] + 0.25 * body.bubble), 0.003)
-            layer += np.float32(0.55) * stomach
+            layer += 0.55 * stomach
         for _ in range(int(rng.integers(0, 4))):
             place = (rng.uniform(0.05, 0.33), body.dome[1] + rng.uniform(0.09, 0.22))
             axes = (rng.uniform(0.012, 0.035), rng.uniform(0.010, 0.022))
-            layer += np.float32(0.3) * c.disk(place, axes, rng.uniform(-1, 1), 0.01)
-        return layer * c.inside(self.above_diaphragm + np.float32(0.012))
+            layer += 0.3 * c.disk(place, axes, rng.uniform(-1, 1), 0.01)
+        return layer * c.inside(self.above_diaphragm + 0.012)
 
     @cached_property
     def gas(self) -> Layer:
         """Attenuation that the air of lungs, airways and bowel subtracts."""
         lungs = np.float32(AIR * self.anatomy.air) * self.air
-        return lungs + np.float32(0.42) * self.airways * self.body + self.bowel_gas
+        return lungs + 0.42 * self.airways * self.body + self.bowel_gas

@@ -21,13 +21,13 @@ def expose(
     total = total * (1 + np.float32(0.10 * taken.turn) * canvas.x)
     if taken.marker:
         place = np.array([0.40, 0.045])
-        total = total + np.float32(2.2) * np.minimum(canvas.strokes((MARKER + place)[None], 0.010), 1)
+        total = total + 2.2 * np.minimum(canvas.strokes((MARKER + place)[None], 0.010), 1)
     noise = rng.standard_normal(total.shape, np.float32)
-    grain = np.float32(0.016 * taken.noise) * np.exp(np.minimum(total, 3) * np.float32(0.5))
+    grain = np.float32(0.016 * taken.noise) * np.exp(np.minimum(total, 3) * 0.5)
     total = np.maximum(total + noise * grain, 0)
     gray = 1 - np.exp(-np.float32(0.80 / taken.dose) * total)
-    gray = np.clip((gray - np.float32(0.5)) * np.float32(1.22 * taken.contrast) + np.float32(0.52), 0, 1)
+    gray = np.clip((gray - 0.5) * np.float32(1.22 * taken.contrast) + 0.52, 0, 1)
     left, right, top, bottom = (round(float(border) * canvas.size) for border in taken.shutter)
     gray[:, :left] = gray[:, canvas.size - right :] = 0
     gray[:top] = gray[canvas.size - bottom :] = 0
-    return (gray * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    return (gray * 255 + 0.5).astype(np.uint8)

@@ -27,7 +27,7 @@ class Finding:
 
 FINDINGS: dict[str, Finding] = {
     "Normal": Finding(),
-    "cardiomegaly": Finding(findings_shape.cardiomegaly, where=findings_shape.where_heart),
+    "cardiomegaly": Finding(findings_shape.cardiomegaly, where=lambda chest, before: chest.heart > 0.5),
     "Support Devices": Finding(render=findings_devices.support_devices),
     "aortic elongation": Finding(findings_shape.aortic_elongation, where=findings_shape.where_aorta),
     "pleural effusion": Finding(render=findings_pleura.pleural_effusion),
@@ -50,7 +50,7 @@ FINDINGS: dict[str, Finding] = {
     "Mass": Finding(render=findings_lung.mass),
     "hypoexpansion": Finding(findings_shape.hypoexpansion, where=findings_shape.where_raised),
     "calcified densities": Finding(render=findings_lung.calcified_densities),
-    "hyperinflated lung": Finding(findings_shape.hyperinflated_lung, where=findings_shape.where_lungs),
+    "hyperinflated lung": Finding(findings_shape.hyperinflated_lung, where=lambda chest, before: chest.open_lung > 0.5),
     "Pneumothorax": Finding(render=findings_pleura.pneumothorax),
     "azygos lobe": Finding(render=findings_lung.azygos_lobe),
     "Subcutaneous Emphysema": Finding(render=findings_pleura.subcutaneous_emphysema),

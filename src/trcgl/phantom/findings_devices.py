@@ -67,7 +67,7 @@ def central_venous_catheter(chest: Chest, rng: np.random.Generator) -> Change:
     if port:
         reservoir = c.disk(port, (0.026, 0.022), 0.2, 0.002)
         septum = c.disk(port, (0.013, 0.011), 0.2, 0.002)
-        added = added + np.float32(0.85) * reservoir - np.float32(0.35) * septum
+        added = added + 0.85 * reservoir - 0.35 * septum
         mask = mask | (reservoir > 0.5)
     return Change(added, mask, facts={"kind": str(kind), "line": path[0].tolist(), "tip": tip})
 
@@ -90,7 +90,7 @@ def _pacemaker(chest: Chest, rng: np.random.Generator) -> Layer:
     x, y = sign * rng.uniform(0.23, 0.29), body.apex + rng.uniform(0.07, 0.13)
     can = c.disk((x, y), (0.046, 0.040), rng.uniform(-0.4, 0.4), 0.003)
     header = c.disk((x, y - 0.036), (0.030, 0.013), 0.0, 0.003)
-    layer = np.maximum(np.float32(1.25) * can, np.float32(0.7) * header)
+    layer = np.maximum(1.25 * can, 0.7 * header)
     top = (x, y - 0.045)
     cava = (-0.035 + chest.shift, body.apex + 0.13)
     vein = [(sign * 0.19, body.clavicle - 0.025), (sign * 0.08, body.apex + 0.06), cava]
@@ -100,7 +100,7 @@ def _pacemaker(chest: Chest, rng: np.random.Generator) -> Layer:
     apical: Points = [top, *vein, (-0.055, middle - 0.02), (0.0, middle + 0.075), (0.5 * body.heart[1], middle + 0.07)]
     leads = [apical] if rng.random() < 0.35 else [atrial, apical]
     for lead in leads:
-        layer = np.maximum(layer, np.float32(0.8) * np.minimum(c.strokes(_smooth(lead, 60), 0.0055), 1))
+        layer = np.maximum(layer, 0.8 * np.minimum(c.strokes(_smooth(lead, 60), 0.0055), 1))
     return layer
 
 
@@ -109,7 +109,7 @@ def _endotracheal_tube(chest: Chest, rng: np.random.Generator) -> Layer:
     x = 1.2 * chest.shift - 0.004
     tip = chest.aortic_knob[1] + 0.075 - rng.uniform(0.02, 0.09)
     walls = np.array([[(x + side, -0.08), (x + side, 0.05), (x + side * 0.9, tip)] for side in (-0.0095, 0.0095)])
-    return np.float32(0.75) * np.minimum(c.strokes(walls, 0.0055), 1)
+    return 0.75 * np.minimum(c.strokes(walls, 0.0055), 1)
 
 
 def _feeding_tube(chest: Chest, rng: np.random.Generator) -> Layer:
@@ -118,7 +118,7 @@ def _feeding_tube(chest: Chest, rng: np.random.Generator) -> Layer:
     dome = chest.anatomy.dome[1]
     stomach = [(0.10, dome + 0.08), (0.17, dome + rng.uniform(0.08, 0.13))]
     points: Points = [(x - 0.004, -0.08), (x, 0.2), (x + 0.006, 0.5), (x + 0.02, dome), *stomach]
-    return np.float32(0.80) * np.minimum(c.strokes(_smooth(points, 60), 0.0065), 1)
+    return 0.80 * np.minimum(c.strokes(_smooth(points, 60), 0.0065), 1)
 
 
 def _chest_drain(chest: Chest, rng: np.random.Generator) -> Layer:
@@ -132,7 +132,7 @@ def _chest_drain(chest: Chest, rng: np.random.Generator) -> Layer:
     ahead = np.gradient(course, axis=0)
     aside = np.stack([-ahead[:, 1], ahead[:, 0]], -1) / np.linalg.norm(ahead, axis=1, keepdims=True) * 0.008
     tube = np.minimum(c.strokes(np.stack([course + aside, course - aside]), 0.005), 1)
-    return np.maximum(np.float32(0.65) * tube, np.float32(0.25) * np.minimum(c.strokes(course[None], 0.014), 1))
+    return np.maximum(0.65 * tube, 0.25 * np.minimum(c.strokes(course[None], 0.014), 1))
 
 
 def _valve(chest: Chest, rng: np.random.Generator) -> Layer:
@@ -140,7 +140,7 @@ def _valve(chest: Chest, rng: np.random.Generator) -> Layer:
     center = (0.12 * body.heart[1] + rng.uniform(0, 0.03), chest.heart_center + rng.uniform(-0.03, 0.02))
     radius = rng.uniform(0.022, 0.030)
     distance = c.radius(center, (radius, radius * rng.uniform(0.45, 0.8)), rng.uniform(-0.9, -0.2))
-    return np.float32(1.3) * np.clip(1 - np.abs(distance - 1) * np.float32(radius / (0.006 + 0.5 * c.pixel)), 0, 1)
+    return 1.3 * np.clip(1 - np.abs(distance - 1) * np.float32(radius / (0.006 + 0.5 * c.pixel)), 0, 1)
 
 
 def _electrodes(chest: Chest, rng: np.random.Generator) -> Layer:
@@ -152,7 +152,7 @@ def _electrodes(chest: Chest, rng: np.random.Generator) -> Layer:
         end = (0.3 * x + rng.normal(0, 0.08), 1.05)
         middle = (0.9 * x + rng.normal(0, 0.06), 0.5 * (y + 1.0) + rng.normal(0, 0.04))
         wire = np.minimum(c.strokes(_smooth([place, middle, end], 40), 0.0042), 1)
-        layer = np.maximum(layer, np.maximum(np.float32(1.1) * clip, np.float32(0.75) * wire))
+        layer = np.maximum(layer, np.maximum(1.1 * clip, 0.75 * wire))
     return layer
 
 

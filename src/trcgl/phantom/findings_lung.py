@@ -35,12 +35,12 @@ def mass(chest: Chest, rng: np.random.Generator) -> Change:
         center = chest.random_lung_point(rng, left, margin=0.05)
     lobes, phase = int(rng.integers(3, 6)), rng.uniform(0, 2 * np.pi)
     angle = np.arctan2(c.y - np.float32(center[1]), c.x - np.float32(center[0]))
-    edge = 1 + np.float32(0.10) * np.sin(lobes * angle + phase) + np.float32(0.06) * np.sin(2 * angle - phase)
+    edge = 1 + 0.10 * np.sin(lobes * angle + phase) + 0.06 * np.sin(2 * angle - phase)
     distance = c.radius(center, (radius, radius * rng.uniform(0.75, 1.1)), rng.uniform(0, 3)) / edge
     inside = c.inside((distance - 1) * np.float32(radius), 0.006)
-    body = inside * (np.float32(0.55) + np.float32(0.45) * np.sqrt(np.clip(1 - distance * distance, 0, 1)))
+    body = inside * (0.55 + 0.45 * np.sqrt(np.clip(1 - distance * distance, 0, 1)))
     here = np.float32(0.68 * chest.contrast * rng.uniform(0.75, 1.2)) * body * chest.body * (c.y > 0)
-    here = here * (1 - np.float32(0.45) * chest.mediastinum)
+    here = here * (1 - 0.45 * chest.mediastinum)
     return Change(here, inside > 0.5, vessels=1 - 0.6 * inside, facts={"center": center, "radius": radius})
 
 
@@ -76,7 +76,7 @@ def _collapsed_base(chest: Chest, rng: np.random.Generator) -> Change:
     top = chest.anatomy.dome[left] - rng.uniform(0.13, 0.22) * chest.extent**0.5
     # A triangle with its base on the diaphragm and its tip at the hilum.
     down = np.clip((c.y - np.float32(top)) * np.float32(1 / (chest.anatomy.dome[left] - top)), 0, 1.3)
-    edge = np.float32(0.05) + np.float32(reach) * down
+    edge = 0.05 + np.float32(reach) * down
     wedge = c.inside(sign * c.x - edge, 0.010) * c.inside(np.float32(top) - c.y, 0.02) * (sign * c.x > 0)
     opaque = wedge * np.clip(chest.air * 1.4, 0, 1)
     added = np.float32(min(0.60 * chest.contrast * rng.uniform(0.8, 1.2), 1.1)) * opaque
@@ -86,7 +86,7 @@ def _collapsed_base(chest: Chest, rng: np.random.Generator) -> Change:
 def _collapsed_lobe(chest: Chest, rng: np.random.Generator) -> Change:
     c, body = chest.canvas, chest.anatomy
     x = -c.x
-    fissure = np.float32(body.apex + rng.uniform(0.13, 0.18)) - np.float32(0.30) * np.maximum(x - 0.06, 0)
+    fissure = np.float32(body.apex + rng.uniform(0.13, 0.18)) - 0.30 * np.maximum(x - 0.06, 0)
     wedge = c.inside(c.y - fissure, 0.006) * c.inside(-(x - 0.04), 0.01)
     opaque = wedge * np.clip(chest.lung * 1.2, 0, 1)
     added = np.float32(0.50 * chest.contrast * rng.uniform(0.8, 1.2)) * opaque
@@ -97,13 +97,13 @@ def interstitial_pattern(chest: Chest, rng: np.random.Generator) -> Change:
     """A net of fine lines over both lungs, denser towards the bases or the periphery, with some haze."""
     c = chest.canvas
     grain = rng.uniform(0.020, 0.032)
-    net = np.clip(1 - np.abs(c.clouds(rng, grain, 1)) * np.float32(2.4), 0, 1)
-    net += np.clip(1 - np.abs(c.clouds(rng, grain * 0.7, 1)) * np.float32(2.4), 0, 1)
-    fall = np.clip((c.y - np.float32(chest.anatomy.apex)) * np.float32(1.9), 0, 1)
-    rim = np.clip(1.2 - chest.wall_distance * np.float32(4), 0.25, 1)
+    net = np.clip(1 - np.abs(c.clouds(rng, grain, 1)) * 2.4, 0, 1)
+    net += np.clip(1 - np.abs(c.clouds(rng, grain * 0.7, 1)) * 2.4, 0, 1)
+    fall = np.clip((c.y - np.float32(chest.anatomy.apex)) * 1.9, 0, 1)
+    rim = np.clip(1.2 - chest.wall_distance * 4, 0.25, 1)
     where = chest.open_lung * (fall if rng.random() < 0.6 else fall * 0.4 + rim * 0.6)
     strength = np.float32(0.21 * chest.contrast * rng.uniform(0.75, 1.3))
-    return Change(strength * (net + np.float32(0.35)) * where, where > 0.35, facts={"grain": grain})
+    return Change(strength * (net + 0.35) * where, where > 0.35, facts={"grain": grain})
 
 
 def alveolar_pattern(chest: Chest, rng: np.random.Generator) -> Change:
@@ -123,7 +123,7 @@ def alveolar_pattern(chest: Chest, rng: np.random.Generator) -> Change:
     for center, radius in spots:
         wide = radius * chest.extent**0.5
         distance = c.radius(center, (wide * rng.uniform(0.8, 1.2), wide), rng.uniform(0, 3))
-        patch = np.maximum(patch, np.clip(np.float32(1.1) - distance * distance + np.float32(0.38) * texture, 0, 1))
+        patch = np.maximum(patch, np.clip(1.1 - distance * distance + 0.38 * texture, 0, 1))
     patch = patch * patch * (3 - 2 * patch) * chest.lung
     center, radius = spots[0]
     hilum = chest.hilum(center[0] > 0)
@@ -131,10 +131,9 @@ def alveolar_pattern(chest: Chest, rng: np.random.Generator) -> Change:
     t = np.linspace(0.35, 1, 6)[None, :, None]
     bronchi = np.minimum(c.strokes(np.array(hilum) * (1 - t) + ends[:, None] * t, 0.008), 1) * patch
     dense = np.float32(0.50 * AIR * min(chest.contrast * rng.uniform(0.7, 1.25), 1.6))
-    added = dense * patch * (np.float32(0.35) + np.float32(0.65) * chest.air) - np.float32(0.18) * bronchi
-    return Change(
-        added, patch > 0.4, vessels=1 - 0.85 * patch, facts={"patches": [(*spot, wide) for spot, wide in spots]}
-    )
+    added = dense * patch * (0.35 + 0.65 * chest.air) - 0.18 * bronchi
+    facts = {"patches": [(*spot, wide) for spot, wide in spots]}
+    return Change(added, patch > 0.4, vessels=1 - 0.85 * patch, facts=facts)
 
 
 def bronchiectasis(chest: Chest, rng: np.random.Generator) -> Change:
@@ -150,7 +149,7 @@ def bronchiectasis(chest: Chest, rng: np.random.Generator) -> Change:
         radius = rng.uniform(0.009, 0.019) * chest.extent**0.5
         distance = c.radius(center, (radius, radius * rng.uniform(0.65, 1.2)), rng.uniform(0, 3))
         wall = np.clip(1 - np.abs(distance - 1) * np.float32(radius / (0.0045 + 0.5 * c.pixel)), 0, 1)
-        layer = np.maximum(layer, wall) - np.float32(0.45) * np.clip(1 - distance * 1.3, 0, 1)
+        layer = np.maximum(layer, wall) - 0.45 * np.clip(1 - distance * 1.3, 0, 1)
         mask |= distance < 1.4
         rings.append((*center, radius))
     start = np.array(chest.hilum(left))
@@ -171,7 +170,7 @@ def bronchiectasis(chest: Chest, rng: np.random.Generator) -> Change:
 def emphysema(chest: Chest, rng: np.random.Generator) -> Change:
     """Dark lungs with few vessels, most at the apices, and thin-walled bullae."""
     c, body = chest.canvas, chest.anatomy
-    fall = np.clip(np.float32(1.25) - (c.y - np.float32(body.apex)) * np.float32(1.2), 0.35, 1)
+    fall = np.clip(1.25 - (c.y - np.float32(body.apex)) * 1.2, 0.35, 1)
     where = chest.open_lung * fall
     loss = np.float32(0.12 * chest.contrast * rng.uniform(0.7, 1.3))
     added = -loss * where * chest.air
@@ -182,7 +181,7 @@ def emphysema(chest: Chest, rng: np.random.Generator) -> Change:
         distance = c.radius(center, (radius, radius * rng.uniform(0.8, 1.3)))
         wall = np.clip(1 - np.abs(distance - 1) * np.float32(radius / (0.004 + 0.5 * c.pixel)), 0, 1)
         hollow = np.clip((1 - distance) * 8, 0, 1)
-        added = added + (np.float32(0.11) * wall - np.float32(0.8) * loss * hollow) * chest.lung
+        added = added + (0.11 * wall - 0.8 * loss * hollow) * chest.lung
         bullae.append((*center, radius))
     return Change(added, chest.open_lung > 0.5, vessels=1 - 0.62 * where, facts={"bullae": bullae})
 
@@ -207,11 +206,8 @@ def calcified_densities(chest: Chest, rng: np.random.Generator) -> Change:
     radii = rng.uniform(0.0065, 0.0130, count) * chest.extent**0.5
     dots = c.dots(centers, radii)
     added = np.float32(1.45 * chest.contrast * rng.uniform(0.7, 1.3)) * dots
-    facts = {
-        "place": str(place),
-        "dots": [(*center, radius) for center, radius in zip(centers.tolist(), radii.tolist(), strict=True)],
-    }
-    return Change(added, dots > 0.3, facts=facts)
+    facts = [(*center, radius) for center, radius in zip(centers.tolist(), radii.tolist(), strict=True)]
+    return Change(added, dots > 0.3, facts={"place": str(place), "dots": facts})
 
 
 def azygos_lobe(chest: Chest, rng: np.random.Generator) -> Change:
@@ -228,5 +224,5 @@ def azygos_lobe(chest: Chest, rng: np.random.Generator) -> Change:
     added = np.float32(0.52 * chest.contrast * rng.uniform(0.75, 1.3)) * both
     lobe = (c.y < end[1]) & (c.y > body.apex) & (c.x < -0.06) & (chest.lung > 0.5)
     medial = np.interp(c.y, path[:, 1], path[:, 0])
-    haze = np.where(lobe & (c.x > medial), np.float32(0.05 * chest.contrast), np.float32(0))
+    haze = np.where(lobe & (c.x > medial), np.float32(0.05 * chest.contrast), 0)
     return Change(added + haze, both > 0.3, facts={"line": path.tolist(), "teardrop": end.tolist()})

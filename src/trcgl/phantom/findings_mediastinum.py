@@ -28,13 +28,11 @@ def hernia(chest: Chest, rng: np.random.Generator) -> Change:
     distance = c.radius(center, (radius * rng.uniform(1.0, 1.25), radius), rng.uniform(-0.2, 0.2))
     sac = c.inside((distance - 1) * np.float32(radius), 0.003)
     wall = np.clip(1 - np.abs(distance - 0.97) * np.float32(radius / (0.004 + 0.5 * c.pixel)), 0, 1)
-    row = c.row_of(center[0], center[1] + rng.uniform(-0.25, 0.25) * radius)
-    rows = np.arange(c.size, dtype=np.float32)[:, None]
-    above = np.clip(np.float32(row) + np.float32(0.5) - rows, 0, 1)
+    below, level = c.below_level(center[0], center[1] + rng.uniform(-0.25, 0.25) * radius)
     strength = np.float32(chest.contrast * rng.uniform(0.75, 1.25))
     hollow = c.inside((distance - 0.9) * np.float32(radius), 0.004)
-    added = strength * (np.float32(0.26) * sac + np.float32(0.08) * wall - np.float32(0.78) * hollow * above)
-    return Change(added, sac > 0.5, facts={"level": float((row + 0.5) / c.size), "radius": radius})
+    added = strength * (0.26 * sac + 0.08 * wall - 0.78 * hollow * (1 - below))
+    return Change(added, sac > 0.5, facts={"level": level, "radius": radius})
 
 
 def fracture(chest: Chest, rng: np.random.Generator) -> Change:
@@ -57,7 +55,7 @@ def fracture(chest: Chest, rng: np.random.Generator) -> Change:
         step = rng.choice([-1, 1]) * rng.uniform(0.30, 0.48) * min(chest.extent, 1.3)
         here = chest.side(left) & (number == rib)
         beyond = c.aside - np.float32(place)
-        slipped = np.clip(1 - beyond * np.float32(1 / 0.07), 0, 1) * (here & (beyond > 0))
+        slipped = np.clip(1 - beyond * (1 / 0.07), 0, 1) * (here & (beyond > 0))
         moved = moved + np.float32(step) * slipped
         height = _rib_height(chest, rib, place)
         callus = np.maximum(callus, c.disk((sign * place, height), (0.020, 0.017), 0.0, 0.010))
@@ -111,11 +109,10 @@ def vertebral_degenerative_changes(chest: Chest, rng: np.random.Generator) -> Ch
                     middle = (axis + sign * 0.047, y + lift * 0.010)
                     paths.append([root, middle, (axis + sign * (0.043 + reach), y + lift * 0.002)])
         for lift in (-1, 1):
-            plates.append(
-                [(axis - 0.040, y + lift * 0.010), (axis, y + lift * 0.0085), (axis + 0.040, y + lift * 0.010)]
-            )
+            side = y + lift * 0.010
+            plates.append([(axis - 0.040, side), (axis, y + lift * 0.0085), (axis + 0.040, side)])
     beaks = np.minimum(c.strokes(np.array(paths), 0.0095), 1.4) if paths else np.zeros_like(c.x)
     dense = np.minimum(c.strokes(np.array(plates), 0.0060), 1.0)
     strength = np.float32(chest.contrast * rng.uniform(0.75, 1.25))
-    added = strength * (np.float32(0.78) * beaks + np.float32(0.30) * dense)
+    added = strength * (0.78 * beaks + 0.30 * dense)
     return Change(added, np.maximum(beaks, dense) > 0.3, facts={"levels": levels})

@@ -20,14 +20,13 @@ def pleural_effusion(chest: Chest, rng: np.random.Generator) -> Change:
         bottom = chest.anatomy.dome[side] + chest.anatomy.curve[side]
         out = np.clip((c.aside - 0.07) * np.float32(1 / (chest.anatomy.chest - 0.07)), 0, 1)
         middle = bottom - np.float32(1.05 * height)
-        surface = middle - np.float32(0.35 * height + 0.02) * (out * out - np.float32(0.35))
+        surface = middle - np.float32(0.35 * height + 0.02) * (out * out - 0.35)
         here = c.inside(surface - c.y, 0.014) * c.inside(-chest.wall_distance) * chest.side(side)
-        fluid = np.maximum(fluid, here * np.clip((c.aside - 0.05) * np.float32(60), 0, 1))
+        fluid = np.maximum(fluid, here * np.clip((c.aside - 0.05) * 60, 0, 1))
     depth = np.float32(min(0.92 * chest.contrast * rng.uniform(0.85, 1.1), 1.0))
-    added = fluid * (depth * AIR * chest.air + np.float32(0.08))
-    return Change(
-        added, (fluid * (chest.above_diaphragm > -0.01)) > 0.5, vessels=1 - fluid, facts={"sides": len(sides)}
-    )
+    added = fluid * (depth * AIR * chest.air + 0.08)
+    mask = (fluid * (chest.above_diaphragm > -0.01)) > 0.5
+    return Change(added, mask, vessels=1 - fluid, facts={"sides": len(sides)})
 
 
 def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
@@ -37,7 +36,7 @@ def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
     left = bool(rng.random() < 0.5)
     here = np.ones_like(c.x) if apical and rng.random() < 0.5 else chest.side(left).astype(np.float32)
     thick = rng.uniform(0.016, 0.034) * chest.extent**0.5
-    wavy = np.float32(1) + np.float32(0.25) * np.sin(c.y * np.float32(rng.uniform(30, 60)))
+    wavy = 1 + 0.25 * np.sin(c.y * np.float32(rng.uniform(30, 60)))
     if apical:
         depth = np.minimum(chest.wall_distance, 0.85 * (c.y - np.float32(body.apex)))
         reach = c.inside(c.y - np.float32(body.apex + 0.085), 0.03)
@@ -57,7 +56,7 @@ def pleural_thickening(chest: Chest, rng: np.random.Generator) -> Change:
 
 def _depth(chest: Chest) -> Layer:
     """Depth below the chest wall and the apex of either lung, with round corners."""
-    top = np.maximum(np.float32(0.85) * (chest.canvas.y - np.float32(chest.anatomy.apex)), 0)
+    top = np.maximum(0.85 * (chest.canvas.y - np.float32(chest.anatomy.apex)), 0)
     side = np.maximum(chest.wall_distance, 0)
     return top + side - np.sqrt(top * top + side * side)
 
@@ -66,7 +65,7 @@ def _collapse(chest: Chest, rng: np.random.Generator, left: bool, width: float) 
     """Layers of the rim of free air, the visceral line, and the collapsed lung."""
     c, body = chest.canvas, chest.anatomy
     fall = np.clip((c.y - np.float32(body.apex)) * np.float32(1 / (body.dome[left] - body.apex)), 0, 1)
-    edge = np.float32(width) * (np.float32(1.25) - np.float32(rng.uniform(0.35, 0.8)) * fall)
+    edge = np.float32(width) * (1.25 - np.float32(rng.uniform(0.35, 0.8)) * fall)
     beyond = _depth(chest) - edge
     side = chest.side(left) & (chest.above_diaphragm > -c.pixel)
     air = c.inside(beyond) * chest.lung * side
@@ -92,18 +91,16 @@ def hydropneumothorax(chest: Chest, rng: np.random.Generator) -> Change:
     width = rng.uniform(0.06, 0.13) * chest.extent**0.5
     air, line, lung = _collapse(chest, rng, left, width)
     height = body.dome[left] - rng.uniform(0.02, 0.20) * chest.extent**0.5
-    row = c.row_of(0.22 if left else -0.22, height)
-    rows = np.arange(c.size, dtype=np.float32)[:, None]
-    below = np.clip(rows - np.float32(row) + np.float32(0.5), 0, 1)
-    cavity = chest.side(left) * c.inside(-chest.wall_distance) * np.clip((c.aside - 0.055) * np.float32(60), 0, 1)
+    below, level = c.below_level(0.22 if left else -0.22, height)
+    cavity = chest.side(left) * c.inside(-chest.wall_distance) * np.clip((c.aside - 0.055) * 60, 0, 1)
     fluid = cavity * below
     strength = chest.contrast * rng.uniform(0.8, 1.2)
     depth = np.float32(min(0.80 * strength, 1.0))
-    added = fluid * (depth * AIR * chest.air + np.float32(0.10))
+    added = fluid * (depth * AIR * chest.air + 0.10)
     added += (1 - below) * (np.float32(0.36 * strength) * line - np.float32(0.13 * strength) * air)
     added += (1 - below) * np.float32(0.6 * width * strength) * lung * chest.air
     mask = (air * (1 - below) > 0.5) | (fluid * (chest.above_diaphragm > -0.01) > 0.5)
-    facts = {"left": left, "level": float((row + 0.5) / c.size), "width": width}
+    facts = {"left": left, "level": level, "width": width}
     return Change(added, mask, vessels=(1 - air) * (1 - fluid), facts=facts)
 
 
@@ -144,22 +141,13 @@ def subcutaneous_emphysema(chest: Chest, rng: np.random.Generator) -> Change:
         count = int(rng.integers(11, 20))
         y = rng.uniform(0.24, 0.66, count)
         wall = chest.lateral(y)
-        x = (
-            wall
-            + rng.uniform(0.006, max(body.wall, 0.03), count)
-            + np.clip(0.45 - y, 0, 1) * rng.uniform(0, 0.30, count)
-        )
-        x = np.minimum(x, 0.45)
+        x = wall + rng.uniform(0.006, max(body.wall, 0.03), count)
+        x = np.minimum(x + np.clip(0.45 - y, 0, 1) * rng.uniform(0, 0.30, count), 0.45)
         length = rng.uniform(0.07, 0.15, count) * chest.extent**0.5
         # Fibers run along the flank and turn towards the axilla higher up.
         lean = 0.25 + 0.9 * np.clip((0.45 - y) / 0.2, 0, 1) + rng.normal(0, 0.07, count)
-        paths = np.stack(
-            [
-                sign * (x[:, None] + length[:, None] * t * np.sin(lean)[:, None]),
-                y[:, None] - length[:, None] * t * np.cos(lean)[:, None],
-            ],
-            -1,
-        )
+        along, lean = length[:, None] * t, lean[:, None]
+        paths = np.stack([sign * (x[:, None] + along * np.sin(lean)), y[:, None] - along * np.cos(lean)], -1)
         fade = np.clip(4 * t * (1 - t) + 0.15, 0, 1)[None]
         layer = np.maximum(layer, np.minimum(c.strokes(paths, 0.0080, fade), 1.0))
         if rng.random() < 0.6:

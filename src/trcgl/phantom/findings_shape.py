@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from trcgl.phantom.anatomy import Anatomy
+from trcgl.phantom.canvas import Pair
 from trcgl.phantom.chest import Chest
 
 Mask = Bool[np.ndarray, "size size"]
-Pair = tuple[float, float]
 
 
 def _shifted(pair: Pair, by: float) -> Pair:
@@ -28,9 +28,8 @@ def cardiomegaly(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> A
     """A heart wider than half of the rib cage."""
     ratio = 0.50 + rng.uniform(0.01, 0.14) * extent
     grown = max(ratio * 2 * anatomy.chest / sum(anatomy.heart), 1.05)
-    return replace(
-        anatomy, heart=_scaled(anatomy.heart, grown), heart_height=anatomy.heart_height * (1 + 0.35 * (grown - 1))
-    )
+    height = anatomy.heart_height * (1 + 0.35 * (grown - 1))
+    return replace(anatomy, heart=_scaled(anatomy.heart, grown), heart_height=height)
 
 
 def aortic_elongation(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
@@ -59,8 +58,7 @@ def hemidiaphragm_elevation(anatomy: Anatomy, rng: np.random.Generator, extent: 
     rise = rng.uniform(0.05, 0.14) * extent
     left = rng.random() < 0.45
     right_dome, left_dome = anatomy.dome
-    dome = (right_dome, left_dome - rise - 0.018) if left else (right_dome - rise, left_dome)
-    return replace(anatomy, dome=dome)
+    return replace(anatomy, dome=(right_dome, left_dome - rise - 0.018) if left else (right_dome - rise, left_dome))
 
 
 def hypoexpansion(anatomy: Anatomy, rng: np.random.Generator, extent: float) -> Anatomy:
@@ -103,16 +101,8 @@ def vascular_hilar_enlargement(anatomy: Anatomy, rng: np.random.Generator, exten
     grow = 1 + rng.uniform(0.35, 0.85) * extent
     other = grow if rng.random() < 0.6 else 1.1
     right, left = (grow, other) if rng.random() < 0.5 else (other, grow)
-    return replace(
-        anatomy,
-        hilum=(anatomy.hilum[0] * right, anatomy.hilum[1] * left),
-        vessels=anatomy.vessels * (1 + 0.12 * extent),
-    )
-
-
-def where_heart(chest: Chest, before: Chest) -> Mask:
-    """The heart."""
-    return chest.heart > 0.5
+    hilum = (anatomy.hilum[0] * right, anatomy.hilum[1] * left)
+    return replace(anatomy, hilum=hilum, vessels=anatomy.vessels * (1 + 0.12 * extent))
 
 
 def where_aorta(chest: Chest, before: Chest) -> Mask:
@@ -133,11 +123,6 @@ def where_bent(chest: Chest, before: Chest) -> Mask:
 def where_raised(chest: Chest, before: Chest) -> Mask:
     """Former lung that now lies below the diaphragm."""
     return (before.above_diaphragm > 0) & (chest.above_diaphragm <= 0) & (chest.wall_distance > 0)
-
-
-def where_lungs(chest: Chest, before: Chest) -> Mask:
-    """Both lungs."""
-    return chest.open_lung > 0.5
 
 
 def where_hila(chest: Chest, before: Chest) -> Mask:
