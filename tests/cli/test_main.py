@@ -5,6 +5,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from trcgl.cli import main as cli
 from trcgl.cli.main import VERBS
+from trcgl.cli.study import KINDS
 from trcgl.cli.verb import Done, Verb
 from trcgl.core.errors import DataError, Interrupted
 from trcgl.dataset.sources import SOURCES
@@ -68,6 +70,28 @@ def test_the_help_of_a_recipe_shows_its_example_and_its_settings_as_defaults(rec
     assert text.splitlines()[0].startswith("Example: trcgl train ")
     assert f"--recipe {recipe}" in text.splitlines()[0]
     assert f"(default: {RECIPES[recipe]().train.epochs})" in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*VERBS, *(f"prepare {source}" for source in SOURCES), *(f"study {kind}" for kind in KINDS)],
+)
+def test_help_shows_no_default_of_none_or_nothing(command, capsys):
+    assert cli.main([*command.split(), "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert not re.search(r"\(default: ?(None|'')?\)|\{None\}|\{None,", text)
+
+
+def test_help_says_how_to_give_none_where_a_recipe_sets_a_value(capsys):
+    assert cli.main(["train", "--recipe", "nih_mini", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--train.frozen-stages {None}|INT Freeze the stem" in text
+
+
+def test_help_joins_the_lines_of_a_docstring(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert cli.main(["train-generator", "--help"]) == 0
+    assert "`output` (after the encoded text, of the empty prompt too) or `none`. (default" in capsys.readouterr().out
 
 
 def test_help_is_there_at_once():

@@ -10,6 +10,7 @@ import inspect
 import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_origin
 
 from trcgl import __version__
 from trcgl.cli.verb import Command, Done, Verb, taken, with_new_names
@@ -26,6 +27,9 @@ from trcgl.core.errors import Interrupted, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.plugin import load_plugin
 from trcgl.core.registry import unknown
+
+if TYPE_CHECKING:
+    from tyro.constructors import ConstructorRegistry
 
 VERBS: dict[str, Verb] = {
     name: importlib.import_module(f"trcgl.cli.{name.replace('-', '_')}").VERB
@@ -112,7 +116,7 @@ def _run(name: str, arguments: list[str]) -> Done:
     if asks_for_help:
         print(f"Example: {example or verb.example}\n")
     prog = " ".join(["trcgl", name, *arguments[: len(arguments) - len(rest)]])
-    return tyro.cli(_with_names(command), prog=prog, args=rest)
+    return tyro.cli(_with_names(command), prog=prog, args=rest, registry=_registry())
 
 
 def _with_names(command: Command) -> Command:
@@ -123,10 +127,57 @@ def _with_names(command: Command) -> Command:
         hint = command.__annotations__[name]
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             shown = f"{name[:-1].upper()} ..." if get_origin(hint) is tuple else name.upper()
-            command.__annotations__[name] = Annotated[hint, tyro.conf.arg(metavar=shown)]
+            command.__annotations__[name] = Annotated[_quiet(hint), tyro.conf.arg(metavar=shown)]
         elif dataclasses.is_dataclass(hint) and name != "source":
             command.__annotations__[name] = Annotated[hint, tyro.conf.arg(name="")]
+        else:
+            command.__annotations__[name] = _quiet(hint, parameter.default)
+    command.__doc__ = re.sub(r"\n {9,}", " ", command.__doc__ or "")  # tyro keeps the line breaks of an argument's text
     return command
+
+
+def _quiet(hint: Any, default: Any = dataclasses.MISSING) -> Any:
+    """The type of an option, set to hide a default that is None or empty: the help sentence states its meaning.
+
+    Where None is the default, it cannot be given, so that the help shows PATH instead of {None}|PATH.
+    """
+    import tyro
+
+    def behavior(shown: str) -> str:
+        return "" if shown in ("", "''", "None") else f"(default: {shown})"
+
+    quiet = Annotated[hint, tyro.conf.arg(help_behavior_hint=behavior)]
+    return Annotated[quiet, tyro.conf.DisallowNone] if default is None else quiet
+
+
+def _registry() -> "ConstructorRegistry":
+    """A rule for tyro that applies `_quiet` to the fields of dataclasses and joins the lines of their help."""
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+    registry = ConstructorRegistry()
+    inside: list[StructTypeInfo] = []
+
+    @registry.struct_rule
+    def quiet_fields(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if inside or not dataclasses.is_dataclass(info.type):
+            return None
+        inside.append(info)  # so that tyro's own rule answers the next call
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            inside.pop()
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        return dataclasses.replace(spec, fields=tuple(map(quiet_field, spec.fields)))
+
+    def quiet_field(field: StructFieldSpec) -> StructFieldSpec:
+        def joined() -> str:
+            text = field.helptext() if callable(field.helptext) else field.helptext
+            return " ".join((text or "").split())
+
+        return dataclasses.replace(field, type=_quiet(field.type, field.default), helptext=joined)
+
+    return registry
 
 
 @contextmanager
