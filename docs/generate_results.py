@@ -28,8 +28,8 @@ def section() -> str:
     rows += [[f"`{name}`", *(_cell(arm["metrics"][metric]) for metric in COLUMNS)] for name, arm in arms]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
-        "Heads trained on phantoms with the same backbone, row sampling and loss: mean ± standard deviation over "
-        f"{document['seeds']} seeds on test.\nTail mAP is the mean average precision of the rare findings. "
+        "Network heads trained on phantoms with the same backbone, row sampling and loss: mean ± standard deviation "
+        f"over {document['seeds']}\nseeds on test. Tail mAP is the mean average precision of the rare findings. "
         f"[More results](docs/results/{STUDY}.md).\n\n{table}\n"
     )
 
