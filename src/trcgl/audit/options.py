@@ -23,7 +23,8 @@ class AuditOptions:
     held_out: HeldOut = "both"
     """Splits whose real images are the reference: val, test or both."""
     features: tuple[str, ...] = ("run:AUDITOR", "random")
-    """Feature spaces in which images are compared; `run:AUDITOR` is the feature space of the auditor."""
+    """Feature spaces in which images are compared: `run:AUDITOR` (of the auditor), `random` (of an untrained network),
+    `run:FOLDER` or `timm:MODEL`."""
     precision: Literal["32-true", "bf16"] | None = None
     """Precision of the generator; default: the precision recorded in the synthetic folder."""
     batch_size: int = 64

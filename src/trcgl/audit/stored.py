@@ -1,4 +1,4 @@
-"""Read `audit.json`, also one that version 0.1 wrote."""
+"""Read `audit.json`, including files of version 0.1."""
 
 from pathlib import Path
 from typing import Any

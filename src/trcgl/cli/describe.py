@@ -6,7 +6,7 @@ from trcgl.cli.verb import Done, plain
 
 
 def describe(dataset: Path, /, *, out: Path | None = None) -> Done:
-    """Count and plot the findings of a dataset and which of them occur together.
+    """Count and plot the findings of a dataset, and how often they occur together.
 
     Args:
         dataset: Dataset folder that `trcgl prepare` wrote.

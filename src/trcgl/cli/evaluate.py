@@ -21,7 +21,7 @@ def evaluate(
         run: A finished run folder.
         split: Split to evaluate. Choose between recipes on val; evaluate on test once.
         dataset: Dataset folder for external validation on the shared findings; default: the dataset of the run.
-        localization: Also measure where the model looks, on the images that have boxes.
+        localization: Also measure where the model looks, on images with boxes or masks.
     """
     from trcgl.core.storage import read_json
     from trcgl.evaluate.evaluate import evaluate_run

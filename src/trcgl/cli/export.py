@@ -10,7 +10,7 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
 
     Args:
         run: A finished run folder, best after `trcgl evaluate`; or a model folder.
-        out: Folder to write; new, or of the same export.
+        out: Folder to write; a finished export of the same run is left unchanged.
         onnx: Also write the ONNX file and compare it with PyTorch.
         push: Name of a Hugging Face repository, OWNER/NAME, to push to; default: nothing leaves the machine.
         private: Make a repository that --push creates private.

@@ -51,7 +51,7 @@ def prepare(arguments: list[str]) -> Chosen:
     command.__doc__ = f"""{first_line(module)}
 
     Args:
-        out: Dataset folder to write: new, or an interrupted one of the same settings, which is completed.
+        out: Dataset folder to write; an interrupted preparation with the same settings is resumed.
         root: Folder of the archive{"" if needs_root else "; not needed, as phantoms are rendered"}.
     """
     example = next((line.strip() for line in (module.__doc__ or "").splitlines() if "trcgl prepare" in line), None)

@@ -33,8 +33,8 @@ class PeersOptions(AblationOptions):
     baseline: str = "trcgl"
     """Arm that the others are compared with."""
     primary: str | None = None
-    """Arm of the one contrast that is not adjusted for the number of contrasts. Default: that of the existing study,
-    else linear."""
+    """Arm of the primary contrast, which is not adjusted for the number of contrasts. Default: the arm of the existing
+    study, else linear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,13 @@ class UtilityOptions:
     synthetic: Path
     """Synthetic folder of this dataset."""
     doses: tuple[float, ...] = (0.25, 1.0, 4.0)
-    """Synthetic images per real training image of the finding, one or more values; val chooses one."""
+    """Synthetic images per real training image of the finding; of several values, the best on val is used."""
     schedules: tuple[Literal["mix", "pretrain"], ...] = ("mix", "pretrain")
-    """Show synthetic images among real ones (mix) or before them (pretrain); val chooses one."""
+    """Show synthetic images together with real images (mix) or before them (pretrain); the best on val is used."""
     seeds: int = 3
     """Training runs of each arm."""
     choosing_seeds: int = 1
-    """Further runs of each dose and schedule, by which val chooses; they are not compared."""
+    """Further runs of each dose and schedule, used only to choose the best setting on val."""
     generator: Path | None = None
     """Generator folder, for the round trip through its autoencoder; default: the path recorded in the synthetic
     folder."""
@@ -74,7 +74,7 @@ def study(arguments: list[str]) -> Chosen:
     """The command of `trcgl study`; its options depend on kind and recipe."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"Example: {VERB.example}\n\nusage: trcgl study KIND DATASET --out STUDY [OPTIONS]\n")
-        print(f"{VERB.what} `KIND --help` shows all options.\n")
+        print(f"{VERB.what} `trcgl study KIND --help` shows all options.\n")
         print("\n".join(f"  {kind:<10} {options.__doc__}" for kind, options in KINDS.items()))
         raise SystemExit(0)
     if not arguments:

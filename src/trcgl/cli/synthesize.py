@@ -28,8 +28,8 @@ def synthesize(arguments: list[str]) -> Chosen:
 
     Args:
         generator: Generator folder, trained on the dataset.
-        dataset: The real dataset.
-        out: Synthetic folder to write; new, or an interrupted one of the same settings.
+        dataset: Dataset folder with the real images.
+        out: Synthetic folder to write; an interrupted synthesis with the same settings is resumed.
         screener: Run folder of the screening classifier, trained on the dataset's real images alone;
             required unless --unscreened is given.
     """

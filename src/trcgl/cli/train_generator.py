@@ -24,7 +24,7 @@ def train_generator(arguments: list[str]) -> Chosen:
 
     Args:
         dataset: Dataset folder with images; the generator is trained on its train patients only.
-        out: Generator folder to write; new, or an interrupted one of the same recipe.
+        out: Generator folder to write; an interrupted training with the same recipe is resumed.
         recipe: Recipe: {", ".join(GENERATORS)}, or the path of a recipe.json.
     """
     return command, arguments, example

@@ -124,11 +124,11 @@ class FitRecipe:
     """Training images: `class_balanced` (findings equally often) or `natural` (every image equally often, so that tail
     findings are hardly learned)."""
     tail: float = 0.5
-    """Share of the `class_balanced` images that are sampled for a tail finding or for being normal; the rest is sampled
-    for all findings equally."""
+    """Share of the `class_balanced` images that are sampled for tail findings and Normal; the others are sampled for
+    all findings with equal probability."""
     replay: float = 0.1
-    """Share of each `class_balanced` batch that is sampled from all rows equally often; most of them are normal or show
-    head findings."""
+    """Share of each `class_balanced` batch that is sampled from all rows with equal probability; most rows are normal
+    or show head findings."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point precision of the network: `32-true`, `bf16-mixed` or `16-mixed`."""
     gradient_checkpointing: bool = False

@@ -186,14 +186,14 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """Use of the synthetic images of `--synthetic`. Runs with and without them have as many steps."""
+    """Use of the synthetic images of `--synthetic`. The number of training steps is the same without them."""
 
     weight: float = 0.5
     """Loss weight of a synthetic image's labels; a real image weighs 1. At 0 no synthetic image is used."""
     warmup: int | None = None
     """Number of epochs at the start on real images only, with `mix`; default: train.head_warmup_epochs."""
     schedule: Literal["mix", "pretrain"] = "mix"
-    """`mix`: synthetic among real images. `pretrain`: synthetic images alone first, then real images alone."""
+    """`mix`: synthetic and real images together; `pretrain`: first synthetic images only, then real images only."""
     pretrain_share: float = 0.3
     """Share of the epochs on synthetic images alone with `pretrain`."""
     dose: float | None = None

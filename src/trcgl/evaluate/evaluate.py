@@ -54,7 +54,7 @@ def evaluate_run(
         run_folder: written by `trcgl train`.
         split: `test` or `val`.
         dataset: folder of another dataset; None evaluates on the run's own.
-        localization: also measure where the model looks, on the images that have boxes.
+        localization: also measure where the model looks, on images with boxes or masks.
 
     Returns:
         The evaluation (schema `trcgl.evaluation/1`), as written to `evaluation/<name>.json`.

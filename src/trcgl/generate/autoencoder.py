@@ -23,11 +23,11 @@ class Exactly:
         self._value = value
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """The value."""
+        """Return the value."""
         return self._value
 
     def mode(self) -> Tensor:
-        """The value."""
+        """Return the value."""
         return self._value
 
 

@@ -183,7 +183,7 @@ def label_rules(
     space: LabelSpace,
     weight: Float[np.ndarray, " rows"] | None = None,
 ) -> dict[str, LabelRule]:
-    """The rule of each target, from real val images.
+    """Screening rule of each target finding, fitted on real val images.
 
     `score`: probabilities of a classifier trained on real rows of other patients. `truth`: 1 present, 0 absent, NaN
     unknown. `weight`: weight of each image in F1; None for equal weights.

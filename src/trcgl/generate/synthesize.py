@@ -48,7 +48,7 @@ class SynthesizeOptions:
     """Options of `trcgl synthesize`."""
 
     targets: tuple[str, ...] = ()
-    """Findings to generate images for; default: the tail findings. As many normal and head images are added."""
+    """Findings to generate; default: the tail findings. As many images of Normal and head findings are added."""
     count: int | None = None
     """Training images per finding to reach, real and synthetic together."""
     dose: float | None = None

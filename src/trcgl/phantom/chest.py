@@ -21,7 +21,7 @@ WIDEST = 0.70  # height at which the rib cage is widest
 
 @dataclass(frozen=True)
 class Change:
-    """The effect of a finding.
+    """Change of the rendered chest by a finding.
 
     Args:
         attenuation: added to the attenuation of the beam; negative where air replaces tissue.

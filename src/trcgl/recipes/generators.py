@@ -22,9 +22,9 @@ def generator_phantom() -> GeneratorRecipe:
     azygos lobe needs --guidance 10, calcified densities are not generated. The structure checks hold in at least half
     of the images of five findings: see docs/results/generator-phantom.md.
 
-    All noise levels weigh alike. Min-SNR weighting gives the high noise levels, which decide the finding, a fiftieth of
-    the weight of the low ones, and a small network then learns its prompts late. Levels around a log-SNR of .5, which
-    decide fine structure, are shown more often.
+    All noise levels have the same weight in the loss. Min-SNR weighting would give high noise levels a fiftieth of the
+    weight of low noise levels; the high levels decide the finding, so a small network would learn its prompts late.
+    Levels around a log-SNR of .5, which decide fine structure, are sampled more often.
 
         trcgl train-generator phantom --recipe generator_phantom --out generator
     """

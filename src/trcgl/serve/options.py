@@ -17,7 +17,7 @@ class ServeOptions:
     port: int = 8000
     """Port to listen on; 0 chooses a free port and prints it."""
     token_file: Path | None = None
-    """File whose only line is the token that clients must send. The variable TRCGL_TOKEN does the same."""
+    """File whose only line is the token that clients must send. Or set the environment variable TRCGL_TOKEN."""
     names: tuple[str, ...] = ()
     """Further host names of this server, for instance behind a proxy."""
     max_mib: int = 64
@@ -31,7 +31,7 @@ class ServeOptions:
     batch_size: int = 16
     """Largest number of radiographs that are scored together."""
     queue: int = 128
-    """Largest number of uploads that wait for an answer; further ones get status 503."""
+    """Largest number of uploads that wait for an answer; further uploads get status 503."""
     upload_seconds: float = 60.0
     """Longest time for one upload, in seconds; a client that sends nothing is dropped after a sixth of it."""
 

@@ -38,11 +38,11 @@ class Arm:
     lacks: Callable[[Recipe], str] = lambda base: ""  # what to give where it cannot be trained or would equal the base
 
     def changes_of(self, base: Recipe) -> Changes:
-        """Fields in which it differs from a base."""
+        """Recipe fields that the arm changes in a base recipe, with their values."""
         return self.changes(base) if callable(self.changes) else self.changes
 
     def recipe(self, base: Recipe, seed: int) -> Recipe:
-        """The recipe of one run."""
+        """The recipe of a run of this arm."""
         changes = self.changes_of(base)
         backbone = changes.get("model.backbone", base.model.backbone)
         if backbone != base.model.backbone and base.model.weights not in ("hub", "none"):

@@ -129,7 +129,7 @@ def _differences(document: dict[str, Any]) -> Rows:
 
 
 def _gates(document: dict[str, Any]) -> Rows:
-    """Empty if no arm has gates."""
+    """Table of the gates of each arm; empty if no arm has gates."""
     with_gates = {name: arm["gates"] for name, arm in document["arms"].items() if arm["gates"]}
     names = list(dict.fromkeys(gate for gates in with_gates.values() for gate in gates))
     rows: Rows = [("arm", *names)]

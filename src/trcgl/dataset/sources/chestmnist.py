@@ -37,7 +37,7 @@ class Options:
     """Options of the ChestMNIST source."""
 
     size: Literal[0, 28, 64, 128, 224] = 0
-    """Image side in pixels, which selects the npz file; 0: the largest there is."""
+    """Image side in pixels, which selects the npz file; 0: the largest file present."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:

@@ -37,7 +37,7 @@ class Options:
     """Options of the NIH source."""
 
     groups: Literal["auto", "prevalence", "name"] = "auto"
-    """Head, medium and tail by prevalence or by name; `auto`: by prevalence for the whole archive, else by name."""
+    """Rule of head, medium and tail: `prevalence`, `name`, or `auto` (prevalence for the whole archive, else name)."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:

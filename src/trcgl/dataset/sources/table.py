@@ -53,9 +53,9 @@ class Options:
     delimiter: str = "|"
     """Separator between the findings in `labels_column`."""
     finding_columns: tuple[str, ...] = ()
-    """Columns with one finding each; with `labels_column`: the findings to take from it (default: all that occur)."""
+    """Columns of single findings; with `labels_column`, the findings to keep from that column (default: all)."""
     normal: str = ""
-    """Finding that means "nothing found", if any: where it is present, blank findings are absent."""
+    """Label that means "nothing found", if any; where it is present, blank cells of the row count as absent."""
     blank: Literal["unknown", "absent"] = "unknown"
     """Meaning of a blank cell. Unknown labels are masked in training and in every metric."""
     uncertain: Literal["unknown", "absent", "present"] = "unknown"
@@ -67,7 +67,7 @@ class Options:
     split_column: str = ""
     """Column with train, val or test; blank rows are divided by --fractions."""
     label_source_column: str = ""
-    """Column with the origin of the labels, for instance `physician`; the evaluation reports each origin apart."""
+    """Column with the origin of the labels, for instance `physician`; the report evaluates each origin separately."""
     age_column: str = ""
     """Column with the age in years, or as in DICOM, for instance 058Y."""
     sex_column: str = ""
@@ -227,7 +227,7 @@ def _split(table: pl.DataFrame, options: Options, path: Path) -> pl.Series:
 
 
 def _files(root: Path, images: pl.Series) -> pl.Series:
-    """Path below the root of every image: as written, or the only file of that name or stem anywhere below."""
+    """Path of every image below the root: the cell itself, or the only file below the root with that name or stem."""
     direct = [image if (root / image).is_file() else None for image in images]
     if None in direct:
         named: dict[str, list[str]] = defaultdict(list)

@@ -61,7 +61,7 @@ class Partner:
 
 @dataclass(frozen=True)
 class Stratum:
-    """One finding in one stratum."""
+    """Labels, scores and weights of a finding in a stratum of the test images."""
 
     kind: str
     part: str

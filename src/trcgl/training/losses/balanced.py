@@ -74,11 +74,14 @@ class LdamLoss(Loss):
         loss = w_c · BCE(s (l_c - Δ_c y), y)
         w_c  = 1 before the share `defer` of the steps is done, then `effective_number_weights`
 
-    The rarer a finding, the larger the margin. Differences from the original: that is a softmax over exclusive classes,
-    whose margin is subtracted from the logit of the true class; here each finding is a sigmoid and the margin is
-    subtracted from the logit of a positive. Its logits are cosines times s = 30 and its largest margin is 0.5; a head
-    here has unbounded logits, so s = `margin_scale` is 1 by default. Its weight is that of a row's class; a row here
-    has several findings or none, so w_c is the weight of the element's finding, for positives and negatives alike.
+    The rarer a finding, the larger the margin. Differences from the original:
+
+    - LDAM is a softmax over exclusive classes and subtracts the margin from the logit of the true class; here each
+      finding is a sigmoid, and the margin is subtracted from the logit of a positive.
+    - In LDAM the logits are cosines times s = 30 and the largest margin is 0.5; here logits are unbounded, so
+      s = `margin_scale` is 1 by default.
+    - In LDAM the weight of a row is the weight of its class; here a row has several findings or none, so w_c is the
+      weight of the element's finding, for positives and negatives alike.
     """
 
     Settings = LdamSettings
