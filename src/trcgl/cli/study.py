@@ -39,7 +39,7 @@ class PeersOptions(AblationOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class UtilityOptions:
-    """Compare synthetic images with as many duplicates of real images."""
+    """Compare synthetic images with the same number of duplicates of real images."""
 
     synthetic: Path
     """Synthetic folder of this dataset."""

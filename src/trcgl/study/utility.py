@@ -1,4 +1,4 @@
-"""Do synthetic images help? Synthetic images against as many duplicates of the real ones, at equal steps.
+"""Do synthetic images help? Synthetic images against the same number of duplicates of real images, at equal steps.
 
 First `synthetic` is trained at every dose and schedule with seeds of its own, and val chooses one dose and schedule;
 then all arms are trained with the seeds of the study and compared on test.
@@ -71,7 +71,7 @@ def utility(
     generator: Path | None = None,
     prompts: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """Compare training with synthetic images to training with as many duplicates of real images.
+    """Compare training with synthetic images to training with the same number of duplicates of real images.
 
     A dose is the number of kept images generated for a finding ÷ its real training images. Val chooses one of the doses
     and schedules, by `choosing_seeds` further runs of each. `generator` is of the images, for the arm `round_trip`;
