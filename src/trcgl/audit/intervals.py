@@ -5,15 +5,16 @@ A synthetic image belongs to the source patient: the patient whose label set it 
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
 from trcgl.metrics.auroc import AUROC
-from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
+from trcgl.metrics.bootstrap import resample_patients
 from trcgl.metrics.intervals import effective_patients, interval
-from trcgl.metrics.summary import with_interval
+from trcgl.metrics.summary import measure, with_interval
 
 REPLICATES = 2000
 
@@ -37,17 +38,15 @@ def auroc_with_interval(
 
     With `both_sides` the degrees of freedom are those of the side with fewer patients, not of the positives.
     """
-    truth, score = np.asarray(truth, np.float64), np.asarray(score, np.float64)
     owner = np.unique(np.asarray(patients), return_inverse=True)[1]
-    area = AUROC(truth, score, weight)
-    if area.value is None:
-        return undefined(area.why)
-    samples = patient_bootstrap(
+    measured = measure(
         truth[:, None], score[:, None], owner, weight, metrics=(AUROC,), replicates=replicates, seed=seed
     )
-    sides = (truth, 1 - truth) if both_sides else (truth,)
-    freedom = min(effective_patients(side, owner, weight) for side in sides) - 1
-    return with_interval(area.value, interval(area.value, samples["AUC"][:, 0], freedom))
+    if both_sides:
+        others = effective_patients(1 - truth, owner, weight) - 1
+        measured = replace(measured, freedom={"AUC": np.minimum(measured.freedom["AUC"], others)})
+    found: dict[str, Any] = measured.finding(0)["AUC"]
+    return found
 
 
 def rate(

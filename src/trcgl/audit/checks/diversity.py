@@ -13,11 +13,12 @@ diversity. The standard deviation over halves is the standard error of the whole
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from scipy.stats import t
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
@@ -34,7 +35,7 @@ MOST = 200
 """Most images in a subset; more do not change the result."""
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five levels of MS-SSIM; the fewer levels of small images are scaled to sum to 1."""
-
+SAMPLES = ("synthetic", "held_out", "train")
 _KERNEL = 11
 _BATCH = 64
 
@@ -53,6 +54,11 @@ class Sample:
             raise DataError(f"diversity: {lengths}; give equally many.")
         if not (finite := np.isfinite(self.features).all(1)).all():
             raise DataError(f"diversity: image {np.flatnonzero(~finite)[0]} has a feature that is not finite.")
+
+    @cached_property
+    def owner(self) -> Int[np.ndarray, " images"]:
+        """Number of the patient of each image."""
+        return np.unique(np.asarray(self.patients), return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -95,20 +101,18 @@ def diversity(
 
     MS-SSIM is the mean over `pairs` pairs of images; replicates are random halves of the patients.
     """
-    samples = {"synthetic": synthetic, "held_out": held_out, "train": train}
+    samples = dict(zip(SAMPLES, (synthetic, held_out, train), strict=True))
     if len({sample.images.shape[1:] for sample in samples.values()}) > 1:
         sizes = ", ".join(f"{name} {sample.images.shape[1:]}" for name, sample in samples.items())
         raise DataError(f"diversity: images differ in size: {sizes}. Resize them to one size first.")
-    owners = {name: np.unique(np.asarray(sample.patients), return_inverse=True)[1] for name, sample in samples.items()}
-    patients = {name: int(owner.max(initial=-1)) + 1 for name, owner in owners.items()}
+    patients = {name: len(set(sample.patients)) for name, sample in samples.items()}
     subset = min(MOST, min(patients.values()) // 2)
     betas = levels(min(synthetic.images.shape[1:]))
-
     similar, distinct, counts = {}, {}, {}
     for name, sample in samples.items():
         purpose = "drawn" if name == "synthetic" else name  # the seeds of 0.1.0
-        similar[name], counts[name] = _pair_similarity(sample, owners[name], betas, pairs, replicates, seed, purpose)
-        distinct[name] = _distinct(sample, owners[name], subset, replicates, seed, purpose)
+        similar[name], counts[name] = _pair_similarity(sample, betas, pairs, replicates, seed, purpose)
+        distinct[name] = _distinct(sample, subset, replicates, seed, purpose)
     return Diversity(
         _compare(similar, patients, counts),
         _compare(distinct, patients, dict.fromkeys(samples, subset)),
@@ -159,78 +163,61 @@ Measured = tuple[float, float] | str
 
 
 def _pair_similarity(
-    sample: Sample, owner: np.ndarray, betas: tuple[float, ...], pairs: int, replicates: int, seed: int, name: str
+    sample: Sample, betas: tuple[float, ...], pairs: int, replicates: int, seed: int, name: str
 ) -> tuple[Measured, int]:
+    """Mean MS-SSIM of random pairs of images of different patients, all of them if there are few; and their number."""
     if not betas:
         return f"images of {sample.images.shape[1]} px are smaller than the kernel of {_KERNEL} px", 0
-    first, second = _pairs(owner, pairs, generator(seed, "pairs", name))
-    if not len(first):
+    first, second = np.triu_indices(len(sample.owner), 1)
+    apart = np.flatnonzero(sample.owner[first] != sample.owner[second])
+    chosen = generator(seed, "pairs", name).permutation(apart)[:pairs]
+    if not len(chosen):
         return "no two images of different patients", 0
+    first, second = first[chosen], second[chosen]
     value = ms_ssim(sample.images[first], sample.images[second], betas)
+    patients = int(sample.owner.max()) + 1
     means = []
     for replicate in range(replicates):
-        inside = _half(int(owner.max()) + 1, generator(seed, "halves", name, replicate))
-        kept = inside[owner[first]] & inside[owner[second]]
+        half = generator(seed, "halves", name, replicate).choice(patients, patients // 2, replace=False)
+        kept = np.isin(sample.owner[first], half) & np.isin(sample.owner[second], half)
         if kept.any():
             means.append(value[kept].mean())
-    if len(means) < replicates / 2 or owner.max() + 1 < 2 * LEAST:
-        return f"only {owner.max() + 1} patients: {2 * LEAST} are needed", len(first)
+    if len(means) < replicates / 2 or patients < 2 * LEAST:
+        return f"only {patients} patients: {2 * LEAST} are needed", len(chosen)
     # A half keeps a quarter of the pairs, which adds twice the variance that choosing pairs has in the whole.
     chance = value.var(ddof=1) / len(value)
     error = np.sqrt(max(np.var(means, ddof=1) - 2 * chance, chance))
-    return (float(value.mean()), float(error)), len(first)
+    return (float(value.mean()), float(error)), len(chosen)
 
 
-def _pairs(owner: Int[np.ndarray, " images"], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Different pairs of images of different patients: all of them, or a random choice."""
-    first, second = np.triu_indices(len(owner), 1)
-    apart = np.flatnonzero(owner[first] != owner[second])
-    chosen = rng.permutation(apart)[:count]
-    return first[chosen], second[chosen]
-
-
-def _half(patients: int, rng: np.random.Generator) -> Bool[np.ndarray, " patients"]:
-    inside = np.zeros(patients, bool)
-    inside[rng.choice(patients, patients // 2, replace=False)] = True
-    return inside
-
-
-def _distinct(sample: Sample, owner: np.ndarray, subset: int, replicates: int, seed: int, name: str) -> Measured:
+def _distinct(sample: Sample, subset: int, replicates: int, seed: int, name: str) -> Measured:
     """Vendi score of `subset` patients, one image of each: mean over subsets, and its standard error."""
-    patients = int(owner.max(initial=-1)) + 1
     if subset < LEAST:
         return f"subsets of {subset} patients: {LEAST} are needed"
     values = np.empty(replicates)
     for replicate in range(replicates):
         rng = generator(seed, "subsets", name, replicate)
-        rows = rng.permutation(len(owner))
-        rows = rows[np.unique(owner[rows], return_index=True)[1]]  # a random image of each patient
+        rows = rng.permutation(len(sample.owner))
+        rows = rows[np.unique(sample.owner[rows], return_index=True)[1]]  # a random image of each patient
         values[replicate] = vendi(sample.features[rng.choice(rows, subset, replace=False)])
     # Delete-d jackknife with d = patients - subset; a half has the factor 1.
-    return float(values.mean()), float(values.std(ddof=1) * np.sqrt(subset / (patients - subset)))
+    left_out = len(rows) - subset
+    return float(values.mean()), float(values.std(ddof=1) * np.sqrt(subset / left_out))
 
 
 def _compare(measured: dict[str, Measured], patients: dict[str, int], n: dict[str, int]) -> Comparison:
-    def alone(name: str) -> Estimate:
-        value = measured[name]
-        return Estimate(None, None, value) if isinstance(value, str) else _estimate(*value, patients[name])
+    def estimate(*names: str) -> Estimate:
+        """Of one sample, or of the first minus the second."""
+        for name in names:
+            if isinstance(why := measured[name], str):
+                return Estimate(None, None, f"{name}: {why}" if len(names) > 1 else why)
+        values, errors = np.array([measured[name] for name in names]).T
+        value = float(np.subtract.reduce(values))
+        reach = float(t.isf((1 - LEVEL) / 2, min(patients[name] for name in names) - 1) * np.hypot.reduce(errors))
+        return Estimate(value, (value - reach, value + reach))
 
-    def minus_held_out(name: str) -> Estimate:
-        value, reference = measured[name], measured["held_out"]
-        if isinstance(value, str):
-            return Estimate(None, None, f"{name}: {value}")
-        if isinstance(reference, str):
-            return Estimate(None, None, f"held_out: {reference}")
-        fewest = min(patients[name], patients["held_out"])
-        return _estimate(value[0] - reference[0], float(np.hypot(value[1], reference[1])), fewest)
-
-    real = alone("held_out"), alone("train")
-    return Comparison(alone("synthetic"), *real, minus_held_out("synthetic"), minus_held_out("train"), n)
-
-
-def _estimate(value: float, error: float, patients: int) -> Estimate:
-    reach = float(t.isf((1 - LEVEL) / 2, patients - 1)) * error
-    return Estimate(value, (value - reach, value + reach))
+    null = estimate("train", "held_out")
+    return Comparison(*map(estimate, SAMPLES), estimate("synthetic", "held_out"), null, n)
 
 
 def compare(

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from trcgl.audit.check import Check, Evidence
-from trcgl.audit.intervals import REPLICATES, auroc_with_interval, resample_counts, undefined
+from trcgl.audit.intervals import REPLICATES, auroc_with_interval, rate, undefined
 from trcgl.audit.sample_plan import NORMALS
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
-from trcgl.metrics.intervals import effective_patients, interval
-from trcgl.metrics.summary import with_interval
 
 LEAST = 20
 """Fewest patients on each side of a comparison."""
@@ -102,74 +100,36 @@ def shortcut(
         raise DataError(f"{missing[0]} has no threshold: take the thresholds of the auditor.")
     if round_trip and list(round_trip.patients) != list(held_out.patients):
         raise DataError("round-trip normals are not the held-out normals in the same order.")
-    cuts = np.array([thresholds[finding] for finding in findings])
-    shifts = {
-        name: _shifts(normals, held_out, cuts, replicates, seed, paired=name == "round-trip")
-        for name, normals in compared.items()
-        if name != "held-out"
-    }
     found = {}
     for column, finding in enumerate(findings):
-        moved, null = shifts["synthetic"][column], shifts["train"][column]
+        shifts = {
+            name: _shift(normals, held_out, column, thresholds[finding], name == "round-trip", replicates, seed)
+            for name, normals in compared.items()
+            if name != "held-out"
+        }
+        moved, null = shifts["synthetic"], shifts["train"]
         ends, zero = moved.auroc["ci"], null.auroc["value"]
         looks_rare = None if ends is None or zero is None else bool(ends[0] > max(0.5, zero))
-        decoded = shifts["round-trip"][column] if round_trip else None
-        found[finding] = FindingShortcut(moved, null, decoded, looks_rare)
+        found[finding] = FindingShortcut(moved, null, shifts.get("round-trip"), looks_rare)
     return Shortcut(found, len(held_out.score), len(set(held_out.patients)))
 
 
-def _shifts(
-    normals: Normals,
-    held_out: Normals,
-    cuts: Float[np.ndarray, " findings"],
-    replicates: int,
-    seed: int,
-    *,
-    paired: bool,
-) -> list[Shift]:
-    patients = len(set(normals.patients))
+def _shift(
+    normals: Normals, held_out: Normals, column: int, cut: float, paired: bool, replicates: int, seed: int
+) -> Shift:
+    images, patients = len(normals.score), len(set(normals.patients))
     if (few := min(patients, len(set(held_out.patients)))) < LEAST:
         empty = undefined(f"normals of only {few} patients: {LEAST} are needed")
-        return [Shift(empty, empty, empty, empty, len(normals.score), patients) for _ in cuts]
+        return Shift(empty, empty, empty, empty, images, patients)
     # Pairs stay together when their patient is resampled; a synthetic image and its source share no body.
     prefix = "" if paired else "other "
-    owners = np.array([prefix + name for name in normals.patients] + list(held_out.patients))
-    owner = np.unique(owners, return_inverse=True)[1]
-    score = np.concatenate([normals.score, held_out.score]).astype(np.float64)
-    member = np.arange(len(score)) < len(normals.score)
-    rates = _rate_replicates(score >= cuts, member, owner, replicates, seed)
-    freedom = [effective_patients(side.astype(np.float64), owner) - 1 for side in (member, ~member)]
-    found = []
-    for column, cut in enumerate(cuts):
-        area = auroc_with_interval(
-            member.astype(np.float64), score[:, column], owner, both_sides=True, replicates=replicates, seed=seed
-        )
-        values = [float((score[side, column] >= cut).mean()) for side in (member, ~member)]
-        rate, real_rate = (
-            with_interval(value, interval(value, rates[place][:, column], freedom[place]))
-            for place, value in enumerate(values)
-        )
-        found.append(Shift(area, rate, real_rate, _difference(rate, real_rate), len(normals.score), patients))
-    return found
-
-
-def _rate_replicates(
-    reached: Bool[np.ndarray, "rows findings"],
-    member: Bool[np.ndarray, " rows"],
-    owner: Int[np.ndarray, " rows"],
-    replicates: int,
-    seed: int,
-) -> list[Float[np.ndarray, "replicates findings"]]:
-    """Shares at or above the threshold on every replicate, of the members and of the others."""
-    patients = int(owner.max()) + 1
-    counts = resample_counts(patients, replicates, seed)
-    found = []
-    for side in (member, ~member):
-        rows = np.bincount(owner[side], minlength=patients).astype(np.float64)
-        hits = np.stack([np.bincount(owner[side], column, patients) for column in reached[side].T], 1)
-        with np.errstate(invalid="ignore"):  # 0 / 0: the replicate holds no patient of this side
-            found.append((counts @ hits) / (counts @ rows)[:, None])
-    return found
+    owners = [prefix + name for name in normals.patients] + list(held_out.patients)
+    score = np.concatenate([normals.score[:, column], held_out.score[:, column]]).astype(np.float64)
+    member = (np.arange(len(score)) < images).astype(np.float64)
+    area = auroc_with_interval(member, score, owners, both_sides=True, replicates=replicates, seed=seed)
+    # All patients are resampled together, and images of the other side have weight 0.
+    ours, real = (rate(score >= cut, owners, weight, replicates, seed) for weight in (member, 1 - member))
+    return Shift(area, ours, real, _difference(ours, real), images, patients)
 
 
 def _difference(rate: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
