@@ -1,5 +1,6 @@
 """Planted copies are found and flag a set; images of other patients do neither."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_counts_stand_beside_the_answer_and_are_plain_json(planted, pool):
     for one in (result.closer, result.much_closer):
         assert sum(one.synthetic) == 80 and sum(one.held_out) == asked["held_out"] and sum(one.train) == asked["train"]
     assert result.much_closer.synthetic[0] >= 10 and result.much_closer.shares["held_out"] <= 0.01
-    stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    stored = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False))
     assert stored["much_closer"]["shares"]["synthetic"] == result.much_closer.synthetic[0] / 80
     assert stored["copies"][0].keys() == {"synthetic", "train", "similarity", "change"}
 
@@ -123,7 +124,7 @@ def test_too_few_patients_are_not_tested_but_the_nearest_pairs_are_shown(pool):
     result = audit(images, patients, images[train[:20]], train[:50], held_out[: LEAST - 5])
     assert result.flagged is None and result.p is None and "in held-out" in result.why
     assert result.limit is None and not result.copies and result.pairs[0].similarity > 0.999
-    json.dumps(result.to_dict(), allow_nan=False)
+    json.dumps(dataclasses.asdict(result), allow_nan=False)
 
 
 @pytest.mark.parametrize(

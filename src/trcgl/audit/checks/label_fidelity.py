@@ -6,12 +6,12 @@ that images of other findings count as images with this one.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from trcgl.audit.check import FAIL, NOT_ASSESSABLE, PASS, TOO_EASY, Check, Evidence, Verdict
 from trcgl.audit.intervals import REPLICATES, auroc_with_interval, rate
@@ -61,18 +61,13 @@ def discrimination(
     """
     owner, called = np.asarray(patients), score >= threshold
     positive, negative = truth == 1, truth == 0
-    hit_rate, false_positive_rate = (
+    rates = (
         rate(called[side], owner[side], None if weight is None else weight[side], replicates, seed)
         for side in (positive, negative)
     )
-    return Discrimination(
-        auroc=auroc_with_interval(truth, score, owner, weight, replicates=replicates, seed=seed),
-        hit_rate=hit_rate,
-        false_positive_rate=false_positive_rate,
-        positives=int(positive.sum()),
-        negatives=int(negative.sum()),
-        positive_patients=len(np.unique(owner[positive])),
-    )
+    area = auroc_with_interval(truth, score, owner, weight, replicates=replicates, seed=seed)
+    counts = int(positive.sum()), int(negative.sum()), len(np.unique(owner[positive]))
+    return Discrimination(area, *rates, *counts)
 
 
 def of_synthetic(
@@ -118,7 +113,8 @@ def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -
     """The null of the finding with scores in a column, from the pairs of all audited findings."""
     targets, patients = (pairs.rows[name].to_numpy().astype(str) for name in ("target", "patient_id"))
     first, second = pairs.with_target[:, column], pairs.without_target[:, column]
-    used = foreign(finding, targets, pairs.rows["findings"].to_list())
+    requested = zip(targets, pairs.rows["findings"].to_list(), strict=True)
+    used = np.array([target != finding and finding not in labels for target, labels in requested], bool)
     across, alone = bool(used.any()), {}
     if across:
         for name in dict.fromkeys(targets[used].tolist()):
@@ -134,14 +130,6 @@ def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -
     return Deranged(area, alone, int(used.sum()), across)
 
 
-def foreign(
-    finding: str, targets: Sequence[str] | np.ndarray, requested: Sequence[Sequence[str]]
-) -> Bool[np.ndarray, " images"]:
-    """Which images were generated for another target, with requested labels that do not contain this finding."""
-    pairs = zip(targets, requested, strict=True)
-    return np.array([target != finding and finding not in labels for target, labels in pairs], bool)
-
-
 def verdict(synthetic: Discrimination, real: Discrimination) -> Verdict:
     """The verdict on the synthetic images of a finding, by rules that were fixed beforehand.
 
@@ -150,47 +138,35 @@ def verdict(synthetic: Discrimination, real: Discrimination) -> Verdict:
     their false-positive rate is at most .05 above the real one. Few images give a wide interval and fail. An AUROC more
     than .10 above the real one is too easy; a failed rule takes precedence.
     """
-    on_real, area = real.auroc["value"], synthetic.auroc["value"]
+    on_real, area, ends = real.auroc["value"], synthetic.auroc["value"], synthetic.auroc["ci"]
+    hit, false, real_hit, real_false = (
+        share["value"] for side in (synthetic, real) for share in (side.hit_rate, side.false_positive_rate)
+    )
     if real.positives < REAL_POSITIVES:
         return Verdict(NOT_ASSESSABLE, f"{real.positives} real images with it; the auditor needs {REAL_POSITIVES}")
     if on_real is None:
         return Verdict(NOT_ASSESSABLE, f"the auditor has no AUROC on real images: {real.auroc['why']}")
     if on_real < REAL_AUROC:
         return Verdict(NOT_ASSESSABLE, f"the auditor's AUROC on real images is {on_real:.3f}, below {REAL_AUROC:.2f}")
-    if synthetic.auroc["ci"] is None:
+    if ends is None:
         return Verdict(NOT_ASSESSABLE, f"no interval on synthetic images: {synthetic.auroc['why']}")
-    if failed := _failures(synthetic, real):
+    end = f"the lower end of the AUROC's interval is {ends[0]:.3f}"
+    rules = {
+        f"{end}, not above 0.5": ends[0] > 0.5,
+        f"{end}, more than {MARGIN:.2f} below the real {on_real:.3f}": not 0.5 < ends[0] < on_real - MARGIN,
+        f"hit rate {hit:.1%}, below half the real {real_hit:.1%}": hit >= HIT_SHARE * real_hit,
+        f"false-positive rate {false:.1%}, more than 5 points above the real {real_false:.1%}": false
+        <= real_false + FALSE_POSITIVES,
+    }
+    if failed := [rule for rule, kept in rules.items() if not kept]:
         return Verdict(FAIL, "; ".join(failed))
     if area > on_real + EASIER:
         return Verdict(TOO_EASY, f"AUROC {area:.3f} is more than {EASIER:.2f} above the real {on_real:.3f}")
     return Verdict(
         PASS,
-        f"AUROC {area:.3f}, from {synthetic.auroc['ci'][0]:.3f} up, beside {on_real:.3f} on real images; it calls "
-        f"{_share(synthetic.hit_rate)} with the finding and {_share(synthetic.false_positive_rate)} without, "
-        f"{_share(real.hit_rate)} and {_share(real.false_positive_rate)} of real ones",
+        f"AUROC {area:.3f}, from {ends[0]:.3f} up, beside {on_real:.3f} on real images; it calls {hit:.1%} with the "
+        f"finding and {false:.1%} without, {real_hit:.1%} and {real_false:.1%} of real ones",
     )
-
-
-def _failures(synthetic: Discrimination, real: Discrimination) -> list[str]:
-    low, on_real = synthetic.auroc["ci"][0], real.auroc["value"]
-    hit, real_hit = synthetic.hit_rate["value"], real.hit_rate["value"]
-    false, real_false = synthetic.false_positive_rate["value"], real.false_positive_rate["value"]
-    failures = []
-    if not low > 0.5:
-        failures.append(f"the lower end of the AUROC's interval is {low:.3f}, not above 0.5")
-    elif low < on_real - MARGIN:
-        failures.append(
-            f"the lower end of the AUROC's interval is {low:.3f}, more than {MARGIN:.2f} below the real {on_real:.3f}"
-        )
-    if hit < HIT_SHARE * real_hit:
-        failures.append(f"hit rate {hit:.1%}, below half the real {real_hit:.1%}")
-    if false > real_false + FALSE_POSITIVES:
-        failures.append(f"false-positive rate {false:.1%}, more than 5 points above the real {real_false:.1%}")
-    return failures
-
-
-def _share(value: Mapping[str, Any]) -> str:
-    return f"{value['value']:.1%}"
 
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
@@ -209,18 +185,15 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     real = discrimination(truth, score, real_images.patients(), threshold, real_images.weight, seed=seed)
     null = deranged(finding, column, pairs, seed=seed)
 
-    def concluded(synthetic: Discrimination) -> dict[str, str]:
-        found = verdict(synthetic, real)
-        return {"word": found.word, "why": found.why}
-
+    words = [{"word": found.word, "why": found.why} for found in (verdict(everything, real), verdict(kept, real))]
     return {
         "threshold": threshold,
         "synthetic": dataclasses.asdict(everything),
         "kept": dataclasses.asdict(kept),
         "real": dataclasses.asdict(real),
         "deranged": {**dataclasses.asdict(null), "highest": null.highest},
-        "verdict": concluded(everything),
-        "verdict_of_kept": concluded(kept) if kept.positives else None,
+        "verdict": words[0],
+        "verdict_of_kept": words[1] if kept.positives else None,
     }
 
 

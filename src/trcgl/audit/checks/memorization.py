@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, gumbel_r
 
 from trcgl.audit.check import Check, Evidence, Verdict
 from trcgl.audit.registration import Matches, best_matches
@@ -36,8 +36,8 @@ LEAST = 20
 """Fewest patients in train and held-out, and fewest synthetic images, of a test."""
 SHOWN = 20
 """Most similar pairs that are reported."""
-SETS = ("synthetic", "held_out", "train")
 
+_NEEDED = (("synthetic", "images"), ("train", "patients"), ("held_out", "patients"))
 _QUERIES = 300  # real images that are compared, one per patient
 _RARE = 0.01  # of held-out images are much closer to train
 _COPY = 0.999  # quantile of the similarity of other patients' images
@@ -73,11 +73,7 @@ class Closeness:
     train: tuple[int, int]  # the same for training images, compared with other patients
     p: float  # one-sided p-value of synthetic against held-out images
     p_train: float  # one-sided p-value of synthetic against training images
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the images that are closer to train."""
-        return {name: yes / (yes + no) for name in SETS for yes, no in [getattr(self, name)]}
+    shares: dict[str, float]  # share of the images that are closer to train, by set
 
 
 @dataclass(frozen=True)
@@ -99,14 +95,6 @@ class Memorization:
     # images compared with both
     n: dict[str, dict[str, int]]
 
-    def to_dict(self) -> dict[str, Any]:
-        """A plain JSON value."""
-        value = dataclasses.asdict(self)
-        for name in ("closer", "much_closer"):
-            if table := getattr(self, name):
-                value[name] |= {"shares": table.shares}
-        return value
-
 
 def memorization(
     synthetic: UInt8[np.ndarray, "synthetic side side"],
@@ -126,9 +114,8 @@ def memorization(
     patient, held_out_patient = _numbers(synthetic, train, held_out, train_patients, held_out_patients)
     equal, held_out_equal = _equal_sets(patient, held_out_patient, seed)
     train_asked, held_out_asked = _asked(patient, seed, "train"), _asked(held_out_patient, seed, "held-out")
-    nobody = np.full(len(synthetic), -1)
     queries = {
-        "synthetic": (np.asarray(synthetic), nobody),
+        "synthetic": (np.asarray(synthetic), np.full(len(synthetic), -1)),
         "held_out": (held_out[held_out_asked], held_out_patient[held_out_asked]),
         "train": (train[train_asked], patient[train_asked]),
     }
@@ -137,31 +124,28 @@ def memorization(
         best[name], equal_train = _nearest(*query, train, patient, equal)
         there, equal_other = _nearest(*query, held_out, held_out_patient, held_out_equal)
         near[name] = Nearness(best[name].similarity, there.similarity, equal_train, equal_other)
-
-    n = {
-        "synthetic": {"images": len(synthetic), "patients": len(set(source_patients or ()))},
-        "train": _count(patient),
-        "held_out": _count(held_out_patient),
-        "compared": _count(patient[equal]),
-        "asked": {"held_out": len(held_out_asked), "train": len(train_asked)},
-    }
-    limit = real_copies = None
+    n = {"synthetic": {"images": len(synthetic), "patients": len(set(source_patients or ()))}}
+    for name, owners in (("train", patient), ("held_out", held_out_patient), ("compared", patient[equal])):
+        n[name] = {"images": len(owners), "patients": len(np.unique(owners))}
+    n["asked"] = {"held_out": len(held_out_asked), "train": len(train_asked)}
+    limit = real_copies = closer = much = p = detectable = None
     copied = np.zeros(len(synthetic), bool)
     if n["held_out"]["patients"] >= LEAST:
         limit = limit_of_copies(near["held_out"])
         copied, real_copies = listed(near["synthetic"], limit), int(listed(near["held_out"], limit).sum())
-    shown = np.argsort(-best["synthetic"].similarity, kind="stable")[:SHOWN]
-    found: dict[str, Any] = {
-        "copies": _pairs(np.flatnonzero(copied), best["synthetic"], synthetic, train),
-        "held_out_copies": real_copies,
-        "limit": limit,
-        "pairs": _pairs(shown, best["synthetic"], synthetic, train),
-        "n": n,
-    }
-    if why := _untested(n):
-        return Memorization(None, None, why, None, None, detectable=None, **found)
-    closer, much, p = closeness(near)
-    return Memorization(p < LEVEL, p, None, closer, much, detectable=_detectable(len(synthetic), much), **found)
+    needed = ((name, kind, n[name][kind]) for name, kind in _NEEDED if n[name][kind] < LEAST)
+    why = next(
+        (f"only {count} {kind} in {name.replace('_', '-')}: {LEAST} are needed" for name, kind, count in needed), None
+    )
+    if not why:
+        closer, much, p = closeness(near)
+        detectable = _detectable(len(synthetic), much)
+    copies, pairs = (
+        _pairs(rows, best["synthetic"], synthetic, train)
+        for rows in (np.flatnonzero(copied), np.argsort(-best["synthetic"].similarity, kind="stable")[:SHOWN])
+    )
+    flagged = None if p is None else p < LEVEL
+    return Memorization(flagged, p, why, closer, much, copies, real_copies, limit, pairs, detectable, n)
 
 
 def closeness(near: Mapping[str, Nearness]) -> tuple[Closeness, Closeness, float]:
@@ -179,12 +163,9 @@ def limit_of_copies(held_out: Nearness) -> float:
     A Gumbel law of maxima is fitted on the scale on which a correlation has no bound.
     """
     low, middle, high = np.quantile(np.arctanh(held_out.train.clip(-0.999999, 0.999999)), (0.25, 0.5, 0.75))
-
-    def reduced(level: float) -> float:
-        return float(-np.log(-np.log(level)))
-
-    spread = (high - low) / (reduced(0.75) - reduced(0.25))
-    return min(_CERTAIN, float(np.tanh(middle + spread * (reduced(_COPY) - reduced(0.5)))))
+    low_place, middle_place, high_place, copy_place = gumbel_r.ppf((0.25, 0.5, 0.75, _COPY))
+    spread = (high - low) / (high_place - low_place)
+    return min(_CERTAIN, float(np.tanh(middle + spread * (copy_place - middle_place))))
 
 
 def listed(near: Nearness, limit: float) -> Bool[np.ndarray, " images"]:
@@ -262,8 +243,8 @@ def _nearest(
 
 def _closeness(yes: Mapping[str, Bool[np.ndarray, " queries"]]) -> Closeness:
     table = {name: (int(found.sum()), int((~found).sum())) for name, found in yes.items()}
-    p = [_p(table["synthetic"], table[name]) for name in ("held_out", "train")]
-    return Closeness(**table, p=p[0], p_train=p[1])
+    p, p_train = (_p(table["synthetic"], table[name]) for name in ("held_out", "train"))
+    return Closeness(**table, p=p, p_train=p_train, shares={name: float(found.mean()) for name, found in yes.items()})
 
 
 def _p(synthetic: tuple[int, int], real: tuple[int, int]) -> float:
@@ -272,24 +253,12 @@ def _p(synthetic: tuple[int, int], real: tuple[int, int]) -> float:
 
 def _detectable(images: int, much: Closeness) -> float | None:
     """Detectable by the second question, with as many false positives as in the null."""
-    nulls = much.held_out, much.train
-    false = max(yes / (yes + no) for yes, no in nulls)
+    false = max(much.shares["held_out"], much.shares["train"])
     for copies in range(1, images + 1):
         yes = copies + round((images - copies) * false)
-        if 2 * max(_p((yes, images - yes), null) for null in nulls) < LEVEL:
+        if 2 * max(_p((yes, images - yes), null) for null in (much.held_out, much.train)) < LEVEL:
             return copies / images
     return None
-
-
-def _untested(n: dict[str, dict[str, int]]) -> str | None:
-    for name, kind in (("synthetic", "images"), ("train", "patients"), ("held_out", "patients")):
-        if n[name][kind] < LEAST:
-            return f"only {n[name][kind]} {kind} in {name.replace('_', '-')}: {LEAST} are needed"
-    return None
-
-
-def _count(patient: Int[np.ndarray, " images"]) -> dict[str, int]:
-    return {"images": len(patient), "patients": len(np.unique(patient))}
 
 
 def _pairs(rows: Int[np.ndarray, " rows"], best: Matches, synthetic: np.ndarray, train: np.ndarray) -> tuple[Pair, ...]:
@@ -332,7 +301,7 @@ def among(evidence: Evidence, findings: Sequence[str]) -> dict[str, Any]:
         n = {"synthetic": {"images": len(synthetic)}, "asked": {"held_out": 0}}
         why = "no held-out image has it"
         return {**nothing, "why": why, "copies": [], "pairs": [], "detectable": None, "n": n}
-    found = memorization(
+    result = memorization(
         sheet.images[synthetic],
         images.pixels(images.train, train),
         images.pixels(images.held_out, held_out),
@@ -340,7 +309,8 @@ def among(evidence: Evidence, findings: Sequence[str]) -> dict[str, Any]:
         held_out_patients=images.held_out.patients(held_out),
         source_patients=sheet.patients(synthetic),
         seed=evidence.seed,
-    ).to_dict()
+    )
+    found = dataclasses.asdict(result)
     for pair in (*found["pairs"], *found["copies"]):
         pair["train"] = int(train[pair["train"]])  # a row of train, not of the images compared
     return found
