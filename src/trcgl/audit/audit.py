@@ -21,20 +21,19 @@ from trcgl.audit.sample_plan import (
     WITH,
     Sheet,
     Store,
-    check_prompts,
     main_sheets,
     sample_sheets,
     sampled_alike,
     side_sheets,
 )
-from trcgl.audit.scored_images import ScoredImages, held_out_rows, score_all
+from trcgl.audit.scored_images import held_out_rows, score_all
 from trcgl.audit.stored import SCHEMA, read_audit
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.dataset.store import check_space
 from trcgl.dataset.synthetic_rows import balancing
-from trcgl.generate.sampling_run import SamplingSettings
+from trcgl.generate.sampling_run import SamplingSettings, check_prompts
 from trcgl.model.folder import best_device
 
 SETTINGS_SCHEMA = "trcgl.audit.settings/1"
@@ -84,7 +83,8 @@ def audit(
     if not done.exists():  # everything that can be refused is refused before the folder is claimed
         if ratings is not None:
             raise RecipeError(f"{out} is not finished, so its kit cannot have been rated. Run without --ratings first.")
-        check_prompts(inputs.generator, sheets)
+        for sheet in sheets:
+            check_prompts(inputs.generator, sheet.rows)
         held_out_rows(inputs.dataset, options.held_out)
         for name in options.features:
             own = name == "run:AUDITOR"
@@ -179,12 +179,22 @@ def _run_checks(evidence: Evidence) -> dict[str, Any]:
 
 
 def _run_on_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
-    counts = _counts(evidence.images, finding)
+    images, sheet = evidence.images, evidence.images.sheets[WITH]
+    rows = sheet.rows_of(finding)
+    counts = {
+        "synthetic": len(rows),
+        "source_patients": len(set(sheet.patients(rows))),
+        "screened": sum(images.screening[row] is not None for row in rows),
+        "kept": len(images.kept(rows)),
+    }
+    for name, side in (("held_out", images.held_out), ("train", images.train)):
+        positives = images.positives(side, finding)
+        counts |= {name: len(positives), f"{name}_patients": len(set(side.patients(positives)))}
     word, why = status(counts["held_out"], counts["synthetic"])
     results: dict[str, Any] = {"counts": counts}
     results |= {check.key: check.of_finding(evidence, finding) for check in CHECKS if check.of_finding}
     return {
-        "group": evidence.images.space.groups.get(finding),
+        "group": images.space.groups.get(finding),
         "status": word,
         "status_why": why,
         "verdict": dataclasses.asdict(conclude(results, CHECKS)),
@@ -192,29 +202,11 @@ def _run_on_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     }
 
 
-def _counts(images: ScoredImages, finding: str) -> dict[str, int]:
-    sheet = images.sheets[WITH]
-    rows = sheet.rows_of(finding)
-    train, held_out = (images.positives(side, finding) for side in (images.train, images.held_out))
-    return {
-        "synthetic": len(rows),
-        "source_patients": len(set(sheet.patients(rows))),
-        "screened": sum(images.screening[row] is not None for row in rows),
-        "kept": len(images.kept(rows)),
-        "held_out": len(held_out),
-        "held_out_patients": len(set(images.held_out.patients(held_out))),
-        "train": len(train),
-        "train_patients": len(set(images.train.patients(train))),
-    }
-
-
 def _settings(options: AuditOptions, inputs: Inputs) -> dict[str, Any]:
     """Everything that decides the result."""
-    shared = dataclasses.asdict(options)
-    del shared["batch_size"]
     return {
         "schema": SETTINGS_SCHEMA,
-        **shared,
+        **{name: value for name, value in dataclasses.asdict(options).items() if name != "batch_size"},
         "synthetic": storage.sha256_file(inputs.synthetic.folder / "dataset.json"),
         "dataset": storage.sha256_file(inputs.dataset.folder / "dataset.json"),
         "auditor": inputs.auditor.info["weights_sha256"],

@@ -22,6 +22,7 @@ from trcgl.core.randomness import generator as randomness
 
 PASS, FAIL, TOO_EASY = "pass", "fail", "too easy"
 NOT_ASSESSABLE, NOT_REPRESENTABLE = "not assessable", "not representable"
+Rows = Int[np.ndarray, " _"]
 _MOST = 2000  # real images with a finding that are compared: the cost of distances grows with the square
 
 
@@ -39,23 +40,24 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class RowFeatures:
+    """Features of some rows of real images, taken by row."""
+
+    rows: Int[np.ndarray, " rows"]  # ascending
+    values: Float[np.ndarray, "rows features"]
+
+    def __getitem__(self, rows: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen features"]:
+        return self.values[np.searchsorted(self.rows, rows)]
+
+
+@dataclass(frozen=True)
 class Features:
     """Features in one space of the images that the checks compare."""
 
     space: FeatureSpace  # computes features of further images
     synthetic: Float[np.ndarray, "rows features"]  # features of the sheet `with`
-    train: Float[np.ndarray, "rows_train features"]  # features of `train_rows`
-    train_rows: Int[np.ndarray, " rows_train"]  # rows of `ScoredImages.unseen`, ascending
-    held_out: Float[np.ndarray, "rows_held features"]  # features of `held_out_rows`
-    held_out_rows: Int[np.ndarray, " rows_held"]  # rows of `ScoredImages.held_out`, ascending
-
-    def of_train(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
-        """Features of rows of `ScoredImages.unseen`."""
-        return self.train[np.searchsorted(self.train_rows, rows)]
-
-    def of_held_out(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
-        """Features of rows of `ScoredImages.held_out`."""
-        return self.held_out[np.searchsorted(self.held_out_rows, rows)]
+    train: RowFeatures  # features of rows of `ScoredImages.unseen`
+    held_out: RowFeatures  # features of rows of `ScoredImages.held_out`
 
 
 @dataclass(frozen=True)
@@ -86,36 +88,29 @@ class Evidence:
             for side in (images.unseen, images.held_out)
         )
         for name, space in spaces.items():
-            train = space(images.pixels(images.unseen, train_rows))
-            held_out = space(images.pixels(images.held_out, held_out_rows))
-            synthetic = space(images.sheets[WITH].images)
-            self.features[name] = Features(space, synthetic, train, train_rows, held_out, held_out_rows)
+            train = RowFeatures(train_rows, space(images.pixels(images.unseen, train_rows)))
+            held_out = RowFeatures(held_out_rows, space(images.pixels(images.held_out, held_out_rows)))
+            self.features[name] = Features(space, space(images.sheets[WITH].images), train, held_out)
 
     def compared(self, side: RealImages, finding: str) -> Int[np.ndarray, " rows"]:
         """Rows of real images with a finding: all of them, or a random 2,000."""
         rows = self.images.positives(side, finding)
         return np.sort(randomness(self.seed, "compared", finding).permutation(rows)[:_MOST])
 
-    def sides(
-        self,
-        features: Features,
-        synthetic: Int[np.ndarray, " synthetic"],
-        held_out: Int[np.ndarray, " held_out"],
-        train: Int[np.ndarray, " train"],
-    ) -> Sides:
+    def sides(self, features: Features, synthetic: Rows, held_out: Rows, train: Rows) -> Sides:
         """Features and patients of rows of the sheet `with`, of `images.held_out` and of `images.unseen`."""
         images = self.images
         return Sides(
             PatientImages.of(features.synthetic[synthetic], images.sheets[WITH].patients(synthetic)),
-            PatientImages.of(features.of_held_out(held_out), images.held_out.patients(held_out)),
-            PatientImages.of(features.of_train(train), images.unseen.patients(train)),
+            PatientImages.of(features.held_out[held_out], images.held_out.patients(held_out)),
+            PatientImages.of(features.train[train], images.unseen.patients(train)),
         )
 
-    def sides_of(self, features: Features, finding: str) -> Sides:
-        """Features and patients of the images of one finding."""
-        rows = self.images.sheets[WITH].rows_of(finding)
-        held_out, train = (self.compared(side, finding) for side in (self.images.held_out, self.images.unseen))
-        return self.sides(features, rows, held_out, train)
+    def rows_of(self, finding: str) -> tuple[Rows, Rows, Rows]:
+        """Rows with one finding of the sheet `with`, of `images.held_out` and of `images.unseen`."""
+        images = self.images
+        real = (self.compared(side, finding) for side in (images.held_out, images.unseen))
+        return images.sheets[WITH].rows_of(finding), *real
 
 
 @dataclass(frozen=True)

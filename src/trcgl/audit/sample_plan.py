@@ -23,7 +23,6 @@ from trcgl.generate.sampling_run import (
     SamplingSettings,
     image_parts,
     prepare_network,
-    prompts_of,
     read_images,
     sample_parts,
 )
@@ -102,20 +101,16 @@ def side_sheets(
 
     Zero images per finding skip a comparison; the sweep skips the scale that all rows `with_it` have.
     """
-    sheets = []
-    if handwritten_each and learned:
-        rows = first(with_it, handwritten_each)
-        sheets += [
-            Sheet(f"handwritten-{WITH}", rows, False),
-            Sheet(f"handwritten-{WITHOUT}", without(rows, space), False),
-        ]
+
+    def pair(name: str, rows: pl.DataFrame, context: bool) -> list[Sheet]:
+        counterparts = without(rows, space)
+        return [Sheet(f"{name}-{WITH}", rows, context), Sheet(f"{name}-{WITHOUT}", counterparts, context)]
+
+    sheets = pair("handwritten", first(with_it, handwritten_each), False) if handwritten_each and learned else []
     for scale in SWEEP if sweep_each else ():
         if scale != own_guidance(with_it):
             rows = first(with_it, sweep_each).with_columns(guidance=pl.lit(scale))
-            sheets += [
-                Sheet(f"guidance-{scale:g}-{WITH}", rows, learned),
-                Sheet(f"guidance-{scale:g}-{WITHOUT}", without(rows, space), learned),
-            ]
+            sheets += pair(f"guidance-{scale:g}", rows, learned)
     return sheets
 
 
@@ -142,13 +137,6 @@ def without(with_it: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=with_it.schema)
 
 
-def check_prompts(generator: Generator, sheets: Sequence[Sheet]) -> None:
-    """Refuse label sets that do not fit into the text encoder before the first image is generated."""
-    for sheet in sheets:
-        for prompt in prompts_of(generator, sheet.rows.unique("findings", maintain_order=True)):
-            generator.ids(prompt)
-
-
 def sample_sheets(
     generator: Generator,
     sheets: Sequence[Sheet],
@@ -167,16 +155,15 @@ def sample_sheets(
         unfinished.unlink()
     prepare_network(generator, device, precision, False)
     enabled = generator.context.enabled
-    places = {sheet.name: store.taken_over(sheet) for sheet in todo}
-    missing = sum(int((place < 0).sum()) for place in places.values())
+    places = [store.taken_over(sheet) for sheet in todo]
 
     def work() -> Iterator[int]:
-        for sheet in todo:
+        for sheet, place in zip(todo, places, strict=True):
             generator.context.enabled = enabled and sheet.context
-            yield from _sample(generator, sheet, places[sheet.name], store, settings)
+            yield from _sample(generator, sheet, place, store, settings)
 
     try:
-        for _ in track(work(), missing, "generating radiographs", unit="images"):
+        for _ in track(work(), int((np.concatenate(places) < 0).sum()), "generating radiographs", unit="images"):
             pass
     finally:
         generator.context.enabled = enabled
@@ -187,30 +174,21 @@ def _sample(
 ) -> Iterator[int]:
     rows = sheet.rows.filter(pl.Series(place < 0, dtype=pl.Boolean))
     parts = image_parts(store.folder / f"{sheet.name}-parts", rows.height)
+    images = np.empty((sheet.rows.height, settings.side, settings.side), np.uint8)
+    images[place >= 0] = store.images[place[place >= 0]]
     if rows.height:
         yield from sample_parts(generator, rows, parts, parts.missing(), settings)
-    images = np.empty((sheet.rows.height, settings.side, settings.side), np.uint8)
-    if rows.height:
         images[place < 0] = np.concatenate(list(read_images(parts)))
-    images[place >= 0] = store.images[place[place >= 0]]
     write_images(store.path(sheet), [images], len(images), settings.side)
     parts.clear()
 
 
 def sampled_alike(provenance: pl.DataFrame, options: Mapping[str, Any], generator: str, precision: str) -> pl.DataFrame:
-    """Rows of a synthetic folder that this audit would generate alike, at the same guidance.
+    """Rows of a synthetic folder that an audit with this generator (its digest) and precision would generate alike.
 
-    Args:
-        provenance: provenance of the synthetic folder, in the order of its images.
-        options: options of the synthetic folder.
-        generator: digest of the generator.
-        precision: precision of the audit.
+    `provenance` is in the order of the folder's images; `options` are those it was generated with.
     """
-    alike = (
-        (pl.col("generator") == generator)
-        & (pl.col("steps") == options["steps"])
-        & (pl.col("solver") == options["solver"])
-        & pl.lit(options["precision"] == precision)
-    )
+    made = {"generator": generator, "steps": options["steps"], "solver": options["solver"]}
+    alike = pl.all_horizontal(pl.col(name) == value for name, value in made.items())
     same = ("image_id", "seed", "prompt", "guidance", pl.col("row").cast(int))
-    return provenance.with_row_index("row").filter(alike).select(same)
+    return provenance.with_row_index("row").filter(alike & (options["precision"] == precision)).select(same)

@@ -63,8 +63,9 @@ def ceilings(
         value = original["value"] - decoded["value"]
         paired = before.replicates["AUC"][:, column] - after.replicates["AUC"][:, column]
         loss = with_interval(value, difference_interval(value, paired, before.freedom["AUC"][column]))
-        representable, why = _representable(original, decoded, loss, int((known == 1).sum()))
-        found.append(Ceiling(original, decoded, loss, representable, why))
+        found.append(
+            Ceiling(original, decoded, loss, *_representable(original, decoded, loss, int((known == 1).sum())))
+        )
     return found
 
 
@@ -78,16 +79,12 @@ def _representable(
     if after["ci"] is None or loss["ci"] is None:
         return None, f"no interval: {after.get('why') or loss.get('why')}"
     if after["ci"][1] < REAL_AUROC:
-        return False, (
-            f"after encode and decode the AUROC is {after['value']:.3f} and its interval ends at {after['ci'][1]:.3f}, "
-            f"below {REAL_AUROC:.2f}"
-        )
+        ends = f"{after['value']:.3f} and its interval ends at {after['ci'][1]:.3f}"
+        return False, f"after encode and decode the AUROC is {ends}, below {REAL_AUROC:.2f}"
     low, high = loss["ci"]
     if loss["value"] > LOSS and low > 0:
-        return (
-            False,
-            f"encode and decode cost {loss['value']:.3f} of AUROC [{low:.3f}, {high:.3f}], more than {LOSS:.2f}",
-        )
+        cost = f"{loss['value']:.3f} of AUROC [{low:.3f}, {high:.3f}]"
+        return False, f"encode and decode cost {cost}, more than {LOSS:.2f}"
     return True, f"AUROC {before['value']:.3f} untouched, {after['value']:.3f} after encode and decode"
 
 
@@ -99,9 +96,7 @@ def of_all(evidence: Evidence) -> dict[str, Any]:
     return {
         "kind": type(images.inputs.generator.vae).__name__,
         "gray_levels": {**dataclasses.asdict(images.error), "lossless": images.error.lossless},
-        "findings": {
-            finding: dataclasses.asdict(ceiling) for finding, ceiling in zip(images.space.findings, found, strict=True)
-        },
+        "findings": dict(zip(images.space.findings, map(dataclasses.asdict, found), strict=True)),
     }
 
 

@@ -231,9 +231,9 @@ def compare(
     """Diversity of rows of a sheet beside that of real images of the finding; `features` are in the first space."""
     images, space = evidence.images, evidence.first_space
     samples = [Sample(sheet.images[rows], features, sheet.patients(rows))]
-    for side, features_of in ((images.held_out, space.of_held_out), (images.unseen, space.of_train)):
+    for side, features_of in ((images.held_out, space.held_out), (images.unseen, space.train)):
         real = evidence.compared(side, finding)
-        samples.append(Sample(images.pixels(side, real), features_of(real), side.patients(real)))
+        samples.append(Sample(images.pixels(side, real), features_of[real], side.patients(real)))
     return dataclasses.asdict(diversity(*samples, seed=evidence.seed, **sampling))
 
 

@@ -29,7 +29,6 @@ from trcgl.audit.kernels import (
 )
 from trcgl.audit.patients import PatientImages, Sides, check_separation
 from trcgl.audit.permutation import LEVEL, TwoGroups
-from trcgl.audit.sample_plan import WITH
 from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
 
@@ -96,17 +95,17 @@ def compare_with_real(
         raise RecipeError(f"no kernel {kernel!r}; there are {' and '.join(KERNELS)}.")
     synthetic, real, train = sides = _limited(sides, most, seed)
     why = _too_few(synthetic, real)
-    result = Fidelity(
-        kernel=kernel,
-        n_synthetic=len(synthetic.features),
-        n_real=len(real.features),
-        n_null=min(len(synthetic.features), len(train.features)),
-        patients=_patients(sides),
-        why=why,
-        null_why=why or _too_few(train, real),
-    )
+    found: dict[str, Any] = {
+        "kernel": kernel,
+        "n_synthetic": len(synthetic.features),
+        "n_real": len(real.features),
+        "n_null": min(len(synthetic.features), len(train.features)),
+        "patients": _patients(sides),
+        "why": why,
+        "null_why": why or _too_few(train, real),
+    }
     if why:
-        return result
+        return Fidelity(**found)
     check(np.concatenate([side.features for side in sides]))
     bandwidth = median_bandwidth(np.concatenate([real.features, train.features])) if kernel == "rbf" else None
     mean = _mean_kernel((real, synthetic, train), gaussian(bandwidth) if bandwidth is not None else polynomial)
@@ -114,27 +113,22 @@ def compare_with_real(
     groups = _against(mean, reals, np.arange(len(real.names), first_of_train))
     value = groups.value()
     permuted = groups.permuted(permutations, generator(seed, "fidelity", "permutation"))
-    result = dataclasses.replace(
-        result,
-        value=value,
-        ci=groups.interval(),
-        p=(1 + int((permuted >= value - _ROUNDING).sum())) / (1 + permutations),
-        bandwidth=bandwidth,
-    )
-    if result.null_why:
-        return result
+    p = (1 + int((permuted >= value - _ROUNDING).sum())) / (1 + permutations)
+    found |= {"value": value, "ci": groups.interval(), "p": p, "bandwidth": bandwidth}
     nulls, divided = [], []
-    for repetition in range(repetitions):
+    for repetition in range(0 if found["null_why"] else repetitions):
         rng = generator(seed, "fidelity", "null", repetition)
-        chosen = train.choose(result.n_null, rng)
+        chosen = train.choose(found["n_null"], rng)
         if len(chosen) < FEWEST:
-            few = f"{result.n_null} training images are of only {len(chosen)} patients, fewer than {FEWEST}"
-            return dataclasses.replace(result, null_why=few)
+            few = f"{found['n_null']} training images are of only {len(chosen)} patients, fewer than {FEWEST}"
+            return Fidelity(**found | {"null_why": few})
         groups = _against(mean, reals, first_of_train + chosen)
         nulls.append(groups.value())
         divided.append(groups.permuted(_DIVISIONS, rng))
-    low, high = np.quantile(np.concatenate(divided), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return dataclasses.replace(result, null=float(np.mean(nulls)), null_ci=(float(low), float(high)))
+    if nulls:
+        low, high = np.quantile(np.concatenate(divided), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        found |= {"null": float(np.mean(nulls)), "null_ci": (float(low), float(high))}
+    return Fidelity(**found)
 
 
 def overall(sides: Sides, *, seed: int, k: int = NEIGHBORS, repetitions: int = 5, most: int = 5000) -> Overall:
@@ -150,22 +144,16 @@ def overall(sides: Sides, *, seed: int, k: int = NEIGHBORS, repetitions: int = 5
         why = f"{fewest} images: neighborhoods of {k} take at least {2 * k}"
     values, nulls, divided = [], [], []
     real_reach = None if why else reach(real.features, k)
-    for repetition in range(0 if real_reach is None else repetitions):
+    for repetition in range(0 if why else repetitions):
         rng = generator(seed, "overall", repetition)
         if not repetition or n < len(synthetic.features):
-            values.append(_figures(real.features, real_reach, synthetic.sample(n, rng)[0].features, k))
+            values.append(_figures(real, synthetic.sample(n, rng)[0], k, real_reach))
         chosen, _ = train.sample(n, rng)
-        nulls.append(_figures(real.features, real_reach, chosen.features, k))
+        nulls.append(_figures(real, chosen, k, real_reach))
         part, rest = real.together(chosen).sample(n, rng)
-        divided.append(_figures(rest.features, None, part.features, k))
-    return Overall(
-        figures={name: _beside(name, values, nulls, divided, why) for name in FIGURES},
-        n=n,
-        n_real=len(real.features),
-        features=synthetic.features.shape[1],
-        neighbors=k,
-        patients=_patients(sides),
-    )
+        divided.append(_figures(rest, part, k))
+    figures = {name: _beside(name, values, nulls, divided, why) for name in FIGURES}
+    return Overall(figures, n, len(real.features), synthetic.features.shape[1], k, _patients(sides))
 
 
 def _limited(sides: Sides, most: int, seed: int) -> Sides:
@@ -198,28 +186,19 @@ def _against(
 
 
 def _figures(
-    real: Float[np.ndarray, "real features"],
-    real_reach: Float[Tensor, " real"] | None,
-    other: Float[np.ndarray, "other features"],
-    k: int,
+    real: PatientImages, other: PatientImages, k: int, real_reach: Float[Tensor, " real"] | None = None
 ) -> dict[str, Figure]:
-    near = neighborhood(real, other, k, real_reach)
-    return {"FD": frechet(real, other), **{name: Figure(getattr(near, name)) for name in FIGURES[1:]}}
+    near = neighborhood(real.features, other.features, k, real_reach)
+    return {"FD": frechet(real.features, other.features)} | {name: Figure(value) for name, value in vars(near).items()}
 
 
-def _beside(
-    name: str,
-    values: list[dict[str, Figure]],
-    nulls: list[dict[str, Figure]],
-    divided: list[dict[str, Figure]],
-    why: str | None,
-) -> Beside:
-    why = why or next((figures[name].why for figures in values + nulls + divided if figures[name].why), None)
-    if why:
+Repetitions = list[dict[str, Figure]]
+
+
+def _beside(name: str, values: Repetitions, nulls: Repetitions, divided: Repetitions, why: str | None) -> Beside:
+    if why := why or next((figures[name].why for figures in values + nulls + divided if figures[name].why), None):
         return Beside(None, None, None, why)
-    synthetic, real, parts = (
-        np.array([figures[name].value for figures in group]) for group in (values, nulls, divided)
-    )
+    synthetic, real, parts = (np.array([figures[name].value for figures in some]) for some in (values, nulls, divided))
     reals = np.concatenate([real, parts])
     return Beside(float(synthetic.mean()), float(real.mean()), (float(reals.min()), float(reals.max())))
 
@@ -228,7 +207,7 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     """Kernel distances in every feature space."""
     result: dict[str, Any] = {}
     for name, features in evidence.features.items():
-        sides = evidence.sides_of(features, finding)
+        sides = evidence.sides(features, *evidence.rows_of(finding))
         compared = {kernel: compare_with_real(sides, kernel=kernel, seed=evidence.seed) for kernel in KERNELS}
         result[name] = {kernel: dataclasses.asdict(fidelity) for kernel, fidelity in compared.items()}
     return result
@@ -239,11 +218,7 @@ def of_all(evidence: Evidence) -> dict[str, Any]:
     images = evidence.images
     chosen: dict[str, list[np.ndarray]] = {"drawn": [], "held_out": [], "train": []}  # the seeds of 0.1.0
     for finding in images.findings:
-        rows = (
-            images.sheets[WITH].rows_of(finding),
-            evidence.compared(images.held_out, finding),
-            evidence.compared(images.unseen, finding),
-        )
+        rows = evidence.rows_of(finding)
         count = min(map(len, rows))
         for (name, parts), of_finding in zip(chosen.items(), rows, strict=True):
             parts.append(generator(evidence.seed, "together", finding, name).permutation(of_finding)[:count])

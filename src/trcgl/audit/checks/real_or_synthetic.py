@@ -70,7 +70,9 @@ def _separate(images: PatientImages, held_out: PatientImages, seed: int, replica
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
     """The result in every feature space."""
     return {
-        name: dataclasses.asdict(real_or_synthetic(evidence.sides_of(features, finding), seed=evidence.seed))
+        name: dataclasses.asdict(
+            real_or_synthetic(evidence.sides(features, *evidence.rows_of(finding)), seed=evidence.seed)
+        )
         for name, features in evidence.features.items()
     }
 
