@@ -109,8 +109,8 @@ class Evidence:
     def rows_of(self, finding: str) -> tuple[Rows, Rows, Rows]:
         """Rows with one finding of the sheet `with`, of `images.held_out` and of `images.unseen`."""
         images = self.images
-        real = (self.compared(side, finding) for side in (images.held_out, images.unseen))
-        return images.sheets[WITH].rows_of(finding), *real
+        held_out, train = (self.compared(side, finding) for side in (images.held_out, images.unseen))
+        return images.sheets[WITH].rows_of(finding), held_out, train
 
 
 @dataclass(frozen=True)

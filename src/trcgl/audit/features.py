@@ -35,6 +35,7 @@ from trcgl.model.folder import LoadedModel, load_model
 
 Extract = Callable[[Tensor], Tensor]
 _BATCH = 64
+_SMOOTH: dict[str, Any] = {"mode": "bilinear", "antialias": True}
 _RANDOM_SIDE = 224  # larger radiographs are reduced: an untrained network gains nothing from more pixels
 
 
@@ -89,14 +90,6 @@ def features_of_model(name: str, model: LoadedModel) -> FeatureSpace:
         return network.norm(network.backbone((image - network.mean) / network.std)).mean((2, 3))
 
     return FeatureSpace(name, extract)
-
-
-def _run(argument: str, device: torch.device) -> Extract:
-    return features_of_model(f"run:{argument}", load_model(Path(argument), device=device)).extract
-
-
-def _thumbnail(argument: str, device: torch.device) -> Extract:
-    return lambda image: functional.interpolate(image, (16, 16), mode="bilinear", antialias=True)
 
 
 def _random(argument: str, device: torch.device) -> Extract:
@@ -202,12 +195,12 @@ def _normalizing(
 def _resized(image: Tensor, side: int) -> Tensor:
     if image.shape[-2:] == (side, side):
         return image
-    return functional.interpolate(image, (side, side), mode="bilinear", antialias=True)
+    return functional.interpolate(image, (side, side), **_SMOOTH)
 
 
 SPACES: dict[str, tuple[Callable[[str, torch.device], Extract], str]] = {
-    "run": (_run, "RUN"),
-    "thumbnail": (_thumbnail, ""),
+    "run": (lambda run, device: features_of_model(run, load_model(Path(run), device=device)).extract, "RUN"),
+    "thumbnail": (lambda _, device: lambda image: functional.interpolate(image, (16, 16), **_SMOOTH), ""),
     "random": (_random, ""),
     "timm": (_timm, "MODEL[@FILE.safetensors]"),
     "inception": (_inception, ""),

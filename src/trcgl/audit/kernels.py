@@ -20,8 +20,7 @@ from torch import Tensor
 
 from trcgl.core.errors import DataError
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
-"""From rows (A, D) and (B, D) in float64 to a value for every pair (A, B)."""
+Kernel = Callable[[Tensor, Tensor], Tensor]  # from rows (A, D) and (B, D) in float64 to a value for every pair (A, B)
 
 NEIGHBORS = 5
 _PRODUCTS = 2**22  # pairs in memory at once: 32 MiB

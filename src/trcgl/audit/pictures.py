@@ -17,8 +17,7 @@ from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.plan import label_set
 from trcgl.generate.prompts import prompt
 
-SHOWN = 10
-"""Synthetic images shown beside real ones; half as many of the other kinds."""
+SHOWN = 10  # synthetic images shown beside real ones; half as many of the other kinds
 _WIDE, _LARGEST = 192, 256  # width on the page in pixels: small images are enlarged to the first, large ones reduced
 _EXACT = 128  # images up to this side are PNG files, larger ones JPEG
 
@@ -90,13 +89,12 @@ def _alike(images: ScoredImages, finding: str, plan: pl.DataFrame, seed: int) ->
     sets = {row: label_set(real.rows.row(row, named=True), images.space) for row in left}
     found: list[dict[str, Any] | None] = []
     for asked in plan["findings"].to_list():
-        row = next((row for row in left if set(sets[row]) == set(asked)), next(iter(left), None))
-        if row is None:
+        if not left:
             found.append(None)
             continue
+        row = next((row for row in left if set(sets[row]) == set(asked)), left[0])
         left.remove(row)
         text, same = prompt(sets[row], normal).text, set(sets[row]) == set(asked)
-        found.append(
-            {**picture(images.pixels(real, np.array([row]))[0], f"Real: {text}"), "prompt": text, "same": same}
-        )
+        shown = picture(images.pixels(real, np.array([row]))[0], f"Real: {text}")
+        found.append({**shown, "prompt": text, "same": same})
     return found

@@ -33,8 +33,7 @@ ORIGINS = ("real", "synthetic")
 CONFIDENCES = ("1", "2", "3", "4", "5")
 NONE = "none of these"
 COLUMNS = ("kit", "case", "real_or_synthetic", "confidence", "finding", "remark")
-EACH = 8
-"""Real and synthetic images per finding, and normal images of either kind."""
+EACH = 8  # real and synthetic images per finding, and normal images of either kind
 _RENAMED = {"real_or_drawn": "real_or_synthetic", "drawn": "synthetic"}  # names in kits and ratings of 0.1.0
 
 _SHOWN = 512  # side of an image on the page in pixels
@@ -74,48 +73,42 @@ def write_kit(
         phantom=phantom,
         script=Markup(_resource("reader_kit.js")),
     )
-    page = html.page(
-        "Real or synthetic?", body, subtitle=f"Kit {number}", style=_resource("reader_kit.css"), phantom=phantom
-    )
+    style = _resource("reader_kit.css")
+    page = html.page("Real or synthetic?", body, subtitle=f"Kit {number}", style=style, phantom=phantom)
     truth = [
         {"case": name, "row": int(row), "kind": kinds[row], "finding": shown[row]}
         for name, row in zip(names, order, strict=True)
     ]
-    storage.write_json(
-        key_folder / "key.json", {"schema": KEY_SCHEMA, "kit": number, "phantom": phantom, "cases": truth}
-    )
-    storage.write_json(
-        folder / "kit.json", {"schema": SCHEMA, "kit": number, "cases": names, "findings": [*findings, NONE]}
-    )
+    key = {"schema": KEY_SCHEMA, "kit": number, "phantom": phantom, "cases": truth}
+    storage.write_json(key_folder / "key.json", key)
+    kit = {"schema": SCHEMA, "kit": number, "cases": names, "findings": [*findings, NONE]}
+    storage.write_json(folder / "kit.json", kit)
     storage.write_text(folder / "index.html", page)
     return number
 
 
 def write_reader_kit(out: Path, images: ScoredImages, seed: int) -> dict[str, Any]:
     """Write the kit of an audit: equally many real held-out and synthetic images of every finding, and normals."""
-    groups: list[tuple[str, np.ndarray, str, np.ndarray]] = [
+    groups = [
         (finding, images.positives(images.held_out, finding), WITH, images.sheets[WITH].rows_of(finding))
         for finding in images.findings
     ]
     if NORMALS in images.sheets:
         rows = np.arange(images.sheets[NORMALS].rows.height)
         groups.append((NONE, images.normals(images.held_out), NORMALS, rows))
-    pixels: list[np.ndarray] = []
-    kinds: list[str] = []
-    shown: list[str] = []
+    cases: list[tuple[np.ndarray, str, str]] = []  # image, kind, finding
     taken = np.empty(0, np.int64)
     for finding, real, sheet, synthetic in groups:
         real = np.setdiff1d(real, taken)  # an image shown for two findings would be recognized as real
         count = min(EACH, len(real), len(synthetic))
         rng = generator(seed, "reader kit", finding)
-        chosen = np.sort(rng.permutation(real)[:count])
+        chosen, generated = (np.sort(rng.permutation(rows)[:count]) for rows in (real, synthetic))
         taken = np.concatenate([taken, chosen])
-        pixels += list(images.pixels(images.held_out, chosen))
-        pixels += list(images.sheets[sheet].images[np.sort(rng.permutation(synthetic)[:count])])
-        kinds += [origin for origin in ORIGINS for _ in range(count)]
-        shown += [finding] * 2 * count
-    if not pixels:
+        cases += [(image, "real", finding) for image in images.pixels(images.held_out, chosen)]
+        cases += [(image, "synthetic", finding) for image in images.sheets[sheet].images[generated]]
+    if not cases:
         return {"kit": None, "why": "no held-out image has an audited finding"}
+    pixels, kinds, shown = zip(*cases, strict=True)
     stacked, phantom = np.stack(pixels), images.phantom
     number = write_kit(out / KIT, out / KEY, stacked, kinds, shown, images.findings, seed=seed, phantom=phantom)
     return {"kit": number, "images": len(pixels), "folder": KIT, "key": KEY}
@@ -149,7 +142,10 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
         known = [case for case in some if case["finding"] is not None]
         return _share(sum(case["finding"] == case["chosen"] for case in known), len(known))
 
-    kinds = {kind: [case for case in cases if case["kind"] == kind] for kind in ORIGINS}
+    kinds, levels = (
+        {value: [case for case in cases if case[column] == value] for value in values}
+        for column, values in (("kind", ORIGINS), ("confidence", CONFIDENCES))
+    )
     return {
         "schema": "trcgl.reader-ratings/1",
         "kit": described["kit"],
@@ -161,9 +157,7 @@ def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
             for kind, some in kinds.items()
         },
         "accuracy": correct(cases) | {"by_kind": {kind: correct(some) for kind, some in kinds.items()}},
-        "by_confidence": {
-            level: correct([case for case in cases if case["confidence"] == level]) for level in CONFIDENCES
-        },
+        "by_confidence": {level: correct(some) for level, some in levels.items()},
         "finding_agreement": {kind: agreement(some) for kind, some in kinds.items()},
         "remarks": {case["case"]: case["remark"] for case in cases if case["remark"]},
     }
@@ -209,11 +203,8 @@ def _ratings(path: Path, kit: dict[str, Any]) -> dict[str, dict[str, Any]]:
             raise DataError(f"{where}: the kit has no case {case!r}.")
         if case in found:
             raise DataError(f"{where}: {case} is rated twice. Keep one of the rows.")
-        for column, allowed in (
-            ("real_or_synthetic", ORIGINS),
-            ("confidence", CONFIDENCES),
-            ("finding", kit["findings"]),
-        ):
+        allowed_values = {"real_or_synthetic": ORIGINS, "confidence": CONFIDENCES, "finding": kit["findings"]}
+        for column, allowed in allowed_values.items():
             if not row[column]:
                 raise DataError(f"{where}: {case} has no {column}. Rate every case and save again.")
             if row[column] not in allowed:

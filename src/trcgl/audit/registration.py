@@ -19,8 +19,7 @@ from torch import Tensor
 
 from trcgl.generate.near_duplicates import standardize
 
-MOST = 0.06
-"""Largest crop along an axis as a share of the side: 5 % and the rounding to whole pixels."""
+MOST = 0.06  # largest crop along an axis as a share of the side: 5 % and the rounding to whole pixels
 
 _SIDE = 64  # of the square that two images are compared on
 _BLUR = 3.0  # pixels; the difference from the blurred image is detail, the rest is the layout all chests share
@@ -118,24 +117,19 @@ def _fit(
     similarity = similarity.unflatten(0, places.shape).masked_fill(worth < -1, -1.0)  # (q, k)
     fitted = similarity.topk(min(_FITTED, places.shape[1])).indices  # (q, f)
 
-    def of_fitted(values: Tensor) -> Tensor:
-        return values[torch.arange(len(values))[:, None], fitted].flatten(0, 1)
-
-    similarity, margins = _register(
-        of_fitted(turned_detail), of_fitted(image.unflatten(0, places.shape)), of_fitted(start), steps=_STEPS
-    )
-    similarity = similarity.masked_fill(of_fitted(worth) < -1, -1.0).unflatten(0, fitted.shape)
-    best = similarity.argmax(1, keepdim=True)  # (q, 1)
-
-    def of_best(values: Tensor) -> np.ndarray:
-        return values.unflatten(0, fitted.shape)[torch.arange(len(fitted)), best[:, 0]].numpy()
-
-    row = rows[of_best(of_fitted(places))]
+    each = torch.arange(len(query))
+    pick = each[:, None], fitted
+    several = turned_detail, image.unflatten(0, places.shape), start
+    turned_detail, image, start = (values[pick].flatten(0, 1) for values in several)
+    similarity, margins = _register(turned_detail, image, start, steps=_STEPS)
+    similarity = similarity.unflatten(0, fitted.shape).masked_fill(worth[pick] < -1, -1.0)
+    best = similarity.argmax(1)
+    chosen, highest = fitted[each, best], similarity[each, best].numpy()
     return Matches(
-        np.where(similarity.gather(1, best)[:, 0].numpy() > -1, row, -1),
-        similarity.gather(1, best)[:, 0].numpy().astype(np.float64),
-        of_best(of_fitted(turned)).astype(bool),
-        of_best(margins).astype(np.float64),
+        np.where(highest > -1, rows[places[each, chosen].numpy()], -1),
+        highest.astype(np.float64),
+        turned[each, chosen].numpy().astype(bool),
+        margins.unflatten(0, fitted.shape)[each, best].numpy().astype(np.float64),
     )
 
 

@@ -28,8 +28,7 @@ from trcgl.generate.sampling_run import (
 )
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
-SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)
-"""Guidance scales that are compared."""
+SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)  # guidance scales that are compared
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,9 @@ from trcgl.phantom.canvas import Canvas, Layer
 
 Unrolled = Float[np.ndarray, "places across"]
 
-STEP = 0.5
-"""Pixels between neighbors across an unrolled line; along it they are about one pixel apart."""
-BESIDE = 3
-"""Steps from a ridge to the ground beside it: 1.5 pixels, as far as a line of one pixel needs."""
-_BEND = 0.01
-"""Cost of a step aside, in attenuation."""
+STEP = 0.5  # pixels between neighbors across an unrolled line; along it they are about one pixel apart
+BESIDE = 3  # steps from a ridge to the ground beside it: 1.5 pixels, as far as a line of one pixel needs
+_BEND = 0.01  # cost of a step aside, in attenuation
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,13 @@ class Course:
 
     @property
     def uneven(self) -> float:
-        """Standard deviation of the height over its mean; speckle is far more uneven than a line."""
-        return float(self.height.std() / max(float(self.height.mean()), 1e-3))
+        """Unevenness of the height; speckle is far more uneven than a line."""
+        return unevenness(self.height)
+
+
+def unevenness(values: Float[np.ndarray, " places"]) -> float:
+    """Standard deviation over the mean."""
+    return float(values.std() / max(float(values.mean()), 1e-3))
 
 
 def sample(

@@ -1,20 +1,16 @@
 """What the structure check of each finding measures, in the lungs, in the pleural space, and outside of both."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import grey_opening, maximum_filter, minimum_filter
 
-from trcgl.audit.structure_lines import STEP, Unrolled, beside, evenly, follow, ridge, sample
+from trcgl.audit.structure_lines import STEP, Unrolled, beside, evenly, follow, ridge, sample, unevenness
 from trcgl.audit.thorax import Thorax
 from trcgl.phantom.canvas import Layer
 from trcgl.phantom.chest import DOME
 
-_DENSEST = 1.9
-"""Attenuation above which the film shows little contrast."""
-_ASIDE = 0.11
-"""Largest distance of the fissure from its mean course."""
+_DENSEST = 1.9  # attenuation above which the film shows little contrast
+_ASIDE = 0.11  # largest distance of the fissure from its mean course
 
 
 def azygos_fissure(thorax: Thorax) -> dict[str, float]:
@@ -49,12 +45,9 @@ def hyperinflation(thorax: Thorax) -> dict[str, float]:
     return {"curve": float(np.mean(body.curve)), "slender": float(slender)}
 
 
-_CLUSTER = 0.10
-"""Sides of the image from the middle of a cluster of dots to its outermost."""
-_DOT = 0.022
-"""Side of the square that one dot fills, blurred by the film."""
-_BRIGHT = 0.35
-"""Least attenuation of a dot above the ground around it."""
+_CLUSTER = 0.10  # sides of the image from the middle of a cluster of dots to its outermost
+_DOT = 0.022  # side of the square that one dot fills, blurred by the film
+_BRIGHT = 0.35  # least attenuation of a dot above the ground around it
 
 
 def calcified_dots(thorax: Thorax) -> dict[str, float]:
@@ -82,22 +75,16 @@ def calcified_dots(thorax: Thorax) -> dict[str, float]:
     return {"bright": bright, "dots": dots, "area": whole / dots, "whole": whole}
 
 
-_DEEPEST = 0.19
-"""Sides of the image between chest wall and the most collapsed lung."""
-_TRIED = 3
-"""Rows per side that are tried as a level."""
+_DEEPEST = 0.19  # sides of the image between chest wall and the most collapsed lung
+_TRIED = 3  # rows per side that are tried as a level
 
 
-@dataclass(frozen=True)
-class _Rim:
-    """One lung unrolled from its chest wall inwards."""
-
-    y: Float[np.ndarray, " places"]  # height at which each ray leaves the chest wall, from the apex down
-    depth: Float[np.ndarray, " across"]  # below wall and apex, with round corners
-    excess: Unrolled  # excess attenuation of the image
+# A lung unrolled from its chest wall inwards: height at which each ray leaves the wall, from the apex down; depth below
+# wall and apex, with round corners; excess attenuation of the image.
+Rim = tuple[Float[np.ndarray, " places"], Float[np.ndarray, "one across"], Unrolled]
 
 
-def _unroll(thorax: Thorax, left: bool) -> _Rim:
+def _unroll(thorax: Thorax, left: bool) -> Rim:
     """Rays from the chest wall to the middle of the lung."""
     chest = thorax.chest
     body, pixel = chest.anatomy, chest.canvas.pixel
@@ -113,7 +100,7 @@ def _unroll(thorax: Thorax, left: bool) -> _Rim:
     places = [np.interp(depth, ray, along[0, :, 0]) for ray in deep]
     at = wall[:, None] + (middle - wall[:, None]) * np.array(places)[..., None]
     sign = 1 if left else -1
-    return _Rim(wall[:, 1], depth, sample(thorax.excess, chest.canvas, sign * at[..., 0], at[..., 1]))
+    return wall[:, 1], depth[None], sample(thorax.excess, chest.canvas, sign * at[..., 0], at[..., 1])
 
 
 def _mean(values: Unrolled, where: Bool[np.ndarray, "places across"]) -> Float[np.ndarray, " places"]:
@@ -122,23 +109,21 @@ def _mean(values: Unrolled, where: Bool[np.ndarray, "places across"]) -> Float[n
     return mean
 
 
-def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: float, wide: float) -> dict[str, float]:
+def _collapse(thorax: Thorax, left: bool, rim: Rim, lowest: float, narrow: float, wide: float) -> dict[str, float]:
     """The line of the visceral pleura down to a height: how continuous it is, how far from the wall, how dark beyond.
 
     At the apex the line is between `narrow` and `wide` from the wall.
     """
-    body = thorax.chest.anatomy
-    above = rim.y < lowest
+    body, (y, depth, excess) = thorax.chest.anatomy, rim
+    above = y < lowest
     if above.sum() < 8:
         return {"line": 0.0, "dark beyond": -1.0, "wobble": 9.0}
-    fall = ((rim.y - body.apex) / (body.dome[left] - body.apex))[above, None]
-    depth = rim.depth[None]
+    fall = ((y - body.apex) / (body.dome[left] - body.apex))[above, None]
     allowed = (depth > narrow * (1 - 0.55 * fall)) & (depth < wide * (1 - 0.35 * fall))
-    course = follow(ridge(rim.excess)[above], allowed, enough=0.3)
-    width = rim.depth[course.across]
+    course = follow(ridge(excess)[above], allowed, enough=0.3)
+    width, excess = depth[0, course.across], excess[above]
     beyond = (depth > 0.004) & (depth < width[:, None] - 0.010)
     within = (depth > width[:, None] + 0.015) & (depth < width[:, None] + 0.060)
-    excess = rim.excess[above]
     there = beyond.any(1) & within.any(1)
     contrast = (_mean(excess, within) - _mean(excess, beyond))[there]
     smooth = np.polyval(np.polyfit(fall[:, 0], width, 2), fall[:, 0])
@@ -151,10 +136,8 @@ def _collapse(thorax: Thorax, left: bool, rim: _Rim, lowest: float, narrow: floa
 
 def pneumothorax(thorax: Thorax) -> dict[str, float]:
     """A continuous line beside the chest wall down to the diaphragm, with a darker rim beyond it."""
-    sides = []
-    for left in (False, True):
-        rim = _unroll(thorax, left)
-        sides.append(_collapse(thorax, left, rim, thorax.chest.anatomy.dome[left] - 0.01, 0.026, 0.15))
+    dome = thorax.chest.anatomy.dome
+    sides = (_collapse(thorax, left, _unroll(thorax, left), dome[left] - 0.01, 0.026, 0.15) for left in (False, True))
     return max(sides, key=lambda side: side["line"])
 
 
@@ -180,7 +163,7 @@ def _levels(thorax: Thorax, left: bool, top: Layer) -> list[dict[str, float]]:
             {
                 "step": float(np.quantile(steps, 0.2)),
                 "flat": float((np.abs(apart) <= 1).mean()),
-                "uneven": float(steps.std() / max(steps.mean(), 1e-3)),
+                "uneven": unevenness(steps),
                 "height": float(canvas.y[row, columns].mean()),
             }
         )
@@ -194,25 +177,19 @@ def hydropneumothorax(thorax: Thorax) -> dict[str, float]:
     for left in (False, True):
         rim = _unroll(thorax, left)
         for level in _levels(thorax, left, top)[:_TRIED]:
-            above = _collapse(thorax, left, rim, level["height"] - 0.015, 0.055, 0.19)
-            found.append(level | above)
+            found.append(level | _collapse(thorax, left, rim, level["height"] - 0.015, 0.055, 0.19))
     if not found:
         return {"step": 0.0, "flat": 0.0, "uneven": 9.0, "line": 0.0, "wobble": 9.0}
     return max(found, key=lambda level: min(level["step"] / 0.4, level["line"] / 0.12))
 
 
-_WIDE = 0.13
-"""Smallest extent of a crescent along the dome, as a share of the image side."""
-_DEEP = 0.055
-"""Distance from the crescent to the bright abdomen below it."""
-_NEAR = 0.10
-"""Largest distance of the diaphragm from its estimate, which free air disturbs."""
+_WIDE = 0.13  # smallest extent of a crescent along the dome, as a share of the image side
+_DEEP = 0.055  # distance from the crescent to the bright abdomen below it
+_NEAR = 0.10  # largest distance of the diaphragm from its estimate, which free air disturbs
 _ANGLES = np.radians(np.arange(0, 180, 22.5))
-_HALF = 0.05
-"""Half length over which a streak is averaged along its direction, as a share of the image side."""
+_HALF = 0.05  # half length over which a streak is averaged along its direction, as a share of the image side
 
-_FAINT = 0.02
-"""Strength of noise after averaging."""
+_FAINT = 0.02  # strength of noise after averaging
 
 
 def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
@@ -241,16 +218,14 @@ def _crescent(thorax: Thorax, left: bool) -> dict[str, float]:
         if min(4 * faint, shallow) > min(4 * best["line"], best["dark"]):
             height = below[course[here]]
             bend = height - np.polyval(np.polyfit(places[here], height, 2), places[here])
-            uneven = float(dark[here].std() / max(float(dark[here].mean()), 1e-3))
-            best = {"line": faint, "dark": shallow, "wobble": float(bend.std()), "uneven": uneven}
+            best = {"line": faint, "dark": shallow, "wobble": float(bend.std()), "uneven": unevenness(dark[here])}
     return best
 
 
 def pneumoperitoneum(thorax: Thorax) -> dict[str, float]:
     """A thin line on a dome, and right below it a dark crescent over the bright abdomen."""
-    return max(
-        (_crescent(thorax, left) for left in (False, True)), key=lambda side: min(4 * side["line"], side["dark"])
-    )
+    sides = (_crescent(thorax, left) for left in (False, True))
+    return max(sides, key=lambda side: min(4 * side["line"], side["dark"]))
 
 
 def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
@@ -287,7 +262,5 @@ def _streaks(thorax: Thorax, left: bool) -> dict[str, float]:
 
 def subcutaneous_emphysema(thorax: Thorax) -> dict[str, float]:
     """Dark streaks along the muscle fibers of flank or axilla."""
-    return max(
-        (_streaks(thorax, left) for left in (False, True)),
-        key=lambda side: min(side["dark"] / 0.02, side["coherence"] / 0.4),
-    )
+    sides = (_streaks(thorax, left) for left in (False, True))
+    return max(sides, key=lambda side: min(side["dark"] / 0.02, side["coherence"] / 0.4))

@@ -33,15 +33,11 @@ Vector = Float[np.ndarray, " numbers"]
 _SINGLE = ["chest", "apex", "heart_height", "knob", "unfolding", "wall", "bulk", "breast", "bone", "rib_spacing"]
 _SINGLE += ["rib_slope", "clavicle", "scoliosis", "chin", "air"]
 _PAIRS = ["dome", "curve", "heart"]
-_SIDE = 48
-"""Side in pixels at which a thorax is estimated, for images of any size."""
-_BORDER = 3
-"""Border in pixels that is ignored: collimation."""
+_SIDE = 48  # side in pixels at which a thorax is estimated, for images of any size
+_BORDER = 3  # border in pixels that is ignored: collimation
 _PRIOR_WEIGHT = 3.0
-_THORACES = 2000
-"""Randomly sampled thoraces for mean and covariance."""
-_COARSE, _FINE = 7, 7
-"""Steps with a common Jacobian, then with the image's own."""
+_THORACES = 2000  # randomly sampled thoraces for mean and covariance
+_COARSE, _FINE = 7, 7  # steps with a common Jacobian, then with the image's own
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from trcgl.metrics.auroc import AUROC
 from trcgl.metrics.intervals import difference_interval
 from trcgl.metrics.summary import measure, with_interval
 
-LOSS = 0.10
-"""A larger loss of AUROC, with an interval above 0, makes a finding not representable."""
+LOSS = 0.10  # a larger loss of AUROC, with an interval above 0, makes a finding not representable
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,8 @@ def ceilings(
         value = original["value"] - decoded["value"]
         paired = before.replicates["AUC"][:, column] - after.replicates["AUC"][:, column]
         loss = with_interval(value, difference_interval(value, paired, before.freedom["AUC"][column]))
-        found.append(
-            Ceiling(original, decoded, loss, *_representable(original, decoded, loss, int((known == 1).sum())))
-        )
+        representable = _representable(original, decoded, loss, int((known == 1).sum()))
+        found.append(Ceiling(original, decoded, loss, *representable))
     return found
 
 

@@ -29,10 +29,8 @@ from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 from trcgl.metrics.intervals import LEVEL
 
-LEAST = 10
-"""Fewest patients in a subset."""
-MOST = 200
-"""Most images in a subset; more do not change the result."""
+LEAST = 10  # fewest patients in a subset
+MOST = 200  # most images in a subset; more do not change the result
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five levels of MS-SSIM; the fewer levels of small images are scaled to sum to 1."""
 SAMPLES = ("synthetic", "held_out", "train")
@@ -158,8 +156,7 @@ def ms_ssim(
     return np.concatenate(found)
 
 
-Measured = tuple[float, float] | str
-"""Value and standard error, or the reason why there is none."""
+Measured = tuple[float, float] | str  # value and standard error, or the reason why there is none
 
 
 def _pair_similarity(
@@ -216,8 +213,8 @@ def _compare(measured: dict[str, Measured], patients: dict[str, int], n: dict[st
         reach = float(t.isf((1 - LEVEL) / 2, min(patients[name] for name in names) - 1) * np.hypot.reduce(errors))
         return Estimate(value, (value - reach, value + reach))
 
-    null = estimate("train", "held_out")
-    return Comparison(*map(estimate, SAMPLES), estimate("synthetic", "held_out"), null, n)
+    synthetic, held_out, train = map(estimate, SAMPLES)
+    return Comparison(synthetic, held_out, train, estimate("synthetic", "held_out"), estimate("train", "held_out"), n)
 
 
 def compare(

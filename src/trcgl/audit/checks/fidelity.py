@@ -33,8 +33,7 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
 
 KERNELS = ("kid", "rbf")
-FEWEST = 10
-"""With fewer patients on a side neither the permutation test nor the jackknife holds its level."""
+FEWEST = 10  # with fewer patients on a side neither the permutation test nor the jackknife holds its level
 FIGURES = ("FD", "precision", "recall", "density", "coverage")
 _ROUNDING = 1e-12  # the same division summed in another order
 _DIVISIONS = 20  # random divisions per sample of training patients

@@ -21,16 +21,11 @@ from trcgl.metrics.auroc import AUROC
 
 REAL_AUROC, REAL_POSITIVES = 0.70, 20
 """An auditor below this AUROC on real images, or with fewer positives, cannot assess synthetic images."""
-MARGIN = 0.05
-"""Largest distance of the lower end of the synthetic AUROC's interval below the real AUROC."""
-HIT_SHARE = 0.5
-"""Smallest synthetic hit rate, as a share of the real hit rate."""
-FALSE_POSITIVES = 0.05
-"""Largest distance of the false-positive rate above the real one."""
-EASIER = 0.10
-"""A synthetic AUROC this far above the real one shows caricatures of the finding."""
-NULL_AUROC = 0.6
-"""A null above it is reported as a caution."""
+MARGIN = 0.05  # largest distance of the lower end of the synthetic AUROC's interval below the real AUROC
+HIT_SHARE = 0.5  # smallest synthetic hit rate, as a share of the real hit rate
+FALSE_POSITIVES = 0.05  # largest distance of the false-positive rate above the real one
+EASIER = 0.10  # a synthetic AUROC this far above the real one shows caricatures of the finding
+NULL_AUROC = 0.6  # a null above it is reported as a caution
 
 
 @dataclass(frozen=True)
@@ -61,13 +56,13 @@ def discrimination(
     """
     owner, called = np.asarray(patients), score >= threshold
     positive, negative = truth == 1, truth == 0
-    rates = (
+    area = auroc_with_interval(truth, score, owner, weight, replicates=replicates, seed=seed)
+    hits, alarms = (
         rate(called[side], owner[side], None if weight is None else weight[side], replicates, seed)
         for side in (positive, negative)
     )
-    area = auroc_with_interval(truth, score, owner, weight, replicates=replicates, seed=seed)
-    counts = int(positive.sum()), int(negative.sum()), len(np.unique(owner[positive]))
-    return Discrimination(area, *rates, *counts)
+    owners = len(np.unique(owner[positive]))
+    return Discrimination(area, hits, alarms, int(positive.sum()), int(negative.sum()), owners)
 
 
 def of_synthetic(
@@ -102,11 +97,7 @@ class Deranged:
     of_other: dict[str, float]  # AUROC for each other finding alone, without interval
     pairs: int  # pairs of images in the null
     across: bool  # whether requests were exchanged across label sets, not within pairs
-
-    @property
-    def highest(self) -> tuple[str, float] | None:
-        """The other finding that is most often taken for this one, and its AUROC."""
-        return max(self.of_other.items(), key=lambda item: item[1], default=None)
+    highest: tuple[str, float] | None  # the other finding that is most often taken for this one, and its AUROC
 
 
 def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -> Deranged:
@@ -127,7 +118,7 @@ def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -
         exchange[used] = np.unique(patients[used], return_inverse=True)[1] % 2 == 1
         first, second = np.where(exchange, second, first), np.where(exchange, first, second)
     area = of_synthetic(first[used], second[used], patients[used], 0.5, **bootstrap).auroc
-    return Deranged(area, alone, int(used.sum()), across)
+    return Deranged(area, alone, int(used.sum()), across, max(alone.items(), key=lambda item: item[1], default=None))
 
 
 def verdict(synthetic: Discrimination, real: Discrimination) -> Verdict:
@@ -191,7 +182,7 @@ def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
         "synthetic": dataclasses.asdict(everything),
         "kept": dataclasses.asdict(kept),
         "real": dataclasses.asdict(real),
-        "deranged": {**dataclasses.asdict(null), "highest": null.highest},
+        "deranged": dataclasses.asdict(null),
         "verdict": words[0],
         "verdict_of_kept": words[1] if kept.positives else None,
     }

@@ -32,10 +32,8 @@ from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 
 LEVEL = 0.01
-LEAST = 20
-"""Fewest patients in train and held-out, and fewest synthetic images, of a test."""
-SHOWN = 20
-"""Most similar pairs that are reported."""
+LEAST = 20  # fewest patients in train and held-out, and fewest synthetic images, of a test
+SHOWN = 20  # most similar pairs that are reported
 
 _NEEDED = (("synthetic", "images"), ("train", "patients"), ("held_out", "patients"))
 _QUERIES = 300  # real images that are compared, one per patient

@@ -23,8 +23,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 
 FOLDS = 5
-LEAST = 20
-"""Fewest images of either kind."""
+LEAST = 20  # fewest images of either kind
 _PENALTY = 1e-2  # C of the regression: there are more features than images
 
 

@@ -20,8 +20,7 @@ from trcgl.audit.sample_plan import NORMALS
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 
-LEAST = 20
-"""Fewest patients on each side of a comparison."""
+LEAST = 20  # fewest patients on each side of a comparison
 _MOST = 2000  # real training normals that are scored
 
 

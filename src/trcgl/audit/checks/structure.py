@@ -9,7 +9,7 @@ How often each check is right: docs/structure-checks.md.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -32,8 +32,7 @@ from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 
 _WORTH_PROCESSES = 64  # images; fewer are checked before worker processes have started
-_SMALLEST = 48
-"""Smallest side in pixels: the pixels of smaller images are larger than the lines to be found."""
+_SMALLEST = 48  # smallest side in pixels: the pixels of smaller images are larger than the lines to be found
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,12 @@ class Condition:
         return bool(self.least <= measured[self.number] <= self.most)
 
 
-@dataclass(frozen=True)
-class Structure:
+class Structure(NamedTuple):
     """Result of a structure check on some images."""
 
-    finding: str  # the finding
     holds: Bool[np.ndarray, " images"]  # whether each image has the structure of the finding
     measured: dict[str, Float[np.ndarray, " images"]]  # the measured numbers by name
     why: list[str | None]  # the first condition that each image fails
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain JSON value; an undefined number is None."""
-        numbers = {
-            name: [round(float(value), 4) if np.isfinite(value) else None for value in values]
-            for name, values in self.measured.items()
-        }
-        return {"finding": self.finding, "holds": self.holds.tolist(), "measured": numbers, "why": self.why}
 
 
 STRUCTURES: dict[str, tuple[Callable[[Thorax], dict[str, float]], *tuple[Condition, ...]]] = {
@@ -138,12 +127,8 @@ def structure_checks(images: UInt8[np.ndarray, "images size size"], finding: str
         for numbers in measured
     ]
     names = dict.fromkeys(condition.number for condition in conditions)
-    return Structure(
-        finding=finding,
-        holds=np.array([reason is None for reason in why], bool),
-        measured={name: np.array([numbers[name] for numbers in measured], float) for name in names},
-        why=why,
-    )
+    numbers = {name: np.array([of_image[name] for of_image in measured], float) for name in names}
+    return Structure(np.array([reason is None for reason in why], bool), numbers, why)
 
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any] | None:
