@@ -76,7 +76,12 @@ def audit(
         findings=_findings(inputs, options.findings),
         precision=options.precision or inputs.options["precision"],
     )
-    sheets, store = _sheets(inputs, options), _store(inputs, out, options)
+    digest, learned = inputs.generator.info["digest"], inputs.generator.context.enabled
+    reusable = sampled_alike(inputs.provenance, inputs.options, digest, str(options.precision))
+    sheets, store = (
+        _sheets(inputs, options),
+        Store(out / "sheets", reusable, inputs.synthetic.require_images(), learned),
+    )
     device = torch.device(best_device())
     inputs.generator.to(device)
     spaces: dict[str, FeatureSpace] = {}
@@ -131,16 +136,10 @@ def _findings(inputs: Inputs, asked: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sheets(inputs: Inputs, options: AuditOptions) -> list[Sheet]:
-    space, learned = inputs.dataset.space, inputs.generator.context.enabled
+    learned = inputs.generator.context.enabled
     main = main_sheets(inputs.dataset, options.findings, options.each, inputs.options, learned)
     each = {"sweep_each": options.sweep_each, "handwritten_each": options.handwritten_each}
-    return main + side_sheets(main[0].rows, space, **each, learned=learned)
-
-
-def _store(inputs: Inputs, out: Path, options: AuditOptions) -> Store:
-    generator = inputs.generator
-    reusable = sampled_alike(inputs.provenance, inputs.options, generator.info["digest"], str(options.precision))
-    return Store(out / "sheets", reusable, inputs.synthetic.require_images(), generator.context.enabled)
+    return main + side_sheets(main[0].rows, inputs.dataset.space, **each, learned=learned)
 
 
 def _run_checks(evidence: Evidence) -> dict[str, Any]:

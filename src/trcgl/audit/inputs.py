@@ -18,9 +18,10 @@ from trcgl.dataset.overlap import refuse_overlap
 from trcgl.dataset.patient_halves import Half, half, half_of
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import generation_record, open_synthetic, read_provenance
-from trcgl.generate.inputs import open_generator
+from trcgl.generate.inputs import check_findings, open_generator
 from trcgl.generate.pipeline import Generator
-from trcgl.model.folder import LoadedModel, best_device, load_model
+from trcgl.model.folder import LoadedModel, load_model
+from trcgl.model.run_folder import Run, open_run
 
 _HALVES = (
     "Train both classifiers on halves of the train patients: `trcgl train ... --train.half first` for the screener, "
@@ -68,10 +69,10 @@ def open_inputs(
     dataset.require_images()
     synthetic = open_synthetic(synthetic_folder, dataset).dataset
     generator = generator_of(synthetic, dataset, generator_folder)
-    auditor, separation, unchecked, auditor_half = _open_auditor(auditor_run, dataset, synthetic)
     in_order = synthetic.manifest.sort("row").select("image_id")
     provenance = in_order.join(read_provenance(synthetic.folder), on="image_id", maintain_order="left")
     options = generation_record(synthetic)["options"]
+    auditor, separation, unchecked, auditor_half = _open_auditor(auditor_run, dataset, synthetic)
     return Inputs(synthetic, provenance, options, dataset, auditor, generator, separation, unchecked, auditor_half)
 
 
@@ -99,20 +100,14 @@ def _open_auditor(
     folder: Path, dataset: Dataset, synthetic: Dataset
 ) -> tuple[LoadedModel, list[str], list[str], Half | None]:
     """The auditor, what is known about its training patients, what could not be checked, and its half."""
-    info = storage.read_json(folder / "run.json")
-    if "finished" not in info:
-        raise DataError(f"{folder} is not finished. Run the same `trcgl train` command again; it resumes.")
-    if info.get("synthetic"):
+    run = open_run(folder)
+    model = run.model
+    if run.info.get("synthetic"):
         raise DataError(
             f"{folder} was trained with synthetic images, so it knows how a generator shows a finding. Audit with a "
             "run that was trained on real images alone."
         )
-    model = load_model(folder / "model", device=best_device())
-    if model.space.findings != dataset.space.findings or model.space.normal != dataset.space.normal:
-        raise DataError(
-            f"{folder} recognizes {', '.join(model.space.findings)}; {dataset.folder} has "
-            f"{', '.join(dataset.space.findings)}. They must be the same, in the same order."
-        )
+    check_findings(model.space, dataset, f"{folder} recognizes")
     if model.fit != dataset.info["fit"]:
         raise DataError(
             f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the images of {folder} with {model.fit}. "
@@ -120,8 +115,8 @@ def _open_auditor(
         )
     if model.thresholds is None or model.temperature is None:
         raise DataError(f"{folder} has no thresholds yet. Run `trcgl evaluate {folder} --split val` first.")
-    if info["dataset_digest"] != _digest(dataset):
-        return model, *_on_another_dataset(folder, info, model, dataset), None
+    if run.info["dataset_digest"] != storage.sha256_file(dataset.folder / "dataset.json"):
+        return model, *_on_another_dataset(run, dataset), None
     own = half_of(dataset, model.info["training_patient_digest"])
     if own is None:
         raise DataError(
@@ -141,15 +136,15 @@ def _on_the_same_dataset(folder: Path, own: Half, dataset: Dataset, synthetic: D
         return [*separation, "No classifier screened the images."], []
     screener_folder = synthetic.folder / about.get("screener_folder", "")
     try:
-        screener = load_model(Path(os.path.normpath(screener_folder.resolve())) / "model")
-    except TrcglError:  # moved, damaged or removed: reported below
-        screener = None
-    if screener is None or screener.info["weights_sha256"] != about["screener"]:
+        screener = load_model(Path(os.path.normpath(screener_folder.resolve())) / "model").info
+    except TrcglError:  # moved, damaged or removed
+        screener = {}
+    if screener.get("weights_sha256") != about["screener"]:
         return separation, [
             "The run that screened the images is not at its recorded path: whether it shares patients with the auditor "
             "could not be checked."
         ]
-    other = half_of(dataset, screener.info["training_patient_digest"])
+    other = half_of(dataset, screener["training_patient_digest"])
     if own == other or "none" in (own, other):
         raise DataError(
             f"{folder} was trained on patients of the classifier which screened {synthetic.folder}: it would favor the "
@@ -158,21 +153,19 @@ def _on_the_same_dataset(folder: Path, own: Half, dataset: Dataset, synthetic: D
     return [*separation, f"The classifier that screened learned from the {other} half: they share no patient."], []
 
 
-def _on_another_dataset(
-    folder: Path, info: dict[str, Any], model: LoadedModel, dataset: Dataset
-) -> tuple[list[str], list[str]]:
+def _on_another_dataset(run: Run, dataset: Dataset) -> tuple[list[str], list[str]]:
     try:
-        own = open_dataset(Path(os.path.normpath(folder.resolve() / info["dataset"])))
+        own = run.dataset
     except DataError:
-        own = None
-    if own is None or _digest(own) != info["dataset_digest"]:
         return ["The auditor was trained on another dataset."], [
             "The dataset of the auditor is not at its recorded path, or has changed: whether it shares patients with "
             "this dataset could not be checked."
         ]
-    which = half_of(own, model.info["training_patient_digest"])
+    which = half_of(own, run.model.info["training_patient_digest"])
     if which is None:
-        raise DataError(f"{folder} was not trained on the train patients of its dataset, {own.folder}. Train it again.")
+        raise DataError(
+            f"{run.folder} was not trained on the train patients of its dataset, {own.folder}. Train it again."
+        )
     for split in dataset.manifest["split"].unique().sort():
         refuse_overlap(own, dataset, split)
     patients = half(own, which)["patient_id"].n_unique()
@@ -183,7 +176,3 @@ def _on_another_dataset(
         f"{own.name} and {dataset.name} come from different archives, whose patient identifiers are unrelated: the "
         "same person may be in both."
     ]
-
-
-def _digest(dataset: Dataset) -> str:
-    return storage.sha256_file(dataset.folder / "dataset.json")

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from trcgl.audit.inputs import Inputs
 from trcgl.audit.options import HeldOut
 from trcgl.audit.round_trip import PixelError, pixel_error, round_trip
-from trcgl.audit.sample_plan import WITH, WITHOUT, Sheet, Store
+from trcgl.audit.sample_plan import WITH, WITHOUT, Sheet, Store, first
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import label_array
@@ -132,10 +132,13 @@ class ScoredImages:
         """Those rows of the sheet `with` that passed screening."""
         return rows[[self.screening[row] == KEPT for row in rows]]
 
-    def pairs(self, with_sheet: str = WITH, without_sheet: str = WITHOUT) -> PairedScores:
-        """Scores with and without the target, row by row."""
-        sheet = self.sheets[with_sheet]
-        return PairedScores(sheet.scores, self.sheets[without_sheet].scores, sheet.rows)
+    def pairs(self, prefix: str = "", each: int | None = None) -> PairedScores:
+        """Scores with and without the target in two sheets of a prefix: all pairs, or the first of each finding."""
+        rows = self.sheets[prefix + WITH].rows.with_row_index("place")
+        rows = rows if each is None else first(rows, each)
+        places = rows["place"].to_numpy()
+        with_target, without_target = (self.sheets[prefix + name].scores[places] for name in (WITH, WITHOUT))
+        return PairedScores(with_target, without_target, rows.drop("place"))
 
 
 def held_out_rows(dataset: Dataset, held_out: HeldOut) -> pl.DataFrame:
@@ -150,11 +153,11 @@ def score_all(
     """Read the finished sheets and score all images with the auditor, `batch_size` encoded and decoded at once."""
     dataset, auditor = inputs.dataset, inputs.auditor
     images = dataset.require_images()
-    real = RealImages.of(held_out_rows(dataset, held_out), dataset.space)
     scored = {}
     for sheet in sheets:
         pixels = store.read(sheet)
         scored[sheet.name] = ScoredSheet(sheet.rows, pixels, _score(auditor, pixels))
+    real = RealImages.of(held_out_rows(dataset, held_out), dataset.space)
     real_score = _score(auditor, images, real.store)
     decoded_scores, error = [], PixelError(0, 0, 0.0)
     for start in range(0, real.rows.height, _CHUNK):
@@ -168,20 +171,20 @@ def score_all(
     if inputs.auditor_half:
         learned = half(dataset, inputs.auditor_half)["patient_id"].implode()
         unseen = train.filter(~pl.col("patient_id").is_in(learned))
-    taken_over = store.taken_over(next(sheet for sheet in sheets if sheet.name == WITH)).tolist()
     # Without a screener every image is recorded as kept although none was screened.
-    verdicts = inputs.provenance["verdict"].to_list()
+    verdicts = inputs.provenance["verdict"].to_list() if inputs.screened else None
+    taken_over = store.taken_over(next(sheet for sheet in sheets if sheet.name == WITH))
     return ScoredImages(
-        inputs=inputs,
-        findings=tuple(findings),
-        sheets=scored,
+        inputs,
+        tuple(findings),
+        scored,
         train=RealImages.of(train, dataset.space),
         unseen=RealImages.of(unseen, dataset.space),
         held_out=real,
         held_out_score=real_score,
         decoded_score=np.concatenate(decoded_scores),
         error=error,
-        screening=[verdicts[place] if inputs.screened and place >= 0 else None for place in taken_over],
+        screening=[verdicts[place] if verdicts and place >= 0 else None for place in taken_over],
     )
 
 

@@ -56,11 +56,9 @@ def _estimate(pixels: bytes, height: int, width: int) -> Thorax:
     image = np.frombuffer(pixels, np.uint8).reshape(height, width)
     small = Image.fromarray(image).convert("F").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     target = np.asarray(small, np.float32) / 255
-    rough = []
-    for bedside in (False, True):
-        fit = _Fit(target, bedside)
+    rough = [_Fit(target, bedside) for bedside in (False, True)]
+    for fit in rough:
         fit.descend(_COARSE // 2, pool=2)
-        rough.append(fit)
     fit = min(rough, key=lambda candidate: candidate.misfit)
     fit.descend(_COARSE - _COARSE // 2, pool=2)
     fit.descend(_COARSE // 2, pool=1)
@@ -103,11 +101,8 @@ class _Fit:
             scale = max(1.5 * float(np.median(np.abs(left))), 0.015)
             weight = 1 / (1 + (left / scale) ** 2)
             pull = _PRIOR_WEIGHT * (scale / pool) ** 2 * precision
-            change = solve(
-                (slope * weight).T @ slope + pull,
-                (slope * weight).T @ left[:, 0] - pull @ (self.at - mean),
-                assume_a="pos",
-            )
+            weighted = (slope * weight).T
+            change = solve(weighted @ slope + pull, weighted @ left[:, 0] - pull @ (self.at - mean), assume_a="pos")
             at = np.maximum(self.at + change, _LEAST)
             rendered = _render(at, self.bedside)
             moved = (at - self.at) / spread
@@ -124,9 +119,7 @@ def _pooled(maps: Float[np.ndarray, "side side numbers"], pool: int) -> Float[np
 
 def _numbers(body: Anatomy, taken: Exposure) -> Vector:
     """All numbers of a thorax in a fixed order."""
-    values = [getattr(body, name) for name in _SINGLE]
-    for name in _PAIRS:
-        values += getattr(body, name)
+    values = [getattr(body, name) for name in _SINGLE] + [side for name in _PAIRS for side in getattr(body, name)]
     pose = taken.pose
     return np.array([*values, pose.tilt, pose.zoom, *pose.shift, taken.turn, taken.dose, taken.contrast])
 
@@ -143,10 +136,8 @@ def _chest(at: Vector, size: int, bedside: bool) -> Chest:
     pairs: dict[str, Any] = {name: (next(values), next(values)) for name in _PAIRS}
     tilt, zoom, right, down, turn, dose, contrast = values
     body = Anatomy(age=60.0, sex="F", **single, **pairs, bubble=0.0)
-    pose = Pose(tilt, zoom, (right, down))
-    taken = Exposure(
-        pose, turn, 0.0, dose, contrast, noise=0.0, bedside=bedside, marker=False, shutter=(0.0, 0.0, 0.0, 0.0)
-    )
+    pose, shutter = Pose(tilt, zoom, (right, down)), (0.0, 0.0, 0.0, 0.0)
+    taken = Exposure(pose, turn, 0.0, dose, contrast, noise=0.0, bedside=bedside, marker=False, shutter=shutter)
     return Chest(body, taken, size, np.random.default_rng(0))
 
 

@@ -15,7 +15,7 @@ from trcgl.model.run_folder import open_run
 def open_generator(where: Path, dataset: Dataset) -> Generator:
     """Load a generator that was trained on the dataset."""
     generator = folder.load(where)
-    _check_findings(generator.space, dataset, f"{where} generates")
+    check_findings(generator.space, dataset, f"{where} generates")
     check_train_patients(where, generator.info["training_patient_digest"], dataset)
     return generator
 
@@ -38,7 +38,7 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
             "Screen with a run that was trained on real images alone."
         )
     model = run.model
-    _check_findings(model.space, dataset, f"{where} recognizes")
+    check_findings(model.space, dataset, f"{where} recognizes")
     if model.fit != dataset.info["fit"]:
         raise DataError(
             f"{dataset.folder} was prepared with --fit {dataset.info['fit']}, the images of {where} with {model.fit}. "
@@ -52,7 +52,8 @@ def open_screener(where: Path, dataset: Dataset) -> LoadedModel:
     return model
 
 
-def _check_findings(space: LabelSpace, dataset: Dataset, who: str) -> None:
+def check_findings(space: LabelSpace, dataset: Dataset, who: str) -> None:
+    """Refuse a label space that differs from the dataset's; `who` starts the sentence: "RUN recognizes"."""
     own = dataset.space
     if space.findings != own.findings or space.normal != own.normal:
         raise DataError(

@@ -3,8 +3,8 @@
 from typing import Any
 
 from trcgl.audit.check import Check, Evidence
-from trcgl.audit.checks.guidance import difference, first_pairs, pooled_fidelity
-from trcgl.audit.sample_plan import WITH, WITHOUT
+from trcgl.audit.checks.guidance import difference, pooled_fidelity_of
+from trcgl.audit.sample_plan import WITH
 
 _OWN_STAGE = (
     "The tokens were trained in a stage of their own, after the network: without them the network gets the prompts it "
@@ -21,13 +21,8 @@ def of_all(evidence: Evidence) -> dict[str, Any] | None:
     images = evidence.images
     if f"handwritten-{WITH}" not in images.sheets:
         return None
-    learned, handwritten = (
-        pooled_fidelity(pairs, images.findings, images.space, images.thresholds, evidence.seed)
-        for pairs in (
-            first_pairs(images, evidence.options.handwritten_each),
-            images.pairs(f"handwritten-{WITH}", f"handwritten-{WITHOUT}"),
-        )
-    )
+    each = evidence.options.handwritten_each
+    learned, handwritten = (pooled_fidelity_of(evidence, prefix, each) for prefix in ("", "handwritten-"))
     own_stage = bool(images.inputs.generator.info["recipe"]["fit"]["context_steps"])
     return {
         "learned": learned.summary,

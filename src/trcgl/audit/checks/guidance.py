@@ -15,8 +15,8 @@ from markupsafe import Markup
 from trcgl.audit.check import Check, Evidence
 from trcgl.audit.checks import diversity
 from trcgl.audit.intervals import REPLICATES, rate
-from trcgl.audit.sample_plan import SWEEP, WITH, WITHOUT, first, own_guidance
-from trcgl.audit.scored_images import PairedScores, ScoredImages
+from trcgl.audit.sample_plan import SWEEP, WITH, own_guidance
+from trcgl.audit.scored_images import PairedScores
 from trcgl.core import html
 from trcgl.core.html import CARD, INK, MUTED, PALETTE
 from trcgl.dataset.labels import LabelSpace
@@ -46,10 +46,10 @@ def pooled_fidelity(
     score = np.zeros_like(truth)
     called = np.zeros(len(both), bool)
     for column, finding in enumerate(findings):
-        of_finding = np.tile(targets == finding, 2)
-        truth[of_finding, column] = np.repeat([1.0, 0.0], int(of_finding.sum()) // 2)
+        rows = np.tile(targets == finding, 2)
+        truth[rows, column] = np.repeat([1.0, 0.0], int(rows.sum()) // 2)
         score[:, column] = both[:, space.index(finding)]
-        called |= of_finding & (score[:, column] >= thresholds[finding])
+        called |= rows & (score[:, column] >= thresholds[finding])
     measured = measure(truth, score, owner, metrics=(AUROC,), replicates=REPLICATES, seed=seed)
     values, samples, freedom = measured.values("AUC"), measured.replicates["AUC"], measured.freedom["AUC"]
     half = len(called) // 2
@@ -63,19 +63,17 @@ def pooled_fidelity(
     return PooledFidelity(summary, float(values.mean()), samples.mean(1), freedom_of_mean(samples, freedom))
 
 
+def pooled_fidelity_of(evidence: Evidence, prefix: str, each: int) -> PooledFidelity:
+    """Label fidelity of the first images of each finding in the sheets of this prefix."""
+    images = evidence.images
+    return pooled_fidelity(images.pairs(prefix, each), images.findings, images.space, images.thresholds, evidence.seed)
+
+
 def difference(fidelity: PooledFidelity, other: PooledFidelity) -> dict[str, Any]:
     """Difference of the mean AUROCs on the same label sets and seeds, with a paired interval."""
     value = fidelity.mean - other.mean
     freedom = min(fidelity.freedom, other.freedom)
     return with_interval(value, difference_interval(value, fidelity.samples - other.samples, freedom))
-
-
-def first_pairs(images: ScoredImages, each: int) -> PairedScores:
-    """The first pairs of each finding of the main sheets."""
-    chosen = first(images.sheets[WITH].rows.with_row_index("place"), each)
-    places = chosen["place"].to_numpy()
-    with_target, without_target = (images.sheets[name].scores[places] for name in (WITH, WITHOUT))
-    return PairedScores(with_target, without_target, chosen.drop("place"))
 
 
 def of_all(evidence: Evidence) -> list[dict[str, Any]]:
@@ -87,10 +85,9 @@ def of_all(evidence: Evidence) -> list[dict[str, Any]]:
     own = own_guidance(images.sheets[WITH].rows)
     results = []
     for scale in sorted({*SWEEP, own}, key=lambda scale: math.inf if scale is None else scale) if each else ():
-        name = WITH if scale == own else f"guidance-{scale:g}-{WITH}"
-        pairs = first_pairs(images, each) if scale == own else images.pairs(name, f"guidance-{scale:g}-{WITHOUT}")
-        pooled = pooled_fidelity(pairs, images.findings, images.space, images.thresholds, evidence.seed)
-        sheet, varied = images.sheets[name], {}
+        prefix = "" if scale == own else f"guidance-{scale:g}-"
+        pooled = pooled_fidelity_of(evidence, prefix, each)
+        sheet, varied = images.sheets[prefix + WITH], {}
         for finding in images.findings:
             rows = sheet.rows_of(finding)[:each]
             features = evidence.first_space.space(sheet.images[rows])
@@ -112,6 +109,7 @@ def plot(sweep: list[dict[str, Any]]) -> Markup | None:
     if not points:
         return None
     plots = []
+    across = [x for x, _ in points]
     with html.house_style():
         for name, title, color in (
             ("auroc", "Label fidelity: mean AUROC", PALETTE["head"][0]),
@@ -119,7 +117,6 @@ def plot(sweep: list[dict[str, Any]]) -> Markup | None:
         ):
             figure = Figure(figsize=(4.6, 3.6), layout="constrained")
             axes = figure.subplots()
-            across = [x for x, _ in points]
             axes.plot(across, [row[name]["value"] for _, row in points], color=color, linewidth=1, alpha=0.5)
             for x, row in points:
                 y, scale = row[name]["value"], row["guidance"]
@@ -133,8 +130,7 @@ def plot(sweep: list[dict[str, Any]]) -> Markup | None:
             else:
                 false = [row["false_positive_rate"]["value"] for _, row in points]
                 axes.plot(across, false, "o", color=MUTED, markerfacecolor=CARD, markersize=5)
-            axes.set_title(title)
-            axes.set_xlabel("diversity: mean Vendi score per finding")
+            axes.set(title=title, xlabel="diversity: mean Vendi score per finding")
             axes.grid(axis="y")
             plots.append(Markup(html.figure_svg(figure, f"{title}, against diversity at every guidance scale")))
     return Markup().join(plots)
