@@ -17,15 +17,7 @@ from trcgl.audit.inputs import Inputs, open_inputs
 from trcgl.audit.options import AuditOptions
 from trcgl.audit.reader_kit import read_ratings, write_reader_kit
 from trcgl.audit.report import write_report
-from trcgl.audit.sample_plan import (
-    WITH,
-    Sheet,
-    Store,
-    main_sheets,
-    sample_sheets,
-    sampled_alike,
-    side_sheets,
-)
+from trcgl.audit.sample_plan import WITH, Sheet, Store, main_sheets, sample_sheets, sampled_alike, side_sheets
 from trcgl.audit.scored_images import held_out_rows, score_all
 from trcgl.audit.stored import SCHEMA, read_audit
 from trcgl.core import storage

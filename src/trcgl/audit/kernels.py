@@ -11,7 +11,6 @@ error as large as the result.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,19 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trcgl.core.errors import DataError
+from trcgl.metrics.rows import Value
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # from rows (A, D) and (B, D) in float64 to a value for every pair (A, B)
 
 NEIGHBORS = 5
 _PRODUCTS = 2**22  # pairs in memory at once: 32 MiB
 _TILE = 2**11  # rows converted to float64 at once
-
-
-class Figure(NamedTuple):
-    """A number, or the reason why there is none."""
-
-    value: float | None
-    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000)
     return float(np.median(squared_distance(chosen, chosen).sqrt().numpy()[np.triu_indices(len(rows), 1)]))
 
 
-def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> Figure:
+def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> Value:
     """|μ − ν|² + tr(Σ + Λ − 2 (Σ Λ)^½), refused if there are fewer rows than features.
 
     The last trace is also that of the square root of Σ^½ Λ Σ^½, which is symmetric: its eigenvalues are real, and one
@@ -78,12 +71,12 @@ def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others 
     """
     check(x, y)
     if (fewest := min(len(x), len(y))) < x.shape[1]:
-        return Figure(None, f"{fewest} images are fewer than the {x.shape[1]} features: most of the distance were bias")
+        return Value(None, f"{fewest} images are fewer than the {x.shape[1]} features: most of the distance were bias")
     (mu, sigma), (nu, lambda_) = _moments(x), _moments(y)
     values, vectors = torch.linalg.eigh(sigma)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ lambda_ @ root).clamp(min=0).sqrt().sum()
-    return Figure(max(0.0, float((mu - nu).square().sum() + sigma.trace() + lambda_.trace() - 2 * shared)))
+    return Value(max(0.0, float((mu - nu).square().sum() + sigma.trace() + lambda_.trace() - 2 * shared)))
 
 
 def reach(features: Float[np.ndarray, "rows features"], k: int = NEIGHBORS) -> Float[Tensor, " rows"]:

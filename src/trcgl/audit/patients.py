@@ -48,7 +48,7 @@ class PatientImages:
         rank = rng.permutation(len(self.names))[self.owner]
         rows = np.argsort(rank, kind="stable")
         left_over = rank > rank[rows[images - 1]] if images else np.ones(len(rank), bool)
-        return self._rows(rows[:images]), self._rows(np.flatnonzero(left_over))
+        return self.of_rows(rows[:images]), self.of_rows(np.flatnonzero(left_over))
 
     def at_most(self, images: int, rng: np.random.Generator) -> "PatientImages":
         """All images, or a sample if there are more than `images`."""
@@ -59,7 +59,8 @@ class PatientImages:
         patients = np.concatenate([self.patients, other.patients])
         return PatientImages.of(np.concatenate([self.features, other.features]), patients)
 
-    def _rows(self, rows: Int[np.ndarray, " rows"]) -> "PatientImages":
+    def of_rows(self, rows: Int[np.ndarray, " rows"]) -> "PatientImages":
+        """Some of the images."""
         return PatientImages.of(self.features[rows], self.patients[rows])
 
 

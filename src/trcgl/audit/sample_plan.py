@@ -19,13 +19,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import guided, plan, prompt_of
-from trcgl.generate.sampling_run import (
-    SamplingSettings,
-    image_parts,
-    prepare_network,
-    read_images,
-    sample_parts,
-)
+from trcgl.generate.sampling_run import SamplingSettings, image_parts, prepare_network, read_images, sample_parts
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
 SWEEP = (1.0, 1.5, 3.0, 5.0, 7.5)  # guidance scales that are compared

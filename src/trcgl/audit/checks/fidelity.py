@@ -13,24 +13,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trcgl.audit import kernels
 from trcgl.audit.check import Check, Evidence
-from trcgl.audit.kernels import (
-    NEIGHBORS,
-    Figure,
-    Kernel,
-    check,
-    frechet,
-    gaussian,
-    group_sums,
-    median_bandwidth,
-    neighborhood,
-    polynomial,
-    reach,
-)
+from trcgl.audit.kernels import NEIGHBORS, Kernel
 from trcgl.audit.patients import PatientImages, Sides, check_separation
 from trcgl.audit.permutation import LEVEL, TwoGroups
 from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
+from trcgl.metrics.rows import Value
 
 KERNELS = ("kid", "rbf")
 FEWEST = 10  # with fewer patients on a side neither the permutation test nor the jackknife holds its level
@@ -105,9 +95,11 @@ def compare_with_real(
     }
     if why:
         return Fidelity(**found)
-    check(np.concatenate([side.features for side in sides]))
-    bandwidth = median_bandwidth(np.concatenate([real.features, train.features])) if kernel == "rbf" else None
-    mean = _mean_kernel((real, synthetic, train), gaussian(bandwidth) if bandwidth is not None else polynomial)
+    kernels.check(np.concatenate([side.features for side in sides]))
+    bandwidth = kernels.median_bandwidth(np.concatenate([real.features, train.features])) if kernel == "rbf" else None
+    mean = _mean_kernel(
+        (real, synthetic, train), kernels.gaussian(bandwidth) if bandwidth is not None else kernels.polynomial
+    )
     reals, first_of_train = np.arange(len(real.names)), len(real.names) + len(synthetic.names)
     groups = _against(mean, reals, np.arange(len(real.names), first_of_train))
     value = groups.value()
@@ -142,7 +134,7 @@ def overall(sides: Sides, *, seed: int, k: int = NEIGHBORS, repetitions: int = 5
     if not why and (fewest := min(n, len(real.features))) < 2 * k:
         why = f"{fewest} images: neighborhoods of {k} take at least {2 * k}"
     values, nulls, divided = [], [], []
-    real_reach = None if why else reach(real.features, k)
+    real_reach = None if why else kernels.reach(real.features, k)
     for repetition in range(0 if why else repetitions):
         rng = generator(seed, "overall", repetition)
         if not repetition or n < len(synthetic.features):
@@ -174,7 +166,9 @@ def _mean_kernel(sides: Sequence[PatientImages], kernel: Kernel) -> Float[np.nda
     starts = np.cumsum([0, *(len(side.names) for side in sides)])
     owner = np.concatenate([side.owner + start for side, start in zip(sides, starts, strict=False)])
     images = np.bincount(owner)
-    return group_sums(np.concatenate([side.features for side in sides]), owner, kernel) / np.outer(images, images)
+    return kernels.group_sums(np.concatenate([side.features for side in sides]), owner, kernel) / np.outer(
+        images, images
+    )
 
 
 def _against(
@@ -186,12 +180,14 @@ def _against(
 
 def _figures(
     real: PatientImages, other: PatientImages, k: int, real_reach: Float[Tensor, " real"] | None = None
-) -> dict[str, Figure]:
-    near = neighborhood(real.features, other.features, k, real_reach)
-    return {"FD": frechet(real.features, other.features)} | {name: Figure(value) for name, value in vars(near).items()}
+) -> dict[str, Value]:
+    near = kernels.neighborhood(real.features, other.features, k, real_reach)
+    return {"FD": kernels.frechet(real.features, other.features)} | {
+        name: Value(value) for name, value in vars(near).items()
+    }
 
 
-Repetitions = list[dict[str, Figure]]
+Repetitions = list[dict[str, Value]]
 
 
 def _beside(name: str, values: Repetitions, nulls: Repetitions, divided: Repetitions, why: str | None) -> Beside:

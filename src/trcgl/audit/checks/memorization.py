@@ -35,6 +35,7 @@ LEVEL = 0.01
 LEAST = 20  # fewest patients in train and held-out, and fewest synthetic images, of a test
 SHOWN = 20  # most similar pairs that are reported
 
+Owners = Int[np.ndarray, " _"]
 _NEEDED = (("synthetic", "images"), ("train", "patients"), ("held_out", "patients"))
 _QUERIES = 300  # real images that are compared, one per patient
 _RARE = 0.01  # of held-out images are much closer to train
@@ -109,7 +110,8 @@ def memorization(
     Memory is bounded: stores may be memory-mapped. For `closer`, the larger of train and held-out is reduced to as many
     patients, and then to as many images, as the other. Source patients of synthetic images are only counted.
     """
-    patient, held_out_patient = _numbers(synthetic, train, held_out, train_patients, held_out_patients)
+    real = {"train": (train, train_patients), "held-out": (held_out, held_out_patients)}
+    patient, held_out_patient = _numbers(synthetic, real)
     equal, held_out_equal = _equal_sets(patient, held_out_patient, seed)
     train_asked, held_out_asked = _asked(patient, seed, "train"), _asked(held_out_patient, seed, "held-out")
     queries = {
@@ -119,8 +121,8 @@ def memorization(
     }
     near, best = {}, {}
     for name, query in queries.items():
-        best[name], equal_train = _nearest(*query, train, patient, equal)
-        there, equal_other = _nearest(*query, held_out, held_out_patient, held_out_equal)
+        best[name], equal_train = _nearest(query, (train, patient), equal)
+        there, equal_other = _nearest(query, (held_out, held_out_patient), held_out_equal)
         near[name] = Nearness(best[name].similarity, there.similarity, equal_train, equal_other)
     n = {"synthetic": {"images": len(synthetic), "patients": len(set(source_patients or ()))}}
     for name, owners in (("train", patient), ("held_out", held_out_patient), ("compared", patient[equal])):
@@ -172,14 +174,10 @@ def listed(near: Nearness, limit: float) -> Bool[np.ndarray, " images"]:
 
 
 def _numbers(
-    synthetic: np.ndarray,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    train_patients: Sequence[str],
-    held_out_patients: Sequence[str],
+    synthetic: np.ndarray, real: Mapping[str, tuple[np.ndarray, Sequence[str]]]
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " held_out"]]:
-    """Number of the patient of each training and each held-out image."""
-    for name, images, patients in (("train", train, train_patients), ("held-out", held_out, held_out_patients)):
+    """Number of the patient of each training and each held-out image, from the images and patients of both."""
+    for name, (images, patients) in real.items():
         if len(images) != len(patients):
             raise DataError(f"memorization: {len(images)} {name} images have {len(patients)} patients; give one each.")
         if not len(images):
@@ -189,11 +187,12 @@ def _numbers(
                 f"memorization: synthetic images are {synthetic.shape[1:]}, {name} images {images.shape[1:]}; "
                 "resize them first."
             )
+    (_, train_patients), (_, held_out_patients) = real.values()
     if both := sorted(set(train_patients) & set(held_out_patients)):
         raise DataError(f"memorization: {len(both)} patients are in train and in held-out. Split by patient.")
     names = np.concatenate([np.asarray(train_patients, str), np.asarray(held_out_patients, str)])
     number = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    return number[: len(train)], number[len(train) :]
+    return number[: len(train_patients)], number[len(train_patients) :]
 
 
 def _equal_sets(
@@ -206,14 +205,13 @@ def _equal_sets(
         rng = generator(seed, "equal sets", name)
         who = rng.choice(np.unique(patient), count, replace=False)
         rows = rng.permutation(np.flatnonzero(np.isin(patient, who)))
-        first = np.zeros(len(rows), bool)
-        first[np.unique(patient[rows], return_index=True)[1]] = True
-        chosen.append(np.concatenate([rows[first], rows[~first]]))
+        first = np.sort(np.unique(patient[rows], return_index=True)[1])
+        chosen.append(np.concatenate([rows[first], np.delete(rows, first)]))
     images = min(map(len, chosen))
-    masks = np.zeros(len(train), bool), np.zeros(len(held_out), bool)
-    for mask, rows in zip(masks, chosen, strict=True):
-        mask[rows[:images]] = True
-    return masks
+    in_train, in_held_out = (
+        np.isin(np.arange(len(patient)), rows[:images]) for patient, rows in zip((train, held_out), chosen, strict=True)
+    )
+    return in_train, in_held_out
 
 
 def _asked(patient: Int[np.ndarray, " images"], seed: int, name: str) -> Int[np.ndarray, " asked"]:
@@ -223,15 +221,14 @@ def _asked(patient: Int[np.ndarray, " images"], seed: int, name: str) -> Int[np.
 
 
 def _nearest(
-    query: np.ndarray,
-    query_patient: Int[np.ndarray, " queries"],
-    store: np.ndarray,
-    patient: Int[np.ndarray, " images"],
-    equal: Bool[np.ndarray, " images"],
+    query: tuple[np.ndarray, Owners], store: tuple[np.ndarray, Owners], equal: Bool[np.ndarray, " images"]
 ) -> tuple[Matches, Float[np.ndarray, " queries"]]:
-    """The best match among all images of other patients, and the similarity of the best within the equal set."""
+    """The best match among all images of other patients, and the similarity of the best within the equal set.
+
+    `query` and `store` are images and the numbers of their patients.
+    """
     inside, outside = (
-        best_matches(query, store, rows, (query_patient, patient[rows]))
+        best_matches(query[0], store[0], rows, (query[1], store[1][rows]))
         for rows in (np.flatnonzero(equal), np.flatnonzero(~equal))
     )
     nearer = outside.similarity > inside.similarity
@@ -260,15 +257,11 @@ def _detectable(images: int, much: Closeness) -> float | None:
 
 
 def _pairs(rows: Int[np.ndarray, " rows"], best: Matches, synthetic: np.ndarray, train: np.ndarray) -> tuple[Pair, ...]:
-    return tuple(
-        Pair(
-            row,
-            original,
-            float(best.similarity[row]),
-            _change(synthetic[row], train[original], bool(best.mirrored[row]), best.margins[row]),
-        )
-        for row, original in zip(rows.tolist(), best.row[rows].tolist(), strict=True)
-    )
+    pairs = []
+    for row, original in zip(rows.tolist(), best.row[rows].tolist(), strict=True):
+        change = _change(synthetic[row], train[original], bool(best.mirrored[row]), best.margins[row])
+        pairs.append(Pair(row, original, float(best.similarity[row]), change))
+    return tuple(pairs)
 
 
 def _change(synthetic: np.ndarray, original: np.ndarray, mirrored: bool, margins: Float[np.ndarray, " 4"]) -> str:

@@ -43,8 +43,7 @@ def real_or_synthetic(sides: Sides, *, seed: int = 0, replicates: int = REPLICAT
 
     def measured(name: str, side: PatientImages) -> dict[str, Any]:
         chosen = np.sort(randomness(seed, "real or drawn", name).permutation(len(side.features))[:count])
-        subset = PatientImages.of(side.features[chosen], side.patients[chosen])
-        return _separate(subset, sides.held_out, seed, replicates)
+        return _separate(side.of_rows(chosen), sides.held_out, seed, replicates)
 
     synthetic, null = measured("drawn", sides.synthetic), measured("train", sides.train)
     return RealOrSynthetic(synthetic, null, count, len(sides.held_out.features))

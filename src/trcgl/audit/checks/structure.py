@@ -15,18 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from joblib import Parallel, delayed
 
+from trcgl.audit import structure_measures as measures
 from trcgl.audit.check import PASS, TOO_EASY, Check, Evidence, Verdict
 from trcgl.audit.intervals import rate
 from trcgl.audit.sample_plan import WITH, WITHOUT
-from trcgl.audit.structure_measures import (
-    azygos_fissure,
-    calcified_dots,
-    hydropneumothorax,
-    hyperinflation,
-    pneumoperitoneum,
-    pneumothorax,
-    subcutaneous_emphysema,
-)
 from trcgl.audit.thorax import Thorax, estimate_thorax
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
@@ -59,7 +51,7 @@ class Structure(NamedTuple):
 
 STRUCTURES: dict[str, tuple[Callable[[Thorax], dict[str, float]], *tuple[Condition, ...]]] = {
     "calcified densities": (
-        calcified_dots,
+        measures.calcified_dots,
         Condition("bright", "no bright dots", least=1.05),
         Condition("bright", "spots brighter than calcium", most=2.6),
         Condition("dots", "a single dot", least=2.0),
@@ -68,37 +60,37 @@ STRUCTURES: dict[str, tuple[Callable[[Thorax], dict[str, float]], *tuple[Conditi
         Condition("whole", "more a patch than dots", most=7.5),
     ),
     "hyperinflated lung": (
-        hyperinflation,
+        measures.hyperinflation,
         Condition("curve", "domes are not flat", most=0.047),
         Condition("slender", "lungs are not long or the heart is not narrow", least=0.4),
     ),
     "Pneumothorax": (
-        pneumothorax,
+        measures.pneumothorax,
         Condition("line", "no continuous line beside the chest wall", least=0.13),
         Condition("wobble", "the line does not follow the chest wall", most=0.007),
         Condition("dark beyond", "not darker beyond the line", least=0.0),
     ),
     "azygos lobe": (
-        azygos_fissure,
+        measures.azygos_fissure,
         Condition("line", "no continuous line in the right upper lung", least=0.115),
         Condition("uneven", "the line is spotty", most=0.45),
         Condition("aside", "the line runs elsewhere", most=0.03),
     ),
     "Subcutaneous Emphysema": (
-        subcutaneous_emphysema,
+        measures.subcutaneous_emphysema,
         Condition("dark", "no dark streaks in the soft tissue", least=0.014),
         Condition("coherence", "speckle without a direction", least=0.38),
         Condition("turned", "streaks do not run along the fibers", most=26.0),
     ),
     "pneumoperitoneo": (
-        pneumoperitoneum,
+        measures.pneumoperitoneum,
         Condition("line", "no thin line on a dome", least=0.22),
         Condition("dark", "no dark crescent below the line", least=0.65),
         Condition("uneven", "the crescent is spotty", most=0.18),
         Condition("wobble", "the line does not follow the dome", most=0.004),
     ),
     "Hydropneumothorax": (
-        hydropneumothorax,
+        measures.hydropneumothorax,
         Condition("step", "no level from dark to bright across a side", least=0.45),
         Condition("flat", "the level is not flat", least=0.86),
         Condition("uneven", "the level is spotty", most=0.5),

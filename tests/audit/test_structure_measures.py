@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trcgl.audit.structure_lines import BESIDE, evenly, follow, ridge
+from trcgl.audit.structure_measures import BESIDE, evenly, follow, ridge
 
 PLACES, ACROSS = 40, 31
 EVERYWHERE = np.ones((PLACES, ACROSS), bool)
