@@ -70,10 +70,8 @@ def audit(
     )
     digest, learned = inputs.generator.info["digest"], inputs.generator.context.enabled
     reusable = sampled_alike(inputs.provenance, inputs.options, digest, str(options.precision))
-    sheets, store = (
-        _sheets(inputs, options),
-        Store(out / "sheets", reusable, inputs.synthetic.require_images(), learned),
-    )
+    store = Store(out / "sheets", reusable, inputs.synthetic.require_images(), learned)
+    sheets = _sheets(inputs, options)
     device = torch.device(best_device())
     inputs.generator.to(device)
     spaces: dict[str, FeatureSpace] = {}
