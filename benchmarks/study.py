@@ -54,15 +54,14 @@ def watched(plan: Plan, out: Path) -> tuple[float, list[tuple[int, float]]]:
 
 def by_hand(plan: Plan, out: Path) -> float:
     """Seconds of the same runs in this process."""
-    from trcgl.evaluate.evaluate import calibrate, own_split, score
+    from trcgl.evaluate.evaluate import score_run
     from trcgl.model.run_folder import open_run
     from trcgl.training.train import train
 
     started = time.monotonic()
     for job in jobs_of(plan, out):
         train(job.dataset, job.recipe, job.folder, job.synthetic)
-        run = open_run(job.folder)
-        score(run, own_split(run, "test"), calibrate(run))
+        score_run(open_run(job.folder))
     return time.monotonic() - started
 
 

@@ -8,7 +8,7 @@ from tests.dataset.small_dataset import SPACE, small_recipe, write_dataset
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.evaluate import calibrate, evaluate_run
+from trcgl.evaluate.evaluate import evaluate_run, score_run
 from trcgl.evaluate.predictions import read_predictions
 from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.model import run_folder
@@ -63,7 +63,7 @@ def test_temperature_and_thresholds_come_from_val_alone(evaluated, dataset, tmp_
 
 def test_val_is_evaluated_where_it_was_only_scored(dataset, evaluated, tmp_path):
     train(dataset, small_recipe(epochs=2), tmp_path / "run")
-    calibration = calibrate(open_run(tmp_path / "run"))
+    calibration = score_run(open_run(tmp_path / "run"), "val").calibration
     assert not (tmp_path / "run" / "evaluation").exists()
     result = evaluate_run(tmp_path / "run")
     assert result == evaluated[1] and (tmp_path / "run" / "evaluation" / "val.json").exists()

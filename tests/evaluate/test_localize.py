@@ -9,9 +9,10 @@ import torch
 from tests.dataset.small_dataset import small_recipe, write_dataset
 from trcgl.core.storage import read_json, write_json
 from trcgl.dataset.prepare import PrepareOptions, prepare
+from trcgl.dataset.regions import boxed_pairs, phantom_masks
 from trcgl.dataset.sources.phantom import Options, render_again
 from trcgl.dataset.store import open_dataset
-from trcgl.evaluate.localize import boxed_pairs, localize, phantom_masks
+from trcgl.evaluate.localize import localize
 from trcgl.metrics.localization import centered_gaussian, measure
 from trcgl.model.folder import LoadedModel
 from trcgl.model.trcgl_net import TrcglNet

@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 
 from tests.evaluate.examples import SPACE, predictions
+from trcgl.core import storage
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.store import Dataset
 from trcgl.evaluate.evaluation import evaluate
-from trcgl.evaluate.report import lead, write_report
+from trcgl.evaluate.report import lead
+from trcgl.evaluate.report import report as report_files
 
 VOID = {"meta", "img", "br", "path", "use", "image", "rect"}
 
@@ -41,7 +43,10 @@ THRESHOLDS = dict.fromkeys(SPACE.findings, 0.3)
 
 def report(folder, scored, dataset=None, split="test", evaluation=None, **how):
     evaluation = evaluation or evaluate(scored, THRESHOLDS, split=split, replicates=120)
-    return write_report(folder, evaluation, scored, dataset, **how)
+    files = report_files(folder, evaluation, scored, dataset, **how)
+    for name, text in files.items():
+        storage.write_text(folder / name, text)
+    return folder / list(files)[-1]
 
 
 def dataset_of(folder, scored, source):

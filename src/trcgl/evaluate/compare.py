@@ -13,7 +13,7 @@ from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import FEW, LEVEL, difference_interval
 from trcgl.metrics.registry import RANKING
-from trcgl.metrics.summary import Measured, mean_over_findings, with_interval
+from trcgl.metrics.summary import Measured, mean_over_findings, measure, with_interval
 
 SCHEMA = "trcgl.comparison/1"
 
@@ -43,7 +43,8 @@ def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000
     first, *others = (read_predictions(run / "predictions" / f"{split}.parquet", _label_space(run)) for run in folders)
     aligned = [_aligned(first, other, folders[0], run) for other, run in zip(others, folders[1:], strict=True)]
     reference, *measured = (
-        predictions.measure(metrics=RANKING, replicates=replicates, seed=seed) for predictions in (first, *aligned)
+        measure(*predictions.arrays, metrics=RANKING, replicates=replicates, seed=seed)
+        for predictions in (first, *aligned)
     )
     names = [run.resolve().name for run in folders]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]

@@ -1,19 +1,20 @@
 """`trcgl evaluate RUN`: score, calibrate, evaluate, report."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.dataset.labels import LabelSpace
-from trcgl.dataset.overlap import refuse_overlap
-from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.regions import find_regions
+from trcgl.dataset.store import open_dataset
+from trcgl.dataset.target import Target, external_target, own_target
 from trcgl.evaluate.evaluation import evaluate
 from trcgl.evaluate.localize import locate
-from trcgl.evaluate.predictions import Predictions, read_predictions, write_predictions
-from trcgl.evaluate.report import write_report
+from trcgl.evaluate.predictions import Predictions, read_predictions, table_of
+from trcgl.evaluate.report import report
 from trcgl.metrics.calibrate import Calibration, calibrated, fit_calibration
 from trcgl.model.folder import update_calibration
 from trcgl.model.run_folder import Run, open_run
@@ -21,22 +22,15 @@ from trcgl.model.scoring import check_fit, score_images
 
 
 @dataclass(frozen=True)
-class Target:
-    """The split on which a run is evaluated.
+class Scored:
+    """The calibration of a run, and its calibrated predictions by name of the target."""
 
-    Args:
-        name: name of the evaluation: `test`, `val`, or `<dataset>-<split>` for another dataset than the run's own.
-        split: name of the split.
-        dataset: dataset of the split.
-        space: findings that model and dataset share, in the order of the model.
-        digest: digest of another dataset; None for the run's own.
-    """
-
-    name: str
-    split: str
-    dataset: Dataset
-    space: LabelSpace
-    digest: str | None = None
+    calibration: Calibration
+    predictions: Mapping[str, Predictions]
+    new: tuple[str, ...]
+    """Names of the predictions that are not in the run folder."""
+    is_fitted: bool
+    """Whether the calibration was fitted now, on val."""
 
 
 def evaluate_run(
@@ -65,113 +59,94 @@ def evaluate_run(
         CheckpointError: the model folder is damaged.
     """
     run = open_run(Path(run_folder))
-    target = own_split(run, split) if dataset is None else _external(run, open_dataset(dataset), split)
-    calibration = calibrate(run)
-    targets = [target]
-    if split != "val" and not (run.folder / "evaluation" / "val.json").exists():
-        targets.insert(0, own_split(run, "val"))
-    for each in targets:
-        predictions = score(run, each, calibration)
-        evaluation = _evaluate(run, each, predictions, calibration, localization and each is target)
-    write_report(
+    with_none = run.recipe.train.with_none
+    if dataset is not None:
+        other = open_dataset(dataset)
+        check_fit(run.model, other)
+        target = external_target(run.dataset, run.model.space, other, split, with_none)
+    else:
+        target = own_target(run.dataset, split, with_none)
+    targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
+    regions = find_regions(target.dataset, target.rows, target.space) if localization else None
+    stored = run.folder / "evaluation" / f"{target.name}.json"
+    before = storage.read_json(stored) if target.digest and stored.exists() else {}
+    if before.get("dataset_digest", target.digest) != target.digest:
+        raise DataError(
+            f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it was "
+            "before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
+        )
+    how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
+
+    scored = score(run, targets)
+    evaluations = {
+        name: evaluate(scored.predictions[name], scored.calibration.thresholds, split=each.split, **how)
+        for name, each in targets.items()
+        if name == target.name or not (run.folder / "evaluation" / f"{name}.json").exists()
+    }
+    evaluation, predictions = evaluations[target.name], scored.predictions[target.name]
+    if target.digest:
+        evaluation["dataset_digest"] = target.digest
+    tables = {}
+    if regions:
+        located, evaluation["localization"] = locate(run.model, target.dataset, regions, target.space, **how)
+        tables[f"{target.name}.localization"] = located
+    tables |= {name: table_of(scored.predictions[name]) for name in scored.new}
+    pages = report(
         run.folder,
         evaluation,
         predictions,
         target.dataset,
         name=target.name,
         command=run.info.get("command"),
-        temperature=calibration.temperature,
+        temperature=scored.calibration.temperature,
     )
+
+    if scored.is_fitted:
+        update_calibration(run.folder / "model", scored.calibration.thresholds, scored.calibration.temperature)
+    for name, table in tables.items():
+        storage.write_parquet(run.folder / "predictions" / f"{name}.parquet", table)
+    for name, document in evaluations.items():
+        storage.write_json(run.folder / "evaluation" / f"{name}.json", document)
+    for name, text in pages.items():
+        storage.write_text(run.folder / name, text)
     return evaluation
 
 
-def own_split(run: Run, split: str) -> Target:
-    """A split of the dataset that the run was trained on."""
-    return Target(split, split, run.dataset, run.dataset.space)
+def score_run(run: Run, split: str = "test") -> Scored:
+    """Score val and a split of the run's own dataset, and write predictions and calibration into the run folder."""
+    with_none = run.recipe.train.with_none
+    scored = score(run, {name: own_target(run.dataset, name, with_none) for name in ("val", split)})
+    if scored.is_fitted:
+        update_calibration(run.folder / "model", scored.calibration.thresholds, scored.calibration.temperature)
+    for name in scored.new:
+        storage.write_parquet(run.folder / "predictions" / f"{name}.parquet", table_of(scored.predictions[name]))
+    return scored
 
 
-def calibrate(run: Run) -> Calibration:
-    """Score val, fit the calibration on it and write both into the run folder; a run is calibrated once."""
-    path, model = run.folder / "predictions" / "val.parquet", run.model
-    if path.exists() and model.temperature is not None and model.thresholds is not None:
-        return Calibration(model.temperature, model.thresholds)
-    val = own_split(run, "val")
-    uncalibrated = _score(run, val, temperature=1.0)
-    calibration = fit_calibration(
-        uncalibrated.logit, uncalibrated.truth, uncalibrated.space.findings, uncalibrated.weight
-    )
-    score = calibrated(uncalibrated.logit, calibration.temperature)
-    write_predictions(path, dataclasses.replace(uncalibrated, score=score))
-    update_calibration(run.folder / "model", calibration.thresholds, calibration.temperature)
-    return calibration
+def score(run: Run, targets: Mapping[str, Target]) -> Scored:
+    """Calibrated predictions of splits, val among them, by name of the target; nothing is written.
 
-
-def score(run: Run, target: Target, calibration: Calibration) -> Predictions:
-    """Calibrated predictions of a split, written into the run folder; those of the run's own dataset are scored once.
-
-    Raises:
-        DataError: the split is empty, or its images were made square in another way than those of the model.
+    A run is calibrated once, on val, and its own dataset is scored once: a second call reads what the first has stored.
     """
-    path = run.folder / "predictions" / f"{target.name}.parquet"
-    if target.digest is None and path.exists():
-        return read_predictions(path, target.space)
-    predictions = _score(run, target, calibration.temperature)
-    write_predictions(path, predictions)
-    return predictions
-
-
-def _external(run: Run, other: Dataset, split: str) -> Target:
-    """A split of another dataset, without overlap with the training data."""
-    refuse_overlap(run.dataset, other, split)
-    name, digest = f"{other.name}-{split}", storage.sha256_file(other.folder / "dataset.json")
-    stored = run.folder / "evaluation" / f"{name}.json"
-    if stored.exists() and storage.read_json(stored).get("dataset_digest", digest) != digest:
-        raise DataError(
-            f"{stored} is of another dataset called {other.name!r}, or of {other.folder} as it was before. Give "
-            "each its own name (trcgl prepare ... --name NAME), or remove that file."
-        )
-    return Target(name, split, other, _shared_space(run.model.space, other), digest)
-
-
-def _shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
-    """The label space of a model, reduced to the findings of a dataset."""
-    findings = tuple(finding for finding in space.findings if finding in dataset.space.findings)
-    if not findings:
-        raise DataError(
-            f"{dataset.folder} has none of the model's findings. It has {', '.join(dataset.space.findings)}; the model "
-            f"has {', '.join(space.findings)}. Map its labels to these names when preparing it."
-        )
-    return LabelSpace(
-        space.name,
-        findings,
-        {finding: space.groups[finding] for finding in findings if finding in space.groups},
-        "name",
-        normal=space.normal if space.normal in findings else None,
-        normal_in_means=space.normal_in_means,
-        raw={finding: space.raw[finding] for finding in findings if finding in space.raw},
-    )
-
-
-def _score(run: Run, target: Target, temperature: float) -> Predictions:
-    model, dataset = run.model, target.dataset
-    check_fit(model, dataset)
-    rows = dataset.split(target.split, with_none=run.recipe.train.with_none)
-    columns = [model.space.index(finding) for finding in target.space.findings]
-    logit = score_images(model, dataset.require_images(), rows["row"].to_numpy())[:, columns]
-    return Predictions.from_manifest(rows, target.space, logit=logit, score=calibrated(logit, temperature))
-
-
-def _evaluate(
-    run: Run, target: Target, predictions: Predictions, calibration: Calibration, localization: bool
-) -> dict[str, Any]:
-    how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
-    evaluation = evaluate(predictions, calibration.thresholds, split=target.split, **how)
-    evaluation |= {"dataset_digest": target.digest} if target.digest else {}
-    if localization:
-        located = locate(run.model, target.dataset, predictions, **how)
-        if located is not None:
-            table, evaluation["localization"] = located
-            with storage.atomic(run.folder / "predictions" / f"{target.name}.localization.parquet") as aside:
-                table.write_parquet(aside)
-    storage.write_json(run.folder / "evaluation" / f"{target.name}.json", evaluation)
-    return evaluation
+    model = run.model
+    is_fitted = model.temperature is None or model.thresholds is None
+    calibration = Calibration(model.temperature or 1.0, model.thresholds or {})
+    predictions, new = {}, []
+    for name, target in targets.items():
+        path = run.folder / "predictions" / f"{name}.parquet"
+        if not is_fitted and target.digest is None and path.exists():
+            predictions[name] = read_predictions(path, target.space)
+            continue
+        columns = [model.space.index(finding) for finding in target.space.findings]
+        logit = score_images(model, target.dataset.require_images(), target.rows["row"].to_numpy())[:, columns]
+        probability = calibrated(logit, calibration.temperature)
+        predictions[name] = Predictions.from_manifest(target.rows, target.space, logit=logit, score=probability)
+        new.append(name)
+    if is_fitted:
+        val = predictions["val"]
+        calibration = fit_calibration(val.logit, val.truth, val.space.findings, val.weight)
+        predictions = {
+            name: dataclasses.replace(each, score=calibrated(each.logit, calibration.temperature))
+            for name, each in predictions.items()
+        }
+    return Scored(calibration, predictions, tuple(new), is_fitted)

@@ -10,6 +10,7 @@ from trcgl.core.errors import DataError
 from trcgl.dataset.labels import GROUPS
 from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.intervals import FEW, LEVEL, METHOD
+from trcgl.metrics.summary import measure
 
 SCHEMA = "trcgl.evaluation/1"
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, 200))
@@ -76,7 +77,8 @@ def _evaluate_rows(
     space = predictions.space
     column = {finding: place for place, finding in enumerate(space.findings)}
     groups = {group: space.in_group(group) for group in GROUPS}
-    measured = predictions.measure(thresholds, replicates=replicates, seed=seed)
+    cuts = [thresholds[finding] for finding in space.findings]
+    measured = measure(*predictions.arrays, cuts, replicates=replicates, seed=seed)
 
     def means(findings: tuple[str, ...]) -> dict[str, Any]:
         return measured.means([column[finding] for finding in findings])

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -68,44 +67,42 @@ def intervals(evaluation: dict[str, Any], space: LabelSpace) -> Figure:
     return figure
 
 
-def precision_recall(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
-    """Precision against recall, a panel per finding; the dot is the threshold fitted on val."""
-    figure, panels = _panels(predictions.space, evaluation, "AP", "recall", "precision")
-    for axes, name, column, color in panels:
-        positive, score, weight = _rows(predictions, column)
+def curves(predictions: Predictions, evaluation: dict[str, Any]) -> tuple[Figure, Figure]:
+    """Precision-recall curves and reliability curves, a panel per finding.
+
+    The dot on a precision-recall curve is the threshold fitted on val. The reliability curve is the observed share
+    against the mean score in bins of equal mass; each panel has its own scale.
+    """
+    first, rankings = _panels(predictions.space, evaluation, "AP", "recall", "precision")
+    second, calibrations = _panels(predictions.space, evaluation, "ECE", "mean score", "observed share")
+    for (ranking, name, column, color), (calibration, *_) in zip(rankings, calibrations, strict=True):
+        truth, scores = (array[:, column].astype(np.float64) for array in (predictions.truth, predictions.score))
+        positive, score, weight = known_rows(truth, scores, predictions.weight)
         order, ends = descending(score)
         hits = np.cumsum(weight[order] * positive[order])[ends]
         precision, recall = hits / np.cumsum(weight[order])[ends], hits / hits[-1]
         kept = np.unique(np.searchsorted(recall, np.linspace(recall[0], 1, POINTS)))
-        axes.step(np.append(0, recall[kept]), np.append(precision[kept[0]], precision[kept]), where="post", color=color)
+        levels = np.append(precision[kept[0]], precision[kept])
+        ranking.step(np.append(0, recall[kept]), levels, where="post", color=color)
         called = np.flatnonzero(score[order][ends] >= evaluation["findings"][name]["threshold"])
         if len(called):
-            axes.plot(recall[called[-1]], precision[called[-1]], "o", color=INK, markersize=4)
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(0, 1.04)
-        axes.set_xticks([0, 0.5, 1], ["0", "", "1"])
-        axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
-    return figure
+            ranking.plot(recall[called[-1]], precision[called[-1]], "o", color=INK, markersize=4)
+        ranking.set(xlim=(0, 1.02), ylim=(0, 1.04))
+        ranking.set_xticks([0, 0.5, 1], ["0", "", "1"])
+        ranking.set_yticks([0, 0.5, 1], ["0", "", "1"])
 
-
-def reliability(predictions: Predictions, evaluation: dict[str, Any]) -> Figure:
-    """Observed share against mean score in bins of equal mass, a panel per finding, each on its own scale."""
-    figure, panels = _panels(predictions.space, evaluation, "ECE", "mean score", "observed share")
-    for axes, _, column, color in panels:
-        positive, score, weight = _rows(predictions, column)
-        place = mass_bins(score, weight)
-        mass = np.bincount(place, weight, minlength=BINS)
+        bins = mass_bins(score, weight)
+        mass = np.bincount(bins, weight, minlength=BINS)
         filled = mass > 0
-        predicted = np.bincount(place, weight * score, minlength=BINS)[filled] / mass[filled]
-        observed = np.bincount(place, weight * positive, minlength=BINS)[filled] / mass[filled]
+        predicted = np.bincount(bins, weight * score, minlength=BINS)[filled] / mass[filled]
+        observed = np.bincount(bins, weight * positive, minlength=BINS)[filled] / mass[filled]
         top = min(1.0, 1.08 * max(predicted.max(), observed.max(), 1e-6))
-        axes.plot([0, top], [0, top], color=MUTED, linewidth=1, linestyle=":")
-        axes.plot(predicted, observed, "-o", color=color, markersize=3, linewidth=1.2)
-        axes.set_xlim(0, top * 1.02)
-        axes.set_ylim(0, top * 1.02)
-        axes.set_xticks([0, top], ["0", f"{top:.2g}"])
-        axes.set_yticks([0, top], ["0", f"{top:.2g}"])
-    return figure
+        calibration.plot([0, top], [0, top], color=MUTED, linewidth=1, linestyle=":")
+        calibration.plot(predicted, observed, "-o", color=color, markersize=3, linewidth=1.2)
+        calibration.set(xlim=(0, top * 1.02), ylim=(0, top * 1.02))
+        calibration.set_xticks([0, top], ["0", f"{top:.2g}"])
+        calibration.set_yticks([0, top], ["0", f"{top:.2g}"])
+    return first, second
 
 
 def training_curve(lines: Sequence[dict[str, Any]]) -> Figure | None:
@@ -179,16 +176,6 @@ def _panels(
     figure.supxlabel(across, fontsize=9, color=INK, y=0.06 / height)
     figure.supylabel(upwards, fontsize=9, color=INK, x=0.005)
     return figure, panels
-
-
-def _rows(
-    predictions: Predictions, column: int
-) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-    return known_rows(
-        predictions.truth[:, column].astype(np.float64),
-        predictions.score[:, column].astype(np.float64),
-        predictions.weight,
-    )
 
 
 def _interval(axes: Axes, place: float, metric: dict[str, Any], color: str) -> None:

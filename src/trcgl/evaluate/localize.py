@@ -8,13 +8,11 @@ import polars as pl
 import torch
 from jaxtyping import Bool
 
-from trcgl.core.errors import DataError
 from trcgl.core.progress import track
 from trcgl.core.randomness import generator
 from trcgl.dataset.labels import LabelSpace
-from trcgl.dataset.sources.phantom import options_of, specification
+from trcgl.dataset.regions import FindingRegions
 from trcgl.dataset.store import Dataset
-from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.localization import (
     COLUMNS,
     METRICS,
@@ -30,19 +28,14 @@ from trcgl.metrics.localization import (
 from trcgl.model.folder import LoadedModel
 from trcgl.model.maps import kinds, maps, square_weights
 from trcgl.model.tensors import at_size
-from trcgl.phantom.boxes import boxes
-from trcgl.phantom.render import render_masks
 
 BATCH = 32
 
 
 def locate(
-    model: LoadedModel, dataset: Dataset, predictions: Predictions, *, replicates: int, seed: int
-) -> tuple[pl.DataFrame, dict[str, Any]] | None:
-    """Measure the maps of a model on the images with boxes, or return None where no image has one.
-
-    All kinds of maps that the model has are measured, on the images and findings of the predictions. The seed is that
-    of the bootstrap and of the random maps.
+    model: LoadedModel, dataset: Dataset, regions: FindingRegions, space: LabelSpace, *, replicates: int, seed: int
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Measure all kinds of maps of a model; the seed is that of the bootstrap and of the random maps.
 
     Returns:
         The metrics of every image and finding with a box; and their means, the `localization` of an evaluation.
@@ -50,57 +43,10 @@ def locate(
     Raises:
         DataError: the dataset holds labels only.
     """
-    space = predictions.space
     groups = {finding: space.groups.get(finding) for finding in space.findings}
-    rows = dataset.manifest.filter(pl.col("image_id").is_in(predictions.image_id.implode()))
-    pairs = boxed_pairs(dataset, rows, space)
-    if pairs is None:
-        return None
-    masks = phantom_masks(dataset, pairs)
-    table = localize(model, dataset, pairs, masks=masks, seed=seed)
-    regions: Regions = "boxes" if masks is None else "masks"
-    return table, evaluate_localization(table, groups, regions=regions, replicates=replicates, seed=seed)
-
-
-def boxed_pairs(dataset: Dataset, rows: pl.DataFrame, space: LabelSpace) -> pl.DataFrame | None:
-    """Pairs of an image and a finding that have boxes, or None where there are none.
-
-    Returns:
-        image_id, row, patient_id, weight, finding, and the lists x, y, w, h; ordered by row and finding.
-    """
-    if dataset.boxes is None:
-        return None
-    boxes = dataset.boxes.filter(pl.col("finding").is_in(space.findings))
-    of_split = rows.select("image_id", "row", "patient_id", "weight")
-    pairs = of_split.join(boxes, on="image_id").group_by(*of_split.columns, "finding").agg("x", "y", "w", "h")
-    return pairs.sort("row", "finding") if pairs.height else None
-
-
-def phantom_masks(dataset: Dataset, pairs: pl.DataFrame) -> list[Bool[np.ndarray, "size size"]] | None:
-    """The masks of the findings of phantoms, rendered again, because a dataset folder does not store them.
-
-    Returns:
-        A mask for each pair; None where the images are not phantoms, or where this version renders them differently.
-    """
-    if dataset.info["source"] != "phantom":
-        return None
-    masks = []
-    try:
-        options = options_of(dataset.folder)
-        nowhere = np.zeros((options.size, options.size), bool)
-        for image in pairs.partition_by("image_id", maintain_order=True):
-            spec = specification(image["image_id"][0], options)
-            rendered = render_masks(spec)
-            for finding, *edges in image.select("finding", "x", "y", "w", "h").iter_rows():
-                mask = rendered.get(finding, nowhere)
-                stored = np.sort(np.array(edges, np.float64).T * options.size, axis=0)
-                again = np.sort(np.array(boxes(mask), np.float64), axis=0)
-                if stored.shape != again.shape or not np.allclose(stored, again, atol=0.01):
-                    return None
-                masks.append(mask)
-    except DataError:  # an option that this version does not have
-        return None
-    return masks
+    table = localize(model, dataset, regions.pairs, masks=regions.masks, seed=seed)
+    kind: Regions = "boxes" if regions.masks is None else "masks"
+    return table, evaluate_localization(table, groups, regions=kind, replicates=replicates, seed=seed)
 
 
 def localize(

@@ -1,6 +1,5 @@
 """Predictions: scores and labels of the images of one split, stored in `predictions/<split>.parquet`."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,6 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import label_array
-from trcgl.metrics.metric import Metric
-from trcgl.metrics.registry import METRICS
-from trcgl.metrics.summary import Measured, measure
 
 COLUMNS: dict[str, pl.DataType] = {
     "image_id": pl.String(),
@@ -115,34 +111,30 @@ class Predictions:
         arrays = {name: getattr(self, name)[rows] for name in ("weight", "score", "truth", "logit")}
         return Predictions(**series, **arrays, space=self.space)
 
-    def measure(
-        self,
-        thresholds: Mapping[str, float] | None = None,
-        *,
-        metrics: Sequence[Metric] = tuple(METRICS.values()),
-        replicates: int = 2000,
-        seed: int = 0,
-    ) -> Measured:
-        """Metrics of every finding and their patient-bootstrap replicates; see `trcgl.metrics.summary.measure`."""
-        cuts = None if thresholds is None else [thresholds[finding] for finding in self.space.findings]
-        arrays = self.truth, self.score, self.patient_id.to_numpy(), self.weight
-        return measure(*arrays, cuts, metrics=metrics, replicates=replicates, seed=seed)
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Truth, score, patient_id and weight: the first arguments of `trcgl.metrics.summary.measure`."""
+        return self.truth, self.score, self.patient_id.to_numpy(), self.weight
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write Parquet; the file appears whole or not at all.
+    """Write `table_of` predictions as Parquet; the file appears whole or not at all.
 
     Raises:
         DataError: the folder cannot be written to.
     """
+    storage.write_parquet(path, table_of(predictions))
+
+
+def table_of(predictions: Predictions) -> pl.DataFrame:
+    """The table that is stored: `COLUMNS`, then score, logit and truth of every finding."""
     columns = [pl.Series(name, getattr(predictions, name), kind) for name, kind in COLUMNS.items()]
     for kind in ("score", "logit", "truth"):
         values = getattr(predictions, kind)
         for column, finding in enumerate(predictions.space.findings):
             series = pl.Series(f"{kind}/{finding}", values[:, column], pl.Float32)
             columns.append(series.fill_nan(None).cast(pl.Int8) if kind == "truth" else series)
-    with storage.atomic(path) as aside:
-        pl.DataFrame(columns).write_parquet(aside)
+    return pl.DataFrame(columns)
 
 
 def read_predictions(path: Path, space: LabelSpace) -> Predictions:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from trcgl.core import html, storage
+from trcgl.core import html
 from trcgl.dataset.cooccurrence import Cooccurrence, counts
 from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.dataset.store import Dataset
@@ -56,7 +56,7 @@ th[aria-sort=descending] button::after { content: " ▾"; } th[aria-sort=ascendi
 """
 
 
-def write_report(
+def report(
     folder: Path,
     evaluation: dict[str, Any],
     predictions: Predictions,
@@ -65,8 +65,8 @@ def write_report(
     name: str = "test",
     command: str | None = None,
     temperature: float | None = None,
-) -> Path:
-    """Write the report of an evaluation, and its figures as `figures/<name>_<figure>.svg`.
+) -> dict[str, str]:
+    """The report of an evaluation, and its figures as `figures/<name>_<figure>.svg`.
 
     Args:
         folder: run folder; its `metrics.jsonl` gives the training curve.
@@ -77,6 +77,9 @@ def write_report(
             that of test is `report.html`, the others are `report-<name>.html`.
         command: that trained the run.
         temperature: of the calibration.
+
+    Returns:
+        Path below the run folder to the text of each file, the page last.
     """
     from trcgl.evaluate.figures import in_order
 
@@ -87,12 +90,17 @@ def write_report(
     sentences = lead(evaluation, "phantoms" if phantom else "radiographs")
     commands = _commands(folder, evaluation["split"], None if own else dataset, command)
     mistakes, pictures = _mistakes(predictions, evaluation, dataset)
+    names, means = in_order(space, evaluation["findings"]), _means_over(space, evaluation)
+    plots = _figures(evaluation, predictions, dataset if own else None, log)
     body = _template().render(
         evaluation=evaluation,
-        names=in_order(space, evaluation["findings"]),
+        names=names,
         metrics=[metric for metric in METRICS.values() if f"m{metric.name}" in evaluation["overall"]],
-        means=_means_over(space, evaluation),
-        figures=_figures(folder / "figures", name, evaluation, predictions, dataset if own else None, log),
+        means=means,
+        figures={
+            key: {"svg": Markup(html.inline_svg(svg, description)), "description": description} if svg else None
+            for key, (svg, description) in plots.items()
+        },
         temperature=temperature,
         mistakes=mistakes,
         pictures=pictures,
@@ -113,9 +121,13 @@ def write_report(
         sections=[(key, title) for key, title in SECTIONS if f'id="{key}"' in body],
         style=STYLE,
     )
-    path = folder / ("report.html" if name == "test" else f"report-{name}.html")
-    storage.write_text(path, page)
-    return path
+    files = {f"figures/{name}_{key}.svg": svg for key, (svg, _) in plots.items() if svg}
+    return files | {page_name(name): page}
+
+
+def page_name(name: str) -> str:
+    """File name of the report of an evaluation in its run folder."""
+    return "report.html" if name == "test" else f"report-{name}.html"
 
 
 def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
@@ -180,24 +192,20 @@ def _means_over(space: LabelSpace, evaluation: dict[str, Any]) -> str:
 
 
 def _figures(
-    folder: Path,
-    name: str,
-    evaluation: dict[str, Any],
-    predictions: Predictions,
-    trained_on: Dataset | None,
-    log: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """Title of each figure to its SVG and description; None where there is nothing to plot."""
+    evaluation: dict[str, Any], predictions: Predictions, trained_on: Dataset | None, log: list[dict[str, Any]]
+) -> dict[str, tuple[str | None, str]]:
+    """Name of each figure to its SVG and description; the SVG is None where there is nothing to plot."""
     from trcgl.dataset.figures import cooccurrence_matrix, label_distribution
     from trcgl.evaluate import figures
 
     space = predictions.space
     with html.house_style():
+        precision_recall, reliability = figures.curves(predictions, evaluation)
         plots = {
             "findings": (figures.intervals(evaluation, space), "Average precision and AUROC of every finding"),
             "training": (figures.training_curve(log), "Training loss and mAP on val"),
-            "precision_recall": (figures.precision_recall(predictions, evaluation), "Precision-recall curves"),
-            "reliability": (figures.reliability(predictions, evaluation), "Reliability curves"),
+            "precision_recall": (precision_recall, "Precision-recall curves"),
+            "reliability": (reliability, "Reliability curves"),
         }
         if trained_on:
             seen = Cooccurrence.from_dict(trained_on.info["cooccurrence"])
@@ -207,14 +215,7 @@ def _figures(
             "label_distribution": (label_distribution(space, seen, ""), "Images per finding"),
             "cooccurrence": (cooccurrence_matrix(space, seen, ""), "Which finding comes with which"),
         }
-    shown: dict[str, Any] = {}
-    for key, (plot, description) in plots.items():
-        shown[key] = None
-        if plot:
-            document = html.svg_text(plot)
-            storage.write_text(folder / f"{name}_{key}.svg", document)
-            shown[key] = {"svg": Markup(html.inline_svg(document, description)), "description": description}
-    return shown
+    return {key: (html.svg_text(plot) if plot else None, description) for key, (plot, description) in plots.items()}
 
 
 def _mistakes(

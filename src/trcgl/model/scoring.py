@@ -29,7 +29,7 @@ def score_images(
 ) -> Float[np.ndarray, "rows findings"]:
     """Logits of stored images of any size, or of the given rows of them."""
     rows = np.arange(len(images)) if rows is None else rows
-    parts = [np.empty((0, len(model.space.findings)), np.float32)]
-    for start in track(range(0, len(rows), BATCH), what="scoring"):
-        parts.append(model.logits(model.resized(images[rows[start : start + BATCH]])))
-    return np.concatenate(parts)
+    starts = range(0, len(rows), BATCH)
+    parts = (model.logits(model.resized(images[rows[start : start + BATCH]])) for start in starts)
+    nothing = np.empty((0, len(model.space.findings)), np.float32)
+    return np.concatenate([nothing, *track(parts, total=len(starts), what="scoring")])

@@ -26,6 +26,7 @@ from trcgl.core.recipe import Recipe
 from trcgl.dataset.labels import GROUPS
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.predictions import Predictions
+from trcgl.metrics import summary
 from trcgl.metrics.intervals import freedom_of_mean
 from trcgl.metrics.registry import METRICS
 
@@ -127,15 +128,14 @@ def try_out(jobs: Sequence[Job], sender: Connection) -> None:
 
 
 def _finish(job: Job) -> dict[str, Any]:
-    from trcgl.evaluate.evaluate import calibrate, own_split, score
+    from trcgl.evaluate.evaluate import score_run
     from trcgl.model.run_folder import open_run
     from trcgl.training.train import train
 
     info = train(job.dataset, job.recipe, job.folder, job.synthetic)
     run = open_run(job.folder)
-    calibration = calibrate(run)
-    predictions = score(run, own_split(run, "test"), calibration)
-    found, replicates = measure(predictions, calibration.thresholds, job.recipe)
+    scored = score_run(run)
+    found, replicates = measure(scored.predictions["test"], scored.calibration.thresholds, job.recipe)
     with storage.atomic(job.replicates) as aside, open(aside, "wb") as handle:
         np.savez(handle, allow_pickle=False, **replicates)
     gates = run.model.network.head.gates()
@@ -150,7 +150,8 @@ def measure(
     `freedom` has the degrees of freedom that patients leave to the mean AP of each group.
     """
     space, settings = predictions.space, recipe.evaluate
-    measured = predictions.measure(thresholds, replicates=settings.replicates, seed=settings.bootstrap_seed)
+    cuts = [thresholds[finding] for finding in space.findings]
+    measured = summary.measure(*predictions.arrays, cuts, replicates=settings.replicates, seed=settings.bootstrap_seed)
     table = {name: measured.values(name) for name in measured.metrics}
     found: dict[str, Any] = {"metrics": {}, "freedom": {}, "findings": {}}
     replicates = {}
