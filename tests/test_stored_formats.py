@@ -115,6 +115,17 @@ def test_an_export_is_recognized_as_the_same(stored, capsys):
     assert (stored / "exported" / "model.onnx").read_bytes() == graph
 
 
+def test_an_export_gets_the_metrics_of_an_evaluation_of_today(stored, capsys):
+    pytest.importorskip("onnx", reason="needs the extra `export`")
+    graph = (stored / "exported" / "model.onnx").read_bytes()
+    evaluated = run(capsys, "evaluate", "run", "--no-localization")
+    assert run(capsys, "export", "run", "--out", "exported")["card_updated"]
+    assert (stored / "exported" / "model.onnx").read_bytes() == graph
+    card = json.loads((stored / "exported" / "model.json").read_text())["evaluation"]
+    assert card["test"]["overall"] == evaluated["overall"]
+    assert not run(capsys, "export", "run", "--out", "exported")["card_updated"]
+
+
 def test_an_exported_model_explains_a_file(stored, capsys):
     result = run(capsys, "explain", "exported", "scans/0.png", "--out", "explained", "--top", "1")
     assert (stored / "explained" / result["page"]).is_file()

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,22 @@ def test_the_same_export_again_changes_nothing(run, exported):
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert export(run, out) == summary
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_metrics_of_a_later_evaluation_go_into_the_card_of_the_same_model(run, exported, tmp_path, capsys):
+    later, out = tmp_path / "run", tmp_path / "model"
+    shutil.copytree(run, later)
+    shutil.copytree(exported[1], out)
+    evaluation = read_json(later / "evaluation" / "test.json")
+    evaluation["overall"]["mAP"]["value"] = 0.12345
+    write_json(later / "evaluation" / "test.json", evaluation)
+    kept = {name: (out / name).read_bytes() for name in ("model.safetensors", "model.onnx", "score.py", "DATA.md")}
+    assert cli.main(["export", str(later), "--out", str(out)]) == 0
+    assert "its model card has got the present evaluation" in capsys.readouterr().out
+    assert "0.123" in (out / "README.md").read_text()
+    assert read_json(out / "model.json")["evaluation"]["test"]["overall"]["mAP"]["value"] == 0.12345
+    assert {name: (out / name).read_bytes() for name in kept} == kept
+    assert not export(later, out)["card_updated"]
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_kept(run, tmp_path):

@@ -23,6 +23,8 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
         say_uncalibrated(run)
     address = hub.push(out, push, result["files"], private=private) if push else None
     lines = [f"model folder: {out} ({', '.join(result['files'])})"]
+    if result["card_updated"]:
+        lines.append("the model is the same; its model card has got the present evaluation of the run")
     if parity := result["parity"]:
         largest = ", ".join(f"{name} {value:.1e}" for name, value in parity["largest_difference"].items())
         lines.append(f"largest difference between ONNX and PyTorch: {largest}")

@@ -33,11 +33,13 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
 
     Args:
         source: a run folder; or a model folder, whose card then has no data and metrics.
-        out: folder to write; new, empty, or of the same export, which is then left unchanged.
+        out: folder to write; new, empty, or of the same model and files. Of the same model, only the model card and the
+            evaluation in `model.json` are written again, and only if the run was evaluated since.
         onnx: also write `model.onnx` and `score.py`, and compare the graph with PyTorch.
 
     Returns:
-        Schema `trcgl.export/1`: the folder, its files, and `model.json`'s digest, evaluation and parity.
+        Schema `trcgl.export/1`: the folder, its files, and `model.json`'s digest, evaluation and parity; `card_updated`
+        says whether an existing export has got the evaluation of today.
 
     Raises:
         CheckpointError: the model is missing or damaged, cannot be written as ONNX, or its graph differs from PyTorch.
@@ -52,9 +54,15 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
     model, origin = load_model(folder), origin_of(Path(source))
     info = _portable(model.info, origin)
     stored = _stored(out, info, onnx)
+    updated = stored is not None and stored["evaluation"] != info["evaluation"]
     if stored is None:
         with _whole(out) as aside:
             stored = _write(aside, folder, model, info, origin, onnx)
+    elif updated:
+        stored = {**stored, "evaluation": info["evaluation"]}
+        card = model_card({**info, "onnx": stored.get("onnx")}, origin, model.space)
+        storage.write_text(out / "README.md", card)
+        storage.write_json(out / "model.json", stored)
     return {
         "schema": SCHEMA,
         "folder": str(out),
@@ -62,6 +70,7 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
         "weights_sha256": stored["weights_sha256"],
         "calibrated": stored["temperature"] is not None,
         "evaluation": stored["evaluation"],
+        "card_updated": updated,
         "parity": stored["onnx"]["parity"] if onnx else None,
         "research_use": stored["research_use"],
     }
@@ -119,8 +128,9 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
     if "source" not in stored:  # written by trcgl 0.1.0, whose script reads a radiograph at the network's size
         same["source"] = info["source"]
         same["preprocessing"] = {**same["preprocessing"], "stored_size": same["preprocessing"]["image_size"]}
+    same["evaluation"] = info["evaluation"]  # belongs to the model card, and not to the model
     if same != info or (graph is not None) != onnx:
-        raise RecipeError(f"{out} holds another export: of other weights, calibration, metrics or files. {advice}")
+        raise RecipeError(f"{out} holds another export: of other weights, another calibration or other files. {advice}")
     if missing := [name for name in files(onnx) if not (out / name).is_file()]:
         raise RecipeError(f"{out} lacks {missing[0]}. {advice}")
     digests = [("model.safetensors", stored["weights_sha256"]), *([("model.onnx", graph["sha256"])] if graph else [])]
