@@ -17,11 +17,7 @@ from trcgl.training.training_log import GoBack, MetricsLog, progress
 
 
 class LastCheckpoint(Checkpoint):
-    """Save a checkpoint regularly, at the end, and when a signal asks to stop.
-
-    Args:
-        every: steps between checkpoints; 0 saves at the end only.
-    """
+    """Save a checkpoint every `every` steps (0: never), at the end, and when a signal asks to stop."""
 
     def __init__(self, path: Path, every: int, request: StopRequest) -> None:
         self._path, self._every, self._request = path, every, request

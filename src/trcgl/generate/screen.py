@@ -12,9 +12,8 @@ An image is rejected for the first of these reasons that holds:
 5. `repeats a synthetic image`: it is as near to a synthetic image that was kept before it.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -28,6 +27,7 @@ from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
 from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
 from trcgl.metrics.calibrate import calibrated, fit_threshold
+from trcgl.metrics.rows import Rows, Table
 from trcgl.model.folder import LoadedModel
 from trcgl.model.scoring import score_images
 
@@ -37,12 +37,8 @@ COPY = "rejected: copy of a training image"
 UNRECOGNIZED = "rejected: target not recognized"
 REPEATED = "rejected: repeats a synthetic image"
 
-SCORES = (
-    "screen/contrast",
-    "screen/extremes",
-    "screen/train_similarity",
-    "screen/target",
-    "screen/synthetic_similarity",
+SCORES = tuple(
+    f"screen/{score}" for score in ("contrast", "extremes", "train_similarity", "target", "synthetic_similarity")
 )
 """Columns of screening scores, Float64; null where a score was not computed."""
 
@@ -53,6 +49,9 @@ _RARE = 0.001  # share of real images beyond a limit
 _SAMPLE = 4096  # real images that limits are measured on
 _COPY = 0.999  # correlation above which an image is a copy even if real images repeat each other
 _CHUNK = 256
+
+Images = UInt8[np.ndarray, "rows side side"]
+Store = UInt8[np.ndarray, "store side side"]
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,10 @@ class LabelRule:
     best F1. The quantile bounds how many images screening costs a finding that the classifier knows badly. The F1
     threshold protects findings that the classifier separates so well that nearly all real scores are next to 1. With
     fewer than 5 val images with the target, the threshold is the 95 % quantile of images without it.
-
-    Args:
-        threshold: smallest score that passes; None if val has too few images with and without the target, so that all
-            images pass.
     """
 
     target: str
-    threshold: float | None
+    threshold: float | None  # smallest score that passes; None if val is too small for one, so that all images pass
     rule: str
     positives: int
     others: int  # number of real val images known to be without the target
@@ -96,22 +91,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Screening:
-    """Result of screening.
+    """Result of screening; without a screener there are no limits and no rules.
 
-    Args:
-        table: one row per image: the columns of `SCORES` and `verdict`, which is `kept` or `rejected: <reason>`.
-        limits: limits of contrast, extremes and similarity; empty without a screener.
-        rules: target to its label rule; empty without a screener.
+    `table` has one row per image: the columns of `SCORES` and `verdict`, which is `kept` or `rejected: <reason>`.
     """
 
     table: pl.DataFrame
-    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    rules: Mapping[str, LabelRule] = dataclasses.field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)  # of contrast, extremes and similarity
+    rules: Mapping[str, LabelRule] = field(default_factory=dict)  # by target
 
 
-def screen_images(
-    images: UInt8[np.ndarray, "rows side side"], targets: Sequence[str], dataset: Dataset, screener: LoadedModel | None
-) -> Screening:
+def screen_images(images: Images, targets: Sequence[str], dataset: Dataset, screener: LoadedModel | None) -> Screening:
     """Screen images with a classifier and against real training images; without a classifier, keep all of them."""
     if screener is None:
         return unscreened(len(targets))
@@ -132,9 +122,9 @@ def unscreened(rows: int) -> Screening:
 
 
 def screen(
-    images: UInt8[np.ndarray, "rows height width"],
+    images: Images,
     targets: Sequence[str],
-    score: Float[np.ndarray, "rows findings"],
+    score: Table,
     rules: dict[str, LabelRule],
     reference: Reference,
     space: LabelSpace,
@@ -166,9 +156,7 @@ def screen(
     return pl.DataFrame({**columns, "verdict": pl.Series(verdict.tolist(), dtype=pl.String)})
 
 
-def target_score(
-    score: Float[np.ndarray, "rows findings"], target: str, space: LabelSpace
-) -> Float[np.ndarray, " rows"]:
+def target_score(score: Table, target: str, space: LabelSpace) -> Rows:
     """The classifier's score for the target; for the normal label one minus the highest score of another finding."""
     column = space.index(target)
     if target != space.normal or len(space.findings) == 1:
@@ -177,11 +165,7 @@ def target_score(
 
 
 def label_rules(
-    targets: Iterable[str],
-    score: Float[np.ndarray, "rows findings"],
-    truth: Float[np.ndarray, "rows findings"],
-    space: LabelSpace,
-    weight: Float[np.ndarray, " rows"] | None = None,
+    targets: Iterable[str], score: Table, truth: Table, space: LabelSpace, weight: Rows | None = None
 ) -> dict[str, LabelRule]:
     """Screening rule of each target finding, fitted on real val images.
 
@@ -207,12 +191,7 @@ def label_rules(
     return rules
 
 
-def measure(
-    images: UInt8[np.ndarray, "store height width"],
-    rows: Int[np.ndarray, " rows"],
-    patients: Sequence[str],
-    seed: int = 0,
-) -> Reference:
+def measure(images: Store, rows: Int[np.ndarray, " rows"], patients: Sequence[str], seed: int = 0) -> Reference:
     """Measure the limits of real training images.
 
     `rows`: the training images among them. `patients`: patient of each training image; images of one patient are not
@@ -231,9 +210,7 @@ def measure(
     )
 
 
-def appearance(
-    images: UInt8[np.ndarray, "store height width"], rows: Int[np.ndarray, " rows"] | None = None
-) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+def appearance(images: Store, rows: Int[np.ndarray, " rows"] | None = None) -> tuple[Rows, Rows]:
     """Standard deviation of the gray levels of each image, and the share of its pixels that are 0 or 255."""
     rows = np.arange(len(images)) if rows is None else rows
     contrast, extremes = np.empty(len(rows)), np.empty(len(rows))

@@ -44,10 +44,8 @@ class Shared:
 class Stage(lightning.LightningModule):
     """Common part of the stages: rows, learning rates, logs, and an error if the loss is not finite.
 
-    Args:
-        name: name of the stage, part of every random seed.
-        trained: modules to train; only parameters that require a gradient are trained.
-        slowed: modules with a lower learning rate, each with its factor of `rate`.
+    `name` is part of every random seed. Parameters of `trained` that require a gradient are trained; `slowed` are
+    modules with a lower learning rate, each with its factor of `rate`.
     """
 
     def __init__(
@@ -218,10 +216,7 @@ class Autoencoder(Stage):
     """Train a variational autoencoder to reconstruct images (Rombach et al. 2022, without a discriminator).
 
     A feature loss compares feature maps of a classifier of radiographs; it keeps details of findings that a pixel error
-    would smooth away.
-
-    Args:
-        features: network from images (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
+    would smooth away. `features` maps images (B, 1, H, W) in [0, 1] to a feature map; None trains on pixels alone.
     """
 
     def __init__(self, *inputs: Any, features: nn.Module | None, **settings: Any) -> None:

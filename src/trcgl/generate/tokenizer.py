@@ -14,9 +14,7 @@ _CHARACTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
 def build_tokenizer(texts: Iterable[str], tokens: int) -> CLIPTokenizer:
     """A tokenizer of the words of `texts`, and of every printable character within a word and at its end.
 
-    Args:
-        texts: all words that prompts will use.
-        tokens: longest prompt, with its begin and end.
+    `tokens` is the length of the longest prompt, with its begin and end.
     """
     learner = Tokenizer(models.BPE(end_of_word_suffix=_LAST))
     learner.normalizer = normalizers.Lowercase()

@@ -119,13 +119,9 @@ def evaluate_localization(
 ) -> dict[str, Any]:
     """Means per finding and over findings, with patient-level intervals and differences from both nulls.
 
-    Args:
-        table: `COLUMNS`, then `<kind>/<metric>` and `<kind>:random/<metric>` of every kind of map, and
-            `centered_gaussian/<metric>`; at least one row.
-        groups: every finding, in the order of the result, to its group.
-        regions: what the maps were compared with.
-        replicates: number of patient-bootstrap replicates.
-        seed: random seed of the bootstrap.
+    `table` has `COLUMNS`, then `<kind>/<metric>` and `<kind>:random/<metric>` of every kind of map, and
+    `centered_gaussian/<metric>`; at least one row. `groups` maps every finding, in the order of the result, to its
+    group; `replicates` and `seed` are of the patient bootstrap.
 
     Returns:
         The entry `localization` of `trcgl.evaluation/1`.

@@ -14,26 +14,19 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
+RowSums = Float[np.ndarray, "sums rows"]
+
 
 @dataclass(frozen=True, eq=False)
 class FindingRows:
-    """The rows of one finding whose label is known.
+    """The rows of one finding whose label is known."""
 
-    Args:
-        positive: 1 present, 0 absent.
-        score: higher means more likely present.
-        weight: weight of each row.
-        owner: number of the patient of each row.
-        patients: number of all patients.
-        threshold: a score of at least this calls the finding present; None without one.
-    """
-
-    positive: Float[np.ndarray, " rows"]
-    score: Float[np.ndarray, " rows"]
+    positive: Float[np.ndarray, " rows"]  # 1 present, 0 absent
+    score: Float[np.ndarray, " rows"]  # higher means more likely present
     weight: Float[np.ndarray, " rows"]
-    owner: Int[np.ndarray, " rows"]
-    patients: int
-    threshold: float | None = None
+    owner: Int[np.ndarray, " rows"]  # number of the patient of each row
+    patients: int  # number of all patients
+    threshold: float | None = None  # a score of at least this calls the finding present
     _sums: dict[Callable[..., object], sparse.csr_matrix] = field(default_factory=dict)
 
     @cached_property
@@ -55,7 +48,7 @@ class FindingRows:
         matrix = sparse.csr_matrix((weight.astype(kind), (segment, owner)), (rows, self.patients))
         return matrix, len(cuts), bool(tied.any())
 
-    def patient_sums(self, values: Callable[["FindingRows"], Float[np.ndarray, "sums rows"]]) -> sparse.csr_matrix:
+    def patient_sums(self, values: Callable[["FindingRows"], RowSums]) -> sparse.csr_matrix:
         """Weighted sums over the rows of each patient (sums × patients), computed once for each function."""
         if values not in self._sums:
             every = values(self)
@@ -67,34 +60,21 @@ class FindingRows:
 
 
 class Ranking(NamedTuple):
-    """Weights at the K distinct scores of positives, from the highest score, in each replicate.
+    """Weights at the K distinct scores of positives, from the highest score, in each replicate."""
 
-    Args:
-        positives: weight of the positives with exactly that score.
-        hits: weight of the positives with at least that score.
-        false: weight of the negatives with at least that score.
-        tied: weight of the negatives with exactly that score; 0 where there are none.
-        negatives: weight of all negatives, one column.
-    """
-
-    positives: Float[np.ndarray, "replicates cuts"]
-    hits: Float[np.ndarray, "replicates cuts"]
-    false: Float[np.ndarray, "replicates cuts"]
-    tied: Float[np.ndarray, "replicates cuts"] | float
-    negatives: Float[np.ndarray, "replicates 1"]
+    positives: Float[np.ndarray, "replicates cuts"]  # with exactly that score
+    hits: Float[np.ndarray, "replicates cuts"]  # positives with at least that score
+    false: Float[np.ndarray, "replicates cuts"]  # negatives with at least that score
+    tied: Float[np.ndarray, "replicates cuts"] | float  # negatives with exactly that score; 0 where there are none
+    negatives: Float[np.ndarray, "replicates 1"]  # all negatives
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """One finding in a number of replicates.
-
-    Args:
-        rows: the rows of the finding.
-        counts: how often each patient occurs in each replicate.
-    """
+    """One finding in a number of replicates."""
 
     rows: FindingRows
-    counts: Float[np.ndarray, "patients replicates"]
+    counts: Float[np.ndarray, "patients replicates"]  # how often each patient occurs in each replicate
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -110,8 +90,6 @@ class Resampled:
         tied = total[:, 2 * cuts + 1 :] if ties else 0.0
         return Ranking(positives, np.cumsum(positives, axis=1), false[:, :-1], tied, false[:, -1:])
 
-    def sums(
-        self, values: Callable[[FindingRows], Float[np.ndarray, "sums rows"]]
-    ) -> Float[np.ndarray, "sums replicates"]:
+    def sums(self, values: Callable[[FindingRows], RowSums]) -> Float[np.ndarray, "sums replicates"]:
         """Weighted sums of values of the rows."""
         return self.rows.patient_sums(values) @ self.counts.astype(np.float64, copy=False)

@@ -27,23 +27,14 @@ from trcgl.metrics.rows import Rows, Table, Value
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of every finding, and the same metrics on every bootstrap replicate.
+    """Metrics of every finding, and the same metrics on every bootstrap replicate, by name."""
 
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        owner: number of the patient of every row.
-        metrics: the metrics, by name.
-        found: name of a metric to its value of every finding.
-        replicates: name of a metric to its values on the replicates, NaN where undefined.
-        freedom: name of a metric to the ν of the interval of every finding: effective number of patients less one.
-    """
-
-    truth: Table
-    owner: Int[np.ndarray, " rows"]
+    truth: Table  # 1 present, 0 absent, NaN unknown
+    owner: Int[np.ndarray, " rows"]  # number of the patient of every row
     metrics: dict[str, Metric]
-    found: dict[str, tuple[Value, ...]]
+    found: dict[str, tuple[Value, ...]]  # value of every finding
     replicates: dict[str, Samples]
-    freedom: dict[str, PerFinding]
+    freedom: dict[str, PerFinding]  # ν of the interval of every finding: effective number of patients less one
 
     def values(self, name: str) -> PerFinding:
         """A metric of every finding, NaN where undefined."""

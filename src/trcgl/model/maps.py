@@ -116,10 +116,7 @@ def square_weights(cells: int, side: int) -> Float[np.ndarray, "{side} {cells}"]
 
 
 def to_radiograph(
-    maps: Num[np.ndarray, "*batch rows columns"],
-    original_size: tuple[int, int],
-    placement: Placement,
-    side: int,
+    maps: Num[np.ndarray, "*batch rows columns"], original_size: tuple[int, int], placement: Placement, side: int
 ) -> Float[np.ndarray, "*batch height width"]:
     """Resize maps to the full resolution of the radiograph; values on the padding of the square image are cropped.
 
@@ -127,11 +124,7 @@ def to_radiograph(
     file lies at (x · scale_x + offset_x) / side of the width of the square image, and likewise y. Thirty findings of a
     3,000 x 3,000 radiograph take a gigabyte: pass one finding at a time.
 
-    Args:
-        maps: values on a grid over the square image.
-        original_size: rows and columns of the radiograph (`Radiograph.original_size`).
-        placement: from pixels of the radiograph to pixels of the square image (`Radiograph.placement`).
-        side: side of the square image in pixels.
+    `original_size` (rows, columns) and `placement` are those of the `Radiograph`; `side` is that of the square image.
     """
     downwards = _weights(original_size[0], maps.shape[-2], placement.scale_y, placement.offset_y, side)
     across = _weights(original_size[1], maps.shape[-1], placement.scale_x, placement.offset_x, side)

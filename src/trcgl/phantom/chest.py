@@ -18,30 +18,26 @@ AIR = 1.16  # attenuation that a full depth of lung subtracts
 DOME = 0.19  # distance of the top of each diaphragm dome from the midline
 WIDEST = 0.70  # height at which the rib cage is widest
 
+Mask = Bool[np.ndarray, "size size"]
+
 
 @dataclass(frozen=True)
 class Change:
     """Change of the rendered chest by a finding.
 
-    Args:
-        attenuation: added to the attenuation of the beam; negative where air replaces tissue.
-        vessels: factor on the vessels of the lung, 0 where they are gone or hidden; None leaves them unchanged.
-        facts: measures of the lesion for structure checks: lengths and places in sides of the image, angles in degrees.
+    `facts` are measures of the lesion for structure checks: lengths in sides of the image, angles in degrees.
     """
 
-    attenuation: Float[np.ndarray, "size size"]
-    mask: Bool[np.ndarray, "size size"]
-    vessels: Float[np.ndarray, "size size"] | None = None
+    attenuation: Layer  # added to the attenuation of the beam; negative where air replaces tissue
+    mask: Mask
+    vessels: Layer | None = None  # factor on the vessels of the lung, 0 where they are gone or hidden
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Chest:
     """A thorax on a canvas; findings read its layers and points.
 
-    Args:
-        rng: random generator of bowel gas.
-        contrast: factor on the attenuation of lesions.
-        extent: factor on the size of lesions.
+    `rng` makes bowel gas; `contrast` and `extent` are factors on the attenuation and the size of lesions.
     """
 
     def __init__(
@@ -61,7 +57,7 @@ class Chest:
 
     # Points and lines
 
-    def side(self, left: bool) -> Bool[np.ndarray, "size size"]:
+    def side(self, left: bool) -> Mask:
         """True on the patient's left or right side of the midline."""
         return self.canvas.patients_left if left else ~self.canvas.patients_left
 

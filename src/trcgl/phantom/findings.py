@@ -4,25 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
 
 from trcgl.phantom import findings_devices, findings_lung, findings_mediastinum, findings_pleura, findings_shape
 from trcgl.phantom.anatomy import Anatomy
-from trcgl.phantom.chest import Change, Chest
+from trcgl.phantom.chest import Change, Chest, Mask
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Functions of a finding.
+    """Functions of a finding."""
 
-    Args:
-        reshape: `(anatomy, rng, extent) -> anatomy`, before the chest is rendered.
-        where: `(chest, chest without the finding) -> mask`, for a finding that only changes the anatomy.
-    """
-
-    reshape: Callable[[Anatomy, np.random.Generator, float], Anatomy] | None = None
-    render: Callable[[Chest, np.random.Generator], Change] | None = None  # `(chest, rng) -> Change`, on the chest
-    where: Callable[[Chest, Chest], Bool[np.ndarray, "size size"]] | None = None
+    reshape: Callable[[Anatomy, np.random.Generator, float], Anatomy] | None = None  # extent; before the chest is made
+    render: Callable[[Chest, np.random.Generator], Change] | None = None
+    where: Callable[[Chest, Chest], Mask] | None = None  # also of the chest before; if only the anatomy changes
 
 
 FINDINGS: dict[str, Finding] = {

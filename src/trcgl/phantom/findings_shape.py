@@ -7,13 +7,10 @@ the chest after and before the change.
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool
 
 from trcgl.phantom.anatomy import Anatomy
 from trcgl.phantom.canvas import Pair
-from trcgl.phantom.chest import Chest
-
-Mask = Bool[np.ndarray, "size size"]
+from trcgl.phantom.chest import Chest, Mask
 
 
 def _shifted(pair: Pair, by: float) -> Pair:

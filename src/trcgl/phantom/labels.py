@@ -37,9 +37,13 @@ USUAL_AGE = 63
 MEN = {"Pneumothorax": 0.70, "Emphysema": 0.80, "sternotomy": 0.65, "Hernia": 0.35, "Kyphosis": 0.30}
 """Shares of men other than a half."""
 
+Members = Bool[np.ndarray, "sets findings"]
+Shares = Float[np.ndarray, " sets"]
+PerImage = Int[np.ndarray, " images"]
+
 
 @functools.cache
-def padchest_label_sets() -> tuple[Bool[np.ndarray, "sets findings"], Float[np.ndarray, " sets"]]:
+def padchest_label_sets() -> tuple[Members, Shares]:
     """The label sets of PadChest-30 in the order of `FINDINGS`, and the share of images with each."""
     with (resources.files("trcgl.phantom") / "label_sets.csv").open(encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
@@ -50,7 +54,7 @@ def padchest_label_sets() -> tuple[Bool[np.ndarray, "sets findings"], Float[np.n
     return members, images / images.sum()
 
 
-def benchmark(imbalance: float) -> Float[np.ndarray, " sets"]:
+def benchmark(imbalance: float) -> Shares:
     """p': the share of each label set at an imbalance."""
     members, share = padchest_label_sets()
     prevalence = share @ members
@@ -61,15 +65,13 @@ def benchmark(imbalance: float) -> Float[np.ndarray, " sets"]:
     return _tilted(share, members, target * prevalence.sum() / target.sum(), at_least=False)
 
 
-def evaluation(share: Float[np.ndarray, " sets"]) -> Float[np.ndarray, " sets"]:
+def evaluation(share: Shares) -> Shares:
     """q: the closest distribution in which every finding has a prevalence of at least `FLOOR`."""
     members, _ = padchest_label_sets()
     return _tilted(share, members, np.full(members.shape[1], FLOOR), at_least=True)
 
 
-def sample_evenly(
-    share: Float[np.ndarray, " sets"], images: int, rng: np.random.Generator
-) -> Int[np.ndarray, " images"]:
+def sample_evenly(share: Shares, images: int, rng: np.random.Generator) -> PerImage:
     """Systematic sample of label sets: the number of each finding is close to its expectation.
 
     Sets lie on a line, sets with the same rarest finding side by side, each as long as its share, and the images take
@@ -85,9 +87,7 @@ def sample_evenly(
     return rng.permutation(chosen)
 
 
-def sample_with_positives(
-    share: Float[np.ndarray, " sets"], positives: int, rng: np.random.Generator
-) -> Int[np.ndarray, " images"]:
+def sample_with_positives(share: Shares, positives: int, rng: np.random.Generator) -> PerImage:
     """The smallest systematic sample of label sets that has the given positives of every finding."""
     members, _ = padchest_label_sets()
     images = int(np.ceil(positives / FLOOR))
@@ -98,7 +98,7 @@ def sample_with_positives(
         images += max(1, images // 100)
 
 
-def group_into_patients(label_set: Int[np.ndarray, " images"], rng: np.random.Generator) -> Int[np.ndarray, " images"]:
+def group_into_patients(label_set: PerImage, rng: np.random.Generator) -> PerImage:
     """Patient number of every image; in half of the cases two images of a patient have the same label set."""
     images = len(label_set)
     patient = np.empty(images, np.int64)
@@ -111,7 +111,7 @@ def group_into_patients(label_set: Int[np.ndarray, " images"], rng: np.random.Ge
 
 
 def describe_patients(
-    patient: Int[np.ndarray, " images"], members: Bool[np.ndarray, "images findings"], rng: np.random.Generator
+    patient: PerImage, members: Bool[np.ndarray, "images findings"], rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, " images"], list[str]]:
     """Random age and sex of the patient of every image, given the findings of all images of the patient."""
     people = int(patient.max()) + 1
@@ -125,13 +125,7 @@ def describe_patients(
     return age[patient], sex[patient].tolist()
 
 
-def _tilted(
-    share: Float[np.ndarray, " sets"],
-    members: Bool[np.ndarray, "sets findings"],
-    target: Float[np.ndarray, " findings"],
-    *,
-    at_least: bool,
-) -> Float[np.ndarray, " sets"]:
+def _tilted(share: Shares, members: Members, target: Float[np.ndarray, " findings"], *, at_least: bool) -> Shares:
     """The distribution closest to `share` whose prevalences equal the target, or reach it with `at_least`."""
     present = members.astype(float)
     start = np.log(share)

@@ -4,17 +4,17 @@ Every random choice has a seed of its own: the anatomy hangs on the patient, the
 each finding on the image and its name. So an image with a finding added or removed is otherwise identical.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 from trcgl.phantom import anatomy as anatomies
 from trcgl.phantom.anatomy import Anatomy, Sex
-from trcgl.phantom.chest import Change, Chest
+from trcgl.phantom.chest import Change, Chest, Mask
 from trcgl.phantom.film import expose
 from trcgl.phantom.findings import FINDINGS
 from trcgl.phantom.skeleton import bones
@@ -27,27 +27,16 @@ lies between .3 and .7 on the default benchmark and improvements are visible."""
 
 @dataclass(frozen=True)
 class PhantomSpec:
-    """Everything that determines a phantom.
+    """Everything that determines a phantom."""
 
-    Args:
-        seed: seed of the whole set.
-        patient: name or number of the patient; determines the anatomy.
-        image: name or number of the image; determines exposure, noise and lesions.
-        findings: names of PadChest-30; `Normal` renders nothing.
-        age: age in years.
-        sex: F or M.
-        size: side in pixels.
-        difficulty: determines `contrast`, `extent` and `noise`.
-    """
-
-    seed: int = 0
-    patient: int | str = 0
-    image: int | str = 0
-    findings: tuple[str, ...] = ()
-    age: float = 55.0
+    seed: int = 0  # of the whole set
+    patient: int | str = 0  # name or number; determines the anatomy
+    image: int | str = 0  # name or number; determines exposure, noise and lesions
+    findings: tuple[str, ...] = ()  # names of PadChest-30; `Normal` renders nothing
+    age: float = 55.0  # years
     sex: Sex = "F"
-    size: int = 96
-    difficulty: float = 1.0
+    size: int = 96  # side in pixels
+    difficulty: float = 1.0  # determines `contrast`, `extent` and `noise`
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.findings) - set(FINDINGS)):
@@ -75,16 +64,11 @@ class PhantomSpec:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A rendered radiograph.
-
-    Args:
-        masks: finding to mask; findings that are not visible (`Normal`) have none.
-        facts: finding to measures of the lesion, and `age`, `sex` and `cardiothoracic ratio`.
-    """
+    """A rendered radiograph."""
 
     pixels: UInt8[np.ndarray, "size size"]
-    masks: dict[str, Bool[np.ndarray, "size size"]]
-    facts: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, Mask]  # by finding; findings that are not visible (`Normal`) have none
+    facts: dict[str, Any]  # by finding, the measures of the lesion; and `age`, `sex` and `cardiothoracic ratio`
 
 
 def render(spec: PhantomSpec) -> Phantom:
@@ -109,7 +93,7 @@ def render(spec: PhantomSpec) -> Phantom:
     return Phantom(pixels, {name: change.mask for name, change in changes.items() if change.mask.any()}, facts)
 
 
-def render_masks(spec: PhantomSpec) -> dict[str, Bool[np.ndarray, "size size"]]:
+def render_masks(spec: PhantomSpec) -> dict[str, Mask]:
     """The masks of `render` only, at about a third of its cost."""
     return {name: change.mask for name, change in _findings(spec)[1].items() if change.mask.any()}
 
@@ -144,13 +128,11 @@ def _findings(spec: PhantomSpec) -> tuple[Chest, dict[str, Change]]:
 class Lesion:
     """Size and contrast of a finding in a phantom.
 
-    Args:
-        contrast: mean absolute difference of gray within the mask to the same phantom without the finding, as a share
-            of the range from black to white.
+    The contrast is the mean absolute difference of gray within the mask to the same phantom without the finding.
     """
 
     area: float  # area of its mask as a share of the image
-    contrast: float
+    contrast: float  # share of the range from black to white
 
 
 def flipped(spec: PhantomSpec, finding: str) -> PhantomSpec:

@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator as randomness
-from trcgl.dataset.store import Dataset, write_images
+from trcgl.dataset.store import Dataset, file_table, write_images
 from trcgl.dataset.synthetic_rows import KEPT, open_synthetic, read_provenance
 
 if TYPE_CHECKING:
@@ -33,23 +33,16 @@ def write_folder(
     provenance: pl.DataFrame,
     images: Iterable[UInt8[np.ndarray, "rows side side"]],
 ) -> None:
-    """Write a folder in the format of a synthetic folder of the same real dataset, `dataset.json` last.
+    """Write a folder in the format of the synthetic folder `like`, `dataset.json` last.
 
-    Args:
-        out: the folder to write.
-        like: the synthetic folder.
-        name: of the new folder.
-        manifest: columns as in `like`, in the order of the images.
-        provenance: image_id, target and verdict at least.
-        images: arrays of one or more images, as many in all as rows.
+    The manifest has the columns of that of `like`, in the order of the images; the provenance has image_id, target and
+    verdict at least; `images` are arrays of one or more images.
     """
     manifest = manifest.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(like.manifest.columns)
     write_images(out / "images.npy", images, manifest.height, like.require_images().shape[1])
-    for file, frame in (("manifest.parquet", manifest), ("provenance.parquet", provenance)):
-        with storage.atomic(out / file) as aside:
-            frame.write_parquet(aside)
-    files = {file: {"bytes": (out / file).stat().st_size, "sha256": storage.sha256_file(out / file)} for file in FILES}
-    storage.write_json(out / "dataset.json", {**like.info, "name": name, "files": files})
+    storage.write_parquet(out / "manifest.parquet", manifest)
+    storage.write_parquet(out / "provenance.parquet", provenance)
+    storage.write_json(out / "dataset.json", {**like.info, "name": name, "files": file_table(out, FILES)})
 
 
 def finished(out: Path) -> bool:

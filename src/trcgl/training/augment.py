@@ -17,6 +17,9 @@ from trcgl.core.recipe import AugmentRecipe
 
 _ERASED = (0.02, 0.1)  # smallest and largest area of the erased rectangle, as fractions of the image
 
+Images = Float[Tensor, "batch 1 height width"]
+Labels = Float[Tensor, "batch findings"]
+
 
 @dataclass(frozen=True)
 class AugmentParameters:
@@ -67,9 +70,7 @@ def sample_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) 
     return AugmentParameters(**{name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()})
 
 
-def augment(
-    image: Float[Tensor, "batch 1 height width"], parameters: AugmentParameters
-) -> Float[Tensor, "batch 1 height width"]:
+def augment(image: Images, parameters: AugmentParameters) -> Images:
     """Rotate, shift, scale and mirror in one bilinear resampling, then change brightness and contrast, then erase.
 
     Pixels from outside the image are 0, like letterbox bars and the air beside a patient; repeating the border would
@@ -82,11 +83,8 @@ def augment(
 
 
 def mixup(
-    image: Float[Tensor, "batch 1 height width"],
-    label: Float[Tensor, "batch findings"],
-    partner: Int[Tensor, " batch"],
-    share: Float[Tensor, " batch"],
-) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch findings"]]:
+    image: Images, label: Labels, partner: Int[Tensor, " batch"], share: Float[Tensor, " batch"]
+) -> tuple[Images, Labels]:
     """Mix each image, and its labels, with its partner in the batch (mixup; Zhang et al. 2018, equation 1).
 
     `share` in [0, 1] is the weight of the image itself. A label that is unknown (NaN) in either image is unknown in the

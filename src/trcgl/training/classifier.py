@@ -32,15 +32,9 @@ LOG_EVERY = 10
 class Classifier(lightning.LightningModule):
     """A network with its loss and optimizer.
 
-    Args:
-        network: the network to train.
-        recipe: the recipe of the run.
-        space: label space of the outputs.
-        train: real training rows; the loss counts their labels.
-        val: val rows, in the order of the val loader.
-        steps: optimizer steps of the whole run.
-        image_ids: image ids of the real rows, followed by those of the synthetic rows.
-        counts: numbers of real and synthetic rows of each finding, logged at the start.
+    The loss counts the labels of `train`, the real rows; `image_ids` are of these, followed by the synthetic rows.
+    `steps` are the optimizer steps of the whole run; `counts`, logged at the start, the numbers of real and synthetic
+    rows of each finding.
     """
 
     def __init__(

@@ -13,16 +13,18 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.randomness import generator
 from trcgl.core.recipe import Recipe, TrainRecipe
 
-RowSampler = Callable[[int], Int[np.ndarray, " rows"]]
+Labels = Float[np.ndarray, "rows findings"]
+RowNumbers = Int[np.ndarray, " rows"]
+RowSampler = Callable[[int], RowNumbers]
 """Maps an epoch to row numbers."""
 
 
-def natural(rows: int, seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
+def natural(rows: int, seed: int, epoch: int) -> RowNumbers:
     """Every row once, shuffled."""
     return generator(seed, "sampling", epoch).permutation(rows)
 
 
-def class_balanced(labels: Float[np.ndarray, "rows findings"], seed: int, epoch: int) -> Int[np.ndarray, " rows"]:
+def class_balanced(labels: Labels, seed: int, epoch: int) -> RowNumbers:
     """For each place, sample a finding with positives uniformly, then a positive row of it uniformly.
 
     Raises:
@@ -38,9 +40,7 @@ def class_balanced(labels: Float[np.ndarray, "rows findings"], seed: int, epoch:
     return np.array([of_finding[int(share * len(of_finding))] for of_finding, share in rows])
 
 
-def repeat_factors(
-    labels: Float[np.ndarray, "rows findings"], threshold: float, cap: float
-) -> Float[np.ndarray, " rows"]:
+def repeat_factors(labels: Labels, threshold: float, cap: float) -> Float[np.ndarray, " rows"]:
     """Mean number of repeats of each row: r_i = max over its findings c of min(cap, max(1, sqrt(T / f_c))).
 
     Source: Gupta, Dollár & Girshick 2019 (LVIS), appendix B; f_c is the fraction of rows with finding c.
@@ -51,9 +51,7 @@ def repeat_factors(
     return np.where(present, of_finding, 1.0).max(1)
 
 
-def repeat_factor(
-    labels: Float[np.ndarray, "rows findings"], threshold: float, cap: float, seed: int, epoch: int
-) -> Int[np.ndarray, " rows"]:
+def repeat_factor(labels: Labels, threshold: float, cap: float, seed: int, epoch: int) -> RowNumbers:
     """Rows repeated by `repeat_factors` (rounded at random to keep the mean), shuffled, and cut to an epoch."""
     factors = repeat_factors(labels, threshold, cap)
     rng = generator(seed, "sampling", epoch)
@@ -61,7 +59,7 @@ def repeat_factor(
     return rng.permutation(np.repeat(np.arange(len(factors)), repeats))[: len(factors)]
 
 
-def row_sampler(recipe: TrainRecipe, labels: Float[np.ndarray, "rows findings"], seed: int) -> RowSampler:
+def row_sampler(recipe: TrainRecipe, labels: Labels, seed: int) -> RowSampler:
     """The row sampling of a recipe over the labels of the real training rows (NaN where unknown).
 
     Epochs that retrain the head are class-balanced.
@@ -85,7 +83,7 @@ def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampl
     alone, repeated, and the other epochs real rows alone.
     """
 
-    def rows_of(epoch: int) -> Int[np.ndarray, " rows"]:
+    def rows_of(epoch: int) -> RowNumbers:
         order = real(epoch)
         places = len(order)
         rng = generator(recipe.seed, "drawn", epoch)

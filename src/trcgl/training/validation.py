@@ -3,30 +3,21 @@
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float
 
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.registry import RANKING
+from trcgl.metrics.rows import Rows, Table
 
 SELECTED = "val/mAP"
 """The metric that selects the best epoch."""
 
 
-def validation_metrics(
-    truth: Float[np.ndarray, "rows findings"],
-    score: Float[np.ndarray, "rows findings"],
-    weight: Float[np.ndarray, " rows"],
-    space: LabelSpace,
-) -> dict[str, float]:
+def validation_metrics(truth: Table, score: Table, weight: Rows, space: LabelSpace) -> dict[str, float]:
     """`val/m<metric>` over the scored findings for every ranking metric, and `val/mAP_<group>`, where defined.
 
-    Args:
-        truth: 1 present, 0 absent, NaN unknown.
-        score: any monotone function of the probability, for instance the logit.
-        weight: weight of each row.
-        space: label space of the columns.
+    `truth` is 1 present, 0 absent, NaN unknown; `score` any monotone function of the probability, such as the logit.
 
     Raises:
         DataError: no scored finding has a positive in val, so that no epoch can be chosen.

@@ -45,9 +45,7 @@ def lesions(opened: Dataset, rows: pl.DataFrame, findings: Sequence[str], out: P
         )
     path = out / FOLDER / "lesions.parquet"
     if not path.exists():
-        made = pl.DataFrame(list(_lesions(opened, rows, findings)), LESIONS, orient="row")
-        with storage.atomic(path) as aside:
-            made.write_parquet(aside)
+        storage.write_parquet(path, pl.DataFrame(list(_lesions(opened, rows, findings)), LESIONS, orient="row"))
     return pl.read_parquet(path)
 
 

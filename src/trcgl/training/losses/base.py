@@ -14,6 +14,8 @@ Elements = Float[Tensor, "batch findings"]
 """One number per image and finding."""
 PerFinding = Num[Tensor, " findings"]
 """One number per finding."""
+Mask = Bool[Tensor, "batch findings"]
+Scalar = Float[Tensor, ""]
 
 
 class Loss(nn.Module, ABC):
@@ -76,8 +78,8 @@ class KnownMean(nn.Module):
 
 
 def elements(
-    loss: Loss, logits: Elements, target: Elements, known: Bool[Tensor, "batch findings"], real: Bool[Tensor, " batch"]
-) -> tuple[Elements, Bool[Tensor, "batch findings"]]:
+    loss: Loss, logits: Elements, target: Elements, known: Mask, real: Bool[Tensor, " batch"]
+) -> tuple[Elements, Mask]:
     """Loss of each element, and which elements count in the mean.
 
     The target is 0 where a label is not `known`. A row that is not `real` only pads the batch and never counts.
@@ -89,11 +91,8 @@ def elements(
 
 
 def masked_mean(
-    elementwise: Elements,
-    counted: Bool[Tensor, "batch findings"],
-    row_weight: Float[Tensor, " batch"],
-    denominator: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, ""]:
+    elementwise: Elements, counted: Mask, row_weight: Float[Tensor, " batch"], denominator: Scalar | None = None
+) -> Scalar:
     """Mean over the counted elements, each weighted by its row; 0 where nothing counts.
 
     The sum is divided by `denominator`, by default the total weight of this batch. With several processes, whose
