@@ -37,7 +37,7 @@ TEXT = {"model.label_text": "a folder"}
 def rows(tmp_path_factory):
     """Rows whose labels give a loss its counts."""
     opened = open_dataset(write_dataset(tmp_path_factory.mktemp("rows") / "data"))
-    return SplitRows(opened, opened.split("train"))
+    return SplitRows((opened, opened.split("train")))
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -34,6 +34,8 @@ from trcgl.generate.prompts import prompt as prompt_for
 
 SCHEMA = "trcgl.generator/1"
 DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")  # of a pipeline and of `Generator`
+_UNUSED: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 _BESIDE = ("training", "samples")  # folders beside those of the pipeline
 _VOCABULARY = 20_000  # words compared with a token; whole vocabularies of bases take minutes
 
@@ -53,6 +55,7 @@ def load_base(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
 def check_fit(generator: Generator, where: str) -> None:
     """Refuse a pipeline whose parts do not fit each other."""
     unet, vae, text = generator.unet.config, generator.vae.config, generator.text_encoder.config
+    attends, longest = unet["cross_attention_dim"], generator.tokenizer.model_max_length
     for what, left, right in (
         ("the U-Net takes {} latent channels, the autoencoder gives {}", unet["in_channels"], vae["latent_channels"]),
         ("the U-Net gives {} channels and takes {}", unet["out_channels"], unet["in_channels"]),
@@ -61,11 +64,7 @@ def check_fit(generator: Generator, where: str) -> None:
             unet["cross_attention_dim"],
             text.hidden_size,
         ),
-        (
-            "the tokenizer makes up to {} tokens, the text encoder reads {}",
-            generator.tokenizer.model_max_length,
-            text.max_position_embeddings,
-        ),
+        ("the tokenizer makes up to {} tokens, the text encoder reads {}", longest, text.max_position_embeddings),
     ):
         if left != right:
             raise CheckpointError(
@@ -88,16 +87,8 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **about: A
         generator.unet.unload_lora()
     try:
         with _quiet():
-            StableDiffusionPipeline(
-                vae=generator.vae,
-                text_encoder=generator.text_encoder,
-                tokenizer=generator.tokenizer,
-                unet=generator.unet,
-                scheduler=generator.scheduler,
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            ).save_pretrained(folder, safe_serialization=True)
+            parts = {name: getattr(generator, name) for name in _PARTS}
+            StableDiffusionPipeline(**parts, **_UNUSED).save_pretrained(folder, safe_serialization=True)
         with storage.atomic(folder / "context.safetensors") as aside:
             tokens = generator.context.state_dict()
             save_file({name: value.detach().cpu().contiguous() for name, value in tokens.items()}, aside)
@@ -212,12 +203,7 @@ def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: Labe
     try:
         with _quiet():
             pipeline = StableDiffusionPipeline.from_pretrained(
-                where,
-                revision=revision,
-                use_safetensors=True,
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
+                where, revision=revision, use_safetensors=True, **_UNUSED
             )
     except (OSError, ValueError, SafetensorError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise CheckpointError(

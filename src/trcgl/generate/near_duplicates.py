@@ -12,13 +12,14 @@ from torch.nn import functional
 
 SIDE = 32  # side of a thumbnail in pixels: radiographs of different patients look alike at coarser scales
 
+Thumbnails = Float[Tensor, "rows side side"]
+RowNumbers = Int[np.ndarray, " rows"]
+
 _IMAGES = 256  # images reduced at once
 _PRODUCTS = 2**25  # correlations held in memory at once
 
 
-def thumbnails(
-    images: UInt8[np.ndarray, "store height width"], rows: Int[np.ndarray, " rows"] | None = None
-) -> Float[Tensor, "rows side side"]:
+def thumbnails(images: UInt8[np.ndarray, "store height width"], rows: RowNumbers | None = None) -> Thumbnails:
     """Thumbnails with mean 0 and length 1, so that products are correlations; all 0 for an image without contrast."""
     rows = np.arange(len(images)) if rows is None else rows
     small = [torch.empty(0, SIDE, SIDE)]
@@ -36,10 +37,10 @@ def standardize(images: Float[Tensor, "*batch height width"]) -> Float[Tensor, "
 
 
 def nearest(
-    query: Float[Tensor, "queries side side"],
+    query: Thumbnails,
     reference: Float[Tensor, "references side side"],
-    apart: tuple[Int[np.ndarray, " queries"], Int[np.ndarray, " references"]] | None = None,
-) -> Float[np.ndarray, " queries"]:
+    apart: tuple[RowNumbers, Int[np.ndarray, " references"]] | None = None,
+) -> Float[np.ndarray, " rows"]:
     """Correlation of each thumbnail, or its mirror image, with the nearest reference; -1 if there is none.
 
     `apart`: patient numbers of the queries and of the references; images of the same patient are not compared.
@@ -59,7 +60,7 @@ def nearest(
 
 
 def repeats(
-    images: Float[Tensor, "rows side side"], candidates: Bool[np.ndarray, " rows"], limit: float
+    images: Thumbnails, candidates: Bool[np.ndarray, " rows"], limit: float
 ) -> tuple[Float[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
     """Find candidates that nearly repeat an earlier candidate; the first of them stays.
 

@@ -1,6 +1,7 @@
 """A generator: a diffusers pipeline like Stable Diffusion 1.x with context tokens and a label space."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.embeddings import TextTimeEmbedding
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from peft import LoraConfig
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -75,7 +76,9 @@ class Generator:
         """Encoded prompts with their context tokens, all of the same length."""
         device = self.text_encoder.device
         ids = torch.tensor([self.ids(prompt) for prompt in prompts], device=device)
-        hidden = self._read(ids)
+        embedding, vocabulary = self.text_encoder.get_input_embeddings(), self.text_encoder.config.vocab_size
+        with self.context.embedded(embedding, vocabulary) if self.context.within else nullcontext():
+            hidden = self.text_encoder(ids).last_hidden_state
         if not self.context.after:
             return hidden
         present = torch.zeros(len(prompts), len(self.space.findings), device=device)
@@ -96,7 +99,9 @@ class Generator:
         for words, finding in prompt.pieces:
             if finding and self.context.within:
                 ids += self.context.finding_ids(self._column[finding], vocabulary)
-            ids += self._ids_of(words)
+            if words not in self._known:
+                self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
+            ids += self._known[words]
         ids.append(self.tokenizer.eos_token_id)
         if len(ids) > longest:
             raise DataError(
@@ -104,11 +109,6 @@ class Generator:
                 "Ask for fewer findings, or use fewer context tokens."
             )
         return ids + [self.tokenizer.pad_token_id] * (longest - len(ids))
-
-    def _ids_of(self, words: str) -> list[int]:
-        if words not in self._known:
-            self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
-        return self._known[words]
 
     def as_encoded(self, prompt: Prompt) -> list[str]:
         """A prompt as it is encoded: tokens of the text encoder, and context tokens within or after them."""
@@ -157,12 +157,6 @@ class Generator:
         together = max(1, _DECODED_PIXELS // self.image_size**2)
         scaled = latents / self.vae.config["scaling_factor"]
         return torch.cat([self.vae.decode(part).sample for part in scaled.split(together)])
-
-    def _read(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
-        if not self.context.within:
-            return self.text_encoder(ids).last_hidden_state
-        with self.context.embedded(self.text_encoder.get_input_embeddings(), self.text_encoder.config.vocab_size):
-            return self.text_encoder(ids).last_hidden_state
 
 
 def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:

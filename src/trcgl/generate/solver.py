@@ -10,9 +10,11 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from trcgl.generate.diffusion import log_snr_of
+from trcgl.generate.diffusion import Latents, log_snr_of
 from trcgl.generate.pipeline import Generator
 
+Encoded = Float[Tensor, "batch tokens features"]
+Empty = Float[Tensor, "1 tokens features"]
 Solver = Literal["dpm++2m", "ddim"]
 DEFAULT_SOLVER: Solver = "dpm++2m"
 
@@ -24,8 +26,8 @@ _FIRST_LOG_SNR = -9.5  # noise of 115 standard deviations; steps at lower log-SN
 
 def sample(
     generator: Generator,
-    condition: Float[Tensor, "batch tokens features"],
-    empty: Float[Tensor, "1 tokens features"],
+    condition: Encoded,
+    empty: Empty,
     seeds: Sequence[int],
     *,
     steps: int = 20,
@@ -33,10 +35,10 @@ def sample(
     guided_to: float = GUIDED_TO,
     solver: Solver = DEFAULT_SOLVER,
 ) -> UInt8[np.ndarray, "batch height width"]:
-    """Sample a radiograph for each seed.
+    """Sample a radiograph for each seed, on the device of the generator.
 
     Args:
-        generator: a generator on the device to sample on.
+        generator: the generator.
         condition: encoded prompts.
         empty: the encoded empty prompt, for classifier-free guidance.
         seeds: random seed of each image.
@@ -48,12 +50,11 @@ def sample(
         solver: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
     """
     latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, solver, guided_to)
-    images = generator.from_latents(latents).float()
-    gray = images.mean(1).clamp(-1, 1)
+    gray = generator.from_latents(latents).float().mean(1).clamp(-1, 1)
     return ((gray + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
-def starts(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "batch channels height width"]:
+def starts(generator: Generator, seeds: Sequence[int]) -> Latents:
     """Initial noise of each seed, computed on the CPU so that it is the same on every device."""
     channels, side = generator.unet.config["in_channels"], generator.unet.config["sample_size"]
     noise = [torch.randn((channels, side, side), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -63,14 +64,14 @@ def starts(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "batch c
 @torch.inference_mode()
 def denoise(
     generator: Generator,
-    condition: Float[Tensor, "batch tokens features"],
-    empty: Float[Tensor, "1 tokens features"],
-    noise: Float[Tensor, "batch channels height width"],
+    condition: Encoded,
+    empty: Empty,
+    noise: Latents,
     steps: int,
     guidance: float | Sequence[float],
     solver: Solver,
     guided_to: float = math.inf,
-) -> Float[Tensor, "batch channels height width"]:
+) -> Latents:
     """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
     scheduler = _scheduler(generator, solver, steps)
     levels = log_snr_of(generator.scheduler.alphas_cumprod)

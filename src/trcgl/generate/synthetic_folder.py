@@ -161,28 +161,24 @@ def write_page(
     phantom: bool,
 ) -> None:
     """Write `report.html` beside `report.json`."""
-    lead = _lead(report)
     numbered = provenance.with_row_index("row")
     examples = {"Kept": numbered.filter(verdict=KEPT), "Rejected": numbered.filter(pl.col("verdict") != KEPT)}
-    body = (
-        html.environment("trcgl.generate")
-        .get_template("synthetic_folder.html.j2")
-        .render(
-            report=report,
-            counts=map(_counts, report["targets"]),
-            rules=[_rule(row["rule"]) for row in report["targets"] if row["rule"]],
-            limits=[(name, f"{value:.4f}") for name, value in report["limits"].items()],
-            examples={
-                kind: {
-                    target: _picture(images[shown["row"].to_numpy()[:_SHOWN]])
-                    for (target,), shown in rows.group_by("target", maintain_order=True)
-                }
-                for kind, rows in examples.items()
-            },
-        )
+    template = html.environment("trcgl.generate").get_template("synthetic_folder.html.j2")
+    body = template.render(
+        report=report,
+        counts=map(_counts, report["targets"]),
+        rules=[_rule(row["rule"]) for row in report["targets"] if row["rule"]],
+        limits=[(name, f"{value:.4f}") for name, value in report["limits"].items()],
+        examples={
+            kind: {
+                target: _picture(images[shown["row"].to_numpy()[:_SHOWN]])
+                for (target,), shown in rows.group_by("target", maintain_order=True)
+            }
+            for kind, rows in examples.items()
+        },
     )
     style = "figure img { image-rendering: pixelated; max-width: 100%; }"
-    page = html.page(f"Synthetic images: {out.resolve().name}", body, lead=lead, phantom=phantom, style=style)
+    page = html.page(f"Synthetic images: {out.resolve().name}", body, lead=_lead(report), phantom=phantom, style=style)
     storage.write_text(out / "report.html", page)
 
 

@@ -24,7 +24,7 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
             "would carry val or test patients into training and make every result on them too good."
         )
     dataset.require_images()
-    rows = SplitRows(dataset, dataset.split("train"))
+    rows = SplitRows((dataset, dataset.split("train")))
     if not (rows.labels == 1).any():
         raise DataError(f"{dataset.folder}: no training row has a finding, so there are no prompts to learn.")
     return rows

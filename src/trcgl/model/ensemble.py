@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError
 from trcgl.imaging.file_process import Shape
-from trcgl.model.folder import LoadedModel, load_model, model_folder
+from trcgl.model.folder import LoadedModel, Scores, load_model, model_folder
 from trcgl.model.onnx_model import OnnxModel, over_onnx
 
 
@@ -70,12 +70,8 @@ class Ensemble:
         return any(member.of_phantoms for member in self.members)
 
     def score(
-        self,
-        pictures: Mapping[Shape, UInt8[np.ndarray, "batch _ _"]],
-        *,
-        tta: bool = False,
-        batch_size: int = 64,
-    ) -> Float[np.ndarray, "batch findings"]:
+        self, pictures: Mapping[Shape, UInt8[np.ndarray, "batch _ _"]], *, tta: bool = False, batch_size: int = 64
+    ) -> Scores:
         """Average the calibrated scores of the members, float32; `tta` also scores the mirror image of each radiograph.
 
         `pictures` holds the same radiographs in each of `shapes`.

@@ -35,6 +35,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 Picture = str | Path | Image.Image | Num[np.ndarray, "rows columns"]
 """A radiograph of any size: a file, a PIL image, or its gray values."""
+Images = UInt8[np.ndarray, "batch height width"]
+Square = UInt8[np.ndarray, "batch side side"]
+Scores = Float[np.ndarray, "batch findings"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,11 @@ class LoadedModel:
         """Whether the model was trained on rendered phantoms."""
         return self.info["source"] == "phantom"
 
-    def resized(self, images: UInt8[np.ndarray, "batch height width"]) -> UInt8[np.ndarray, "batch side side"]:
+    def resized(self, images: Images) -> Square:
         """Square images at the input size of the network, resized as in training and evaluation."""
         return at_size(torch.tensor(images), self.image_size).numpy()
 
-    def require_size(self, images: UInt8[np.ndarray, "batch height width"]) -> None:
+    def require_size(self, images: Images) -> None:
         """Refuse images of another size than the network's input."""
         if images.shape[1:] != (self.image_size, self.image_size):
             raise DataError(
@@ -94,9 +97,7 @@ class LoadedModel:
                 f"{self.image_size}. Resize them with `model.resized(images)`."
             )
 
-    def logits(
-        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
-    ) -> Float[np.ndarray, "batch findings"]:
+    def logits(self, images: Images, *, batch_size: int = 64) -> Scores:
         """Raw logits, float32, of images of the model's input size."""
         self.require_size(images)
         rows = [np.empty((0, len(self.space.findings)), np.float32)]
@@ -104,14 +105,12 @@ class LoadedModel:
             rows.append(self._forward(np.array(images[start : start + batch_size], order="C")))
         return np.concatenate(rows)
 
-    def _forward(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
+    def _forward(self, images: Square) -> Scores:
         with torch.inference_mode():
             batch = torch.from_numpy(images).to(self.network.mean.device)
             return self.network(to_unit(batch)).logits.float().cpu().numpy()
 
-    def score(
-        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
-    ) -> Float[np.ndarray, "batch findings"]:
+    def score(self, images: Images, *, batch_size: int = 64) -> Scores:
         """Probabilities, sigmoid(logit / temperature), float32; calibrated once `trcgl evaluate` has run."""
         logits = torch.from_numpy(self.logits(images, batch_size=batch_size))
         return torch.sigmoid(logits / (self.temperature or 1.0)).numpy()

@@ -9,12 +9,15 @@ from torch.nn import functional
 
 from trcgl.core.recipe import ModelRecipe
 
+Pairs = Float[Tensor, "findings findings"]
+"""One number per pair of findings."""
+
 
 @dataclass(frozen=True)
 class Labels:
     """What a head knows about the findings when it is built."""
 
-    adjacency: Float[Tensor, "findings findings"]
+    adjacency: Pairs
     """Normalized label graph Â, from `build_adjacency`; a head without a graph reads only its size."""
     vectors: Float[Tensor, "findings text"] | None = None
     """One text vector per finding; None starts label embeddings at random."""
@@ -25,9 +28,7 @@ class Labels:
         return len(self.adjacency)
 
 
-def build_adjacency(
-    conditional: Float[Tensor, "findings findings"], recipe: ModelRecipe
-) -> Float[Tensor, "findings findings"]:
+def build_adjacency(conditional: Pairs, recipe: ModelRecipe) -> Pairs:
     """The graph of `model.graph`; the identity for `identity`, and for `learned`, which the network computes itself.
 
     `conditional` has P(j|i) in row i, from real training rows only, and 0 where it is unknown.
@@ -39,7 +40,7 @@ def build_adjacency(
     return torch.eye(len(conditional))
 
 
-def adjacency(conditional: Float[Tensor, "findings findings"], threshold: float) -> Float[Tensor, "findings findings"]:
+def adjacency(conditional: Pairs, threshold: float) -> Pairs:
     """Normalized adjacency Â = Dn^-1/2 (A + I) Dn^-1/2 (Kipf & Welling 2017, equation 2).
 
     A is the mean of P(j|i) and P(i|j) without its diagonal, and 0 below `threshold`. Every finding has a self-loop, so
@@ -51,9 +52,7 @@ def adjacency(conditional: Float[Tensor, "findings findings"], threshold: float)
     return _normalized(weights.fill_diagonal_(1.0))
 
 
-def ml_gcn_adjacency(
-    conditional: Float[Tensor, "findings findings"], threshold: float = 0.4, share: float = 0.2
-) -> Float[Tensor, "findings findings"]:
+def ml_gcn_adjacency(conditional: Pairs, threshold: float = 0.4, share: float = 0.2) -> Pairs:
     """The directed graph of ML-GCN (Chen et al., CVPR 2019, equations 6 to 8), normalized on both sides.
 
         A_ij  = 1 where P(j|i) ≥ τ and i ≠ j, else 0

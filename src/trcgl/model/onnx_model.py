@@ -4,12 +4,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, UInt8
-
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError
-from trcgl.model.folder import LoadedModel
+from trcgl.model.folder import Images, LoadedModel, Scores, Square
 
 INPUT = "images"
 OUTPUTS = ("logits", "maps")
@@ -26,13 +23,11 @@ class OnnxModel(LoadedModel):
     session: Any
     threads: int
 
-    def logits(
-        self, images: UInt8[np.ndarray, "batch height width"], *, batch_size: int = 64
-    ) -> Float[np.ndarray, "batch findings"]:
+    def logits(self, images: Images, *, batch_size: int = 64) -> Scores:
         """As in `LoadedModel`; with two images per thread, whose activations fit into the cache of a core."""
         return super().logits(images, batch_size=min(batch_size, 2 * self.threads))
 
-    def _forward(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
+    def _forward(self, images: Square) -> Scores:
         return self.session.run(OUTPUTS[:1], {INPUT: images})[0]
 
 

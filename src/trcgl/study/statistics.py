@@ -131,20 +131,11 @@ def holm(p: Mapping[Any, float], alpha: float = 1 - LEVEL) -> dict[Any, Holm]:
     return found
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Variance of the runs of one arm."""
-
-    shared: float  # c_aa, covariance of two runs over patients
-    own: float  # U_a, of the mean over seeds
-    freedom: int  # S - 1
-
-    @classmethod
-    def of(cls, runs: Runs) -> "_Parts":
-        seeds, covariance = len(runs.values), np.cov(_kept(runs.replicates))
-        apart = ~np.eye(seeds, dtype=bool)
-        shared, single = float(covariance[apart].mean()), float(covariance.diagonal().mean())
-        return cls(shared, max(float(runs.values.var(ddof=1)), single - shared) / seeds, seeds - 1)
+def _variance(runs: Runs) -> tuple[float, float]:
+    """c_aa, the covariance of two runs of an arm over patients, and U_a, the variance of their mean over seeds."""
+    seeds, covariance = len(runs.values), np.cov(_kept(runs.replicates))
+    shared, single = float(covariance[~np.eye(seeds, dtype=bool)].mean()), float(covariance.diagonal().mean())
+    return shared, max(float(runs.values.var(ddof=1)), single - shared) / seeds
 
 
 def _kept(replicates: Float[np.ndarray, "runs replicates"]) -> Float[np.ndarray, "runs kept"]:
@@ -166,9 +157,9 @@ def _estimate(arms: Sequence[Runs], value: float, patients: float) -> Estimate:
         why = f"only {kept} of {replicates.shape[1]} resamples of patients leave every finding defined"
     if why:
         return Estimate(value, None, 0.0, why, seeds, dropped)
-    parts = [_Parts.of(arm) for arm in arms]
+    parts = [_variance(arm) for arm in arms]
     across = float(np.cov(together)[: len(seeds), len(seeds) :].mean()) if len(arms) == 2 else 0.0
-    shared = max(0.0, sum(part.shared for part in parts) - 2 * across)
-    whole = shared + sum(part.own for part in parts)
-    below = shared**2 / patients + sum(part.own**2 / part.freedom for part in parts)
+    shared = max(0.0, sum(shared for shared, _ in parts) - 2 * across)
+    whole = shared + sum(own for _, own in parts)
+    below = shared**2 / patients + sum(own**2 / (len(seeds) - 1) for _, own in parts)
     return Estimate(value, float(np.sqrt(whole)), whole**2 / below if below else np.inf, None, seeds, dropped)

@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trcgl.core import markdown, storage
+from markupsafe import Markup
+
+from trcgl.core import html, markdown, storage
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset, open_dataset
-from trcgl.study import tables
+from trcgl.study import plots, tables
 from trcgl.study.ablation import ablation, edges
 from trcgl.study.arms import choose_arms, over_base
-from trcgl.study.page import write_page
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, begin, comparable
-from trcgl.study.registry import explore, make_folders
+from trcgl.study.registry import explore, explored, make_folders
 from trcgl.study.results import Outcome, collect, cost_of, earlier, results
 from trcgl.study.runner import jobs_of, train_runs
 from trcgl.study.stored import read_stored
@@ -90,5 +91,37 @@ def conclude(
     storage.write_text(out / "table.csv", tables.csv(document))
     storage.write_json(out / "cost.json", cost)
     storage.write_text(out / "cost.md", markdown.table(tables.cost_table(cost).rows) + "\n")
-    write_page(out, document, cost, name=opened.name, phantom=opened.info["source"] == "phantom")
+    _write_page(out, document, cost, name=opened.name, phantom=opened.info["source"] == "phantom")
     return document
+
+
+def _write_page(out: Path, document: dict[str, Any], cost: dict[str, Any], *, name: str, phantom: bool) -> None:
+    """Write study.html and intervals.svg; for utility also doses.svg."""
+    plotted = {"intervals": (plots.intervals(document), "Tail mAP of every arm and every difference, with intervals")}
+    if document["kind"] == "utility":
+        plotted["doses"] = (plots.dose_curve(document), "Tail mAP at every dose")
+    figures = {}
+    for file, (figure, label) in plotted.items():
+        svg = html.svg_text(figure)
+        storage.write_text(out / f"{file}.svg", svg)
+        figures[file] = Markup(html.inline_svg(svg, label))
+    shown = [*tables.tables_of(document), tables.arms_table(document), tables.cost_table(cost)]
+    found = tables.sentences(document)
+    templates = html.environment("trcgl.study")
+    body = templates.get_template("study.html.j2").render(
+        further=found[2:] + explored(document)[0],
+        notes=tables.notes(document),
+        figures=figures,
+        tables=shown,
+        command=storage.read_json(out / "command.json")["command"],
+    )
+    page = html.page(
+        f"Study: {document['kind']}",
+        body,
+        lead=" ".join(found[:2]),
+        subtitle=f"{name}: {len(document['arms'])} arms with {document['seeds']} seeds each, compared on test.",
+        phantom=phantom,
+        sections=(("plot", "Intervals"), *((table.id, table.title) for table in shown)),
+        style=templates.get_template("study.css.j2").render(),
+    )
+    storage.write_text(out / "study.html", page)

@@ -1,14 +1,13 @@
 """Batches for training and validation. Batch k of an epoch is a function of (seed, epoch, k), also after a resume."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch.utils import data
 
 from trcgl.core.recipe import Recipe
@@ -18,6 +17,7 @@ from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, mixup, sample_parameters, sample_shares
+from trcgl.training.losses.base import Elements
 from trcgl.training.sampling import RowSampler, row_sampler, with_synthetic
 
 
@@ -32,28 +32,34 @@ class Part(NamedTuple):
 
 
 class SplitRows(data.Dataset[dict[str, Any]]):
-    """Images and labels of the rows of one split, read a part of a batch at a time.
+    """Images and labels of rows of one dataset, or of several datasets one after the other.
 
-    Each worker process opens the image file itself, because a pickled memory map would be copied whole.
+    A part of a batch is read at a time. Each worker process opens the image files itself, because a pickled memory map
+    would be copied whole.
     """
 
-    def __init__(self, dataset: Dataset, rows: pl.DataFrame) -> None:
-        self.labels = label_array(rows, dataset.space)
+    def __init__(self, *tables: tuple[Dataset, pl.DataFrame]) -> None:
+        self.labels = np.concatenate([label_array(rows, dataset.space) for dataset, rows in tables])
+        rows = pl.concat([rows.select("weight", "image_id", "row") for _, rows in tables])
         self.weights = rows["weight"].to_numpy().astype(np.float64)
         self.image_ids = rows["image_id"].to_list()
         self._store_rows = rows["row"].to_numpy()
-        self._path: Path = dataset.folder / "images.npy"
-        self._images: np.ndarray | None = None
+        self._store = np.repeat(np.arange(len(tables)), [rows.height for _, rows in tables])
+        self._paths = [dataset.folder / "images.npy" for dataset, _ in tables]
+        self._images: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, part: Part) -> dict[str, Any]:
         """Images (b, H, W) uint8, labels (b, C) float32 with NaN for unknown, and the fields of the part."""
-        if self._images is None:
-            self._images = np.load(self._path, mmap_mode="r")
+        self._images = self._images or [np.load(path, mmap_mode="r") for path in self._paths]
+        image = np.empty((len(part.rows), *self._images[0].shape[1:]), np.uint8)
+        for place, images in enumerate(self._images):
+            own = self._store[part.rows] == place
+            image[own] = images[self._store_rows[part.rows[own]]]
         return {
-            "image": torch.from_numpy(self._images[self._store_rows[part.rows]]),
+            "image": torch.from_numpy(image),
             "label": torch.from_numpy(self.labels[part.rows]),
             "row": torch.from_numpy(part.rows),
             "slot": torch.from_numpy(part.slots),
@@ -63,25 +69,7 @@ class SplitRows(data.Dataset[dict[str, Any]]):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_images": None}
-
-
-class RealAndSynthetic(data.Dataset[dict[str, Any]]):
-    """Real rows, followed by synthetic rows."""
-
-    def __init__(self, real: SplitRows, synthetic: SplitRows) -> None:
-        self._real, self._synthetic = real, synthetic
-        self.image_ids = real.image_ids + synthetic.image_ids
-
-    def __getitem__(self, part: Part) -> dict[str, Any]:
-        """The same fields as `SplitRows`."""
-        is_synthetic = part.rows >= len(self._real)
-        batch = self._real[part._replace(rows=np.where(is_synthetic, 0, part.rows))]
-        if is_synthetic.any():
-            synthetic = self._synthetic[part._replace(rows=part.rows[is_synthetic] - len(self._real))]
-            places = torch.from_numpy(is_synthetic)
-            batch["image"][places], batch["label"][places] = synthetic["image"], synthetic["label"]
-        return {**batch, "row": torch.from_numpy(part.rows)}
+        return {**self.__dict__, "_images": []}
 
 
 class Batches:
@@ -116,7 +104,7 @@ class Batches:
 class Loader:
     """Loads the parts of an epoch as tensors, with any number of worker processes."""
 
-    def __init__(self, rows: SplitRows | RealAndSynthetic, batches: Batches, workers: int) -> None:
+    def __init__(self, rows: SplitRows, batches: Batches, workers: int) -> None:
         self._dataset, self._batches, self._workers = rows, batches, workers
         self._used = 0
 
@@ -179,25 +167,22 @@ class RadiographData(lightning.LightningDataModule):
         dataset.require_images()
         self.recipe = recipe
         self.train_manifest = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
-        self.train_rows = SplitRows(dataset, self.train_manifest)
-        self._synthetic = SplitRows(synthetic.dataset, synthetic.rows) if synthetic and synthetic.rows.height else None
-        self.val_rows = SplitRows(dataset, dataset.split("val", with_none=recipe.train.with_none))
+        train = (dataset, self.train_manifest)
+        self.train_rows = self.all_train_rows = SplitRows(train)
+        if synthetic and synthetic.rows.height:
+            self.all_train_rows = SplitRows(train, (synthetic.dataset, synthetic.rows))  # synthetic rows are the last
+        self.val_rows = SplitRows((dataset, dataset.split("val", with_none=recipe.train.with_none)))
 
     @property
     def train_batches(self) -> int:
         """Number of batches of an epoch."""
         return -(-len(self.train_rows) // self.recipe.train.batch_size)
 
-    @property
-    def all_train_rows(self) -> SplitRows | RealAndSynthetic:
-        """The real training rows, followed by the synthetic rows."""
-        return RealAndSynthetic(self.train_rows, self._synthetic) if self._synthetic else self.train_rows
-
     def train_dataloader(self) -> ResumableLoader:
         """Training batches, in the order of the row sampling."""
         order = row_sampler(self.recipe.train, self.train_rows.labels, self.recipe.seed)
-        if self._synthetic:
-            order = with_synthetic(self.recipe, order, len(self._synthetic))
+        if synthetic := len(self.all_train_rows) - len(self.train_rows):
+            order = with_synthetic(self.recipe, order, synthetic)
         return ResumableLoader(self.all_train_rows, self._batches(self.train_rows, order), self.recipe.train.workers)
 
     def val_dataloader(self) -> Loader:
@@ -229,9 +214,7 @@ def other_of_pair(real: torch.Tensor) -> torch.Tensor:
     return torch.where(real[other], other, own)
 
 
-def known_labels(
-    label: Float[torch.Tensor, "batch findings"], real: torch.Tensor
-) -> tuple[Float[torch.Tensor, "batch findings"], torch.Tensor]:
+def known_labels(label: Elements, real: torch.Tensor) -> tuple[Elements, torch.Tensor]:
     """Targets in [0, 1] with 0 where unknown, and a mask of known labels; a padding row has no known label."""
     known = ~label.isnan() & real[:, None]
     return torch.where(known, label, 0.0), known

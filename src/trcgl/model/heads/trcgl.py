@@ -21,11 +21,8 @@ class TrcglHead(Head):
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
         super().__init__(width, recipe, labels)
-        gates = {
-            "reweighting": recipe.reweighting_gate,
-            "attention": recipe.attention_gate,
-            "graph": recipe.graph_gate,
-        } | dict.fromkeys(recipe.switched_off, 0.0)
+        gates = {name: getattr(recipe, f"{name}_gate") for name in ("reweighting", "attention", "graph")}
+        gates |= dict.fromkeys(recipe.switched_off, 0.0)
         learn = {name: recipe.learn_gates and name not in recipe.switched_off for name in gates}
         self.dropout = nn.Dropout(recipe.dropout)
         self.classifier = linear_classifier(width, labels.findings)

@@ -22,6 +22,7 @@ from trcgl.metrics.auroc import AUROC
 from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.bootstrap import patient_bootstrap, resample_patients
 from trcgl.metrics.intervals import effective_patients, freedom_of_mean
+from trcgl.metrics.rows import Rows
 
 FEWEST = 5
 """Fewest positives of a stratum."""
@@ -46,7 +47,6 @@ GAPS = {
 SURE = 1e-6
 """Distance from 0 and 1 to which scores are clipped before their log-odds are taken."""
 
-Rows = Float[np.ndarray, " rows"]
 Known = TypeVar("Known")
 
 
@@ -210,11 +210,7 @@ def by_lesion(kind: str, finding: str, truth: Rows, score: Rows, weight: Rows, v
 
 
 def by_partner(finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows) -> tuple[tuple[Stratum, ...], Shift]:
-    """Images with the partner (`head` is 1) and images without it.
-
-    Raises:
-        DataError: there are too few images of a kind.
-    """
+    """Images with the partner (`head` is 1) and images without it."""
     parts = {"with": head == 1, "without": head == 0}
     few = {
         f"{number} {word} {part} the partner"
@@ -256,12 +252,7 @@ def log_odds(score: Rows) -> Rows:
 
 
 def measure(
-    strata: Sequence[Stratum],
-    shifts: Sequence[Shift],
-    owner: Int[np.ndarray, " rows"],
-    *,
-    replicates: int,
-    seed: int,
+    strata: Sequence[Stratum], shifts: Sequence[Shift], owner: Int[np.ndarray, " rows"], *, replicates: int, seed: int
 ) -> Measured:
     """AP and AUROC of every stratum, gaps and shifts of one run, as means over the findings of their kind.
 
