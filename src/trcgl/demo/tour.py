@@ -185,11 +185,7 @@ def _commands(out: Path, at: dict[str, Path], size: DemoSize) -> list[list[str]]
             f"--out {audit} --each {size.synthetic} --sweep-each 0 --handwritten-each 0"
         ],
         [f"trcgl train {phantom} --recipe phantom --out {with_synthetic} --synthetic {synthetic} {settings}"],
-        [
-            f"trcgl evaluate {real}",
-            f"trcgl evaluate {with_synthetic}",
-            f"trcgl compare {real} {with_synthetic}",
-        ],
+        [f"trcgl evaluate {real}", f"trcgl evaluate {with_synthetic}", f"trcgl compare {real} {with_synthetic}"],
         [f"trcgl predict {real} {scans} > {shlex.quote(str(out / 'scores.csv'))}"],
     ]
 

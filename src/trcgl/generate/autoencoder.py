@@ -34,12 +34,9 @@ class Exactly:
 class SpaceToDepth(ModelMixin, ConfigMixin):
     """Fold blocks of factor x factor pixels into channels and back; lossless, with the interface of `AutoencoderKL`.
 
-    A small VAE smooths away small findings (calcifications, lines); folding keeps them.
-
-    Args:
-        factor: side of a block; a power of two, so that pipelines know the size of the latents.
-        scaling_factor: latents are multiplied by it; measured by `measure_scale`.
-        block_out_channels: made up so that pipelines compute the factor as 2 ** (len - 1).
+    A small VAE smooths away small findings (calcifications, lines); folding keeps them. `factor`, the side of a block,
+    is a power of two; `block_out_channels` are made up so that pipelines compute it as 2 ** (len - 1). Latents are
+    multiplied by `scaling_factor`, from `measure_scale`.
     """
 
     @register_to_config

@@ -59,11 +59,7 @@ def check_fit(generator: Generator, where: str) -> None:
     for what, left, right in (
         ("the U-Net takes {} latent channels, the autoencoder gives {}", unet["in_channels"], vae["latent_channels"]),
         ("the U-Net gives {} channels and takes {}", unet["out_channels"], unet["in_channels"]),
-        (
-            "the U-Net attends to text of width {}, the text encoder gives {}",
-            unet["cross_attention_dim"],
-            text.hidden_size,
-        ),
+        ("the U-Net attends to text of width {}, the text encoder gives {}", attends, text.hidden_size),
         ("the tokenizer makes up to {} tokens, the text encoder reads {}", longest, text.max_position_embeddings),
     ):
         if left != right:

@@ -46,13 +46,9 @@ def plan(
     As many balancing images are added, in equal numbers for the normal label and each head finding: with synthetic
     images of rare findings alone, a classifier would learn to take a synthetic image for a rare finding.
 
-    Args:
-        dataset: the real dataset.
-        targets: findings to generate images for; the tail findings if empty.
-        count: positive training images of a target to reach, real and synthetic together.
-        dose: images per real positive training image of a target; at least one image is generated.
-        each: images of each target, not counting balancing images.
-        seed: random seed of the order of the rows and of the images.
+    `targets` are the tail findings if empty. Exactly one of three numbers is given: `count`, positive training images
+    of a target to reach, real and synthetic together; `dose`, images per real positive training image of a target, at
+    least one; or `each`, images of each target, not counting balancing images.
 
     Returns:
         Columns of `SCHEMA`: the targets one after the other, then the balancing findings; within each in seed order.
@@ -79,7 +75,7 @@ def plan(
     rows = [row for target, number in amounts.items() for row in _rows(real[target], space, target, number, seed)]
     if not rows:
         raise RecipeError(f"--count {count}: every finding has that many real images already. Give a larger --count.")
-    return pl.DataFrame(rows, schema=SCHEMA)
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
 def guided(rows: pl.DataFrame, guidance: float, guidance_for: Mapping[str, float]) -> pl.DataFrame:
@@ -112,7 +108,7 @@ def _amounts(positives: dict[str, int], count: int | None, dose: float | None, e
 
 
 # Image ids begin with `drawn-` as in version 0.1: audits and studies of stored folders depend on them.
-def _rows(real: pl.DataFrame, space: LabelSpace, target: str, number: int, seed: int) -> list[dict[str, Any]]:
+def _rows(real: pl.DataFrame, space: LabelSpace, target: str, number: int, seed: int) -> list[tuple[Any, ...]]:
     available = real.select("image_id", "patient_id", *space.findings).to_dicts()
     order = randomness(seed, "plan", target).permutation(len(available))
     slug, rows = _slug(space.findings, target), []
@@ -120,17 +116,8 @@ def _rows(real: pl.DataFrame, space: LabelSpace, target: str, number: int, seed:
         source = available[order[index % len(available)]]
         own = derive_seed(seed, "synthesize", target, index)
         findings = label_set(source, space)
-        rows.append(
-            {
-                "image_id": f"drawn-{seed}-{slug}-{index:05d}",
-                "target": target,
-                "source_image_id": source["image_id"],
-                "patient_id": source["patient_id"],
-                "findings": findings,
-                "prompt": prompt_of(findings, space, own).text,
-                "seed": own,
-            }
-        )
+        image, text = f"drawn-{seed}-{slug}-{index:05d}", prompt_of(findings, space, own).text
+        rows.append((image, target, source["image_id"], source["patient_id"], findings, text, own))
     return rows
 
 

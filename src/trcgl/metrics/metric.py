@@ -21,36 +21,26 @@ from trcgl.metrics.rows import Needs, Rows, Value, known_rows, undefined
 class Metric:
     """A metric of one finding, between 0 and 1.
 
-    Args:
-        name: key in the evaluation JSON, for instance "AP". The mean over findings is called "m" + name.
-        label: name for people, for instance "average precision".
-        note: half a sentence that explains the value on the report page.
-        value: function (truth, score, weight) or, with `needs_threshold`, (truth, score, weight, threshold) of rows
-            with a known label that have what the metric `needs`.
-        replicates: the same metric on each bootstrap replicate, NaN where undefined.
-        interval: function (value, replicates, degrees of freedom) that gives the 95 % interval.
-        ranking: whether the metric depends only on the order of the scores, so that it is the same for logits and
-            probabilities; `trcgl compare` and validation during training use these metrics.
-        needs: without it the metric has no value, but a reason.
-        needs_threshold: whether a score must be compared with a threshold.
-        higher_is_better: the direction of improvement.
-        order: place in the tables; lower numbers come first, equal ones by name.
-        decisive: function (truth, score, threshold) that marks the rows on which the precision of the estimate
-            depends; by default the positives. The effective number of their patients less one is the ν of the
-            interval.
+    `value` is a function (truth, score, weight) or, with `needs_threshold`, (truth, score, weight, threshold) of rows
+    whose labels are known and that have what the metric `needs`. `replicates` is the same metric on each bootstrap
+    replicate. `decisive` is a function (truth, score, threshold) that marks the rows on which the precision of the
+    estimate depends: the effective number of their patients less one is the ν of the interval.
+
+    A `ranking` metric depends only on the order of the scores, so that it is the same for logits and probabilities;
+    `trcgl compare` and validation during training use these metrics.
     """
 
-    name: str
-    label: str
-    note: str
+    name: str  # key in the evaluation JSON, for instance "AP"; the mean over findings is called "m" + name
+    label: str  # for people, for instance "average precision"
+    note: str  # half a sentence that explains the value on the report page
     value: Callable[..., Value]
     replicates: Callable[[Resampled], Replicates]
-    interval: Callable[..., Interval] = interval
+    interval: Callable[..., Interval] = interval  # 95 % interval from (value, replicates, degrees of freedom)
     ranking: bool = False
-    needs: Needs = "a positive"
+    needs: Needs = "a positive"  # without it the metric has no value, but a reason
     needs_threshold: bool = False
     higher_is_better: bool = True
-    order: int = 100
+    order: int = 100  # place in the tables; lower numbers come first, equal ones by name
     decisive: Callable[..., Bool[np.ndarray, " rows"]] = lambda truth, score, threshold: truth == 1
 
     def __call__(

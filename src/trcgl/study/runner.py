@@ -68,11 +68,8 @@ def train_runs(jobs: Sequence[Job]) -> None:
 def run_apart(target: Callable[..., None], argument: Any, where: str) -> None:
     """Call a function that needs torch in its own process, and wait for it; `where` names the work in messages.
 
-    `target` is called with `argument` and a connection to which it sends the message of a user's error.
-
-    Raises:
-        RecipeError: the work cannot be done; the message says why.
-        Interrupted: a signal asked the process to stop.
+    `target` is called with `argument` and a connection to which it sends the message of a user's error, which is
+    raised as a RecipeError.
     """
     for _ in _apart(target, argument, where):
         pass

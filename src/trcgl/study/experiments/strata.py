@@ -194,11 +194,7 @@ def stratum(
 
 
 def by_lesion(kind: str, finding: str, truth: Rows, score: Rows, weight: Rows, value: Rows) -> tuple[Stratum, ...]:
-    """Thirds of the positives by a property of the lesion, each against all negatives.
-
-    Raises:
-        DataError: there are too few positives.
-    """
+    """Thirds of the positives by a property of the lesion, each against all negatives; DataError if they are few."""
     chosen = thirds(truth, value)
     if chosen[0].sum() < FEWEST:
         known = int(((truth == 1) & ~np.isnan(value)).sum())
@@ -210,7 +206,7 @@ def by_lesion(kind: str, finding: str, truth: Rows, score: Rows, weight: Rows, v
 
 
 def by_partner(finding: str, truth: Rows, score: Rows, weight: Rows, head: Rows) -> tuple[tuple[Stratum, ...], Shift]:
-    """Images with the partner (`head` is 1) and images without it."""
+    """Images with the partner (`head` is 1) and images without it; DataError if there are too few of a kind."""
     parts = {"with": head == 1, "without": head == 0}
     few = {
         f"{number} {word} {part} the partner"
@@ -231,10 +227,8 @@ def counterfactual(
 ) -> tuple[tuple[Stratum, ...], Shift]:
     """All images both with the partner and without it; one of the two versions is counterfactual.
 
-    `flipped` is the score of the same image rendered with the partner removed if present, added if absent.
-
-    Raises:
-        DataError: there are too few images with or without the finding.
+    `flipped` is the score of the same image rendered with the partner removed if present, added if absent. A finding
+    with too few images with or without it is a DataError.
     """
     if (few := min((truth == 1).sum(), (truth == 0).sum())) < FEWEST:
         raise DataError(f"{few} images with or without the finding, {FEWEST} are needed")
