@@ -1,4 +1,4 @@
-"""Settings of every loss, without torch, so that recipes and `--help` can list them.
+"""The half of the registry of losses that needs no torch: settings by name, for recipes and `--help`.
 
 The loss named NAME reads `SETTINGS[NAME]` and nothing else; its class is `trcgl.training.losses.LOSSES[NAME]`.
 """

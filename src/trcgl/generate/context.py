@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import ContextRecipe
 
+Encoded = Float[Tensor, "batch tokens width"]
 PromptKind = Literal["learned", "handwritten", "shared_tokens", "per_finding_tokens"]
 """Parts of a prompt: words with all context tokens, words alone, or words with a single kind of tokens."""
 
@@ -63,9 +64,7 @@ class ContextTokens(nn.Module):
         start = vocabulary + len(self.shared) + finding * each
         return list(range(start, start + each))
 
-    def append(
-        self, text: Float[Tensor, "batch tokens width"], present: Float[Tensor, "batch findings"]
-    ) -> Float[Tensor, "batch more width"]:
+    def append(self, text: Encoded, present: Float[Tensor, "batch findings"]) -> Float[Tensor, "batch more width"]:
         """Encoded text followed by the tokens; `present` is 1 for each finding that a prompt names, else 0."""
         present = torch.where(present.sum(1, keepdim=True) > 0, present, 1.0)
         mean = torch.einsum("bc,cpd->bpd", present / present.sum(1, keepdim=True), self.of_finding)
@@ -103,7 +102,5 @@ def nearest(
     """The words whose vectors have the largest cosine with each token, and the cosines."""
     cosine = nn.functional.normalize(tokens, dim=1) @ nn.functional.normalize(vectors, dim=1).T
     values, places = cosine.topk(min(count, len(words)))
-    return [
-        [(words[place], round(value, 4)) for value, place in zip(row, where, strict=True)]
-        for row, where in zip(values.tolist(), places.tolist(), strict=True)
-    ]
+    rows = zip(values.tolist(), places.tolist(), strict=True)
+    return [[(words[place], round(value, 4)) for value, place in zip(*row, strict=True)] for row in rows]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from trcgl.core.errors import DataError
 from trcgl.core.generator_recipe import FitRecipe
@@ -11,7 +10,7 @@ from trcgl.core.randomness import derive_seed, generator
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
 from trcgl.training.batches import Batches, ResumableLoader, SplitRows
-from trcgl.training.sampling import RowSampler, class_balanced, natural
+from trcgl.training.sampling import Labels, RowNumbers, RowSampler, class_balanced, natural
 
 
 def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
@@ -41,16 +40,14 @@ def most_sampled(space: LabelSpace) -> list[int]:
     return [space.index(finding) for finding in (*tail, *beside)]
 
 
-def sampler(
-    labels: Float[np.ndarray, "rows findings"], favored: Sequence[int], settings: FitRecipe, seed: int
-) -> RowSampler:
+def sampler(labels: Labels, favored: Sequence[int], settings: FitRecipe, seed: int) -> RowSampler:
     """Row sampling: class-balanced, with a share for the `favored` columns and a share of all rows equally often."""
     if settings.row_sampling == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 
     favored_labels = labels[:, list(favored)]
 
-    def mixed(epoch: int) -> Int[np.ndarray, " rows"]:
+    def mixed(epoch: int) -> RowNumbers:
         random = generator(seed, "replay", epoch)
         replayed = random.random(len(labels)) < settings.replay
         rows = class_balanced(labels, seed, epoch)

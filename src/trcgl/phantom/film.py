@@ -6,12 +6,11 @@ from jaxtyping import UInt8
 from trcgl.phantom.anatomy import Exposure
 from trcgl.phantom.canvas import Canvas, Layer
 
+Pixels = UInt8[np.ndarray, "size size"]
 MARKER = np.array([[0.0, 0.0], [0.0, 0.04], [0.025, 0.04]])  # the letter L in body coordinates
 
 
-def expose(
-    attenuation: Layer, canvas: Canvas, taken: Exposure, rng: np.random.Generator
-) -> UInt8[np.ndarray, "size size"]:
+def expose(attenuation: Layer, canvas: Canvas, taken: Exposure, rng: np.random.Generator) -> Pixels:
     """Expose the radiograph of an attenuation T, 0 in free air.
 
     The gray value is 1 - exp(-k T): steep at low attenuation, flat at high attenuation. Quantum noise of the

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 from trcgl.phantom import anatomy as anatomies
 from trcgl.phantom.anatomy import Anatomy, Sex
 from trcgl.phantom.chest import Change, Chest, Mask
-from trcgl.phantom.film import expose
+from trcgl.phantom.film import Pixels, expose
 from trcgl.phantom.findings import FINDINGS
 from trcgl.phantom.skeleton import bones
 from trcgl.phantom.vasculature import pulmonary_vessels
@@ -66,7 +65,7 @@ class PhantomSpec:
 class Phantom:
     """A rendered radiograph."""
 
-    pixels: UInt8[np.ndarray, "size size"]
+    pixels: Pixels
     masks: dict[str, Mask]  # by finding; findings that are not visible (`Normal`) have none
     facts: dict[str, Any]  # by finding, the measures of the lesion; and `age`, `sex` and `cardiothoracic ratio`
 

@@ -24,8 +24,7 @@ def build_optimizer(network: TrcglNet, recipe: TrainRecipe) -> torch.optim.AdamW
     ):
         named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
         for decays, kind in ((True, "decayed"), (False, "kept")):
-            parameters = [parameter for key, parameter in named if _decays(key, parameter) == decays]
-            if parameters:
+            if parameters := [parameter for key, parameter in named if _decays(key, parameter) == decays]:
                 decay = recipe.weight_decay if decays else 0.0
                 groups.append({"params": parameters, "lr": rate, "weight_decay": decay, "name": f"{name}, {kind}"})
     return torch.optim.AdamW(groups)

@@ -38,14 +38,10 @@ from trcgl.training.training_log import GoBack, MetricsLog, Stopwatch, cost, nam
 
 SCHEMA = "trcgl.run/1"
 _AT_LEAST = {
-    0: (
-        *("train.frozen_stages", "train.patience", "train.save_steps", "train.clip_gradient", "train.warmup_steps"),
-        *("train.workers", "synthetic.weight", "synthetic.dose", "augment.mixup"),
-    ),
-    1: (
-        *("train.epochs", "train.batch_size", "train.accumulate", "model.image_size", "model.label_embedding"),
-        *("model.attention_heads", "model.attention_blocks", "model.queries"),
-    ),
+    0: "train.frozen_stages train.patience train.save_steps train.clip_gradient train.warmup_steps train.workers "
+    "synthetic.weight synthetic.dose augment.mixup",
+    1: "train.epochs train.batch_size train.accumulate model.image_size model.label_embedding model.attention_heads "
+    "model.attention_blocks model.queries",
 }
 """Smallest value to the paths of the settings that have it."""
 
@@ -88,9 +84,9 @@ def check(recipe: Recipe) -> None:
     LOSSES[recipe.loss.name]  # raises for an unknown name
     require_logger(train.logger)
     at_least = [
-        (path, value is None or least <= value < math.inf, f"at least {least}")
+        (path, (value := attrgetter(path)(recipe)) is None or least <= value < math.inf, f"at least {least}")
         for least, paths in _AT_LEAST.items()
-        for path, value in zip(paths, attrgetter(*paths)(recipe), strict=True)
+        for path in paths.split()
     ]
     for path, holds, wanted in (
         *at_least,

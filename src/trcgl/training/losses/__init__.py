@@ -1,4 +1,4 @@
-"""Losses. `LOSSES` is the registry; the settings of each loss are in `trcgl.core.loss_settings`."""
+"""Losses. `LOSSES` is the registry; its half without torch, the settings, is `trcgl.core.loss_settings`."""
 
 from trcgl.core.loss_settings import SETTINGS
 from trcgl.core.registry import Registry
