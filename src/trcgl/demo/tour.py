@@ -49,9 +49,7 @@ FOLDERS = ("phantom", "real", "generator", "synthetic", "others", "auditor", "au
 def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
     """Run every stage on phantoms and write a page that says whether synthetic images helped.
 
-    Args:
-        out: Folder for everything; the same call again resumes.
-        size: Size of the tour.
+    Everything is written to `out`; the same call again resumes.
 
     Returns:
         The commands, the page, test means of both runs and their difference, the verdicts of the audit, seconds, and
@@ -135,11 +133,8 @@ def demo(out: Path, size: DemoSize | None = None) -> dict[str, Any]:
 
 def _classifier(size: DemoSize) -> "Recipe":
     recipe = RECIPES["phantom"]()
-    return replace(
-        recipe,
-        model=replace(recipe.model, image_size=size.pixels),
-        train=replace(recipe.train, epochs=size.epochs, devices=1),
-    )
+    train = replace(recipe.train, epochs=size.epochs, devices=1)
+    return replace(recipe, model=replace(recipe.model, image_size=size.pixels), train=train)
 
 
 def _generator(size: DemoSize) -> "GeneratorRecipe":

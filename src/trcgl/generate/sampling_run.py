@@ -31,6 +31,7 @@ from trcgl.model.tensors import at_size
 from trcgl.training.trainer import on_gpu
 
 IMAGES_PER_PART = 128
+Precision = Literal["32-true", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,7 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-def prepare_network(
-    generator: Generator, device: torch.device, precision: Literal["32-true", "bf16"], compiled: bool
-) -> None:
+def prepare_network(generator: Generator, device: torch.device, precision: Precision, compiled: bool) -> None:
     """Move a generator to a device and set the precision of its U-Net.
 
     Text encoder and autoencoder stay in float32: each runs once per image, and rounding errors would be visible.

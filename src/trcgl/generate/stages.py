@@ -98,9 +98,7 @@ class Stage(lightning.LightningModule):
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, warmup, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip to the recipe's norm; a loss or gradient that is not finite stops before it moves a weight."""
         assert self._last is not None
         loss, rows = self._last

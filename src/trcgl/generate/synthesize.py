@@ -27,6 +27,7 @@ from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import guided, plan
 from trcgl.generate.sampling_run import (
+    Precision,
     SamplingSettings,
     check_prompts,
     image_parts,
@@ -72,7 +73,7 @@ class SynthesizeOptions:
     """Images sampled at once on each device; changes images by rounding at most."""
     seed: int = 0
     """Random seed of the label sets and the images."""
-    precision: Literal["32-true", "bf16"] = "32-true"
+    precision: Precision = "32-true"
     """Precision of the network; guidance and solver always compute in float32."""
     devices: int | Literal["auto"] = "auto"
     """Devices per node; ignored under torchrun, which sets it."""

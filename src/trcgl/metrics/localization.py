@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from trcgl.metrics.bootstrap import CHUNK, resample_patients
 from trcgl.metrics.intervals import FEW, difference_interval, effective_patients
+from trcgl.metrics.rows import Rows
 from trcgl.metrics.summary import mean_over_findings
 
 Regions = Literal["boxes", "masks"]
@@ -27,6 +28,7 @@ SPREAD = 0.25
 SHUFFLES = 4
 Masks = Bool[np.ndarray, "pairs side side"]
 Values = Float[np.ndarray, "pairs metrics"]
+Resamples = Float[np.ndarray, "replicates findings columns"]
 COLUMNS: dict[str, pl.DataType] = {
     "image_id": pl.String(),
     "patient_id": pl.String(),
@@ -169,13 +171,13 @@ def evaluate_localization(
 
 def _resampled(
     values: Float[np.ndarray, "rows columns"],
-    weight: Float[np.ndarray, " rows"],
+    weight: Rows,
     place: np.ndarray,
     owner: np.ndarray,
     shape: tuple[int, int],
     replicates: int,
     seed: int,
-) -> Float[np.ndarray, "replicates findings columns"]:
+) -> Resamples:
     """Weighted means of every finding on every replicate, NaN where no patient of the finding was resampled."""
     patients, findings = shape
     total = np.zeros((patients, findings, values.shape[1]))
@@ -196,7 +198,7 @@ def _summary(
     kinds: Sequence[str],
     columns: list[str],
     means: Float[np.ndarray, "findings columns"],
-    samples: Float[np.ndarray, "replicates findings columns"],
+    samples: Resamples,
     freedom: Float[np.ndarray, " findings"],
 ) -> dict[str, Any]:
     summary: dict[str, Any] = {}

@@ -110,9 +110,7 @@ class Classifier(lightning.LightningModule):
         self._since_step.append((loss.detach(), batch["row"][batch["real"]]))
         return loss
 
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient; a loss or gradient that is not finite stops the run before the weights change."""
         losses = torch.stack([loss for loss, _ in self._since_step])
         self.gradient_norm, finite = clip_gradient(self, self.recipe.train, losses)

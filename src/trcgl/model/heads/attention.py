@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import ModelRecipe
 
+Feature = Float[Tensor, "batch width height breadth"]
+Tokens = Float[Tensor, "batch tokens width"]
+"""A vector for each finding, query or class token."""
+Keys = Float[Tensor, "batch places width"]
+
 
 class ClassAttention(nn.Module):
     """Class-aware attention: one spatial map per finding (TRCGL-Net, Figure 1).
@@ -26,9 +31,7 @@ class ClassAttention(nn.Module):
         nn.init.normal_(self.query.weight, std=0.01)  # nearly uniform maps at the start
         self.temperature = temperature
 
-    def forward(
-        self, feature: Float[Tensor, "batch width height breadth"]
-    ) -> tuple[Float[Tensor, "batch findings width"], Float[Tensor, "batch findings height breadth"]]:
+    def forward(self, feature: Feature) -> tuple[Tokens, Float[Tensor, "batch tokens height breadth"]]:
         """Feature f_c and attention map A_c of each finding."""
         flat = feature.flatten(2)                                             # (B, D, hw)
         scores = torch.einsum("cd,bdn->bcn", self.query.weight, flat)         # (B, C, hw)
@@ -102,7 +105,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries: Float[Tensor, "batch queries width"]) -> Float[Tensor, "batch queries width"]:
+    def forward(self, queries: Tokens) -> Tokens:
         """Q'."""
         mixed, _ = self.attend(queries, queries, queries, need_weights=False)
         return self.norm(queries + self.dropout(mixed))
@@ -124,11 +127,8 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self,
-        queries: Float[Tensor, "batch queries width"],
-        keys: Float[Tensor, "batch places width"],
-        values: Float[Tensor, "batch places width"],
-    ) -> tuple[Float[Tensor, "batch queries width"], Float[Tensor, "batch queries places"]]:
+        self, queries: Tokens, keys: Keys, values: Keys
+    ) -> tuple[Tokens, Float[Tensor, "batch tokens places"]]:
         """Q'', and the attention of each query to the places, averaged over heads."""
         read, attention = self.attend(queries, keys, values)   # (B, Q, E), (B, Q, hw)
         queries = self.norm_read(queries + self.dropout(read))
@@ -150,9 +150,7 @@ class Block(nn.Module):
         self.feed = Mlp(width, 4 * width, drop=dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens width"]
-    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch tokens tokens"]]:
+    def forward(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch tokens tokens"]]:
         """X'', and the attention of each token to all tokens, averaged over heads."""
         normed = self.norm_attend(tokens)
         mixed, attention = self.attend(normed, normed, normed)  # (B, T, E), (B, T, T)

@@ -35,6 +35,9 @@ SMALLEST, LARGEST = 32, 256
 """Sides of the images that a DCGAN can sample, in pixels."""
 LOG_EVERY = 10
 """Steps between two lines of the log."""
+Images = Float[Tensor, "batch 1 side side"]
+Labels = Float[Tensor, "batch findings"]
+Pixels = UInt8[np.ndarray, "count side side"]
 _DEEPEST = 8  # times `width`: channels of the smallest maps, as published
 _PART = 256  # images sampled at once
 _PATIENCE = 1.0  # seconds between two looks at a folder that another process writes
@@ -87,9 +90,7 @@ class DcganGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[0], 1, 4, 2, 1), nn.Tanh())
         self.apply(_start)
 
-    def forward(
-        self, noise: Float[Tensor, "batch noise"], labels: Float[Tensor, "batch findings"]
-    ) -> Float[Tensor, "batch 1 side side"]:
+    def forward(self, noise: Float[Tensor, "batch noise"], labels: Labels) -> Images:
         """Images in [-1, 1]."""
         return self.layers(torch.cat([noise, labels], dim=1)[:, :, None, None])
 
@@ -114,9 +115,7 @@ class DcganDiscriminator(nn.Module):
         self.judge = nn.Conv2d(channels[-1], 1, side >> steps)  # stored checkpoints have this name
         self.apply(_start)
 
-    def forward(
-        self, image: Float[Tensor, "batch 1 side side"], *labels: Float[Tensor, "batch findings"]
-    ) -> tuple[Float[Tensor, " batch"], ...]:
+    def forward(self, image: Images, *labels: Labels) -> tuple[Float[Tensor, " batch"], ...]:
         """Logits, above 0 for real, of the same images with each of several labels."""
         feature = self.layers(image)  # (B, D, g, g)
         everywhere = [own[:, :, None, None].expand(-1, -1, *feature.shape[2:]) for own in labels]  # (B, C, g, g)
@@ -204,9 +203,7 @@ class Dcgan(lightning.LightningModule):
         return {"loss": loss}
 
     @torch.no_grad()
-    def sample(
-        self, labels: Float[np.ndarray, "count findings"], names: list[str]
-    ) -> UInt8[np.ndarray, "count side side"]:
+    def sample(self, labels: Float[np.ndarray, "count findings"], names: list[str]) -> Pixels:
         """Images of label sets; an image depends on its name and labels only, not on the other images."""
         noise = [generator(self.seed, "draw", name).standard_normal(self.settings.noise) for name in names]
         inputs = torch.from_numpy(np.stack(noise)).float().to(self.device), torch.from_numpy(labels).to(self.device)
@@ -241,7 +238,7 @@ def _make(synthetic: Path, real: Dataset, out: Path, base: Recipe, settings: Dcg
     labels = (opened.manifest.select(opened.space.findings).fill_null(0) == 1).to_numpy().astype(np.float32)
     names = opened.manifest["image_id"].to_list()
 
-    def parts() -> Iterator[UInt8[np.ndarray, "count side side"]]:
+    def parts() -> Iterator[Pixels]:
         for start in range(0, len(labels), _PART):
             part = slice(start, start + _PART)
             yield at_size(torch.from_numpy(dcgan.sample(labels[part], names[part])), side).numpy()
