@@ -34,7 +34,9 @@ def test_a_file_holds_one_idea_in_fewer_than_400_lines():
 
 def test_what_needs_no_network_imports_no_torch():
     names = [
-        one.name for one in pkgutil.walk_packages([str(PACKAGE)], "trcgl.") if not one.name.startswith(NEEDS_TORCH)
+        module.name
+        for module in pkgutil.walk_packages([str(PACKAGE)], "trcgl.")
+        if not module.name.startswith(NEEDS_TORCH)
     ]
     names.remove("trcgl.__main__")
     assert len(names) > 50

@@ -59,7 +59,7 @@ BACKBONE = {"--model.backbone": ["test_convnext"], "--model.weights": ["none"], 
 """For recipes that start from weights of the hub."""
 
 
-@pytest.mark.parametrize("guide", [*FAST, *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW)])
+@pytest.mark.parametrize("guide", [*FAST, *(pytest.param(guide, marks=pytest.mark.slow) for guide in SLOW)])
 def test_a_guide_runs_and_what_it_tells_to_open_is_there(guide, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if guide == "hospital":
@@ -76,7 +76,7 @@ def test_a_guide_runs_and_what_it_tells_to_open_is_there(guide, tmp_path, monkey
 
 def test_every_guide_for_a_user_is_run():
     every = {page.stem for page in GUIDES.glob("*.md")}
-    assert {one for one in every if list(commands(GUIDES / f"{one}.md", kind="console"))} == {*FAST, *SLOW}
+    assert {guide for guide in every if list(commands(GUIDES / f"{guide}.md", kind="console"))} == {*FAST, *SLOW}
 
 
 def made_small(arguments):
@@ -86,9 +86,9 @@ def made_small(arguments):
     if "--recipe trcgl" in " ".join(arguments):
         settings |= BACKBONE
     kept, skipping = [], False
-    for one in arguments:
-        skipping = one in settings or (skipping and not one.startswith("--"))
-        kept += [] if skipping else [one]
+    for argument in arguments:
+        skipping = argument in settings or (skipping and not argument.startswith("--"))
+        kept += [] if skipping else [argument]
     return kept + [part for flag, values in settings.items() if values is not None for part in (flag, *values)]
 
 

@@ -10,7 +10,7 @@ def images_of(counts, *, alike=0.0, shift=0.0, side="p", features=16, seed=0):
     common, own = rng.normal(size=(len(counts), features)), rng.normal(size=(len(owner), features))
     spread = 2 / np.sqrt(np.arange(1, features + 1))  # a few directions vary most, as in a network's features
     values = (np.sqrt(alike) * common[owner] + np.sqrt(1 - alike) * own) * spread + shift
-    return values.astype(np.float32), [f"{side}{one}" for one in owner]
+    return values.astype(np.float32), [f"{side}{patient}" for patient in owner]
 
 
 def several(patients, mean, seed):

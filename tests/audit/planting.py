@@ -14,7 +14,7 @@ def phantoms(count, size, seed=0):
     """Training images of the phantom benchmark, and their patients."""
     options = phantom.Options(train_images=count, size=size, seed=seed, boxes=False, positives_per_finding=1)
     rows = phantom.read(options=options).rows.filter(split="train")
-    pixels = [render(phantom.specification(one, options)).pixels for one in rows["image_id"]]
+    pixels = [render(phantom.specification(image_id, options)).pixels for image_id in rows["image_id"]]
     return np.stack(pixels), rows["patient_id"].to_numpy()
 
 
@@ -55,7 +55,7 @@ def everything(image, rng):
     return brightened(cropped(mirrored(image, rng), rng), rng)
 
 
-KINDS = {one.__name__: one for one in (exact, mirrored, cropped, brightened, everything)}
+KINDS = {change.__name__: change for change in (exact, mirrored, cropped, brightened, everything)}
 
 
 def deal(patients, shares, rng):

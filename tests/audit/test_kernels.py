@@ -83,7 +83,7 @@ def test_a_mean_over_random_subsets_estimates_the_same_with_more_noise():
     x, y = features(200, shift=0.2, seed=1), features(200)
     rng = np.random.default_rng(0)
     subsets = [
-        float(poly_mmd(*(torch.from_numpy(one[rng.permutation(200)[:50]]).double() for one in (x, y))))
+        float(poly_mmd(*(torch.from_numpy(sample[rng.permutation(200)[:50]]).double() for sample in (x, y))))
         for _ in range(100)
     ]
     error = np.std(subsets) / 10
@@ -98,7 +98,7 @@ def test_sets_of_different_size_are_compared_without_bias(tiles, kernel):
 
 
 def test_equal_distributions_are_0_apart_in_the_mean():
-    values = [kid(features(20, seed=2 * one), features(30, seed=2 * one + 1)) for one in range(200)]
+    values = [kid(features(20, seed=2 * trial), features(30, seed=2 * trial + 1)) for trial in range(200)]
     assert abs(np.mean(values)) < 4 * np.std(values) / 200**0.5
     assert min(values) < 0
 
@@ -121,8 +121,8 @@ def test_the_frechet_distance_is_that_of_torchmetrics():
 
     x, y = features(300, scale=np.linspace(0.2, 2, 24), seed=1), features(200, shift=0.3)
     moments = []
-    for one in (x, y):
-        rows = torch.from_numpy(one).double()
+    for sample in (x, y):
+        rows = torch.from_numpy(sample).double()
         moments += [rows.mean(0), torch.cov(rows.T)]
     assert frechet(x, y).value == pytest.approx(float(_compute_fid(*moments)), abs=TOLERANCE)
 
@@ -142,7 +142,7 @@ def test_fewer_images_than_features_have_no_frechet_distance():
 def test_a_feature_that_never_varies_does_not_upset_the_frechet_distance():
     x, y = features(100, seed=1), features(100)
     without = frechet(x, y).value
-    constant = [np.concatenate([one, np.full((100, 3), 7, np.float32)], 1) for one in (x, y)]
+    constant = [np.concatenate([sample, np.full((100, 3), 7, np.float32)], 1) for sample in (x, y)]
     assert frechet(*constant).value == pytest.approx(without, rel=1e-6)
 
 

@@ -33,10 +33,10 @@ def test_chosen_patients_have_no_more_images_than_asked_and_no_other_one_would_f
     images = round(share * sum(counts))
     chosen = patients_of(counts).choose(images, np.random.default_rng(seed))
     names = patients_of(counts).names
-    taken = [counts[int(names[one][1:])] for one in chosen]
-    others = [counts[int(name[1:])] for one, name in enumerate(names) if one not in chosen]
+    taken = [counts[int(names[patient][1:])] for patient in chosen]
+    others = [counts[int(name[1:])] for patient, name in enumerate(names) if patient not in chosen]
     assert sum(taken) <= images
-    assert all(sum(taken) + one > images for one in others)
+    assert all(sum(taken) + count > images for count in others)
 
 
 def test_features_stay_with_their_patient():

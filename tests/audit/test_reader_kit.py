@@ -34,7 +34,7 @@ def kit(tmp_path):
 def rated(folder, rating):
     """Write ratings as the page saves them; `rating` takes what the key says about a case."""
     key = json.loads((folder / "key" / "key.json").read_text())
-    rows = [[key["kit"], one["case"], *rating(one)] for one in key["cases"]]
+    rows = [[key["kit"], case["case"], *rating(case)] for case in key["cases"]]
     return saved(folder / "ratings.csv", rows)
 
 
@@ -53,13 +53,13 @@ def test_the_page_shows_every_image_once_in_random_order(kit):
     page = (kit / "kit" / "index.html").read_text()
     key = json.loads((kit / "key" / "key.json").read_text())
     seen = [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(one))))
-        for one in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+        for picture in re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     ]
-    rows = [one["row"] for one in key["cases"]]
+    rows = [case["row"] for case in key["cases"]]
     assert sorted(rows) == list(range(12)) and rows != list(range(12))
     assert all((image == pictures()[row]).all() for image, row in zip(seen, rows, strict=True))
-    assert [(one["kind"], one["finding"]) for one in key["cases"]] == [(KINDS[row], SHOWN[row]) for row in rows]
+    assert [(case["kind"], case["finding"]) for case in key["cases"]] == [(KINDS[row], SHOWN[row]) for row in rows]
 
 
 def test_the_page_is_the_same_whichever_images_are_synthetic(tmp_path):

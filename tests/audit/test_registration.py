@@ -43,7 +43,7 @@ def test_the_margins_of_other_images_stay_within_what_counts_as_a_copy(images):
 
 @pytest.mark.parametrize("size", [28, 64, 160])
 def test_images_of_any_size_are_compared(images, size):
-    resized = np.stack([np.asarray(Image.fromarray(one).resize((size, size))) for one in images[:20]])
+    resized = np.stack([np.asarray(Image.fromarray(image).resize((size, size))) for image in images[:20]])
     found = best_matches(resized[3:5, :, ::-1], resized)
     assert found.row.tolist() == [3, 4] and found.mirrored.all()
     assert found.similarity.min() > 0.999

@@ -71,7 +71,7 @@ def store_of(small, folder, generator=None, audited_in=OPTIONS.precision, **chan
 
 
 def test_every_finding_has_its_images_and_each_image_its_counterpart(small):
-    sheets = {one.name: one.rows for one in sheets_of(small)}
+    sheets = {sheet.name: sheet.rows for sheet in sheets_of(small)}
     assert list(sheets) == [WITH, WITHOUT, NORMALS]
     for finding in ("Hernia", "Edema"):
         assert sheets[WITH].filter(pl.col("target") == finding).height == 9
@@ -98,7 +98,7 @@ def test_where_nothing_is_left_and_there_is_no_normal_label_the_radiograph_is_pl
 def test_side_sheets_hold_the_first_images_of_each_finding_in_other_ways(small):
     with_it = sheets_of(small)[0].rows
     sheets = side_sheets(with_it, SPACE, sweep_each=4, handwritten_each=5, learned=True)
-    by_name = {one.name: one for one in sheets}
+    by_name = {sheet.name: sheet for sheet in sheets}
     assert len(sheets) == 2 + 2 * (len(SWEEP) - 1)
     assert not any("guidance-5-" in name for name in by_name)
     assert by_name["handwritten-with"].rows.equals(first(with_it, 5))

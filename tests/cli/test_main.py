@@ -91,7 +91,7 @@ def test_help_says_how_to_give_none_where_a_recipe_sets_a_value(capsys):
 def test_help_joins_the_lines_of_a_docstring(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     assert cli.main(["train-generator", "--help"]) == 0
-    assert "`output` (after the encoded text, of the empty prompt too) or `none`. (default" in capsys.readouterr().out
+    assert "`output` (after the encoded text, also in the empty prompt) or `none`. (default" in capsys.readouterr().out
 
 
 def test_help_is_there_at_once():

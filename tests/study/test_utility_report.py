@@ -50,7 +50,7 @@ def verdict(table):
 @pytest.mark.parametrize(
     ("value", "heads", "expected", "sentence"),
     [
-        (0.05, (0.0, 0.0), "gain", "A gain: synthetic images compared with as many duplicates of real ones (dose 1"),
+        (0.05, (0.0, 0.0), "gain", "A gain: synthetic images compared with the same number of duplicates of real"),
         (0.05, (-0.0099, -0.0099), "gain", "head mAP: -0.0099 against duplicates; -0.0099 against real images alone"),
         (0.05, (-0.0101, 0.0), "head loss", "No gain is claimed: "),
         (0.05, (0.0, -0.02), "head loss", "but head mAP loses more than 0.01"),

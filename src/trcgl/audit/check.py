@@ -81,7 +81,7 @@ class Evidence:
         return self.features[self.options.features[0]]
 
     def compute_features(self, spaces: Mapping[str, FeatureSpace]) -> None:
-        """Fill `features`: of the synthetic images and of the real images with any audited finding."""
+        """Compute features of the synthetic images and of the real images with any audited finding, in every space."""
         images = self.images
         train_rows, held_out_rows = (
             np.unique(np.concatenate([self.compared(side, finding) for finding in images.findings]))

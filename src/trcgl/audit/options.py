@@ -15,7 +15,8 @@ class AuditOptions:
     findings: tuple[str, ...] = ()
     """Findings to audit; default: the findings the synthetic folder was generated for."""
     each: int = 200
-    """Synthetic images with each finding, and as many without it; below 200, a verdict is at most indicative."""
+    """Synthetic images with each finding, and the same number without it; fewer than 200 give at most an indicative
+    verdict."""
     sweep_each: int = 40
     """Synthetic images per finding at each guidance scale; 0 skips the guidance sweep."""
     handwritten_each: int = 100

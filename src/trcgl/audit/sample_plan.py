@@ -119,7 +119,11 @@ def first(rows: pl.DataFrame, each: int) -> pl.DataFrame:
 
 
 def without(with_it: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
-    """The same label sets and seeds without the target; if nothing is left, a normal or plain radiograph."""
+    """The rows with the target removed from each label set; seeds are unchanged.
+
+    A label set that is empty without its target becomes the normal finding, or stays empty if the label space has no
+    normal finding.
+    """
     rows = []
     for row in with_it.iter_rows(named=True):
         left = [finding for finding in row["findings"] if finding != row["target"]]

@@ -19,7 +19,7 @@ _RENAMED = {
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """The content of `audit.json` under the present names."""
+    """The content of `audit.json`; in audits of schema 1, old names are replaced by the names of schema 2."""
     audit: dict[str, Any] = storage.read_json(path)
     if audit["schema"] == SCHEMA:
         return audit

@@ -202,9 +202,14 @@ def _mean(values: Unrolled, where: Bool[np.ndarray, "places across"]) -> Float[n
 
 
 def _collapse(thorax: Thorax, left: bool, rim: Rim, lowest: float, narrow: float, wide: float) -> dict[str, float]:
-    """The line of the visceral pleura down to a height: how continuous it is, how far from the wall, how dark beyond.
+    """Measure the line of the visceral pleura above the height `lowest`.
 
-    At the apex the line is between `narrow` and `wide` from the wall.
+    The line is searched at a depth from the chest wall between `narrow` and `wide` at the apex, and less below it.
+
+    Returns:
+        `line`: contrast of the line where it is faintest; `dark beyond`: how much darker the space between wall and
+        line is than the lung within the line (-1 if it cannot be measured); `wobble`: standard deviation of the depth
+        of the line around a parabola.
     """
     body, (y, depth, excess) = thorax.chest.anatomy, rim
     above = y < lowest

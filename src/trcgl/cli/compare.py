@@ -7,7 +7,7 @@ from trcgl.cli.verb import Done, plain
 
 
 def compare(runs: tuple[Path, ...], /, *, split: Literal["test", "val"] = "test") -> Done:
-    """Compare evaluated runs on the same images, with paired patient intervals.
+    """Compare evaluated runs on the same images: paired differences with 95 % intervals over patients.
 
     Args:
         runs: Two run folders or more; the first is the reference.

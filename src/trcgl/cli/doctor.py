@@ -6,7 +6,7 @@ from trcgl.cli.verb import Done, plain
 
 
 def doctor(*, folder: Path = Path()) -> Done:
-    """Check what this machine has and lacks, and what to do about it.
+    """Check the hardware, Python packages and image decoders of this machine, and print remedies.
 
     Args:
         folder: Folder for datasets and runs; the free space of its disk is reported.

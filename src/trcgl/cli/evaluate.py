@@ -15,7 +15,7 @@ def evaluate(
     dataset: Path | None = None,
     localization: bool = True,
 ) -> Done:
-    """Evaluate a finished run: metrics with patient intervals, and a report.
+    """Evaluate a finished run: metrics with 95 % intervals over patients, and a report.
 
     Args:
         run: A finished run folder.

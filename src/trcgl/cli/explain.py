@@ -27,10 +27,10 @@ def explain(
         run: A run folder, or a model folder.
         paths: Files (PNG, JPEG, DICOM) and folders of files; or one dataset folder for the gallery of its split.
         out: Folder to write; the same command again starts over.
-        maps: Kind of the maps: attention of the head, Grad-CAM, or attention if the head has it and uses it (best).
+        maps: Kind of the maps; `best`: attention if the head has it and uses it, else Grad-CAM.
         findings: Findings to map; default: positive findings first, then the highest scores.
         top: Number of findings to map per radiograph; in a gallery, examples per finding and outcome.
-        images: With a dataset folder: explain the images with these names, beside their labels, instead of the gallery.
+        images: With a dataset folder: show maps and labels of the images with these names, instead of the gallery.
         split: With a dataset folder: evaluated split to show in the gallery.
     """
     from trcgl.dataset.store import open_dataset

@@ -9,11 +9,11 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
     """Write a self-contained model folder with weights, ONNX file and model card; on request, push it to the hub.
 
     Args:
-        run: A finished run folder, best after `trcgl evaluate`; or a model folder.
+        run: A finished run folder, preferably after `trcgl evaluate`; or a model folder.
         out: Folder to write; a finished export of the same run is left unchanged.
         onnx: Also write the ONNX file and compare it with PyTorch.
         push: Name of a Hugging Face repository, OWNER/NAME, to push to; default: nothing leaves the machine.
-        private: Make a repository that --push creates private.
+        private: If --push creates the repository, create it as a private repository.
     """
     from trcgl.export import export as stage
     from trcgl.export import hub

@@ -13,7 +13,7 @@ from trcgl.recipes import RECIPES
 
 @dataclass(frozen=True, kw_only=True)
 class AblationOptions:
-    """Take a recipe apart: add its parts one by one, then leave out each part in turn."""
+    """Measure what each part of a recipe adds: add the parts one by one, then leave out each part in turn."""
 
     seeds: int = 3
     """Training runs of each arm."""
@@ -23,18 +23,18 @@ class AblationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PeersOptions(AblationOptions):
-    """Compare long-tail methods over the same data, steps, augmentation and selection rule."""
+    """Compare long-tail methods with the same data, steps, augmentation and selection rule."""
 
     arms: tuple[str, ...] = ()
     """Arms to compare, by name; default: all."""
     over: Literal["plain", "base"] = "plain"
-    """Train heads and backbones with cross-entropy and every row once an epoch (plain), or with the loss and row
-    sampling of the base recipe (base), which compares networks only."""
+    """Loss and row sampling of the arms that change the head or backbone: cross-entropy and every row once per epoch
+    (`plain`), or those of the base recipe (`base`)."""
     baseline: str = "trcgl"
     """Arm that the others are compared with."""
     primary: str | None = None
-    """Arm of the primary contrast, which is not adjusted for the number of contrasts. Default: the arm of the existing
-    study, else linear."""
+    """Arm of the primary contrast, which is not adjusted for the number of contrasts. Default: the arm
+    recorded in --out if the study exists, else linear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def study(arguments: list[str]) -> Chosen:
         arms = f" Arms: {', '.join(PEERS)}."
     command.__doc__ = f"""{KINDS[kind].__doc__}
 
-    The base recipe is {name}. Every setting can be overridden by its path.{arms}{about}
+    The base recipe is {name}. Each setting of the recipe is an option.{arms}{about}
 
     Args:
         dataset: Dataset folder with images and a test split.

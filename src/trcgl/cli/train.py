@@ -24,7 +24,7 @@ def train(arguments: list[str]) -> Chosen:
         epoch = f"best epoch: {best['epoch']} (val mAP {best['val/mAP']:.4f})\n" if best else ""
         return Done(info, f"{epoch}next: trcgl evaluate {out}")
 
-    command.__doc__ = f"""Train a classifier with the recipe {name}. Override any setting by its path.
+    command.__doc__ = f"""Train a classifier with the recipe {name}. Each setting of the recipe is an option.
 
     {about}
 

@@ -18,7 +18,7 @@ def train_generator(arguments: list[str]) -> Chosen:
         following = f"next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC"
         return Done(info, f"generator: {out} ({info['digest'][:12]})\n{following}" if info else following)
 
-    command.__doc__ = f"""Train a generator with the recipe {name}; override any setting by its path.
+    command.__doc__ = f"""Train a generator with the recipe {name}. Each setting of the recipe is an option.
 
     {about}
 

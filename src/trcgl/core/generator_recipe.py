@@ -13,7 +13,7 @@ class AutoencoderRecipe:
     kind: Literal["space_to_depth", "vae"] = "space_to_depth"
     """Autoencoder: `space_to_depth` (lossless, nothing to train) or a small `vae` (loses small findings)."""
     factor: int = 4
-    """Pixels per side of the image for each place of the latent grid; a power of two."""
+    """Side of the image divided by the side of the latent grid; a power of two."""
     latent_channels: int = 4
     """Latent channels of a `vae`; space_to_depth has factor² channels."""
     width: int = 32
@@ -25,7 +25,7 @@ class AutoencoderRecipe:
     kl_weight: float = 1e-6
     """Weight of the divergence of the latents from N(0, I) in the loss of a `vae`."""
     features: str | None = None
-    """Run folder whose classifier adds a feature loss to the reconstruction loss of a `vae`; default: no such loss."""
+    """Run folder whose classifier adds a feature loss to the reconstruction loss of a `vae`; default: none."""
     feature_weight: float = 0.1
     """Weight of the feature loss."""
 
@@ -44,9 +44,9 @@ class UNetRecipe:
     """Channels of an attention head."""
     pooled_text: bool = True
     """Also add the pooled prompt to the embedding of the noise level, which reaches every residual block: the finding
-    is learned sooner than through attention at the coarse levels alone. From scratch only."""
+    is learned sooner than through attention at the coarse levels alone. Not with a base."""
     lora_rank: int = 0
-    """Rank of the low-rank matrices that adapt a base (Hu et al. 2022); 0 trains its whole U-Net."""
+    """Rank of the low-rank matrices that adapt a base (Hu et al. 2022); 0 trains the whole U-Net."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class TextRecipe:
     tokens: int = 48
     """Longest prompt in tokens, with its begin and end token."""
     rate: float = 0.1
-    """Learning rate of the text encoder as a factor of the U-Net's, below 1 so that prompts change more slowly than
-    the U-Net learns to read them."""
+    """Learning rate of the text encoder, divided by that of the U-Net. Below 1, the encoded prompts change more slowly
+    than the U-Net learns to read them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ContextRecipe:
 
     placement: Literal["none", "input", "output"] = "output"
     """Place of the context tokens: `input` (before the finding's name, inside the text encoder), `output` (after the
-    encoded text, of the empty prompt too) or `none`."""
+    encoded text, also in the empty prompt) or `none`."""
     shared: int = 4
     """Number of context tokens that all prompts share."""
     per_finding: int = 4

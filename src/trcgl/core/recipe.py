@@ -47,11 +47,11 @@ class ModelRecipe:
     """Head: `linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet`, `clarity` or
     `experts`."""
     reweighting_gate: float = 0.05
-    """Weight γ of channel reweighting; its initial value with `learn_gates`."""
+    """Weight γ of channel reweighting; with `learn_gates`, the initial value of γ."""
     attention_gate: float = 0.1
-    """Weight λ of the attention logit of `trcgl` and `csra`; its initial value with `learn_gates`."""
+    """Weight λ of the attention logit of `trcgl` and `csra`; with `learn_gates`, the initial value of λ."""
     graph_gate: float = 0.05
-    """Weight μ of the label-graph logit; its initial value with `learn_gates`."""
+    """Weight μ of the label-graph logit; with `learn_gates`, the initial value of μ."""
     learn_gates: bool = False
     """Train the three gates with the network and log them."""
     switched_off: tuple[Literal["reweighting", "attention", "graph"], ...] = ()
@@ -116,7 +116,7 @@ class AugmentRecipe:
     scale: float = 0.1
     """Enlarge or shrink by up to this fraction."""
     brightness: float = 0.1
-    """Add up to this fraction of the gray range, or subtract it."""
+    """Add or subtract up to this fraction of the gray range."""
     contrast: float = 0.1
     """Raise or lower the contrast around the image mean by up to this fraction."""
     erasing: float = 0.0
@@ -191,13 +191,13 @@ class SyntheticRecipe:
     weight: float = 0.5
     """Loss weight of a synthetic image's labels; a real image weighs 1. At 0 no synthetic image is used."""
     warmup: int | None = None
-    """Number of epochs at the start on real images only, with `mix`; default: train.head_warmup_epochs."""
+    """With `mix`, number of epochs at the start that show real images only; default: train.head_warmup_epochs."""
     schedule: Literal["mix", "pretrain"] = "mix"
     """`mix`: synthetic and real images together; `pretrain`: first synthetic images only, then real images only."""
     pretrain_share: float = 0.3
-    """Share of the epochs on synthetic images alone with `pretrain`."""
+    """With `pretrain`, share of the epochs that show synthetic images only."""
     dose: float | None = None
-    """Number of kept synthetic images of a finding per real training image of it; default: all kept images."""
+    """For each finding, number of kept synthetic images per real training image; default: all kept images."""
 
 
 @dataclass(frozen=True)

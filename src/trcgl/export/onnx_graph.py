@@ -151,7 +151,7 @@ def _export(graph: Graph, example: Tensor, outputs: list[str], path: Path, model
 
 
 def _images(count: int, side: int) -> UInt8[np.ndarray, "count side side"]:
-    """Blocks with noise: flat images or noise alone would hide differences."""
+    """Test images of random blocks with noise; differences would not show on flat images or on noise alone."""
     rng = generator(0, "parity", count)
     coarse = rng.integers(0, 192, (count, 8, 8), dtype=np.uint8)
     spread = coarse.repeat(-(-side // 8), 1).repeat(-(-side // 8), 2)[:, :side, :side]

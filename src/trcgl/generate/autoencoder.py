@@ -91,7 +91,7 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> Autoencoder:
 def measure_scale(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 height width"]) -> float:
     """Set `scaling_factor` so that latents of these images in [-1, 1] have standard deviation 1, and return it.
 
-    The 0.18215 of Stable Diffusion holds for its own autoencoder on photographs.
+    The factor of Stable Diffusion, 0.18215, is right only for its own autoencoder on photographs.
     """
     seen = images.expand(-1, autoencoder.config["in_channels"], -1, -1)
     latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in seen.split(32)])

@@ -49,9 +49,10 @@ class SynthesizeOptions:
     """Options of `trcgl synthesize`."""
 
     targets: tuple[str, ...] = ()
-    """Findings to generate; default: the tail findings. As many images of Normal and head findings are added."""
+    """Findings to generate; default: the tail findings. The same number of images of Normal and
+    head findings is added."""
     count: int | None = None
-    """Training images per finding to reach, real and synthetic together."""
+    """Training images of each finding after synthesis, real and synthetic together."""
     dose: float | None = None
     """Number of synthetic images per real training image of the finding; 1 if neither --count nor --each is given."""
     each: int | None = None

@@ -232,10 +232,11 @@ def _gray(picture: Image.Image) -> Image.Image:
 
 
 def _deep_color(picture: Image.Image, content: bytes) -> Num[np.ndarray, "height width"]:
-    """A 16-bit PNG with color or alpha, of which Pillow keeps only the upper byte of each sample.
+    """Read all 16 bits of the samples of a PNG with color or alpha.
 
-    PNG samples are big-endian. Read as little-endian, Pillow keeps their lower bytes; gray with alpha is read as four
-    bytes per pixel.
+    Pillow keeps only the upper byte of each sample of such a file. The samples are big-endian, so a second decoding
+    that calls them little-endian gives their lower bytes. A file with gray and alpha is decoded once, as RGBA: each
+    pixel then has the two bytes of gray and the two bytes of alpha.
     """
     if content[25] == 4:
         halves = _decoded(content, "RGBA")

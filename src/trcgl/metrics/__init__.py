@@ -1,4 +1,4 @@
-"""Metrics with patient intervals on plain arrays; needs neither torch nor a dataset."""
+"""Metrics of plain arrays, with 95 % intervals over patients; needs neither torch nor a dataset."""
 
 from trcgl.metrics.summary import evaluate as evaluate
 

@@ -1,4 +1,4 @@
-"""Metrics with patient intervals on plain arrays: per finding, and as means over findings."""
+"""Metrics of plain arrays, per finding and as means over findings, with 95 % intervals over patients."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

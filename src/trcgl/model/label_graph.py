@@ -157,5 +157,5 @@ class GraphClassifiers(GraphConvolution):
             self.embeddings.copy_(functional.normalize(self.embeddings, dim=-1))
 
     def forward(self, pooled: Float[Tensor, "batch width"]) -> Float[Tensor, "batch findings"]:
-        """Logits of a pooled feature x."""
+        """Logits of pooled features x."""
         return pooled @ self.label_features().T                   # (B, C)

@@ -103,7 +103,7 @@ def vascular_hilar_enlargement(anatomy: Anatomy, rng: np.random.Generator, exten
 
 
 def where_aorta(chest: Chest, before: Chest) -> Mask:
-    """Knob, ascending and descending aorta, where they pass the spine."""
+    """Mask of the aortic knob and of the ascending and descending aorta, without the part that the spine covers."""
     c = chest.canvas
     beside = (np.abs(c.x - chest.shift) > 0.035) | (chest.great_vessels > 0.5)
     upper = c.y < chest.heart_center + 0.05

@@ -13,9 +13,9 @@ def _from_zero(**settings: Any) -> ModelRecipe:
 
 
 def trcgl() -> Recipe:
-    """TRCGL-Net with learnable gates that start at zero, so that a module is used only if it helps; for new data.
+    """TRCGL-Net for any dataset: its gates are learned from zero, so that a module is used only if it helps.
 
-    Data: any prepared dataset at 224 px. Hardware: one GPU with 12 GB or more. Time and numbers: not measured.
+    Data: any prepared dataset at 224 px. Hardware: one GPU with 12 GB or more. Training time and metrics: not measured.
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
 
@@ -31,8 +31,8 @@ def trcgl() -> Recipe:
 def trcgl_paper() -> Recipe:
     """TRCGL-Net as published (arXiv 2607.00975); add the paper's synthetic images with `--synthetic`.
 
-    Data: PadChest-30 at 224 px, squashed to a square (`trcgl prepare padchest --fit squash`). Hardware: one GPU with
-    24 GB or more. Time and numbers: not measured; the paper reports mAP .4408, tail mAP .4904 and mAUC .8989 on
+    Data: PadChest-30 at 224 px, squashed to a square (`trcgl prepare padchest --fit squash`). Hardware: one GPU with 24
+    GB or more. Training time and metrics: not measured; the paper reports mAP .4408, tail mAP .4904 and mAUC .8989 on
     one validation fold, on which the epoch was also chosen.
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0. The margin favors head findings, as published.
@@ -75,7 +75,7 @@ def padchest() -> Recipe:
     """TRCGL-Net over ConvNeXtV2-Base at 512 px, for the thirty findings of PadChest-30.
 
     Data: 123,367 radiographs with any of the 30 findings (`trcgl prepare padchest --root PADCHEST --out padchest
-    --size 512`, 41 GB). Hardware: one GPU with 80 GB. Time and numbers: not measured; published at 512 px on
+    --size 512`, 41 GB). Hardware: one GPU with 80 GB. Training time and metrics: not measured; published at 512 px on
     another internal split is mAP .439 (six seeds, CXR-LT 2026 third place).
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
@@ -99,7 +99,7 @@ def nih() -> Recipe:
     """TRCGL-Net over ConvNeXtV2-Tiny at 224 px, for ChestX-ray14 and its official test list.
 
     Data: 112,120 radiographs (`trcgl prepare nih --root NIH --out nih`, 5.6 GB; put `test_list.txt` beside the table).
-    Hardware: one GPU with 16 GB. Time and numbers: not measured; published at 224 px are mAUC .841 (CheXNet,
+    Hardware: one GPU with 16 GB. Training time and metrics: not measured; published at 224 px are mAUC .841 (CheXNet,
     own split) and .852 (ConvNeXtV2, Informatics 12:80).
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
@@ -141,7 +141,7 @@ def chexpert() -> Recipe:
     """TRCGL-Net over ConvNeXtV2-Tiny at 320 px, for the fourteen findings of CheXpert.
 
     Data: 223,414 radiographs (`trcgl prepare chexpert --root CHEXPERT --out chexpert --size 320`, 23 GB); uncertain
-    labels are unknown and left out of the loss. Hardware: one GPU with 24 GB. Time and numbers: not measured.
+    labels are unknown and left out of the loss. Hardware: one GPU with 24 GB. Training time and metrics: not measured.
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
 
@@ -155,8 +155,8 @@ def chexpert() -> Recipe:
 def mimic_cxr_lt() -> Recipe:
     """TRCGL-Net over ConvNeXtV2-Tiny at 512 px, for the label sets of CXR-LT 2023 and 2024 over MIMIC-CXR.
 
-    Data: the CXR-LT label tables over MIMIC-CXR-JPG (`trcgl prepare mimic-cxr-lt --root MIMIC --out mimic-cxr-lt
-    --size 512`, about 100 GB). Hardware: one GPU with 40 GB. Time and numbers: not measured; the winner of 2023
+    Data: the CXR-LT label tables over MIMIC-CXR-JPG (`trcgl prepare mimic-cxr-lt --root MIMIC --out mimic-cxr-lt --size
+    512`, about 100 GB). Hardware: one GPU with 40 GB. Training time and metrics: not measured; the winner of 2023
     reports mAP .372 on 26 findings at 1024 px (CheXFusion).
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
@@ -172,7 +172,7 @@ def vindr() -> Recipe:
     """TRCGL-Net over ConvNeXtV2-Tiny at 512 px, for VinDr-CXR (VinBigData).
 
     Data: 15,000 radiographs read by radiologists (`trcgl prepare vindr --root VINDR --out vindr --size 512`, 4 GB).
-    Hardware: one GPU with 40 GB. Time and numbers: not measured.
+    Hardware: one GPU with 40 GB. Training time and metrics: not measured.
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
 
@@ -192,7 +192,7 @@ def chestmnist() -> Recipe:
     """TRCGL-Net over RegNetX-200MF from scratch at 64 px, for MedMNIST's ChestMNIST (thumbnails of ChestX-ray14).
 
     Data: 112,120 thumbnails of 64 px (`trcgl prepare chestmnist --root CHESTMNIST --out chestmnist --size 64`).
-    Hardware: 2 CPU cores, or any GPU. Time and numbers: not measured; MedMNIST v2 reports mAUC .768 for
+    Hardware: 2 CPU cores, or any GPU. Training time and metrics: not measured; MedMNIST v2 reports mAUC .768 for
     ResNet-18 at 28 px.
 
         trcgl train chestmnist --recipe chestmnist --out chestmnist-run
@@ -210,10 +210,10 @@ def chestmnist() -> Recipe:
 def phantom() -> Recipe:
     """TRCGL-Net over a ten-layer ResNet from scratch, for rendered phantoms; the recipe of `trcgl demo`.
 
-    Data: 4,000 training phantoms of 96 px (`trcgl prepare phantom --out phantom`). Hardware: 2 CPU cores.
-    Time and numbers: 5 minutes; on test, weighted to the benchmark, mAP .660 [.647, .673] and tail mAP .756 [.722,
-    .788]; on a benchmark rendered with another seed .631 [.617, .646] and .748 [.709, .783]. Loss, row sampling and the
-    initial attention gate were chosen for the tail, on val at 64 px (docs/results/ablation-phantom.md).
+    Data: 4,000 training phantoms of 96 px (`trcgl prepare phantom --out phantom`). Hardware: 2 CPU cores. Training time
+    and metrics: 5 minutes; on test, weighted to the benchmark, mAP .660 [.647, .673] and tail mAP .756 [.722, .788]; on
+    a benchmark rendered with another seed .631 [.617, .646] and .748 [.709, .783]. Loss, row sampling and the initial
+    attention gate were chosen for the tail, on val at 64 px (docs/results/ablation-phantom.md).
 
         trcgl train phantom --recipe phantom --out phantom-run
     """

@@ -14,13 +14,13 @@ from trcgl.core.recipe import AugmentRecipe
 
 
 def generator_phantom() -> GeneratorRecipe:
-    """A U-Net of 4 million weights from scratch, for phantoms folded losslessly to 32 x 32 places of 4 channels.
+    """A U-Net of 4 million weights from scratch, for phantoms of 64 px as 32 x 32 latents of 4 channels (lossless).
 
     Data: phantoms of 64 px (`trcgl prepare phantom --size 64 --source.size 64 --source.train-images 24000`). Hardware:
-    2 CPU cores, bfloat16. Time and numbers: 28 minutes of both cores. An independent classifier recognizes six of seven
-    tail findings with an AUROC of at least .89, in at least .60 of the images, with false positives of at most .07; the
-    azygos lobe needs --guidance 10, calcified densities are not generated. The structure checks hold in at least half
-    of the images of five findings: see docs/results/generator-phantom.md.
+    2 CPU cores, bfloat16. Training time and results: 28 minutes of both cores. An independent classifier recognizes six
+    of seven tail findings with an AUROC of at least .89, in at least .60 of the images, with false positives of at most
+    .07; the azygos lobe needs --guidance 10; calcified densities are not generated. The structure checks hold in at
+    least half of the images of each of five findings: see docs/results/generator-phantom.md.
 
     All noise levels have the same weight in the loss. Min-SNR weighting would give high noise levels a fiftieth of the
     weight of low noise levels; the high levels decide the finding, so a small network would learn its prompts late.
@@ -44,8 +44,8 @@ def generator_nih_mini() -> GeneratorRecipe:
     """The network of `generator_phantom`, for a few thousand real radiographs at 64 px.
 
     Data: about 1,600 training radiographs of NIH ChestX-ray14 (`trcgl prepare nih --size 64`). Hardware: 2 CPU cores,
-    bfloat16. Time and numbers: 36 minutes of one core. It generates varied chests and no memorized copies, but neither
-    of its two tail findings, of which it sees 92 and 29 images: see docs/results/generator-nih-mini.md.
+    bfloat16. Training time and results: 36 minutes of one core. It generates varied chests and no memorized copies, but
+    neither of its two tail findings, of which it sees 92 and 29 images: see docs/results/generator-nih-mini.md.
 
         trcgl train-generator nih-mini --recipe generator_nih_mini --out generator
     """
@@ -59,8 +59,9 @@ def generator_nih_mini() -> GeneratorRecipe:
 def generator_sd15() -> GeneratorRecipe:
     """Stable Diffusion 1.5 with low-rank matrices in its attention, then context tokens within its text encoder.
 
-    Data: PadChest or NIH at 512 px or more. Hardware: one GPU with 24 GB or more. Time and numbers: not measured.
-    The base is downloaded from the hub once, or given as a folder with `--base`; its license is CreativeML Open RAIL-M.
+    Data: PadChest or NIH at 512 px or more. Hardware: one GPU with 24 GB or more. Training time and results: not
+    measured. The base is downloaded from the hub once, or given as a folder with `--base`; its license is CreativeML
+    Open RAIL-M.
 
         trcgl train-generator padchest --recipe generator_sd15 --out generator
     """

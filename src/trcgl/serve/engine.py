@@ -1,4 +1,4 @@
-"""A trained model as a `Network`."""
+"""The network of the server: a trained model behind the protocol `Network`."""
 
 import os
 from dataclasses import dataclass

@@ -37,8 +37,8 @@ PLAIN_SETTINGS = {
 def ablation(base: Recipe, *, synthetic: bool) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Arms and contrasts of the ablation of a recipe; the primary contrast is full against plain.
 
-    A part that the recipe does not have (for instance because its loss is cross-entropy) is skipped; synthetic images
-    are a part if there are any.
+    A part that the recipe does not have (for instance because its loss is cross-entropy) is skipped. With `synthetic`,
+    the synthetic images are a part too.
     """
     parts = [part for part in PARTS if _has(base, part, synthetic)]
     if not parts:

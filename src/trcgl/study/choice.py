@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """Part of an arm's name."""
+        """The setting as part of an arm's name, such as `mix_0.25`."""
         return f"{self.schedule}_{self.dose:g}"
 
 

@@ -41,7 +41,7 @@ class Runs:
     replicates: Float[np.ndarray, "seeds replicates"]  # on every resample of patients, NaN where undefined
 
     def at(self, seeds: Sequence[int]) -> "Runs":
-        """The runs of these seeds."""
+        """A copy with only the runs of the given seeds, in their order."""
         places = [self.seeds.index(seed) for seed in seeds]
         return Runs(tuple(seeds), self.values[places], self.replicates[places])
 

@@ -86,7 +86,7 @@ def sentences(document: dict[str, Any]) -> list[str]:
     contrasts, choice = document["contrasts"], document["choice"]
     first = contrasts[0]
     setting = f"dose {choice['dose']:g}, {choice['schedule']}, chosen on val"
-    compared = f"synthetic images compared with as many duplicates of real ones ({setting})"
+    compared = f"synthetic images compared with the same number of duplicates of real images ({setting})"
     if first["interval"] is None:
         return [f"Nothing can be said of {compared}: {first['why']}."]
     found = f"{compared} change tail mAP by {wording.change_over_seeds(first)}"

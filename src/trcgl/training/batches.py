@@ -32,10 +32,9 @@ class Part(NamedTuple):
 
 
 class SplitRows(data.Dataset[dict[str, Any]]):
-    """Images and labels of rows of one dataset, or of several datasets one after the other.
+    """Torch dataset over rows of one or several datasets; an item is a `Part` of a batch with images and labels.
 
-    A part of a batch is read at a time. Each worker process opens the image files itself, because a pickled memory map
-    would be copied whole.
+    Each worker process opens the image files itself, because a pickled memory map would be copied whole.
     """
 
     def __init__(self, *tables: tuple[Dataset, pl.DataFrame]) -> None:

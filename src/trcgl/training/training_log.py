@@ -179,5 +179,5 @@ class ProgressLines(Callback):
 
 
 def progress(stage: str = "") -> Callback:
-    """A progress bar on a terminal, else lines."""
+    """A progress bar if stderr is a terminal, else printed lines of progress."""
     return RichProgressBar(console_kwargs={"stderr": True}) if sys.stderr.isatty() else ProgressLines(stage)

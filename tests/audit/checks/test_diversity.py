@@ -62,18 +62,18 @@ def test_ms_ssim_has_as_many_levels_as_the_image_has_room_for(side, count):
 
 def test_at_full_size_ms_ssim_is_the_published_one(images):
     pair = np.repeat(np.repeat(images[:4], 4, 1), 4, 2)
-    both = [torch.from_numpy(one)[:, None].float() / 255 for one in (pair[:2], pair[2:])]
+    both = [torch.from_numpy(images)[:, None].float() / 255 for images in (pair[:2], pair[2:])]
     expected = multiscale_structural_similarity_index_measure(*both, data_range=1.0, reduction="none", betas=BETAS)
     assert ms_ssim(pair[:2], pair[2:], levels(256)) == pytest.approx(expected.numpy(), abs=1e-3)
 
 
 def test_real_against_real_shows_no_difference(result):
-    for one in (result.ms_ssim, result.vendi):
-        for difference in (one.difference, one.null):
+    for measure in (result.ms_ssim, result.vendi):
+        for difference in (measure.difference, measure.null):
             assert difference.ci[0] < difference.value < difference.ci[1]
             assert difference.ci[0] - 0.5 * abs(difference.value) < 0 < difference.ci[1] + 0.5 * abs(difference.value)
-        assert one.difference.value == pytest.approx(one.synthetic.value - one.held_out.value)
-        assert one.null.value == pytest.approx(one.train.value - one.held_out.value)
+        assert measure.difference.value == pytest.approx(measure.synthetic.value - measure.held_out.value)
+        assert measure.null.value == pytest.approx(measure.train.value - measure.held_out.value)
 
 
 def test_n_and_levels_stand_beside_the_values(result):
@@ -137,6 +137,6 @@ def test_intervals_of_the_null_cover_zero_as_often_as_they_say():
         names = [f"p{row}" for row in range(80)]
         samples = [Sample(one, two, names) for one, two in zip(pixels, features, strict=True)]
         result = diversity(*samples, seed=repetition, pairs=400, replicates=100)
-        covered += [one.null.ci[0] <= 0 <= one.null.ci[1] for one in (result.ms_ssim, result.vendi)]
+        covered += [measure.null.ci[0] <= 0 <= measure.null.ci[1] for measure in (result.ms_ssim, result.vendi)]
     print(f"of 200 intervals {covered[0]:.0f} (MS-SSIM) and {covered[1]:.0f} (Vendi) cover 0")
     assert (covered >= 184).all()

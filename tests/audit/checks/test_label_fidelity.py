@@ -48,16 +48,18 @@ def test_the_auroc_and_the_rates_are_those_of_the_scores():
     assert found.hit_rate["value"] == pytest.approx((with_it >= 0.7).mean())
     assert found.false_positive_rate["value"] == pytest.approx((without >= 0.7).mean())
     assert (found.positives, found.negatives, found.positive_patients) == (150, 150, 150)
-    for one in (found.auroc, found.hit_rate, found.false_positive_rate):
-        assert one["ci"][0] < one["value"] < one["ci"][1]
+    for metric in (found.auroc, found.hit_rate, found.false_positive_rate):
+        assert metric["ci"][0] < metric["value"] < metric["ci"][1]
 
 
 def test_images_that_share_a_label_set_decide_less_than_independent_ones():
     rng = np.random.default_rng(0)
     shared = np.repeat(rng.normal(0, 1, 15), 10)  # what a label set has to do with the score
     with_it, without = rng.normal(1, 1, 150) + shared, rng.normal(0, 1, 150) + shared
-    found = [of_synthetic(with_it, without, [f"p{one // each}" for one in range(150)], 1.0, **HOW) for each in (1, 10)]
-    assert [one.positive_patients for one in found] == [150, 15]
+    found = [
+        of_synthetic(with_it, without, [f"p{image // each}" for image in range(150)], 1.0, **HOW) for each in (1, 10)
+    ]
+    assert [fidelity.positive_patients for fidelity in found] == [150, 15]
     assert np.ptp(found[1].hit_rate["ci"]) > 1.5 * np.ptp(found[0].hit_rate["ci"])
 
 
@@ -141,7 +143,7 @@ def audit_of(shifts, seen_as, n=120):
         for column, name in enumerate(names):
             with_it[row, column] += shifts[name] if name == target else seen_as.get((target, name), 0)
     patients = [f"p{row % n}" for row in range(len(targets))]
-    rows = pl.DataFrame({"target": targets, "findings": [[one] for one in targets], "patient_id": patients})
+    rows = pl.DataFrame({"target": targets, "findings": [[target] for target in targets], "patient_id": patients})
     return PairedScores(with_it, without, rows)
 
 
@@ -158,7 +160,7 @@ def test_deranged_requests_say_nothing_about_a_finding_that_the_score_sees():
 
 
 def test_a_score_that_sees_only_that_something_was_asked_for_is_caught():
-    everything = {(one, other): 2.0 for one in "ABC" for other in "ABC" if one != other}
+    everything = {(target, other): 2.0 for target in "ABC" for other in "ABC" if target != other}
     pairs = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, everything)
     null = deranged("A", 0, pairs, **HOW)
     assert null.auroc["ci"][0] > 0.8
@@ -174,7 +176,7 @@ def test_the_finding_that_looks_like_this_one_is_named():
 
 def test_images_whose_label_set_holds_the_finding_too_are_no_null():
     pairs = audit_of({"A": 2.0, "B": 2.0, "C": 2.0}, {})
-    requested = [[one, "A"] if one == "C" else [one] for one in pairs.rows["target"]]
+    requested = [[target, "A"] if target == "C" else [target] for target in pairs.rows["target"]]
     pairs = dataclasses.replace(pairs, rows=pairs.rows.with_columns(findings=pl.Series(requested)))
     null = deranged("A", 0, pairs, **HOW)
     assert null.across

@@ -54,16 +54,16 @@ def planted(pool):
 def test_planted_copies_flag_the_set_and_are_listed_by_row(planted):
     result, originals = planted
     assert result.flagged and result.p < LEVEL
-    rows = {one.synthetic: one for one in result.copies}
+    rows = {copy.synthetic: copy for copy in result.copies}
     assert [row for row in rows if row % 5 == 0 and row < 50] == list(range(0, 50, 5))
     assert len(rows) <= 11
     assert [rows[5 * row].train for row in range(10)] == originals.tolist()
-    assert min(one.similarity for one in result.copies) > result.limit
+    assert min(copy.similarity for copy in result.copies) > result.limit
 
 
 def test_what_was_done_to_a_copy_is_said(planted):
     result, _ = planted
-    change = {one.synthetic: one.change for one in result.copies}
+    change = {copy.synthetic: copy.change for copy in result.copies}
     assert change[0] == change[25] == "unchanged"
     assert change[5] == change[30] == "mirrored"
     assert "cropped by" in change[10] and "mirrored" not in change[10]
@@ -73,9 +73,9 @@ def test_what_was_done_to_a_copy_is_said(planted):
 
 def test_the_nearest_pairs_are_shown_the_nearest_first(planted):
     result, _ = planted
-    similarity = [one.similarity for one in result.pairs]
+    similarity = [pair.similarity for pair in result.pairs]
     assert len(result.pairs) == 20 and similarity == sorted(similarity, reverse=True)
-    assert {one.synthetic for one in result.copies} <= {one.synthetic for one in result.pairs}
+    assert {copy.synthetic for copy in result.copies} <= {pair.synthetic for pair in result.pairs}
 
 
 def test_counts_stand_beside_the_answer_and_are_plain_json(planted, pool):
@@ -86,8 +86,9 @@ def test_counts_stand_beside_the_answer_and_are_plain_json(planted, pool):
     assert result.n["compared"]["patients"] == result.n["held_out"]["patients"] < result.n["train"]["patients"]
     asked = result.n["asked"]
     assert asked == {"held_out": result.n["held_out"]["patients"], "train": result.n["train"]["patients"]}
-    for one in (result.closer, result.much_closer):
-        assert sum(one.synthetic) == 80 and sum(one.held_out) == asked["held_out"] and sum(one.train) == asked["train"]
+    for bins in (result.closer, result.much_closer):
+        assert sum(bins.synthetic) == 80
+        assert sum(bins.held_out) == asked["held_out"] and sum(bins.train) == asked["train"]
     assert result.much_closer.synthetic[0] >= 10 and result.much_closer.shares["held_out"] <= 0.01
     stored = json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False))
     assert stored["much_closer"]["shares"]["synthetic"] == result.much_closer.synthetic[0] / 80
@@ -113,7 +114,7 @@ def test_real_images_are_not_compared_with_their_own_patient(pool):
     # Every patient has two equal images: the null would call all of them copies if they were compared.
     images, _, train, held_out, rest = pool
     twice = np.concatenate([np.repeat(train[:30], 2), np.repeat(held_out[:30], 2)])
-    names = np.array([f"patient {one}" for one in twice])
+    names = np.array([f"patient {number}" for number in twice])
     result = audit(images[twice], names, images[rest[:25]], np.arange(60), np.arange(60, 120))
     assert result.held_out_copies == 0 and result.limit < 0.99
     assert result.n["asked"] == {"held_out": 30, "train": 30}
@@ -211,9 +212,9 @@ def test_a_tenth_of_copies_is_flagged_and_found(source, kind):
     train, held_out, rest = deal(patients, (0.45, 0.25, 0.3), rng)
     synthetic = images[rng.choice(rest, 200, replace=False)]
     rows, originals = rng.choice(200, 20, replace=False), rng.choice(len(train), 20, replace=False)
-    synthetic[rows] = [KINDS[kind](images[train[one]], rng) for one in originals]
+    synthetic[rows] = [KINDS[kind](images[train[original]], rng) for original in originals]
     result = audit(images, patients, synthetic, train, held_out)
-    found = {(one.synthetic, one.train) for one in result.copies}
+    found = {(copy.synthetic, copy.train) for copy in result.copies}
     right = found & set(zip(rows.tolist(), originals.tolist(), strict=True))
     print(f"{kind}: p {result.p:.1e}, {len(right)} of 20 found, {len(found - right)} of 180 others listed")
     assert result.flagged
@@ -234,9 +235,9 @@ def test_independent_images_are_flagged_in_at_most_a_tenth_of_repetitions(source
         rng = np.random.default_rng(repetition)
         order = rng.permutation(10)
         rows = {
-            "train": rng.permutation(np.concatenate([blocks[one] for one in order[:5]])),
-            "held_out": rng.permutation(np.concatenate([blocks[one] for one in order[5:8]])),
-            "synthetic": rng.permutation(np.concatenate([blocks[one] for one in order[8:]]))[:200],
+            "train": rng.permutation(np.concatenate([blocks[block] for block in order[:5]])),
+            "held_out": rng.permutation(np.concatenate([blocks[block] for block in order[5:8]])),
+            "synthetic": rng.permutation(np.concatenate([blocks[block] for block in order[8:]]))[:200],
         }
         near = {}
         for name, chosen in rows.items():

@@ -45,9 +45,9 @@ def test_a_finding_that_synthetic_normals_score_higher_for_is_named(result):
 
 
 def test_the_null_of_real_against_real_shows_no_shift(result):
-    for one in result.findings.values():
-        assert one.null.auroc["ci"][0] < 0.5 < one.null.auroc["ci"][1]
-        assert one.null.shift["ci"][0] <= 0 <= one.null.shift["ci"][1]
+    for finding in result.findings.values():
+        assert finding.null.auroc["ci"][0] < 0.5 < finding.null.auroc["ci"][1]
+        assert finding.null.shift["ci"][0] <= 0 <= finding.null.shift["ci"][1]
 
 
 def test_the_values_are_those_of_the_scores():
@@ -113,6 +113,6 @@ def test_without_a_shift_few_findings_are_named():
     for seed in range(200):
         samples = [normals(name, 120, seed=3 * seed + place, per_patient=2) for place, name in enumerate("dht")]
         result = shortcut(*samples, findings=FINDINGS, thresholds=CUTS, replicates=300, seed=seed)
-        named += [one.looks_rare for one in result.findings.values()]
+        named += [finding.looks_rare for finding in result.findings.values()]
     print(f"{sum(named)} of {len(named)} findings named")
     assert np.mean(named) <= 0.04

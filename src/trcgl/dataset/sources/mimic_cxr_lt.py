@@ -1,4 +1,4 @@
-"""MIMIC-CXR-LT: the label tables of CXR-LT 2023 (26 findings) and 2024 (40, or 26 read by radiologists) on MIMIC-CXR.
+"""MIMIC-CXR-LT: MIMIC-CXR with the labels of CXR-LT 2023 (26 findings) or 2024 (40 findings, or 26 labeled by hand).
 
 Holste et al., Medical Image Analysis 2024; Lin et al., Medical Image Analysis 2025. The tables and the radiographs
 (MIMIC-CXR-JPG, or MIMIC-CXR's DICOM files) are separate downloads from PhysioNet; both need credentials. The archive's

@@ -37,7 +37,8 @@ class Options:
     """Options of the NIH source."""
 
     groups: Literal["auto", "prevalence", "name"] = "auto"
-    """Rule of head, medium and tail: `prevalence`, `name`, or `auto` (prevalence for the whole archive, else name)."""
+    """Groups head, medium and tail: by share of training images (`prevalence`), as for the whole archive (`name`), or
+    `auto`: `prevalence` if --root is the whole archive, else `name`."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:

@@ -34,16 +34,17 @@ SPACE = replace(PADCHEST30, name="phantom", raw={name: (name,) for name in PADCH
 
 @dataclass(frozen=True)
 class Options:
-    """Size, imbalance and difficulty of the phantoms; the defaults are the benchmark."""
+    """Size, imbalance and difficulty of the phantoms; the defaults are those of the phantom benchmark."""
 
     train_images: int = 4000
     """Number of training phantoms."""
     positives_per_finding: int = 100
     """Minimum number of positives of each finding in val and in test; each split has about 20 times as many images."""
     imbalance: float = 100.0
-    """Ratio of the most to the least frequent finding in train; PadChest's own is 1054."""
+    """Positives of the most frequent finding in train, divided by positives of the rarest; 1054 in PadChest."""
     difficulty: float = 1.0
-    """Lesion contrast falls as 1 / difficulty, lesion size as its cube root; noise grows as its square root."""
+    """Difficulty d of the findings: lesion contrast is divided by d, lesion size by the cube root of d, and noise is
+    multiplied by the square root of d."""
     size: int = 96
     """Side of a rendered phantom in pixels; give the same --size, else the image is resized."""
     seed: int = 0

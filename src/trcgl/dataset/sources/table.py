@@ -73,7 +73,8 @@ class Options:
     sex_column: str = ""
     """Column with the sex; only the first letter, F or M, is read."""
     group_rule: Literal["prevalence", "counts"] = "prevalence"
-    """Rule of head, medium and tail: share of training images (10 %, 1 %), or their number (1,000, 100)."""
+    """Limits of the groups head, medium and tail: 10 % and 1 % of the training images (`prevalence`), or 1,000 and 100
+    training images (`counts`)."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:

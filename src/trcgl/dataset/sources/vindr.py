@@ -41,7 +41,8 @@ class Options:
     """Rule for combining the readings of an image."""
 
     agreement: Literal["majority", "any"] = "majority"
-    """A finding is present if more than half of the readers of an image (`majority`) or `any` reader marks it."""
+    """When a finding is present: `majority`: more than half of the readers of the image mark it; `any`: at least one
+    reader marks it."""
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
