@@ -156,6 +156,15 @@ def test_all_weights_follow_from_the_seed():
         assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
+def test_weights_of_a_vae_follow_from_the_seed():
+    vae = AutoencoderRecipe(kind="vae", width=16)
+    first, again, other = (
+        torch.cat([weight.flatten() for weight in build(autoencoder=vae, seed=seed).vae.parameters()])
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 def test_latents_come_back_as_the_images_they_were():
     generator = build()
     images = torch.rand(2, 1, 32, 32) * 2 - 1

@@ -161,7 +161,9 @@ class Generator:
 
 def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
     """A generator from scratch with a single image channel; all weights are functions of the recipe's seed."""
-    vae = build_autoencoder(recipe.autoencoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "autoencoder"))
+        vae = build_autoencoder(recipe.autoencoder)
     levels = len(recipe.unet.widths)
     coarsest = recipe.autoencoder.factor * 2 ** (levels - 1)
     if recipe.image_size % coarsest:
