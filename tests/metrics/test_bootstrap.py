@@ -57,12 +57,13 @@ def test_resampling_every_patient_once_gives_the_value(metric):
     assert samples[0] == pytest.approx(np.array(whole, np.float64), abs=1e-12, nan_ok=True)
 
 
-def test_a_replicate_without_a_positive_is_undefined_not_zero():
+def test_a_replicate_without_a_positive_or_a_negative_is_undefined_not_zero_or_one():
     truth = np.array([[1.0], [0], [0], [0]])
     samples = patient_bootstrap(
         truth, np.array([[0.9], [0.1], [0.2], [0.3]]), np.arange(4), metrics=RANKING, replicates=200
     )
-    without = np.array([resample_patients(4, 0, replicate)[0] == 0 for replicate in range(200)])
+    drawn = np.array([resample_patients(4, 0, replicate) for replicate in range(200)])
+    without = (drawn[:, 0] == 0) | (drawn[:, 1:].sum(axis=1) == 0)
     assert 0 < without.sum() < 200
     assert (np.isnan(samples["AP"][:, 0]) == without).all()
     assert np.isnan(samples["AUC"][without, 0]).all()

@@ -17,6 +17,11 @@ _WITHOUT_POSITIVES = {
     "val": "take no part in choosing the epoch, and get the threshold 0.5",
     "test": "cannot be evaluated",
 }
+_WITHOUT_NEGATIVES = {
+    "train": "are learned as always present",
+    "val": "have no AP or AUC there and take no part in choosing the epoch",
+    "test": "have no AP or AUC there",
+}
 
 Findings = Sequence[dict[str, Any]]  # rows of `finding_counts`
 
@@ -32,12 +37,14 @@ def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]
 
     Returns:
         For each finding its `group`, `images`, `patients`, rows with an `unknown` label, `prevalence` (share of the
-        training images with any finding), and for each split its `images` and `patients`.
+        training images with any finding), and for each split its `images` and `patients`, and the number of images
+        that are known `negatives`.
     """
     prevalence = counts(rows.filter(pl.col("split") == "train"), space).prevalence()
     table = []
     for place, finding in enumerate(space.findings):
         positive = rows.filter(pl.col(finding) == 1)
+        negatives = dict(rows.filter(pl.col(finding) == 0)["split"].value_counts().iter_rows())
         splits = {split: positive.filter(pl.col("split") == split) for split in SPLITS}
         table.append(
             {
@@ -46,7 +53,7 @@ def finding_counts(rows: pl.DataFrame, space: LabelSpace) -> list[dict[str, Any]
                 **_sizes(positive),
                 "prevalence": float(prevalence[place]),
                 "unknown": rows[finding].null_count(),
-                **{split: _sizes(there) for split, there in splits.items()},
+                **{split: {**_sizes(there), "negatives": negatives.get(split, 0)} for split, there in splits.items()},
             }
         )
     return table
@@ -99,8 +106,23 @@ def _sizes(positive: pl.DataFrame) -> dict[str, int]:
 
 def _missing_sentences(findings: Findings) -> list[str]:
     missing = {split: [row["finding"] for row in findings if not row[split]["images"]] for split in SPLITS}
-    return [
+    sentences = [
         f"Without a positive in {split}, so they {_WITHOUT_POSITIVES[split]}: {', '.join(names)}."
         for split, names in missing.items()
+        if names
+    ]
+    return [*sentences, *without_negatives(findings)]
+
+
+def without_negatives(findings: Findings) -> list[str]:
+    """A sentence for each split on the findings with positives but no known negative."""
+    known = {
+        # Reports of 0.2.0 do not count negatives.
+        split: [row["finding"] for row in findings if row[split]["images"] and row[split].get("negatives") == 0]
+        for split in SPLITS
+    }
+    return [
+        f"Without a known negative in {split}, so they {_WITHOUT_NEGATIVES[split]}: {', '.join(names)}."
+        for split, names in known.items()
         if names
     ]

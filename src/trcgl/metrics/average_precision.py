@@ -9,7 +9,10 @@ from trcgl.metrics.rows import Rows, Value, descending
 
 
 def _value(positive: Rows, score: Rows, weight: Rows) -> Value:
-    """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as in scikit-learn."""
+    """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct scores, as in scikit-learn.
+
+    Without a negative it would be 1 for any scores, and is undefined.
+    """
     order, ends = descending(score)
     positives = np.cumsum(weight[order] * positive[order])[ends]
     everyone = np.cumsum(weight[order])[ends]
@@ -21,7 +24,8 @@ def _value(positive: Rows, score: Rows, weight: Rows) -> Value:
 def _replicates(resampled: Resampled) -> Replicates:
     ranking = resampled.ranking
     called = np.maximum(ranking.hits + ranking.false, np.finfo(np.float64).tiny)  # precision 0 where nothing is called
-    return np.einsum("bk,bk->b", ranking.positives, ranking.hits / called) / ranking.hits[:, -1]
+    precision = np.einsum("bk,bk->b", ranking.positives, ranking.hits / called) / ranking.hits[:, -1]
+    return np.where(ranking.negatives[:, 0] > 0, precision, np.nan)
 
 
 AVERAGE_PRECISION = Metric(
@@ -30,6 +34,7 @@ AVERAGE_PRECISION = Metric(
     "precision averaged over all recalls; random scores reach the share of positives",
     _value,
     _replicates,
+    needs="a positive and a negative",
     ranking=True,
     order=10,
 )

@@ -17,6 +17,7 @@ from trcgl.core.folder_kind import DATASET, expect
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
 from trcgl.model.backbone import license_of
@@ -35,6 +36,7 @@ from trcgl.training.sampling import pretraining_epochs, retrained_from
 from trcgl.training.stop import StopRequest, stop_signals
 from trcgl.training.trainer import quiet, say, trainer_settings
 from trcgl.training.training_log import GoBack, MetricsLog, Stopwatch, cost, named_logger, progress, require_logger
+from trcgl.training.validation import check_labels
 
 SCHEMA = "trcgl.run/1"
 _AT_LEAST = {
@@ -163,6 +165,8 @@ def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows
 def _fit(
     opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, rows: SyntheticRows | None
 ) -> dict[str, Any]:
+    for sentence in check_labels(taking_part(opened.manifest, with_none=recipe.train.with_none), opened.space):
+        say(sentence)
     used = rows if rows and rows.rows.height and recipe.synthetic.weight else None
     data = RadiographData(opened, recipe, used)
     counted = rows.counts(data.train_manifest) if rows else None

@@ -3,13 +3,19 @@
 from collections.abc import Iterable
 
 import numpy as np
+import polars as pl
 
 from trcgl.core.errors import DataError
+from trcgl.dataset.finding_counts import finding_counts, without_negatives
 from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.metrics.average_precision import AVERAGE_PRECISION
 from trcgl.metrics.registry import RANKING
 from trcgl.metrics.rows import Rows, Table
 
+_NO_CHOICE = (
+    "val has no positive of any finding that also has a known negative there, so no epoch can be chosen. Prepare the "
+    "dataset again; if blank cells of its table mean absent, with --source.blank absent."
+)
 SELECTED = "val/mAP"
 """The metric that selects the best epoch."""
 
@@ -20,7 +26,7 @@ def validation_metrics(truth: Table, score: Table, weight: Rows, space: LabelSpa
     `truth` is 1 present, 0 absent, NaN unknown; `score` any monotone function of the probability, such as the logit.
 
     Raises:
-        DataError: no scored finding has a positive in val, so that no epoch can be chosen.
+        DataError: no scored finding has a positive and a known negative in val, so that no epoch can be chosen.
     """
     columns = {name: (truth[:, space.index(name)], score[:, space.index(name)], weight) for name in space.scored}
     values = {metric.name: {name: metric(*column).value for name, column in columns.items()} for metric in RANKING}
@@ -28,8 +34,21 @@ def validation_metrics(truth: Table, score: Table, weight: Rows, space: LabelSpa
     precision = values[AVERAGE_PRECISION.name]
     means |= {f"val/mAP_{group}": _mean(precision[name] for name in space.in_group(group)) for group in GROUPS}
     if means[SELECTED] is None:
-        raise DataError("val has no positive of any finding, so no epoch can be chosen. Prepare the dataset again.")
+        raise DataError(_NO_CHOICE)
     return {name: value for name, value in means.items() if value is not None}
+
+
+def check_labels(rows: pl.DataFrame, space: LabelSpace) -> list[str]:
+    """Sentences on the findings that have positives, but no known negative, in a split of the training dataset.
+
+    Raises:
+        DataError: no scored finding has a positive and a known negative in val, so that no epoch can be chosen.
+    """
+    findings = finding_counts(rows, space)
+    val = [finding["val"] for finding in findings if finding["finding"] in space.scored]
+    if not any(split["images"] and split["negatives"] for split in val):
+        raise DataError(_NO_CHOICE)
+    return without_negatives(findings)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
