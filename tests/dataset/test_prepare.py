@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.dataset import source_fixtures
 from tests.pages import assert_fits
+from trcgl.cli.main import main
 from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.storage import sha256_file
 from trcgl.dataset.prepare import PrepareOptions, prepare
@@ -181,6 +182,17 @@ def test_the_same_file_under_two_patients_is_reported(archive, tmp_path):
     assert report["leaks"]["files_of_several_patients"] == 1
     assert report["leaks"]["examples"] == [["0.png", "9.png"]]
     assert report["leaks"]["patients_in_two_splits"] == 0
+
+
+def test_what_looks_wrong_is_on_the_page_and_on_the_terminal(archive, tmp_path, capsys):
+    (archive / "9.png").write_bytes((archive / "0.png").read_bytes())
+    names = ["--source.finding-columns", "A", "B"]
+    where = ["--root", str(archive), "--out", str(tmp_path / "out")]
+    assert main(["prepare", "table", *where, "--size", "16", "--workers", "1", *names]) == 0
+    said = capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    for notice in ("identical files of several patients: 1, of these", "fewer than 20 patients:"):
+        assert f"notice: {notice}" in said and notice in page
 
 
 def test_boxes_move_with_the_picture(tmp_path):

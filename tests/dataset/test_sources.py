@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -115,6 +116,28 @@ def test_the_archives_own_split_is_honored(case, table):
 
 def test_reading_twice_gives_the_same(case, table):
     again = read(*case)
+    assert again.rows.equals(table.rows) and again.dropped.equals(table.dropped)
+
+
+def test_columns_that_are_called_like_those_of_the_manifest_are_not_used(tmp_path, case, table):
+    """A body weight in a column `weight` of the user's copy must not become a weight in metrics."""
+    built = source_fixtures.build(case[0], tmp_path)
+    if built.table is None:
+        pytest.skip("this source reads no label table")
+    path = tmp_path / built.table
+    content = path.read_text(encoding="utf-8-sig")
+    separator = max(",;", key=content.count)
+    extra = pl.DataFrame({name: ["55", "0"] for name in (*SCHEMA, "reason", "labels")})
+    extra = extra.select(
+        name
+        for name in extra.columns
+        if not re.search(rf"(^|{separator}){name}({separator}|$)", content.split("\n")[0])
+    )
+    lines = content.rstrip("\n").split("\n")
+    for number, line in enumerate(lines):
+        lines[number] = separator.join([line, *(extra.columns if number == 0 else extra.row(number % 2))])
+    path.write_text("\n".join(lines))
+    again = read(case[0], built)
     assert again.rows.equals(table.rows) and again.dropped.equals(table.dropped)
 
 

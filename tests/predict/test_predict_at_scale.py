@@ -42,22 +42,22 @@ def scored(scores):
 
 
 def test_a_file_that_crashes_its_decoder_and_one_that_hangs_it_are_two_rows(run, tmp_path, monkeypatch):
-    """The decoder's process is made to abort on one picture; a pipe that nobody writes to never ends."""
+    """The decoder's process is made to abort on one picture, and to sleep on another."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(
-        "import os, PIL.Image\n"
+        "import os, time, PIL.Image\n"
         "open_picture = PIL.Image.open\n"
         "def abort(handle, **settings):\n"
         "    picture = open_picture(handle, **settings)\n"
+        "    time.sleep(600 if picture.size == (14, 14) else 0)\n"
         "    return os.abort() if picture.size == (13, 13) else picture\n"
         "PIL.Image.open = abort\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'hook'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     scans = tmp_path / "scans"
     scans.mkdir()
-    for name, side in (("a.png", 40), ("b-kills.png", 13), ("c.png", 40), ("e.png", 40)):
+    for name, side in (("a.png", 40), ("b-kills.png", 13), ("c.png", 40), ("d-hangs.png", 14), ("e.png", 40)):
         Image.fromarray(np.full((side, side), 90, np.uint8)).save(scans / name)
-    os.mkfifo(scans / "d-hangs.png")
     scores = predict(run, [scans], PredictOptions(seconds=8.0, **ONE))
     assert scores.table["image_id"].to_list() == ["a.png", "c.png", "e.png"]
     reasons = dict(scores.unreadable.iter_rows())

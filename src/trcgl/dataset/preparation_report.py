@@ -10,6 +10,7 @@ from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.finding_counts import FEW, fewest, finding_counts, findings_html, tally
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import SPLITS, taking_part
+from trcgl.dataset.patient_ids import doubtful
 from trcgl.dataset.sources import SourceTable
 
 SCHEMA = "trcgl.preparation/1"
@@ -31,7 +32,7 @@ def describe_preparation(
     box.
     """
     rows = taking_part(manifest)
-    cooccurrence = counts(rows, space)
+    cooccurrence, leaks = counts(rows, space), _leaks(manifest)
     return {
         "schema": SCHEMA,
         "source": source,
@@ -44,14 +45,15 @@ def describe_preparation(
             "boxes": 0 if boxes is None else boxes.height,
             "dropped": dropped.height,
         },
-        # The reason of an unreadable file begins with its name.
-        "reasons": tally(dropped["reason"].str.replace(r"^\S+: ", "")),
+        # The reason of an unreadable file begins with its name, and may name other files.
+        "reasons": tally(dropped["reason"].str.replace(r"^\S+: ", "").str.replace(r" \(such as [^)]*\)", "")),
         "set_aside": tally(manifest["set_aside"].drop_nulls()),
         "dropped": dropped.to_dicts(),
         "boxes_dropped": boxes_lost.to_dicts(),
         "findings": finding_counts(rows, space),
         "cooccurrence": {"findings": list(space.findings), **cooccurrence.to_dict()},
-        "leaks": _leaks(manifest),
+        "leaks": leaks,
+        "notices": [*table.notices, *doubtful(manifest["patient_id"]), *_shared(leaks), *_few_patients(rows)],
         "notes": list(table.notes),
         "license": table.license,
         "environment": storage.environment(),
@@ -87,6 +89,23 @@ def _lead(report: dict[str, Any], manifest: pl.DataFrame) -> str:
         f"{few} of {len(report['findings'])} findings have fewer than {FEW} positive patients in test, so "
         f"that results on them are uncertain; the fewest: {fewest(report['findings'], 'test', 3)}."
     )
+
+
+def _shared(leaks: dict[str, Any]) -> list[str]:
+    number, split = leaks["files_of_several_patients"], leaks["of_these_in_several_splits"]
+    if not number:
+        return []
+    example = " and ".join(leaks["examples"][0][:2])
+    return [
+        f"identical files of several patients: {number:,}, of these in several splits: {split:,} (for instance "
+        f"{example}). Results would look too good. Remove the copies, or give them one patient."
+    ]
+
+
+def _few_patients(rows: pl.DataFrame) -> list[str]:
+    sizes = {split: rows.filter(pl.col("split") == split)["patient_id"].n_unique() for split in SPLITS}
+    few = [f"{number} in {split}" for split, number in sizes.items() if number < FEW]
+    return [f"fewer than {FEW} patients: {', '.join(few)}. Results on so few are uncertain."] if few else []
 
 
 def _leaks(manifest: pl.DataFrame) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from trcgl.dataset import manifest as manifests
 from trcgl.dataset.boxes import to_fractions
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.finding_counts import tally
+from trcgl.dataset.patient_ids import one_spelling
 from trcgl.dataset.preparation_report import describe_preparation, write_page
 from trcgl.dataset.sources import SOURCES, SourceTable
 from trcgl.dataset.split import split_patients
@@ -86,6 +87,8 @@ def prepare(
         reasons = [f"{reason} ({number})" for reason, number in tally(table.dropped["reason"]).items()][:3]
         why = "; ".join(reasons) or "the table is empty"
         raise DataError(f"{root}: none of {table.dropped.height} rows can be used: {why}.")
+    patients, respelled = one_spelling(table.rows["patient_id"])
+    table = dataclasses.replace(table, rows=table.rows.with_columns(patients), notices=(*table.notices, *respelled))
     for path in table.rows["path"].drop_nulls():
         manifests.check_path(path, f"{source} table")
     # A contradiction in the archive's own split must show now, not after hours of decoding.
@@ -157,6 +160,9 @@ def _images(
     decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, options.size, options.fit)
     decode(decoder, options.workers)
     records = [record for part in range(decoder.parts) for record in decoder.records(part)]
+    for record, path in zip(records, paths, strict=True):
+        if "reason" in record and path in table.missing:
+            record["reason"] = f"{path}: {table.missing[path]}"
     readable = np.array(["reason" not in record for record in records])
     if not readable.any():
         clear_parts(out / "parts")

@@ -1,6 +1,7 @@
 """The radiographs to score: files, folders, or a table with a column of paths."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.core.progress import track
-from trcgl.dataset.sources.reading import read_table, require_columns
+from trcgl.dataset.image_files import ImageFiles
+from trcgl.dataset.table_file import read_table
 from trcgl.imaging.radiograph import kind_of
 from trcgl.predict.options import PredictOptions
 
@@ -55,6 +57,8 @@ def find_files(paths: Sequence[Path]) -> dict[str, Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder. Check the path.")
+        if not path.is_dir() and not path.is_file():
+            raise DataError(f"{path}: neither a file nor a folder, but a pipe or a device. Name files or folders.")
         inside = _inside(path) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path}: this folder holds no file. Name the folder of the radiographs.")
@@ -99,26 +103,29 @@ def _inside(folder: Path, above: frozenset[str] = frozenset()) -> list[Path]:
         return [folder]
     found = []
     for path in (folder / name for name in names):
-        found += _inside(path, above | {whole}) if os.path.isdir(path) else [path]
+        if os.path.isdir(path):
+            found += _inside(path, above | {whole})
+        elif os.path.isfile(path) or not os.path.exists(path):  # a dangling link becomes an unreadable file,
+            found.append(path)  # but a pipe or a socket, which could block the reader, is left out
     return found
 
 
 def _listed(table: Path, options: PredictOptions) -> Inputs:
     path_column, study_column, root = options.path_column, options.study_column, options.root or table.parent
-    rows = read_table(table)
-    if path_column not in rows.columns:
-        raise DataError(
-            f"{table}: column {path_column!r} is missing; the table has {', '.join(map(repr, rows.columns))}. Name the "
-            "column of paths with --path-column."
-        )
-    require_columns(rows, [study_column] if study_column else [], table)
+    opened = read_table(table, known=[path_column, *([study_column] if study_column else [])])
+    opened.require([path_column], "Name the column of paths with --path-column.")
+    opened.require([study_column] if study_column else [])
+    for notice in opened.notices:
+        print(f"notice: {notice}", file=sys.stderr)
+    rows = opened.frame
     columns = {"path": pl.col(path_column).str.strip_chars()}
     if study_column:
         columns["study"] = pl.col(study_column).str.strip_chars()
     rows = rows.select(**columns).filter(pl.col("path").is_not_null() & (pl.col("path") != "")).unique().sort("path")
     if not rows.height:
         raise DataError(f"{table}: column {path_column!r} names no file. Fill it, or name another with --path-column.")
-    files = {name: Path(os.path.abspath(Path(root) / name)) for name in rows["path"]}
+    below = ImageFiles(Path(root))
+    files = {name: Path(os.path.abspath(Path(root) / below.find(name)[0])) for name in rows["path"]}
     if not study_column:
         return Inputs(files)
     if (twice := rows.filter(pl.col("path").is_duplicated())).height:

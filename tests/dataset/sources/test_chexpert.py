@@ -76,3 +76,29 @@ def test_a_cell_that_is_no_label_is_named(root):
     path.write_text(path.read_text().replace("Female,87,Frontal,AP,,,-1.0", "Female,87,Frontal,AP,,,maybe"))
     with pytest.raises(DataError, match=rf"{IMAGE}.*Cardiomegaly = 'maybe'"):
         chexpert.read(root)
+
+
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_the_batches_of_the_full_resolution_archive_are_found(root, inside):
+    small = root / "CheXpert-v1.0-small"
+    first = root / "CheXpert-v1.0 batch 1 (validate & csv)"
+    first.mkdir()
+    text = (small / "train.csv").read_text().replace("CheXpert-v1.0-small/", "CheXpert-v1.0/")
+    (first / "train.csv").write_text(text)
+    (small / "train.csv").unlink()
+    for number, patient in enumerate(sorted((small / "train").iterdir())):
+        batch = root / f"CheXpert-v1.0 batch {2 + number % 3} (train {1 + number % 3})" / inside
+        batch.mkdir(parents=True, exist_ok=True)
+        patient.rename(batch / patient.name)
+    table = chexpert.read(root)
+    paths = dict(table.rows.select("image_id", "path").iter_rows())
+    assert paths[IMAGE] == f"CheXpert-v1.0 batch 3 (train 2)/{inside}patient00002/study2/view1_frontal.jpg"
+    missing = "train/patient00009/study1/view1_frontal.jpg"
+    assert [image for image, path in paths.items() if not (table.root / path).is_file()] == [missing]
+
+
+def test_a_table_one_folder_deeper_is_named(root):
+    (root / "a").mkdir()
+    (root / "CheXpert-v1.0-small").rename(root / "a" / "CheXpert-v1.0-small")
+    with pytest.raises(DataError, match=r"is missing\. There is a/CheXpert-v1\.0-small/train\.csv: give --root .*/a\."):
+        chexpert.read(root)

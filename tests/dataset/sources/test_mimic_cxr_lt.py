@@ -82,3 +82,23 @@ def test_tables_may_lie_elsewhere(root, tmp_path_factory):
 def test_without_any_table_both_releases_are_named(tmp_path):
     with pytest.raises(DataError, match=r"train_labeled\.csv.*cxr-lt-2023/train\.csv"):
         mimic_cxr_lt.read(tmp_path)
+
+
+def test_numbers_that_pandas_wrote_with_a_point_are_read(root):
+    expected = mimic_cxr_lt.read(root).rows
+    for path in (root / "cxr-lt" / "cxr-lt-2023").glob("*.csv"):
+        lines = [line.split(",") for line in path.read_text().splitlines()]
+        places = [lines[0].index(name) for name in ("subject_id", "study_id")]
+        for line in lines[1:]:
+            for place in places:
+                line[place] += ".0" if line[place] else ""
+        path.write_text("\n".join(",".join(line) for line in lines))
+    assert mimic_cxr_lt.read(root).rows.equals(expected)
+
+
+def test_resized_copies_in_one_folder_are_found(root):
+    (root / "images_512").mkdir()
+    for path in sorted((root / "files").rglob("*.jpg")):
+        path.rename(root / "images_512" / f"{path.stem}.png")
+    rows = mimic_cxr_lt.read(root).rows
+    assert rows["path"][0] == f"images_512/{DICOM.format(1)}.png"

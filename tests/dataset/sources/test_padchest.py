@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 
 from tests.dataset import source_fixtures
@@ -37,3 +39,27 @@ def test_age_is_that_at_the_study_and_unknown_without_a_birth_year(rows):
 
 def test_the_groups_hold_three_twenty_and_seven_findings():
     assert [len(SPACE.in_group(group)) for group in ("head", "medium", "tail")] == [3, 20, 7]
+
+
+@pytest.mark.parametrize("change", ["one folder", "no folder", "0.0", "00"])
+def test_images_are_found_in_other_folders_than_the_table_says(tmp_path, change):
+    root = source_fixtures.build("padchest", tmp_path).root
+    expected = read(root).rows
+    images = sorted(path for path in root.rglob("*.png"))
+    path = next(root.glob("PADCHEST*"))
+    if change == "0.0":
+        lines = list(csv.reader(path.open(newline="")))
+        place = lines[0].index("ImageDir")
+        for line in lines[1:]:
+            line[place] += ".0"
+        with path.open("w", newline="") as handle:
+            csv.writer(handle).writerows(lines)
+    else:
+        for image in images:
+            folder = {"one folder": root / "images", "no folder": root, "00": root / f"0{image.parent.name}"}[change]
+            folder.mkdir(exist_ok=True)
+            image.rename(folder / image.name)
+    rows = read(root).rows
+    assert rows.drop("path").equals(expected.drop("path"))
+    there = [(root / name).is_file() for name in rows["path"]]
+    assert there == [(name in {image.name for image in images}) for name in rows["image_id"]]

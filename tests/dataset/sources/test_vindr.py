@@ -123,3 +123,13 @@ def test_physionets_tables_bring_a_consensus_test_split(tmp_path):
     }  # fmt: skip
     assert table.rows.filter(split="test")["label_source"].unique().to_list() == ["consensus"]
     assert table.boxes["image_id"].to_list() == ["a", "t"]
+
+
+@pytest.mark.parametrize(("folder", "ending"), [("train/train", "png"), ("train", "PNG"), ("copies/512", "jpg")])
+def test_copies_in_other_folders_and_formats_are_found(root, folder, ending):
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for path in sorted((root / "train").glob("*.dicom")):
+        path.rename(root / folder / f"{path.stem}.{ending}")
+    table = vindr.read(root)
+    assert table.rows["path"][0] == f"{folder}/{name(1)}.{ending}"
+    assert table.boxes is None

@@ -1,6 +1,6 @@
 """Sources: a module per archive with a frozen dataclass `Options` and `read(root, options) -> SourceTable`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class SourceTable:
             if boxes are in pixels of each file.
         license: one sentence on the terms of the archive.
         notes: facts about the labels that a reader of results must know.
+        notices: what looks wrong in the table or was understood in a way that its owner should check; printed.
+        missing: path of a file that was not found to the reason, where more is known than that it is not there.
     """
 
     space: LabelSpace
@@ -58,3 +60,5 @@ class SourceTable:
     box_frame: tuple[int, int] | None = None
     license: str = ""
     notes: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)

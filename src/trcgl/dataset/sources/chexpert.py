@@ -13,9 +13,12 @@ import polars as pl
 
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources import SourceTable, comma_separated, reading
+from trcgl.dataset.table_file import read_table
 
 TRAIN = ("train.csv", "train.csv.gz", "CheXpert-v1.0*/train.csv", "chexpert_train.csv.gz")
 EXPERT = ("test.csv", "CheXpert-v1.0*/test.csv", "valid.csv", "CheXpert-v1.0*/valid.csv")
+BATCHES = "CheXpert-v1.0*batch*"
+"""Folders of the full-resolution archive: `CheXpert-v1.0 batch 2 (train 1)/patient00001/…`."""
 NORMAL = "No Finding"
 FINDINGS = comma_separated(
     "Enlarged Cardiomediastinum, Cardiomegaly, Lung Opacity, Lung Lesion, Edema, Consolidation, Pneumonia, "
@@ -48,21 +51,30 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read `train.csv`, and for `test="expert"` the table of the images that radiologists read."""
     root, options = Path(root), options or Options()
     path = reading.find_file(root, TRAIN, "CheXpert label table")
-    table = _table(path, options).with_columns(split=pl.lit(None, pl.String), label_source=pl.lit("report"))
+    table, notices = _table(path, options)
+    table = table.with_columns(split=pl.lit(None, pl.String), label_source=pl.lit("report"))
     counts = {"rows in the table": table.height}
     if options.test == "expert":
-        expert = _table(reading.find_file(root, EXPERT, "table of expert labels"), options)
+        expert, said = _table(reading.find_file(root, EXPERT, "table of expert labels"), options)
+        notices += said
         counts["rows read by radiologists"] = expert.height
         table = pl.concat([table, expert.with_columns(split=pl.lit("test"), label_source=pl.lit("physician"))])
     rows, dropped = reading.first_of_each(
         table, (pl.col("image_id").is_null(), "no Path"), (pl.col("patient_id").is_null(), "no patient in its Path")
     )
+    base = _images(root, path, table)
+    if not (base / "train").is_dir():
+        base, batch = _in_batches(root, path)
+        below = pl.col("image_id").str.extract(r"(/study.*)$")
+        folder = pl.col("patient_id").replace_strict(batch, default=None, return_dtype=pl.String)
+        rows = rows.with_columns(path=pl.coalesce(folder + below, "image_id"))
     return SourceTable(
         space=SPACE,
         rows=reading.in_order(rows, SPACE),
         dropped=dropped,
         counts=counts,
-        root=_images(root, path, table),
+        root=base,
+        notices=notices,
         license="Stanford University Dataset Research Use Agreement: non-commercial research, no redistribution.",
         notes=(
             "Labels were mined from reports by a rule-based labeler.",
@@ -71,11 +83,11 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     )
 
 
-def _table(path: Path, options: Options) -> pl.DataFrame:
-    table = reading.read_table(path, needed=("Path", *SPACE.findings))
+def _table(path: Path, options: Options) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    opened = read_table(path, needed=("Path", *SPACE.findings))
     # The tables of expert labels have no patient columns; the path contains the view in every table.
-    missing = [name for name in ("Age", "Sex") if name not in table.columns]
-    table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
+    missing = [name for name in ("Age", "Sex") if not opened.has(name)]
+    table = opened.frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
     table = table.with_columns(image_id=_below_archive())
     uncertain, blank = MEANING[options.uncertain], MEANING[options.blank]
     meaning = {"1.0": 1, "1": 1, "0.0": 0, "0": 0, "-1.0": uncertain, "-1": uncertain, "": blank}
@@ -97,7 +109,7 @@ def _table(path: Path, options: Options) -> pl.DataFrame:
         sex=reading.sex("Sex"),
         path="image_id",
     )
-    return pl.concat([about, normal, set_aside], how="horizontal")
+    return pl.concat([about, normal, set_aside], how="horizontal"), opened.notices
 
 
 def _below_archive() -> pl.Expr:
@@ -111,3 +123,16 @@ def _images(root: Path, path: Path, table: pl.DataFrame) -> Path:
     named = table["Path"].drop_nulls().str.split("/").list.first().head(1)
     folders = [path.parent, *(root / name for name in named if name not in ("", ".."))]
     return next((folder for folder in folders if (folder / "train").is_dir()), path.parent)
+
+
+def _in_batches(root: Path, path: Path) -> tuple[Path, dict[str, str]]:
+    """The folder with the batches of the full-resolution archive, and patient to folder below it."""
+    for base in (root, path.parent, path.parent.parent):
+        found: dict[str, str] = {}
+        for batch in reading.matching(base, BATCHES):
+            for folder in (batch, batch / "train", batch / "valid"):
+                for patient in sorted(folder.glob("patient*")):
+                    found.setdefault(patient.name, patient.relative_to(base).as_posix())
+        if found:
+            return base, found
+    return path.parent, {}

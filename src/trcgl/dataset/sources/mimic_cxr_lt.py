@@ -14,6 +14,7 @@ import polars as pl
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources import SourceTable, comma_separated, reading
+from trcgl.dataset.table_file import read_table
 
 COLUMNS = ("dicom_id", "subject_id", "study_id", "ViewPosition")
 TABLES = {
@@ -60,11 +61,13 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     there = {split: path for split, path in paths.items() if path.is_file()}
     official = len(there) == len(paths)
     by_hand = release == "2024" and options.task == 2
-    tables = []
+    tables: list[pl.DataFrame] = []
+    notices: tuple[str, ...] = ()
     for split, path in there.items():
         source = "physician" if by_hand and split != "train" else "report"
         about = {"split": split if official else None, "label_source": source}
-        labels = _table(path, space)
+        labels, said = _table(path, space)
+        notices += said
         tables.append(labels.with_columns(pl.lit(value, pl.String).alias(name) for name, value in about.items()))
     rows, dropped = reading.first_of_each(
         pl.concat(tables),
@@ -74,8 +77,10 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     )
     ending = ".dcm" if options.dicom else ".jpg"
     patient, study = pl.col("patient_id"), pl.col("study_id")
+    below = pl.format("files/p{}/p{}/s{}/{}" + ending, patient.str.head(2), patient, study, pl.col("image_id"))
+    files, missing = reading.files_anywhere(root, below, rows, other_endings=not options.dicom)
     rows = rows.with_columns(
-        path=pl.format("files/p{}/p{}/s{}/{}" + ending, patient.str.head(2), patient, study, pl.col("image_id")),
+        path=files,
         view=pl.when(pl.col("ViewPosition").is_not_null()).then(
             pl.col("ViewPosition").str.to_uppercase().replace_strict(VIEWS, default="other", return_dtype=pl.String)
         ),
@@ -87,6 +92,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         counts={f"rows in {path.name}": len(part) for path, part in zip(there.values(), tables, strict=True)},
         root=root,
         license="PhysioNet Credentialed Health Data License 1.5.0: no redistribution of images or labels.",
+        notices=notices,
+        missing=missing,
         notes=(
             f"Labels of CXR-LT {release}" + (f", task {options.task}." if release == "2024" else "."),
             "A row without any of the findings counts as a negative of each, as in the challenge.",
@@ -126,8 +133,13 @@ def _space(release: str, task: int) -> LabelSpace:
     )
 
 
-def _table(path: Path, space: LabelSpace) -> pl.DataFrame:
-    table = reading.read_table(path, needed=(*COLUMNS, *space.findings))
-    about = table.select("ViewPosition", image_id="dicom_id", patient_id="subject_id", study_id="study_id")
+def _table(path: Path, space: LabelSpace) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    opened = read_table(path, needed=(*COLUMNS, *space.findings))
+    table = opened.frame
+    # pandas writes the numbers as 10000032.0 where a row of the table had none.
+    numbers = pl.col("subject_id", "study_id").str.strip_chars().str.replace(r"\.0+$", "")
+    about = table.with_columns(numbers).select(
+        "ViewPosition", image_id="dicom_id", patient_id="subject_id", study_id="study_id"
+    )
     labels = table.select(pl.col("dicom_id").alias("image_id"), *space.findings)
-    return pl.concat([about, reading.marked(labels, space.findings, CELLS, path)], how="horizontal")
+    return about.hstack(reading.marked(labels, space.findings, CELLS, path)), opened.notices

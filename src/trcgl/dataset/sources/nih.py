@@ -1,11 +1,12 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017): 112,120 frontal radiographs of 30,805 patients, labels mined from reports.
 
 Boxes (`BBox_List_2017.csv`) are in pixels of the original 1024 × 1024 files, even if the files were resized since. If
-`test_list.txt` lies beside the table, its images are the test split and the others are divided into train and val.
+`test_list.txt` (in other copies `test_list_NIH.txt`) lies beside the table, its images are the test split and the
+others are divided into train and val.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import polars as pl
@@ -13,9 +14,11 @@ import polars as pl
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import Group, LabelSpace
 from trcgl.dataset.sources import SourceTable, comma_separated, reading
+from trcgl.dataset.table_file import read_table
 
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017_v2020.csv.gz", "Data_Entry_2017.csv", "Data_Entry_2017.csv.gz")
-BOXES = ("BBox_List_2017.csv", "BBox_List_2017.csv.gz")
+BOXES = ("BBox_List_2017.csv", "BBox_List_2017.csv.gz", "BBox_List_2017*.csv*")
+TEST_LISTS = ("test_list.txt", "test_list*.txt")
 COLUMNS = comma_separated(
     "Image Index, Finding Labels, Follow-up #, Patient ID, Patient Age, Patient Gender, View Position"
 )
@@ -42,11 +45,15 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the label table, the boxes and the official lists; images are in `images_*/images/`, `images/` or here."""
+    """Read the label table, the boxes and the official list.
+
+    Images are in `images_*/images/`, in `images/`, beside the table, or else anywhere below the root as PNG or JPEG.
+    """
     root, options = Path(root), options or Options()
     path = reading.find_file(root, TABLES, "NIH label table")
-    table = reading.read_table(path, needed=COLUMNS).rename({"Image Index": "image_id"})
-    table = table.with_columns(labels=pl.col("Finding Labels").str.split("|").list.eval(pl.element().str.strip_chars()))
+    opened = read_table(path, needed=COLUMNS)
+    table = opened.frame.select(COLUMNS).rename({"Image Index": "image_id"})
+    table = table.with_columns(labels=pl.col("Finding Labels").str.split("|").list.eval(_spelled(pl.element())))
     by_name = options.groups == "name" or (options.groups == "auto" and table.height < IMAGES_IN_ALL)
     space = _space(by_name)
     _refuse_unknown(table.select("image_id", label="labels").explode("label"), space, path)
@@ -56,7 +63,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         (pl.col("Patient ID").is_null(), "no Patient ID"),
         (pl.col("Finding Labels").is_null(), "no labels"),
     )
-    files = _files(root)
+    files, missing = _files(root, rows)
+    official, unofficial = _official(root, rows["image_id"])
     rows = rows.with_columns(
         pl.col("labels").list.contains(finding).cast(pl.Int8).alias(finding) for finding in space.findings
     ).with_columns(
@@ -67,13 +75,14 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         label_source=pl.lit("report"),
         age=reading.age_in_years("Patient Age"),
         sex=reading.sex("Patient Gender"),
-        path=pl.col("image_id").replace_strict(files, default="images/" + pl.col("image_id"), return_dtype=pl.String),
-        split=_official(root),
+        path=files,
+        split=official,
     )
     boxes = _boxes(root, space)
+    rows = reading.in_order(rows, space)
     return SourceTable(
         space=space,
-        rows=reading.in_order(rows, space),
+        rows=rows,
         dropped=dropped,
         boxes=boxes,
         counts={
@@ -85,6 +94,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         box_frame=(1024, 1024),
         license="NIH Clinical Center, ChestX-ray14 (Wang et al., CVPR 2017): free use with attribution.",
         notes=("Labels were mined from reports; their authors put the error above 10 %.",),
+        notices=(*opened.notices, *unofficial, *reading.normal_with_findings(rows, space)),
+        missing=missing,
     )
 
 
@@ -111,28 +122,56 @@ def _refuse_unknown(labels: pl.DataFrame, space: LabelSpace, path: Path) -> None
         )
 
 
-def _files(root: Path) -> dict[str, str]:
+def _spelled(label: pl.Expr) -> pl.Expr:
+    """`Pleural Thickening` of some copies as `Pleural_Thickening`."""
+    label = label.str.strip_chars()
+    return pl.when(label == NORMAL).then(label).otherwise(label.str.replace_all(" ", "_", literal=True))
+
+
+def _files(root: Path, rows: pl.DataFrame) -> tuple[pl.Series, dict[str, str]]:
+    """Path of every image below the root, and the reasons why some were not found."""
     folders = [root, root / "images", *sorted(root.glob("images_*/images"))]
-    return {path.name: path.relative_to(root).as_posix() for folder in folders for path in folder.glob("*.png")}
+    known = {path.name: path.relative_to(root).as_posix() for folder in folders for path in folder.glob("*.png")}
+    expected = "images/" + pl.col("image_id")
+    path = pl.col("image_id").replace_strict(known, default=expected, return_dtype=pl.String)
+    return reading.files_anywhere(root, path, rows)
 
 
-def _official(root: Path) -> pl.Expr:
-    path = root / "test_list.txt"
-    if not path.exists():
-        return pl.lit(None, pl.String)
+def _official(root: Path, images: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
+    """The test split where the official list gives it, else null, and a sentence if there is no list.
+
+    Raises:
+        DataError: the list cannot be read, or none of its names is an image of the table.
+    """
+    nothing = pl.Series("split", [None] * len(images), pl.String)
+    path = next((path for name in TEST_LISTS for path in reading.matching(root, name)), None)
+    if path is None:
+        return nothing, ("no official list (test_list.txt) was found, so patients are divided into new splits.",)
     try:
-        names = path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8-sig").split()
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: cannot be read as a list of file names ({error}).") from error
-    return pl.when(pl.col("image_id").is_in(names)).then(pl.lit("test"))
+    listed = {_stem(line.strip(",;\"'")) for line in lines}
+    test = pl.Series([_stem(image) in listed for image in images], dtype=pl.Boolean)
+    if not test.any():
+        raise DataError(
+            f"{path}: none of its {len(lines):,} names is an image of the table. Replace it by the archive's own list, "
+            "or remove it to divide patients into new splits."
+        )
+    return nothing.zip_with(~test, pl.Series(["test"] * len(images), dtype=pl.String)), ()
+
+
+def _stem(name: str) -> str:
+    r"""`00000001_000` of `images\00000001_000.png`, with or without folder and ending."""
+    return PurePosixPath(name.replace("\\", "/")).name.split(".")[0]
 
 
 def _boxes(root: Path, space: LabelSpace) -> pl.DataFrame | None:
-    path = next((root / name for name in BOXES if (root / name).exists()), None)
+    path = next((path for name in BOXES for path in reading.matching(root, name)), None)
     if path is None:
         return None
     # The header is `Image Index,Finding Label,Bbox [x,y,w,h],,,`: columns are taken by position.
-    table = reading.read_table(path, has_header=False)
+    table = read_table(path, has_header=False).frame
     if table.width < 6:
         raise DataError(f"{path}: {table.width} columns, expected image, finding, x, y, w and h.")
     names = ("image_id", "finding", "x", "y", "w", "h")

@@ -12,6 +12,7 @@ import polars as pl
 
 from trcgl.dataset.sources import SourceTable, comma_separated, reading
 from trcgl.dataset.sources.padchest_findings import SPACE
+from trcgl.dataset.table_file import read_table
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_*.csv", "PADCHEST_chest_x_ray_images_labels_160K_*.csv.gz")
 COLUMNS = comma_separated(
@@ -32,10 +33,11 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the label table; images are looked for as `<ImageDir>/<ImageID>` below the root, or beside the table."""
+    """Read the label table; images are `<ImageDir>/<ImageID>` below the root, or anywhere there."""
     root = Path(root)
     path = reading.find_file(root, TABLES, "PadChest label table")
-    table = reading.read_table(path, needed=COLUMNS).rename({"ImageID": "image_id"})
+    opened = read_table(path, needed=COLUMNS)
+    table = opened.frame.select(COLUMNS).rename({"ImageID": "image_id"})
     table = table.with_columns(labels=_labels())
     table = table.with_columns(distinct=pl.col("labels").list.unique(maintain_order=True))
     counts = {
@@ -60,7 +62,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         pl.col("distinct").list.set_intersection(list(names)).list.len().gt(0).cast(pl.Int8).alias(finding)
         for finding, names in SPACE.raw.items()
     )
-    flat = not any(root.glob("*/*.png")) and any(root.glob("*.png"))
+    files, missing = reading.files_anywhere(root, pl.concat_str("ImageDir", "image_id", separator="/"), rows)
     rows = rows.with_columns(
         reading.none_of(SPACE),
         patient_id=pl.col("PatientID"),
@@ -71,7 +73,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         ),
         age=_age(),
         sex=reading.sex("PatientSex_DICOM"),
-        path=pl.col("image_id") if flat else pl.concat_str("ImageDir", "image_id", separator="/"),
+        path=files,
     )
     return SourceTable(
         space=SPACE,
@@ -80,6 +82,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         counts=counts,
         root=root,
         license="PadChest Dataset Research Use Agreement (BIMCV): research only, no redistribution.",
+        notices=opened.notices,
+        missing=missing,
         notes=(
             "Labels belong to the study: a lateral image has labels of findings that only the frontal image shows.",
             "Only rows with label_source 'physician' were labeled by hand; the others by a network.",

@@ -6,8 +6,6 @@ Findings are listed in one delimited column (`labels_column`), or have a column 
 0 absent, -1 uncertain and blank not stated.
 """
 
-import os
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,11 +13,14 @@ from typing import Literal
 import polars as pl
 
 from trcgl.core.errors import DataError
+from trcgl.dataset.dicom_keys import ELEMENTS, files_by_key
+from trcgl.dataset.image_files import ImageFiles
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.manifest import check_path
-from trcgl.dataset.sources import SourceTable, reading
+from trcgl.dataset.patient_ids import NO_PATIENT
+from trcgl.dataset.sources import SourceTable, reading, table_labels
+from trcgl.dataset.table_file import LabelTable, column_names, read_table, refuse_cell
 
-FILES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", "")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
@@ -29,13 +30,7 @@ VIEW_NAMES = {
     **dict.fromkeys(("pa", "ap", "frontal", "postero-anterior", "antero-posterior", "ap_horizontal"), "frontal"),
     **dict.fromkeys(("l", "ll", "rl", "lat", "lateral"), "lateral"),
 }
-CELLS = {
-    **dict.fromkeys(("1", "1.0", "true", "yes", "present"), "present"),
-    **dict.fromkeys(("0", "0.0", "false", "no", "absent"), "absent"),
-    **dict.fromkeys(("-1", "-1.0", "uncertain"), "uncertain"),
-    **dict.fromkeys(("nan", "none", "null", "na", "n/a"), "blank"),
-}
-MEANING = {"present": 1, "absent": 0, "unknown": None}
+TABLES = ("*.csv", "*.csv.gz", "*.tsv", "*.parquet")
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,18 @@ class Options:
     table: str = ""
     """Path of the label table below --root; default: the only .csv, .tsv or .parquet file there."""
     image_column: str = "image"
-    """Column with the path below --root, the file name, or the file name without its ending."""
+    """Column with the path below --root, the file name, or the file name without its ending; see `image_key`."""
+    image_key: Literal["file", "accession", "study", "sop"] = "file"
+    """Meaning of `image_column`: a file, or the AccessionNumber, StudyInstanceUID or SOPInstanceUID of DICOM files.
+    A row of an accession number or a study holds for each of its images."""
     patient_column: str = "patient"
     """Column with the patient; patients are never divided between splits. `none`: every image is its own patient."""
     labels_column: str = ""
     """Column that lists the findings of a row."""
     delimiter: str = "|"
     """Separator between the findings in `labels_column`."""
+    long: bool = False
+    """The table has a row per finding: the findings of all rows of an image are put together."""
     finding_columns: tuple[str, ...] = ()
     """Columns of single findings; with `labels_column`, the findings to keep from that column (default: all)."""
     normal: str = ""
@@ -71,7 +71,7 @@ class Options:
     age_column: str = ""
     """Column with the age in years, or as in DICOM, for instance 058Y."""
     sex_column: str = ""
-    """Column with the sex; only the first letter, F or M, is read."""
+    """Column with the sex: F, M, or a word for it."""
     group_rule: Literal["prevalence", "counts"] = "prevalence"
     """Limits of the groups head, medium and tail: 10 % and 1 % of the training images (`prevalence`), or 1,000 and 100
     training images (`counts`)."""
@@ -81,17 +81,30 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     """Read the table and find its files."""
     root, options = Path(root), options or Options()
     path = _table(root, options)
-    table = reading.read_table(path)
-    _check_columns(table, options, path)
-    table = table.with_columns(image_id=pl.col(options.image_column).str.strip_chars())
-    total = table.height
-    own = options.patient_column.lower() == "none"
-    without = [(pl.col("image_id").is_null() | (pl.col("image_id") == ""), "no image named")]
-    without += [] if own else [(pl.col(options.patient_column).is_null(), "no patient named")]
-    table, dropped = reading.split_off(table, *without)
-    for image in table["image_id"]:
-        check_path(image, str(path))
-    names, labels = _delimited(table, options) if options.labels_column else _columns(table, options, path)
+    columns = (options.image_column, options.patient_column, options.labels_column, *options.finding_columns)
+    table = read_table(path, known=columns, list_separator=options.delimiter)
+    _check_columns(table, options)
+    rows, dropped = _named_rows(table, options)
+    counts = {"rows in the table": table.frame.height, **_not_understood(table.frame[rows["line"]], rows, options)}
+    notices = [*table.notices]
+    if options.labels_column:
+        cells = table.frame[rows["line"]][options.labels_column]
+        lists, said = table_labels.listed(cells, rows["image_id"], options.delimiter, _chosen(options), path)
+        rows = rows.with_columns(findings=lists)
+        notices += said
+    rows = _merged(rows, path) if options.long else rows
+    if options.image_key != "file":
+        rows, dropped = _by_header(rows, dropped, root, options)
+    if options.labels_column:
+        names, labels, set_aside = table_labels.from_lists(rows["findings"], _chosen(options), options.blank)
+        if not names:
+            raise DataError(f"{path}: column {options.labels_column!r} names no finding.")
+    else:
+        names = _chosen(options)
+        how = {"normal": options.normal, "blank": options.blank, "uncertain": options.uncertain}
+        labels, set_aside = table_labels.from_columns(
+            table.frame[rows["line"]], rows["image_id"], names, **how, path=path
+        )
     space = LabelSpace(
         name=root.resolve().name or "table",
         findings=names,
@@ -99,58 +112,54 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         normal=options.normal or None,
         raw={name: (name,) for name in names},
     )
-    blank = pl.lit(None, pl.String)
-    rows = pl.concat([table.select(pl.exclude(*space.findings)), labels], how="horizontal").with_columns(
-        patient_id=pl.col("image_id") if own else pl.col(options.patient_column).str.strip_chars(),
-        study_id=pl.col(options.study_column) if options.study_column else blank,
-        label_source=pl.col(options.label_source_column) if options.label_source_column else blank,
-        view=_named(options.view_column, VIEW_NAMES, "other") if options.view_column else blank,
-        split=_split(table, options, path) if options.split_column else blank,
-        age=reading.age_in_years(options.age_column) if options.age_column else blank,
-        sex=reading.sex(options.sex_column) if options.sex_column else blank,
-        path=_files(root, table["image_id"]),
+    files, missing = _files(rows["image_id"], root, path, options)
+    about = reading.in_order(
+        rows.drop("line", "findings", strict=False).with_columns(files, set_aside).hstack(labels), space
     )
-    rows = reading.in_order(rows, space)
-    _refuse_contradiction(rows, path)
-    rows, dropped = reading.first_of_each(rows, dropped=dropped)
+    kept, dropped = _once_each(about, dropped, path, options)
     return SourceTable(
         space=space,
-        rows=rows,
+        rows=kept,
         dropped=dropped,
-        counts={"rows in the table": total},
+        counts=counts,
         root=root,
         license="As stated by the owner of the table and the files.",
         notes=(f"A blank cell means {options.blank}, an uncertain cell {options.uncertain}.",),
+        notices=(*notices, *table_labels.twins(names), *reading.normal_with_findings(kept, space)),
+        missing=missing,
     )
 
 
 def _table(root: Path, options: Options) -> Path:
     if options.table:
-        return reading.find_file(root, (options.table,), "label table")
-    reading.find_file(root, ("*.csv", "*.csv.gz", "*.tsv", "*.parquet"), "label table")
-    found = [path for pattern in ("*.csv", "*.csv.gz", "*.tsv", "*.parquet") for path in sorted(root.glob(pattern))]
+        named = root / options.table
+        return named if named.is_file() else reading.find_file(root, (options.table,), "label table")
+    reading.find_file(root, TABLES, "label table")
+    found = [path for pattern in TABLES for path in reading.matching(root, pattern)]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{root}: several tables: {names}. Name one with --source.table.")
     return found[0]
 
 
-def _check_columns(table: pl.DataFrame, options: Options, path: Path) -> None:
+def _check_columns(table: LabelTable, options: Options) -> None:
     if not options.labels_column and not options.finding_columns:
         raise DataError(
-            f"{path}: which columns hold the findings? Name one delimited column with --source.labels-column, or one "
-            f"column per finding with --source.finding-columns; the table has {', '.join(map(repr, table.columns))}."
+            f"{table.path}: which columns hold the findings? Name one delimited column with --source.labels-column, or "
+            f"one column per finding with --source.finding-columns; the table has {column_names(table.frame.columns)}."
         )
+    if options.long and not options.labels_column:
+        raise DataError("--source.long: a table with a row per finding needs --source.labels-column, its finding.")
     columns = [options.image_column, options.labels_column, options.study_column, options.view_column]
     columns += [options.split_column, options.label_source_column, options.age_column, options.sex_column]
     columns += [] if options.labels_column else _chosen(options)
-    reading.require_columns(table, [column for column in columns if column], path)
-    if options.patient_column.lower() != "none" and options.patient_column not in table.columns:
-        raise DataError(
-            f"{path}: patient column {options.patient_column!r} is missing; the table has "
-            f"{', '.join(map(repr, table.columns))}. Name it with --source.patient-column, or say "
-            "--source.patient-column none if every image is of another patient."
+    table.require(column for column in columns if column)
+    if options.patient_column.lower() != "none":
+        remedy = (
+            "Name it with --source.patient-column, or say --source.patient-column none if every image is of another "
+            "patient."
         )
+        table.require([options.patient_column], remedy)
 
 
 def _chosen(options: Options) -> tuple[str, ...]:
@@ -159,55 +168,38 @@ def _chosen(options: Options) -> tuple[str, ...]:
     return (*names, options.normal) if names and options.normal and options.normal not in names else names
 
 
-def _delimited(table: pl.DataFrame, options: Options) -> tuple[tuple[str, ...], pl.DataFrame]:
-    """Names of the findings, and set_aside with an Int8 column per finding, from a delimited column."""
-    cell = pl.col(options.labels_column).str.split(options.delimiter).list.eval(pl.element().str.strip_chars())
-    lists = table.select(cell=cell.list.eval(pl.element().filter(pl.element() != "")))
-    occurring = lists["cell"].explode().drop_nulls().value_counts().sort(["count", "cell"], descending=[True, False])
-    names = _chosen(options) or tuple(occurring["cell"])
-    if not names:
-        raise DataError(f"column {options.labels_column!r} of the table names no finding.")
-    empty = pl.col("cell").is_null() | (pl.col("cell").list.len() == 0)
-    nothing = pl.lit(MEANING[options.blank], pl.Int8)
-    listed = {name: pl.col("cell").list.contains(name).cast(pl.Int8) for name in names}
-    labels = lists.select(
-        *(pl.when(empty).then(nothing).otherwise(there).alias(name) for name, there in listed.items()), empty=empty
-    )
-    outside = pl.all_horizontal(pl.col(name).eq(0).fill_null(False) for name in names) & ~pl.col("empty")
-    return names, labels.with_columns(
-        set_aside=pl.when(outside)
-        .then(pl.lit("none of the label space's findings"))
-        .when(pl.all_horizontal(pl.col(name).is_null() for name in names))
-        .then(pl.lit("every finding is unknown"))
-    ).drop("empty")
+def _named_rows(table: LabelTable, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The columns of the manifest that options name, of the rows with an image and a patient; and the other rows.
 
-
-def _columns(table: pl.DataFrame, options: Options, path: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
-    """Names of the findings, and set_aside with an Int8 column per finding, from a column per finding."""
-    names = _chosen(options)
-    meaning = {**MEANING, "blank": MEANING[options.blank], "uncertain": MEANING[options.uncertain]}
-    trimmed = pl.col(*names).str.strip_chars().str.to_lowercase().replace("", None)
-    cells = table.select(trimmed.fill_null("nan"))
-    for name in names:
-        strange = ~cells[name].is_in(list(CELLS))
-        if strange.any():
-            place = strange.arg_true()[0]
-            raise DataError(
-                f"{path}: image {table['image_id'][place]!r} has {name} = {table[name][place]!r}; "
-                "write 1 (present), 0 (absent), -1 (uncertain) or leave it blank."
-            )
-    number = {cell: meaning[what] for cell, what in CELLS.items()}
-    read = {name: pl.col(name).replace_strict(number, return_dtype=pl.Int8) for name in names}
-    if options.normal:
-        healthy = read[options.normal].eq(1).fill_null(False)
-        blank = [cell for cell, what in CELLS.items() if what == "blank"]
-        read = {
-            name: pl.when(healthy & pl.col(name).is_in(blank)).then(pl.lit(0, pl.Int8)).otherwise(label)
-            for name, label in read.items()
-        }
-    labels = cells.select(label.alias(name) for name, label in read.items())
-    unknown = pl.all_horizontal(pl.col(name).is_null() for name in names)
-    return names, labels.with_columns(set_aside=pl.when(unknown).then(pl.lit("every finding is unknown")))
+    No column of the table comes along under a name of its own: it could be one that the manifest gives a meaning.
+    """
+    own = options.patient_column.lower() == "none"
+    text = {
+        "image_id": options.image_column,
+        "patient_id": options.image_column if own else options.patient_column,
+        "study_id": options.study_column,
+        "label_source": options.label_source_column,
+    }
+    columns = {name: pl.col(column).str.strip_chars() for name, column in text.items() if column}
+    if options.view_column:
+        columns["view"] = _named(options.view_column, VIEW_NAMES, "other")
+    if options.split_column:
+        columns["split"] = _named(options.split_column, SPLIT_NAMES, "?")
+    if options.age_column:
+        columns["age"] = reading.age_in_years(options.age_column)
+    if options.sex_column:
+        columns["sex"] = reading.sex(options.sex_column)
+    rows = table.frame.select(**columns).with_row_index("line")
+    patient = pl.col("patient_id")
+    nobody = patient.is_null() | (patient == "") | patient.str.to_lowercase().is_in(NO_PATIENT)
+    reasons = [(pl.col("image_id").is_null() | (pl.col("image_id") == ""), "no image named")]
+    rows, dropped = reading.split_off(rows, *reasons, *([] if own else [(nobody, "no patient named")]))
+    if options.split_column and (rows["split"] == "?").any():
+        strange = rows.filter(split="?").row(0, named=True)
+        value = table.frame[options.split_column][strange["line"]]
+        remedy = "write train, val or test, or leave it blank."
+        refuse_cell(table.path, strange["image_id"], options.split_column, value, remedy)
+    return rows, dropped
 
 
 def _named(column: str, names: dict[str, str], other: str | None) -> pl.Expr:
@@ -216,38 +208,80 @@ def _named(column: str, names: dict[str, str], other: str | None) -> pl.Expr:
     return pl.when(cell.is_not_null()).then(known)
 
 
-def _split(table: pl.DataFrame, options: Options, path: Path) -> pl.Series:
-    split = table.select(split=_named(options.split_column, SPLIT_NAMES, "?"))["split"]
-    if (split == "?").any():
-        place = (split == "?").arg_true()[0]
-        raise DataError(
-            f"{path}: image {table['image_id'][place]!r} has {options.split_column} = "
-            f"{table[options.split_column][place]!r}; write train, val or test, or leave it blank."
-        )
-    return split
-
-
-def _files(root: Path, images: pl.Series) -> pl.Series:
-    """Path of every image below the root: the cell itself, or the only file below the root with that name or stem."""
-    direct = [image if (root / image).is_file() else None for image in images]
-    if None in direct:
-        named: dict[str, list[str]] = defaultdict(list)
-        for folder, _, files in os.walk(root):
-            for file in files:
-                stem, ending = os.path.splitext(file)
-                below = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")
-                # What follows the last dot of a UID is no ending: such a file is found by its whole name only.
-                for name in {file, stem} if ending.lower() in FILES else {file}:
-                    named[name].append(below)
-        for place, image in enumerate(images):
-            if direct[place] is None:
-                found = named.get(image, [])
-                direct[place] = found[0] if len(found) == 1 else image
-    return pl.Series("path", direct, pl.String)
-
-
-def _refuse_contradiction(rows: pl.DataFrame, path: Path) -> None:
-    twice = rows.filter(pl.col("image_id").is_duplicated()).unique()
-    if (differ := twice.filter(pl.col("image_id").is_duplicated())).height:
+def _merged(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """One row per image with the findings of all its rows."""
+    about = rows.drop("line", "findings").unique()
+    if (differ := about.filter(pl.col("image_id").is_duplicated())).height:
         image = differ["image_id"].sort()[0]
-        raise DataError(f"{path}: image {image!r} has rows that contradict each other. Keep one of them.")
+        raise DataError(f"{path}: the rows of image {image!r} differ in more than the finding. Correct them.")
+    columns = {name: pl.col(name).first() for name in rows.columns if name not in ("image_id", "findings")}
+    together = pl.col("findings").explode().drop_nulls().unique(maintain_order=True)
+    return rows.group_by("image_id", maintain_order=True).agg(**columns, findings=together).select(rows.columns)
+
+
+def _by_header(
+    rows: pl.DataFrame, dropped: pl.DataFrame, root: Path, options: Options
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A row per file of each accession number, study or instance, with the path of the file as image_id."""
+    files = files_by_key(root, options.image_key)  # type: ignore[arg-type]  # not "file"
+    rows = rows.with_columns(
+        files=pl.Series([files.get(name, []) for name in rows["image_id"]], dtype=pl.List(pl.String))
+    )
+    nothing = f"no DICOM image with that {ELEMENTS[options.image_key]}"
+    rows, dropped = reading.split_off(rows, (pl.col("files").list.len() == 0, nothing), dropped=dropped)
+    if "study_id" not in rows.columns and options.image_key != "sop":
+        rows = rows.with_columns(study_id="image_id")
+    if options.patient_column.lower() == "none":
+        rows = rows.with_columns(
+            patient_id=pl.coalesce("study_id", "image_id") if "study_id" in rows.columns else "image_id"
+        )
+    return rows.with_columns(image_id="files").drop("files").explode("image_id"), dropped
+
+
+def _files(images: pl.Series, root: Path, table: Path, options: Options) -> tuple[pl.Series, dict[str, str]]:
+    """Path below the root of every image, and the reasons why files were not found."""
+    if options.image_key == "file":
+        for image in images:
+            check_path(image, str(table))
+    files, found, missing = ImageFiles(root), {}, {}
+    for image in images.unique(maintain_order=True):
+        found[image], why = files.find(image)
+        if why:
+            missing[image] = why
+    return pl.Series("path", [found[image] for image in images], pl.String), missing
+
+
+def _once_each(
+    rows: pl.DataFrame, dropped: pl.DataFrame, path: Path, options: Options
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first row of each file; rows of one file, however the table spells it, must not contradict each other."""
+    own = options.patient_column.lower() == "none"
+    twice = rows.filter(pl.col("path").is_duplicated())
+    spelled = ("image_id", "patient_id") if own else ("image_id",)
+    differ = twice.drop(*spelled).unique(maintain_order=True).filter(pl.col("path").is_duplicated())
+    if differ.height:
+        of_file = twice.filter(path=differ["path"].sort()[0])
+        names = " and ".join(map(repr, of_file["image_id"].unique().sort()))
+        same = "" if of_file["image_id"].n_unique() == 1 else " are one file, which"
+        raise DataError(
+            f"{path}: image {names}{same} has rows that contradict each other. "
+            + ("If each holds one of its findings, give --source.long; else keep" if options.labels_column else "Keep")
+            + " one of them."
+        )
+    rows, dropped = reading.first_of_each(rows, dropped=dropped)
+    return reading.split_off(
+        rows,
+        (~pl.col("path").is_first_distinct(), "the same file as an earlier row, under another name"),
+        dropped=dropped,
+    )
+
+
+def _not_understood(given: pl.DataFrame, rows: pl.DataFrame, options: Options) -> dict[str, int]:
+    """The number of ages and sexes that are not blank and mean nothing known, unless it is 0."""
+    counts = {}
+    for what, column in (("age", options.age_column), ("sex", options.sex_column)):
+        if column:
+            cells = given[column].str.strip_chars().str.to_lowercase()
+            stated = cells.is_not_null() & ~cells.is_in(["", *NO_PATIENT])
+            counts[f"{what} not understood"] = int((stated & rows[what].is_null()).sum())
+    return {what: number for what, number in counts.items() if number}

@@ -12,14 +12,16 @@ No patient identifiers were published: every image counts as its own patient.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import polars as pl
 
 from trcgl.core.errors import DataError
+from trcgl.dataset.image_files import below
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources import SourceTable, comma_separated, reading
+from trcgl.dataset.table_file import read_table
 
 CHALLENGE = ("train.csv", "train.csv.gz", "vinbigdata-train.csv.gz")
 PHYSIONET = ("annotations/image_labels_train.csv", "image_labels_train.csv")
@@ -46,13 +48,13 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read and combine the readings; images are in `train/`, `test/`, `images/` or beside the table."""
+    """Read and combine the readings; images are in `train/`, `test/`, `images/` or elsewhere below the root."""
     root, options = Path(root), options or Options()
     physionet = next((root / name for name in PHYSIONET if (root / name).is_file()), None)
     if physionet is not None:
-        findings, marks = _physionet(physionet)
+        findings, marks, notices = _physionet(physionet)
     else:
-        findings, marks = _challenge(reading.find_file(root, (*CHALLENGE, *PHYSIONET), "VinDr label table"))
+        findings, marks, notices = _challenge(reading.find_file(root, (*CHALLENGE, *PHYSIONET), "VinDr label table"))
     space = LabelSpace(
         name=f"vindr{len(findings)}",
         findings=(*findings, NORMAL),
@@ -63,6 +65,8 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     marks, dropped = reading.split_off(marks, (pl.col("image_id").is_null(), "no image_id"))
     present = _present(marks, options)
     files = _files(root)
+    if not files.keys() & set(present["image_id"]):
+        files = _files_anywhere(root)
     rows = present.select("image_id", "split", "label_source", *_labels(space)).with_columns(
         set_aside=pl.when(pl.sum_horizontal(space.findings) == 0).then(pl.lit("no two readers agree on anything")),
         patient_id=pl.col("image_id"),
@@ -86,6 +90,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         },
         root=root,
         license="PhysioNet Credentialed Health Data License 1.5.0, or the rules of the VinBigData challenge: research.",
+        notices=notices,
         notes=(
             f"A finding is present if {'most readers mark' if options.agreement == 'majority' else 'any reader marks'} "
             "it; what fewer mark counts as absent.",
@@ -95,24 +100,27 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
     )
 
 
-def _challenge(path: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
-    table = reading.read_table(path, needed=("image_id", "class_name", "rad_id", *CORNERS))
-    marks = _marks(table.rename({"rad_id": "reader"}), path)
+def _challenge(path: Path) -> tuple[tuple[str, ...], pl.DataFrame, tuple[str, ...]]:
+    opened = read_table(path, needed=("image_id", "class_name", "rad_id", *CORNERS))
+    marks = _marks(opened.frame.with_columns(reader="rad_id"), path)
     marks = marks.with_columns(split=pl.lit(None, pl.String), label_source=pl.lit("readers"))
-    return FINDINGS, _known(marks, FINDINGS, path)
+    return FINDINGS, _known(marks, FINDINGS, path), opened.notices
 
 
-def _physionet(train: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
+def _physionet(train: Path) -> tuple[tuple[str, ...], pl.DataFrame, tuple[str, ...]]:
     """The wide tables of labels and the long ones of boxes; a split without its tables is left out."""
     findings: tuple[str, ...] = ()
-    parts = []
+    parts: list[pl.DataFrame] = []
+    notices: tuple[str, ...] = ()
     for split in ("train", "test"):
         path = train.with_name(f"image_labels_{split}.csv")
         if not path.is_file():
             continue
-        table = reading.read_table(path, needed=("image_id", NORMAL)).rename(SPELLINGS, strict=False)
+        opened = read_table(path, needed=("image_id", NORMAL)).renamed(SPELLINGS)
+        table = opened.frame
+        notices += opened.notices
         findings = findings or tuple(name for name in table.columns if name not in ("image_id", "rad_id", NORMAL))
-        reading.require_columns(table, (*findings, *(("rad_id",) if split == "train" else ())), path)
+        opened.require((*findings, *(("rad_id",) if split == "train" else ())))
         reader = pl.col("rad_id") if split == "train" else pl.lit("consensus")
         names = (*findings, NORMAL)
         cells = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": 0}
@@ -128,13 +136,13 @@ def _physionet(train: Path) -> tuple[tuple[str, ...], pl.DataFrame]:
         ]
         boxes = train.with_name(f"annotations_{split}.csv")
         if boxes.is_file():
-            marked = reading.read_table(boxes, needed=("image_id", "class_name", *CORNERS)).with_columns(reader=reader)
+            marked = read_table(boxes, needed=("image_id", "class_name", *CORNERS)).frame.with_columns(reader=reader)
             marks.append(_known(_marks(marked, boxes), findings, boxes))
         source = "readers" if split == "train" else "consensus"
         # Only where both are there does the archive divide its images: train is divided into train and val.
         given = pl.lit("test" if split == "test" else None, pl.String)
         parts.append(pl.concat(marks).with_columns(split=given, label_source=pl.lit(source)))
-    return findings, pl.concat(parts)
+    return findings, pl.concat(parts), notices
 
 
 def _marks(table: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -242,4 +250,16 @@ def _files(root: Path) -> dict[str, str]:
         for path in sorted(folder.glob("*"), key=lambda file: FILES.index(file.suffix) if file.suffix in FILES else 99):
             if path.suffix in FILES:
                 found.setdefault(path.stem, path.relative_to(root).as_posix())
+    return found
+
+
+def _files_anywhere(root: Path) -> dict[str, str]:
+    """Image to its file in any folder below the root, for copies of the archive with other folders and endings."""
+    found: dict[str, str] = {}
+    paths = [(PurePosixPath(path), path) for path in below(root)]
+    files = [
+        (FILES.index(name.suffix.lower()), path, name.stem) for name, path in paths if name.suffix.lower() in FILES
+    ]
+    for _, path, stem in sorted(files):
+        found.setdefault(stem, path)
     return found
