@@ -68,3 +68,24 @@ def test_settings_that_an_earlier_version_wrote_as_another_text_are_the_same_set
     assert storage.claim(tmp_path / "out", "settings.json", '{"solver": 1}', lambda stored: "")
     with pytest.raises(RecipeError, match="other settings: solver: 1 → 2"):
         storage.claim(tmp_path / "out", "settings.json", '{"solver": 2}', lambda stored: "solver: 1 → 2")
+
+
+def test_settings_of_a_command_that_made_nothing_are_replaced(tmp_path):
+    storage.claim(tmp_path, "recipe.json", '{"weights": "hub"}')
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "training" / "network").mkdir(parents=True)
+    (tmp_path / "training" / "network" / "metrics.jsonl").write_text("{}")
+    (tmp_path / "training" / "network" / ".last.ckpt.7.part").write_text("half")
+    assert storage.claim(tmp_path, "recipe.json", '{"weights": "file"}') is False
+    assert (tmp_path / "recipe.json").read_text() == '{"weights": "file"}'
+    (tmp_path / "checkpoints" / "last.ckpt").write_text("work")
+    with pytest.raises(RecipeError, match="other settings"):
+        storage.claim(tmp_path, "recipe.json", '{"weights": "hub"}')
+
+
+def test_settings_of_another_program_are_not_replaced(tmp_path):
+    (tmp_path / "settings.json").write_text('{"editor.tabSize": 4}')
+    with pytest.raises(RecipeError, match="other settings"):
+        storage.claim_settings(tmp_path, "settings.json", {"seed": 1})
+    assert (tmp_path / "settings.json").read_text() == '{"editor.tabSize": 4}'

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -141,6 +142,8 @@ def test_where_no_image_can_be_read_the_root_is_questioned(archive, tmp_path):
         path.unlink()
     with pytest.raises(DataError, match=r"0\.png: no such file.*--root"):
         prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    labels = prepare("table", archive, tmp_path / "out", replace(SMALL, manifest_only=True), COLUMNS)
+    assert labels["counts"]["images"] > 0
 
 
 def test_a_disk_with_too_little_space_is_refused_before_anything_is_written(archive, tmp_path, monkeypatch):
@@ -151,7 +154,7 @@ def test_a_disk_with_too_little_space_is_refused_before_anything_is_written(arch
 
 
 def test_a_disk_that_fills_up_is_an_error_and_leaves_no_half_file(archive, tmp_path):
-    """The size of a file is capped in a process of its own; for a program this is a full disk."""
+    """The size of a file is capped in a process of its own; for a program this is like a full disk."""
     code = (
         "import resource, sys; from pathlib import Path; from trcgl.core.errors import DataError;"
         "from trcgl.dataset.prepare import prepare, PrepareOptions; from trcgl.dataset.sources.table import Options;"
@@ -161,7 +164,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_no_half_file(archive, tmp_p
         "except DataError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, archive, tmp_path / "out"], capture_output=True, text=True)
-    assert "cannot be written" in done.stdout and "Free some space" in done.stdout, done.stderr
+    assert "cannot be written (File too large)" in done.stdout and "ulimit -f" in done.stdout, done.stderr
     left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert left == ["prepare.json"]
 

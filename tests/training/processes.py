@@ -50,18 +50,29 @@ def train_and_be_killed_while_saving(dataset, recipe, out):
     train(dataset, recipe, out)
 
 
-def train_as_one_of_two(dataset, recipe, out, rank, port):
-    """What `torchrun --nproc-per-node 2` starts."""
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "test",
+def train_as_one_of_two(dataset, recipe, out, rank, port, launcher):
+    """What `torchrun --nproc-per-node 2` or `srun --ntasks-per-node=2` starts."""
+    variables = {
+        "torchrun": {
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "TORCHELASTIC_RUN_ID": "test",
+        },
+        "srun": {
+            "SLURM_JOB_ID": "7",
+            "SLURM_STEP_ID": "0",
+            "SLURM_NTASKS": "2",
+            "SLURM_NTASKS_PER_NODE": "2",
+            "SLURM_NNODES": "1",
+            "SLURM_PROCID": str(rank),
+            "SLURM_LOCALID": str(rank),
+            "SLURM_NODEID": "0",
+        },
     }
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **variables[launcher]}
     from trcgl.training.train import train
 
     train(dataset, recipe, out)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import socket
+import time
 
 import polars as pl
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from tests.dataset.small_dataset import small_recipe, write_dataset
 from tests.training import processes
-from trcgl.core.errors import DataError, Diverged, RecipeError
+from trcgl.core.errors import CheckpointError, DataError, Diverged, RecipeError
 from trcgl.core.recipe import LossRecipe
+from trcgl.core.storage import read_json
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.store import open_dataset
 from trcgl.model.folder import load_model
@@ -208,10 +210,13 @@ def test_a_full_disk_is_an_error_that_names_the_checkpoint(dataset, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("loss", "head", "stage"),
-    [("bce", "trcgl", "head_warmup_epochs"), ("entropy_maximization", "experts", "retrain_epochs")],
+    ("loss", "head", "stage", "launcher"),
+    [
+        ("bce", "trcgl", "head_warmup_epochs", "torchrun"),
+        ("entropy_maximization", "experts", "retrain_epochs", "srun"),
+    ],
 )
-def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
+def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage, launcher):
     """Equal up to the order of sums: batches of 9 do not divide by 2, and some labels are unknown."""
     recipe = small_recipe(epochs=2, batch_size=9, ema=0.9, **{stage: 1})
     recipe = with_model(recipe, drop_path=0.0, dropout=0.0, head=head)
@@ -223,10 +228,8 @@ def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
         port = free.getsockname()[1]
     recipe_of_two = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, devices=2))
 
-    ranks = [
-        processes.start(processes.train_as_one_of_two, dataset, recipe_of_two, tmp_path / "second", rank, port)
-        for rank in range(2)
-    ]
+    given = (dataset, recipe_of_two, tmp_path / "second")
+    ranks = [processes.start(processes.train_as_one_of_two, *given, rank, port, launcher) for rank in range(2)]
     for process in ranks:
         process.join()
     assert [process.exitcode for process in ranks] == [0, 0]
@@ -236,6 +239,45 @@ def test_two_processes_train_as_one(dataset, tmp_path, loss, head, stage):
     assert [line["val/mAP"] for line in log_of(tmp_path / "first") if "val/mAP" in line] == pytest.approx(
         [line["val/mAP"] for line in log_of(tmp_path / "second") if "val/mAP" in line]
     )
+
+
+def test_a_lone_last_image_that_batch_norm_cannot_be_trained_on_is_refused_at_the_start(dataset, tmp_path):
+    """At 32 pixels the last feature map of this backbone has one place."""
+    rows = open_dataset(dataset).split("train").height
+    recipe = with_model(small_recipe(epochs=1, batch_size=rows - 1), backbone="resnet18", image_size=32, drop_path=0.0)
+    with pytest.raises(RecipeError, match=rf"batch_size {rows - 1} leaves a batch of one of the {rows} .* {rows}\."):
+        train(dataset, recipe, tmp_path / "run")
+    fits = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch_size=rows))
+    train(dataset, fits, tmp_path / "run")
+
+
+def test_a_lone_last_image_is_trained_on_where_the_feature_map_has_several_places(dataset, tmp_path):
+    rows = open_dataset(dataset).split("train").height
+    recipe = with_model(small_recipe(epochs=1, batch_size=rows - 1), backbone="resnet18", image_size=64, drop_path=0.0)
+    assert train(dataset, recipe, tmp_path / "run")["finished"]
+
+
+def test_the_corrected_command_may_use_the_folder_of_one_that_failed_before_its_first_checkpoint(dataset, tmp_path):
+    wrong = with_model(small_recipe(epochs=1), weights=str(tmp_path / "none.safetensors"))
+    with pytest.raises(CheckpointError, match="none"):
+        train(dataset, wrong, tmp_path / "run")
+    info = train(dataset, small_recipe(epochs=1), tmp_path / "run")
+    with pytest.raises(RecipeError, match="other settings"):
+        train(dataset, wrong, tmp_path / "run")
+    assert read_json(tmp_path / "run" / "run.json") == info
+
+
+def test_a_second_command_for_the_same_folder_is_refused_and_the_first_finishes(dataset, tmp_path):
+    first = processes.start(
+        processes.train_and_exit_like_the_command_line, dataset, small_recipe(epochs=8), tmp_path / "run"
+    )
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        time.sleep(0.05)
+    with pytest.raises(DataError, match=rf"run: process {first.pid} on .* writes to it"):
+        train(dataset, small_recipe(epochs=8), tmp_path / "run")
+    first.join()
+    assert first.exitcode == 0
+    assert train(dataset, small_recipe(epochs=8), tmp_path / "run")["finished"]
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -22,6 +22,7 @@ from trcgl.audit.scored_images import held_out_rows, score_all
 from trcgl.audit.stored import SCHEMA, read_audit
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
+from trcgl.core.lock import locked
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.dataset.store import check_space
 from trcgl.dataset.synthetic_rows import balancing
@@ -86,28 +87,32 @@ def audit(
             spaces[name] = features_of_model(name, inputs.auditor) if own else feature_space(name, device.type)
         if missing := [sheet for sheet in sheets if not store.path(sheet).exists()]:
             check_space(out, sum(sheet.rows.height for sheet in missing), inputs.side, "give a smaller --each")
-    storage.claim_settings(out, "settings.json", _settings(options, inputs))
-    if done.exists() and ratings is None:
-        return read_audit(done)
+    with locked(out):
+        storage.claim_settings(out, "settings.json", _settings(options, inputs))
+        if done.exists() and ratings is None:
+            return read_audit(done)
 
-    rated = None if ratings is None else read_ratings(out / "reader_kit", out / "reader_key", Path(ratings))
-    if not done.exists():
-        how = inputs.options
-        settings = SamplingSettings(inputs.side, how["steps"], how["guided_to"], how["solver"], options.batch_size)
-        precision = options.precision or "32-true"
-        sample_sheets(inputs.generator, sheets, store, settings, precision=precision, device=device)
-    images = score_all(inputs, options.findings, sheets, store, options.held_out, options.batch_size)
-    if done.exists():
-        result = read_audit(done)
-    else:
-        evidence = Evidence(images, options)
-        evidence.compute_features(spaces)
-        result = _run_checks(evidence) | {"reader_kit": write_reader_kit(out, images, options.seed)}
-    if rated is not None:
-        result["readers"] = [*(reader for reader in result["readers"] if reader["ratings"] != rated["ratings"]), rated]
-    write_report(out, result, images)
-    storage.write_json(done, result)
-    return result
+        rated = None if ratings is None else read_ratings(out / "reader_kit", out / "reader_key", Path(ratings))
+        if not done.exists():
+            how = inputs.options
+            settings = SamplingSettings(inputs.side, how["steps"], how["guided_to"], how["solver"], options.batch_size)
+            precision = options.precision or "32-true"
+            sample_sheets(inputs.generator, sheets, store, settings, precision=precision, device=device)
+        images = score_all(inputs, options.findings, sheets, store, options.held_out, options.batch_size)
+        if done.exists():
+            result = read_audit(done)
+        else:
+            evidence = Evidence(images, options)
+            evidence.compute_features(spaces)
+            result = _run_checks(evidence) | {"reader_kit": write_reader_kit(out, images, options.seed)}
+        if rated is not None:
+            result["readers"] = [
+                *(reader for reader in result["readers"] if reader["ratings"] != rated["ratings"]),
+                rated,
+            ]
+        write_report(out, result, images)
+        storage.write_json(done, result)
+        return result
 
 
 def _findings(inputs: Inputs, asked: tuple[str, ...]) -> tuple[str, ...]:

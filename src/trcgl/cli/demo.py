@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trcgl.cli.verb import Done, plain
+from trcgl.core.lock import locked
 
 
 def demo(*, out: Path = Path("trcgl-demo")) -> Done:
@@ -13,7 +14,8 @@ def demo(*, out: Path = Path("trcgl-demo")) -> Done:
     """
     from trcgl import demo as stage
 
-    result = stage.demo(out)
+    with locked(out):
+        result = stage.demo(out)
     return Done(result, result["tour"])
 
 

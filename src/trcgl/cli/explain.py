@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from trcgl.cli.verb import Done, plain, say_uncalibrated
 from trcgl.core.errors import DataError
+from trcgl.core.lock import locked
 from trcgl.core.notice import RESEARCH_USE
 
 
@@ -48,7 +49,8 @@ def explain(
     if datasets and not images:
         evaluated, dataset = open_run(run), open_dataset(datasets[0])
         print(RESEARCH_USE, file=sys.stderr)
-        document = gallery(evaluated, dataset, out, split=split, kind=kind, findings=findings, each=top)
+        with locked(out):
+            document = gallery(evaluated, dataset, out, split=split, kind=kind, findings=findings, each=top)
         examples = document["examples"]
         count = f"{len(examples)} examples of {len({example['finding'] for example in examples})} findings"
         return Done(document, f"{count}\npage: {out / document['page']}")
@@ -58,12 +60,15 @@ def explain(
         files = find_files(paths)
         inputs = [fingerprint(name, path) for name, path in files.items()]
         cases = of_files(model, files)
-        return _explained(explain(model, cases, inputs, out, kind=kind, findings=findings, top=top), run, out)
+        with locked(out):
+            document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top)
+        return _explained(document, run, out)
     dataset = open_dataset(datasets[0])
     phantom = dataset.info["source"] == "phantom"
     cases = of_rows(model, dataset, images)
     inputs = [f"{dataset.name}/{image}" for image in dict.fromkeys(images)]
-    document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
+    with locked(out):
+        document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top, phantom=phantom)
     return _explained(document, run, out)
 
 

@@ -4,7 +4,6 @@ Results go to stdout, as text or with `--json` as one object; progress and messa
 """
 
 import dataclasses
-import errno
 import importlib
 import inspect
 import io
@@ -27,6 +26,7 @@ from trcgl.core.errors import Interrupted, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.plugin import load_plugin
 from trcgl.core.registry import unknown
+from trcgl.core.write_errors import ADVICE, NEVER_A_DEFECT
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry
@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            return _say(name, f"{error.filename or 'a file'}: {error.strerror}. Free some space or give access.", 2)
+        if isinstance(error, OSError) and error.errno in NEVER_A_DEFECT:
+            return _say(name, f"{error.filename or 'a file'}: {error.strerror}. {ADVICE[error.errno]}", 2)
         traceback.print_exc()
         return _say(name, f"this is a defect of trcgl {__version__}; please report the lines above.", 1)
     return 0

@@ -13,9 +13,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from trcgl import __version__
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.lock import LOCK
+from trcgl.core.write_errors import flush, flush_folder, writing
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+_WITHOUT_RESULTS = ("run.json", "environment.json", "metrics.jsonl", "metrics.csv", "hparams.yaml")
+"""Files that a command writes before its first result, beside the claim of its folder."""
 
 
 @contextmanager
@@ -25,24 +30,18 @@ def atomic(path: Path) -> Iterator[Path]:
     The file is flushed to disk before the rename, so `path` is always whole: the old file or the new one.
 
     Raises:
-        DataError: the disk is full or the folder cannot be written to.
+        DataError: the file cannot be written; the message names the cause.
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        with open(aside, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{path}: cannot be written ({why}). Free some space or choose another folder.") from error
+        with writing(path, aside):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            with open(aside, "rb+") as handle:
+                flush(handle.fileno())
+            os.replace(aside, path)
+            flush_folder(path.parent)
     finally:
         with suppress(OSError):  # the first error is the one to report
             aside.unlink(missing_ok=True)
@@ -100,16 +99,21 @@ def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] 
     settings differ from these; an empty description means that they are the same, although an earlier version wrote
     them as another text.
 
+    Settings of a command that failed before it made anything worth keeping are replaced.
+
     Returns:
-        Whether the folder was claimed before.
+        Whether the folder was claimed before; its results then belong to these settings.
 
     Raises:
-        RecipeError: the folder holds other settings, or files that this project did not write.
+        RecipeError: the folder holds results of other settings, or files that this project did not write.
     """
     folder = Path(folder)
     stored = folder / name
     if stored.exists():
         before = stored.read_text(encoding="utf-8")
+        if before != settings and _has_settings_only(folder, name, before, settings):
+            write_text(stored, settings)
+            return False
         detail = explain(before) if explain else ""
         if before == settings or (explain and not detail):
             return True
@@ -119,10 +123,28 @@ def claim(folder: Path, name: str, settings: str, explain: Callable[[str], str] 
         )
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is a file. Choose another --out.")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise RecipeError(f"{folder} is not empty and was not made by trcgl. Choose another --out.")
     write_text(stored, settings)
     return False
+
+
+def _has_settings_only(folder: Path, name: str, before: str, settings: str) -> bool:
+    """Whether a claimed folder has no results: only the claim, records of the start, logs and unfinished files."""
+    try:
+        old, new = json.loads(before), json.loads(settings)
+    except ValueError:
+        return False
+    if not (isinstance(old, dict) and isinstance(new, dict) and old.keys() & new.keys()):
+        return False  # a file of another program that has the same name
+    files = (path for path in folder.rglob("*") if not path.is_dir())
+    return all(
+        path in (folder / name, folder / LOCK)
+        or path.name in _WITHOUT_RESULTS
+        or path.name.startswith("events.out.tfevents")
+        or (path.name.startswith(".") and path.suffix == ".part")
+        for path in files
+    )
 
 
 def claim_settings(

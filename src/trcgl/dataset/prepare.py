@@ -19,6 +19,7 @@ import polars as pl
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.lock import locked
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.parts import clear_parts
 from trcgl.core.registry import unknown
@@ -103,9 +104,10 @@ def prepare(
         "rows of the label table": hashlib.sha256(table.rows.write_csv().encode()).hexdigest(),
     }
     del settings["workers"]  # which do not change the content of the folder
-    if storage.claim_settings(out, "prepare.json", settings) and (out / "dataset.json").exists():
-        return storage.read_json(out / "report.json")
-    return _write(source, table, table.root or root, out, options)
+    with locked(out):
+        if storage.claim_settings(out, "prepare.json", settings) and (out / "dataset.json").exists():
+            return storage.read_json(out / "report.json")
+        return _write(source, table, table.root or root, out, options)
 
 
 def _write(source: str, table: SourceTable, root: Path | None, out: Path, options: PrepareOptions) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from trcgl.core import storage
-from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
+from trcgl.core.write_errors import writing
 from trcgl.recipes import GENERATORS, RECIPES
 
 if TYPE_CHECKING:
@@ -207,12 +207,10 @@ def _write_scans(folder: Path, data: Path) -> None:
 
     test = open_dataset(data).split("test")
     options = options_of(data)
-    try:
+    with writing(folder):
         folder.mkdir(exist_ok=True)
         for image_id in test["image_id"].head(SCANS):
             Image.fromarray(render_again(image_id, options).pixels).save(folder / f"{image_id}.png")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}). Choose another --out.") from error
 
 
 def _tour(result: dict[str, Any], table: Path) -> str:

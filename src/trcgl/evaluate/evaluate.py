@@ -8,6 +8,7 @@ from typing import Any
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
+from trcgl.core.lock import locked
 from trcgl.dataset.regions import find_regions
 from trcgl.dataset.store import open_dataset
 from trcgl.dataset.target import Target, external_target, own_target
@@ -59,57 +60,58 @@ def evaluate_run(
         CheckpointError: the model folder is damaged.
     """
     run = open_run(Path(run_folder))
-    with_none = run.recipe.train.with_none
-    if dataset is not None:
-        other = open_dataset(dataset)
-        check_fit(run.model, other)
-        target = external_target(run.dataset, run.model.space, other, split, with_none)
-    else:
-        target = own_target(run.dataset, split, with_none)
-    targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
-    regions = find_regions(target.dataset, target.rows, target.space) if localization else None
-    stored = run.folder / "evaluation" / f"{target.name}.json"
-    before = storage.read_json(stored) if target.digest and stored.exists() else {}
-    if before.get("dataset_digest", target.digest) != target.digest:
-        raise DataError(
-            f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it was "
-            "before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
+    with locked(run.folder):
+        with_none = run.recipe.train.with_none
+        if dataset is not None:
+            other = open_dataset(dataset)
+            check_fit(run.model, other)
+            target = external_target(run.dataset, run.model.space, other, split, with_none)
+        else:
+            target = own_target(run.dataset, split, with_none)
+        targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
+        regions = find_regions(target.dataset, target.rows, target.space) if localization else None
+        stored = run.folder / "evaluation" / f"{target.name}.json"
+        before = storage.read_json(stored) if target.digest and stored.exists() else {}
+        if before.get("dataset_digest", target.digest) != target.digest:
+            raise DataError(
+                f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it was "
+                "before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
+            )
+        how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
+
+        scored = score(run, targets)
+        evaluations = {
+            name: evaluate(scored.predictions[name], scored.calibration.thresholds, split=each.split, **how)
+            for name, each in targets.items()
+            if name == target.name or not (run.folder / "evaluation" / f"{name}.json").exists()
+        }
+        evaluation, predictions = evaluations[target.name], scored.predictions[target.name]
+        if target.digest:
+            evaluation["dataset_digest"] = target.digest
+        tables = {}
+        if regions:
+            located, evaluation["localization"] = locate(run.model, target.dataset, regions, target.space, **how)
+            tables[f"{target.name}.localization"] = located
+        tables |= {name: table_of(scored.predictions[name]) for name in scored.new}
+        pages = report(
+            run.folder,
+            evaluation,
+            predictions,
+            target.dataset,
+            name=target.name,
+            command=run.info.get("command"),
+            temperature=scored.calibration.temperature,
         )
-    how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
 
-    scored = score(run, targets)
-    evaluations = {
-        name: evaluate(scored.predictions[name], scored.calibration.thresholds, split=each.split, **how)
-        for name, each in targets.items()
-        if name == target.name or not (run.folder / "evaluation" / f"{name}.json").exists()
-    }
-    evaluation, predictions = evaluations[target.name], scored.predictions[target.name]
-    if target.digest:
-        evaluation["dataset_digest"] = target.digest
-    tables = {}
-    if regions:
-        located, evaluation["localization"] = locate(run.model, target.dataset, regions, target.space, **how)
-        tables[f"{target.name}.localization"] = located
-    tables |= {name: table_of(scored.predictions[name]) for name in scored.new}
-    pages = report(
-        run.folder,
-        evaluation,
-        predictions,
-        target.dataset,
-        name=target.name,
-        command=run.info.get("command"),
-        temperature=scored.calibration.temperature,
-    )
-
-    if scored.is_fitted:
-        update_calibration(run.folder / "model", scored.calibration.thresholds, scored.calibration.temperature)
-    for name, table in tables.items():
-        storage.write_parquet(run.folder / "predictions" / f"{name}.parquet", table)
-    for name, document in evaluations.items():
-        storage.write_json(run.folder / "evaluation" / f"{name}.json", document)
-    for name, text in pages.items():
-        storage.write_text(run.folder / name, text)
-    return evaluation
+        if scored.is_fitted:
+            update_calibration(run.folder / "model", scored.calibration.thresholds, scored.calibration.temperature)
+        for name, table in tables.items():
+            storage.write_parquet(run.folder / "predictions" / f"{name}.parquet", table)
+        for name, document in evaluations.items():
+            storage.write_json(run.folder / "evaluation" / f"{name}.json", document)
+        for name, text in pages.items():
+            storage.write_text(run.folder / name, text)
+        return evaluation
 
 
 def score_run(run: Run, split: str = "test") -> Scored:

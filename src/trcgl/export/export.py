@@ -17,6 +17,8 @@ from typing import Any
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.lock import LOCK, locked_by
+from trcgl.core.write_errors import writing
 from trcgl.export.cards import Origin, data_card, model_card, origin_of, score_script
 from trcgl.export.onnx_graph import require_onnx, write_onnx
 from trcgl.imaging.radiograph import PIXEL_RULE
@@ -53,16 +55,17 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
         raise DataError(f"{out} is a mounted folder, which cannot be replaced. Name a folder below it.")
     model, origin = load_model(folder), origin_of(Path(source))
     info = _portable(model.info, origin)
-    stored = _stored(out, info, onnx)
-    updated = stored is not None and stored["evaluation"] != info["evaluation"]
-    if stored is None:
-        with _whole(out) as aside:
-            stored = _write(aside, folder, model, info, origin, onnx)
-    elif updated:
-        stored = {**stored, "evaluation": info["evaluation"]}
-        card = model_card({**info, "onnx": stored.get("onnx")}, origin, model.space)
-        storage.write_text(out / "README.md", card)
-        storage.write_json(out / "model.json", stored)
+    with locked_by(out.absolute().with_name(f".{out.absolute().name}{LOCK}"), out):
+        stored = _stored(out, info, onnx)
+        updated = stored is not None and stored["evaluation"] != info["evaluation"]
+        if stored is None:
+            with _whole(out) as aside:
+                stored = _write(aside, folder, model, info, origin, onnx)
+        elif updated:
+            stored = {**stored, "evaluation": info["evaluation"]}
+            card = model_card({**info, "onnx": stored.get("onnx")}, origin, model.space)
+            storage.write_text(out / "README.md", card)
+            storage.write_json(out / "model.json", stored)
     return {
         "schema": SCHEMA,
         "folder": str(out),
@@ -144,13 +147,10 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
 def _whole(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out` that replaces `out` on success and is removed on failure."""
     out = out.resolve()
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
             folder = Path(aside, out.name)
             folder.mkdir()
             yield folder
             os.replace(folder, out)
-    except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{out}: cannot be written ({why}). Free some space or choose another --out.") from error

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from trcgl.core.generator_recipe import FitRecipe
 from trcgl.training.averaging import MovingAverage
 from trcgl.training.checkpoint_io import WholeCheckpointIO
+from trcgl.training.launch import Launch
 from trcgl.training.stop import StopRequest
 from trcgl.training.trainer import quiet, trainer_settings
 from trcgl.training.training_log import GoBack, MetricsLog, progress
@@ -48,7 +49,13 @@ class LastCheckpoint(Checkpoint):
 
 
 def fit_stage(
-    module: LightningModule, stage: str, folder: Path, steps: int, settings: FitRecipe, request: StopRequest
+    module: LightningModule,
+    stage: str,
+    folder: Path,
+    steps: int,
+    settings: FitRecipe,
+    request: StopRequest,
+    launch: Launch,
 ) -> None:
     """Train all parameters of `module` to the last step of a stage, or resume; averaged if `ema` is set.
 
@@ -57,17 +64,19 @@ def fit_stage(
     """
     last, checkpoints = folder / "last.ckpt", WholeCheckpointIO()
     if not (last.exists() and checkpoints.load_checkpoint(last)["global_step"] >= steps):
-        trainer = _trainer(stage, folder, steps, settings, LastCheckpoint(last, settings.save_steps, request))
+        trainer = _trainer(stage, folder, steps, settings, LastCheckpoint(last, settings.save_steps, request), launch)
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     module.load_state_dict(checkpoints.load_checkpoint(last)["state_dict"])
 
 
-def _trainer(stage: str, folder: Path, steps: int, settings: FitRecipe, checkpoint: LastCheckpoint) -> Trainer:
+def _trainer(
+    stage: str, folder: Path, steps: int, settings: FitRecipe, checkpoint: LastCheckpoint, launch: Launch
+) -> Trainer:
     average = [MovingAverage(settings.ema)] if settings.ema else []
     grid = settings.grid_every if settings.grid_every and settings.grid_every <= steps else None
     with quiet():
         return Trainer(
-            **trainer_settings(settings),
+            **trainer_settings(settings, launch),
             max_steps=steps,
             max_epochs=1,
             val_check_interval=grid,

@@ -7,7 +7,6 @@ autoencoder is space-to-depth.
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,13 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from trcgl.core import storage
-from trcgl.core.errors import CheckpointError, DataError, RecipeError
+from trcgl.core.errors import CheckpointError, RecipeError
 from trcgl.core.folder_kind import GENERATOR, expect
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import from_json
+from trcgl.core.write_errors import writing
 from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.generate.context import ContextTokens, nearest
 from trcgl.generate.pipeline import Generator
@@ -81,18 +81,13 @@ def save(generator: Generator, folder: Path, recipe: GeneratorRecipe, **about: A
     if getattr(generator.unet, "peft_config", None):
         generator.unet.fuse_lora()
         generator.unet.unload_lora()
-    try:
+    with writing(folder):
         with _quiet():
             parts = {name: getattr(generator, name) for name in _PARTS}
             StableDiffusionPipeline(**parts, **_UNUSED).save_pretrained(folder, safe_serialization=True)
         with storage.atomic(folder / "context.safetensors") as aside:
             tokens = generator.context.state_dict()
             save_file({name: value.detach().cpu().contiguous() for name, value in tokens.items()}, aside)
-    except (OSError, SafetensorError) as error:
-        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise DataError(
-            f"{folder}: cannot be written ({why}). Free some space and give the same command again."
-        ) from error
     files = {str(path.relative_to(folder)): storage.sha256_file(path) for path in _files(folder)}
     info = {
         "schema": SCHEMA,

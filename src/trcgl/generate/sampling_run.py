@@ -18,7 +18,6 @@ import polars as pl
 import torch
 from jaxtyping import Float, UInt8
 from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from torch import Tensor
 
 from trcgl.core.parts import Parts
@@ -28,6 +27,7 @@ from trcgl.generate.plan import prompt_of
 from trcgl.generate.prompts import Prompt
 from trcgl.generate.solver import Solver, sample
 from trcgl.model.tensors import at_size
+from trcgl.training.launch import Launch
 from trcgl.training.trainer import on_gpu
 
 IMAGES_PER_PART = 128
@@ -56,18 +56,14 @@ def read_images(parts: Parts) -> Iterator[UInt8[np.ndarray, "part side side"]]:
         yield np.load(parts.path(part), allow_pickle=False)
 
 
-def launch(devices: int | Literal["auto"], nodes: int, accelerator: Literal["auto", "cpu", "gpu"]) -> Fabric:
-    """Start the sampling processes; under torchrun or SLURM, join the processes that were started."""
-    gpu = on_gpu(accelerator)
-    if TorchElasticEnvironment.detect():  # torchrun has decided how many processes there are
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    several = torch.cuda.device_count() > 1 if devices == "auto" and gpu else devices not in ("auto", 1)
+def begin(launch: Launch, accelerator: Literal["auto", "cpu", "gpu"]) -> Fabric:
+    """Start the sampling processes, or join those that a launcher has started."""
     fabric = Fabric(
-        accelerator="gpu" if gpu else "cpu",
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if several or nodes > 1 else "auto",
+        accelerator="gpu" if on_gpu(accelerator) else "cpu",
+        devices=launch.devices,
+        num_nodes=launch.nodes,
+        strategy="ddp" if launch.devices * launch.nodes != 1 else "auto",
+        plugins=[launch.environment],
     )
     fabric.launch()
     if fabric.local_rank:

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from jaxtyping import UInt8
-from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
+from trcgl.core.lock import locked
 from trcgl.core.progress import track
 from trcgl.dataset.store import check_space, open_dataset, write_images
 from trcgl.dataset.synthetic_rows import current_options
@@ -29,9 +31,9 @@ from trcgl.generate.plan import guided, plan
 from trcgl.generate.sampling_run import (
     Precision,
     SamplingSettings,
+    begin,
     check_prompts,
     image_parts,
-    launch,
     prepare_network,
     read_images,
     sample_parts,
@@ -39,6 +41,8 @@ from trcgl.generate.sampling_run import (
 from trcgl.generate.screen import screen_images
 from trcgl.generate.solver import DEFAULT_SOLVER, GUIDED_TO, Solver
 from trcgl.generate.synthetic_folder import read_report, write_synthetic_folder
+from trcgl.training.launch import Launch, launched
+from trcgl.training.trainer import on_gpu
 
 SETTINGS_SCHEMA = "trcgl.synthesize/1"
 _HARDWARE = ("batch_size", "devices", "nodes", "accelerator", "compile")
@@ -140,20 +144,29 @@ def synthesize(
     rows = plan(dataset, options.targets, count=options.count, dose=options.dose, each=options.each, seed=options.seed)
     check_prompts(generator, rows)
     rows = guided(rows, options.guidance, options.guidance_for)
-    if _is_finished(out, record, rows.height, side):
-        return read_report(out)
-    images = _sample(generator, rows, out, side, options)
-    if images is None:  # this is not the first process
-        return {}
-    screening = screen_images(images, rows["target"].to_list(), dataset, screener)
-    license = " ".join(filter(None, (dataset.info.get("license"), generator.info.get("license"))))
-    return write_synthetic_folder(out, rows, images, screening, dataset, record, license)
+    launch = _launch(options)
+    with nullcontext() if launch.rank else locked(out):
+        if _is_finished(out, record, rows.height, side, launch):
+            return read_report(out)
+        images = _sample(generator, rows, out, side, options, launch)
+        if images is None:  # this is not the first process
+            return {}
+        screening = screen_images(images, rows["target"].to_list(), dataset, screener)
+        license = " ".join(filter(None, (dataset.info.get("license"), generator.info.get("license"))))
+        return write_synthetic_folder(out, rows, images, screening, dataset, record, license)
 
 
-def _is_finished(out: Path, record: dict[str, Any], images: int, side: int) -> bool:
+def _launch(options: SynthesizeOptions) -> Launch:
+    devices, nodes = options.devices, options.nodes
+    if TorchElasticEnvironment.detect():  # torchrun has decided how many processes there are
+        devices, nodes = "auto", 1
+    return launched(devices, nodes, gpu=on_gpu(options.accelerator), option="--")
+
+
+def _is_finished(out: Path, record: dict[str, Any], images: int, side: int, launch: Launch) -> bool:
     """Claim the folder and prepare it for sampling; return whether it is complete."""
     parts, finished = image_parts(out / "parts", images), (out / "dataset.json").exists()
-    if _get_rank():
+    if launch.rank:
         return finished
     settings = {name: value for name, value in record["options"].items() if name not in _HARDWARE}
     digests = {"dataset": record["dataset_digest"], "generator": record["generator"], "screener": record["screener"]}
@@ -169,10 +182,10 @@ def _is_finished(out: Path, record: dict[str, Any], images: int, side: int) -> b
 
 
 def _sample(
-    generator: Generator, rows: pl.DataFrame, out: Path, side: int, options: SynthesizeOptions
+    generator: Generator, rows: pl.DataFrame, out: Path, side: int, options: SynthesizeOptions, launch: Launch
 ) -> UInt8[np.ndarray, "rows side side"] | None:
     """Sample the missing images, shared among the processes; the first process returns all images, memory-mapped."""
-    fabric = launch(options.devices, options.nodes, options.accelerator)
+    fabric = begin(launch, options.accelerator)
     parts = image_parts(out / "parts", rows.height)
     own = fabric.broadcast(parts.missing())[fabric.global_rank :: fabric.world_size]
     if own:

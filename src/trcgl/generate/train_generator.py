@@ -9,17 +9,18 @@ Stages, each of which resumes where it stopped:
 
 import datetime
 import os
+from contextlib import nullcontext
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric.utilities.rank_zero import _get_rank
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import GeneratorRecipe
+from trcgl.core.lock import locked
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import differences, from_json, to_json
 from trcgl.dataset.store import Dataset, open_dataset
@@ -33,8 +34,9 @@ from trcgl.generate.training_rows import training_rows
 from trcgl.model.folder import load_model
 from trcgl.model.tensors import at_size
 from trcgl.training.batches import SplitRows
+from trcgl.training.launch import Launch, launched
 from trcgl.training.stop import StopRequest, stop_signals
-from trcgl.training.trainer import say
+from trcgl.training.trainer import on_gpu, say
 
 SCHEMA = "trcgl.generator-run/1"
 _MEASURED, _PIXELS = 512, 2**22  # largest numbers of images and pixels that the latent scale is measured on
@@ -52,12 +54,15 @@ def train_generator(dataset: Path, recipe: GeneratorRecipe, out: Path, *, split:
     rows = training_rows(opened, split)
     # Check everything before the folder is claimed, so that a corrected command can claim it.
     generator = None if (out / "generator.json").exists() else _begin(recipe, opened, rows)
-    _claim(dataset, recipe, out)
-    if generator is None:
-        say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
-        return storage.read_json(out / "generator.json")
-    with stop_signals() as request:
-        return _train(generator, opened, rows, recipe, out, request)
+    launch = launched(recipe.fit.devices, recipe.fit.nodes, gpu=on_gpu(recipe.fit.accelerator), option="--fit.")
+    with nullcontext() if launch.rank else locked(out):
+        if not launch.rank:
+            _claim(dataset, recipe, out)
+        if generator is None:
+            say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {dataset} --screener RUN --out SYNTHETIC")
+            return storage.read_json(out / "generator.json")
+        with stop_signals() as request:
+            return _train(generator, opened, rows, recipe, out, request, launch)
 
 
 def check(recipe: GeneratorRecipe) -> None:
@@ -110,6 +115,7 @@ def _train(
     recipe: GeneratorRecipe,
     out: Path,
     request: StopRequest,
+    launch: Launch,
 ) -> dict[str, Any]:
     for part in (generator.vae, generator.text_encoder, generator.unet, generator.context):
         part.requires_grad_(False)
@@ -118,7 +124,7 @@ def _train(
         stage = kind(generator, recipe, rows, name=name, steps=steps, rate=rate, trained=trained, **more)
         if isinstance(stage, Diffusion):
             stage.grids = out / "samples"
-        fit_stage(stage, name, out / "training" / name, steps, recipe.fit, request)
+        fit_stage(stage, name, out / "training" / name, steps, recipe.fit, request, launch)
         generator.to("cpu")  # Lightning moves back only the trained parts
         for part in trained:
             part.requires_grad_(False)
@@ -149,14 +155,12 @@ def _train(
             folder.start_context(generator)
         tokens = generator.context.requires_grad_(True)
         fit(Diffusion, "context", recipe.fit.context_steps, recipe.fit.context_lr, tokens)
-    return _finish(generator, opened, rows, recipe, out)
+    return {} if launch.rank else _finish(generator, opened, rows, recipe, out)
 
 
 def _finish(
     generator: pipeline.Generator, opened: Dataset, rows: SplitRows, recipe: GeneratorRecipe, out: Path
 ) -> dict[str, Any]:
-    if _get_rank():
-        return {}
     license = f"Adapted from {recipe.base}: its license applies (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
     if not recipe.base:
         license = "Trained from scratch: only the license of the training images applies."
@@ -178,9 +182,7 @@ def _finish(
 
 
 def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:
-    """Claim the folder for this recipe and this dataset, in the first process."""
-    if _get_rank():
-        return
+    """Claim the folder for this recipe and this dataset."""
 
     def explain(stored: str) -> str:
         return "; ".join(differences(from_json(stored, GeneratorRecipe), recipe))

@@ -4,17 +4,18 @@ The file holds one JSON line of settings, then one line per batch, each flushed 
 line cut off by an interruption is dropped, and its batch is scored again with the same files.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.lock import try_lock
+from trcgl.core.write_errors import flush, writing
 
 SCHEMA = "trcgl.predict-journal/1"
 
@@ -55,13 +56,13 @@ class Journal:
         self._handle: IO[str] | None = None
         if path is None:
             return
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise _unwritable(path, error) from error
         try:
-            _lock(path, self._handle)
+            if not try_lock(self._handle.fileno()):
+                why = "another predict writes it. Let that one finish, or choose another --out."
+                raise DataError(f"{path}: {why}")
             self._begin_or_resume(path, {"schema": SCHEMA, **settings}, names)
         except BaseException:
             self.close()
@@ -91,11 +92,9 @@ class Journal:
     def _append(self, value: dict[str, Any]) -> None:
         if self._handle is None or self.path is None:
             return
-        try:
+        with _resumable(self.path):
             storage.append_jsonl(self._handle, value)
-            os.fsync(self._handle.fileno())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+            flush(self._handle.fileno())
 
     def _begin_or_resume(self, path: Path, head: dict[str, Any], names: Sequence[str]) -> None:
         content = path.read_bytes()
@@ -112,6 +111,12 @@ class Journal:
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} was not left by an interrupted predict. Choose another --out.") from error
         head = json.loads(first)
+        nothing = found.get("schema") == SCHEMA and not any(batch.scores for batch in self.batches)
+        if found != head and nothing:
+            os.truncate(path, 0)
+            self.batches = []
+            self._append(head)
+            return
         if changed := sorted(name for name in {*found, *head} if found.get(name) != head.get(name)):
             raise RecipeError(
                 f"{path} is of a predict with other settings ({', '.join(changed)}). Run that command again to finish "
@@ -126,16 +131,11 @@ class Journal:
         os.truncate(path, len(whole))
 
 
-def _lock(path: Path, handle: IO[str]) -> None:
-    """Exclude other writers; the system releases the lock however this process ends."""
+@contextmanager
+def _resumable(path: Path) -> Iterator[None]:
+    """Add to the message about a failed write that the work so far is kept."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(f"{path}: another predict writes it. Let that one finish, or choose another --out.") from error
-    except OSError:
-        pass  # some file systems have no locks; predict works without
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    why = error.strerror or error
-    return DataError(f"{path}: cannot be written ({why}). Free some space and run the same command again; it resumes.")
+        with writing(path):
+            yield
+    except DataError as error:
+        raise DataError(f"{error} The same command resumes.") from error

@@ -4,7 +4,6 @@ A process for each run keeps the memory of a long study flat, measures the peak 
 alive when a run is killed. The processes are forked from a server that has imported torch once.
 """
 
-import fcntl
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 
 from trcgl.core import storage
 from trcgl.core.errors import Diverged, Interrupted, TrcglError
+from trcgl.core.lock import try_lock
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.labels import GROUPS
 from trcgl.dataset.store import open_dataset
@@ -67,12 +67,7 @@ def held(path: Path) -> Iterator[IO[str] | None]:
     """Hold a lock file; yields None if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield handle
+        yield handle if try_lock(handle.fileno()) else None
 
 
 def work(job: Job, sender: Connection) -> None:

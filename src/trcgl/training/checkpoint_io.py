@@ -23,7 +23,9 @@ class WholeCheckpointIO(CheckpointIO):
         with storage.atomic(Path(path)) as aside, open(aside, "wb") as handle:
             try:
                 torch.save(checkpoint, handle)
-            except RuntimeError as error:  # torch raises this for a failed write
+            except RuntimeError as error:  # torch replaces the error of a failed write by its own
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
                 raise OSError(errno.EIO, f"the checkpoint is incomplete: {error}") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from trcgl.core.recipe import TrainRecipe
+from trcgl.core.write_errors import writing
 from trcgl.training.classifier import Classifier
 from trcgl.training.stop import StopRequest
 from trcgl.training.validation import SELECTED
@@ -79,9 +80,10 @@ class CheckpointSaver(Checkpoint):
 
 def _same_file(source: Path, target: Path) -> None:
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(source, aside)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, aside)
-    os.replace(aside, target)
+    with writing(target, aside):
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(source, aside)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, aside)
+        os.replace(aside, target)

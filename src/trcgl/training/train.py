@@ -1,26 +1,28 @@
 """`trcgl train`: train a classifier on train, and choose the best epoch on val."""
 
+import copy
 import datetime
 import math
 import os
+from contextlib import nullcontext
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from lightning.fabric.utilities.rank_zero import _get_rank
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.folder_kind import DATASET, expect
+from trcgl.core.lock import locked
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
-from trcgl.model.backbone import license_of
+from trcgl.model.backbone import freeze_stages, license_of
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
@@ -30,11 +32,12 @@ from trcgl.training.batches import RadiographData
 from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.checkpointing import BEST, LAST, CheckpointSaver
 from trcgl.training.classifier import Classifier
+from trcgl.training.launch import Launch, launched
 from trcgl.training.losses import LOSSES
 from trcgl.training.retraining import HeadRestart
 from trcgl.training.sampling import pretraining_epochs, retrained_from
 from trcgl.training.stop import StopRequest, stop_signals
-from trcgl.training.trainer import quiet, say, trainer_settings
+from trcgl.training.trainer import on_gpu, quiet, say, trainer_settings
 from trcgl.training.training_log import GoBack, MetricsLog, Stopwatch, cost, named_logger, progress, require_logger
 from trcgl.training.validation import check_labels
 
@@ -57,9 +60,10 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
         The content of `run.json`, with the best epoch and its val mAP.
 
     Raises:
-        RecipeError: a setting is wrong, `out` has another recipe or dataset, the text model of `model.label_text` is
-            missing, or training diverged.
-        DataError: the dataset cannot be used, `synthetic` was generated for another dataset, or the disk is full.
+        RecipeError: a setting is wrong or contradicts the launcher, `out` has another recipe or dataset, the text model
+            of `model.label_text` is missing, or training diverged.
+        DataError: the dataset cannot be used, `synthetic` was generated for another dataset, another process writes to
+            `out`, or the disk is full.
         CheckpointError: initial weights or the checkpoint to resume from cannot be read.
         Interrupted: a signal stopped the training; its state is saved.
     """
@@ -67,13 +71,15 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
     expect(dataset, DATASET)
     opened, out = open_dataset(dataset), Path(out)
     rows = synthetic_rows(synthetic, opened, recipe) if synthetic else None
-    info = _claim(opened, recipe, out, rows)
-    if "finished" in info:
-        say(_finished(out, info))
-        return info
-    # The trainer changes signal handlers, default threads and warning filters of this process.
-    with stop_signals() as request, quiet():
-        return _fit(opened, recipe, out, info, request, rows)
+    launch = launched(recipe.train.devices, recipe.train.nodes, gpu=on_gpu(recipe.train.accelerator))
+    with nullcontext() if launch.rank else locked(out):
+        info = _claim(opened, recipe, out, rows, launch)
+        if "finished" in info:
+            say(_finished(out, info))
+            return info
+        # The trainer changes signal handlers, default threads and warning filters of this process.
+        with stop_signals() as request, quiet():
+            return _fit(opened, recipe, out, info, request, rows, launch)
 
 
 def check(recipe: Recipe) -> None:
@@ -130,7 +136,9 @@ def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Syntheti
     return open_synthetic(synthetic, opened, recipe.synthetic.dose)
 
 
-def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows | None) -> dict[str, Any]:
+def _claim(
+    dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows | None, launch: Launch
+) -> dict[str, Any]:
     """The content of `run.json`, which the first process writes when the run starts."""
     info: dict[str, Any] = {
         "schema": SCHEMA,
@@ -143,10 +151,12 @@ def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows
     if synthetic:
         folder = os.path.relpath(synthetic.dataset.folder.resolve(), out.resolve())
         info["synthetic"] = {"folder": folder, "digest": synthetic.digest, "rows": synthetic.rows.height}
-    if _get_rank():
+    if launch.rank:
         return storage.read_json(out / "run.json") if (out / "run.json").exists() else info
-    storage.claim(out, "recipe.json", to_json(recipe), lambda stored: "; ".join(differences(from_json(stored), recipe)))
-    if not (out / "run.json").exists():
+    started = storage.claim(
+        out, "recipe.json", to_json(recipe), lambda stored: "; ".join(differences(from_json(stored), recipe))
+    )
+    if not started or not (out / "run.json").exists():
         storage.write_json(out / "environment.json", storage.environment())
         storage.write_json(out / "run.json", info)
     stored = storage.read_json(out / "run.json")
@@ -163,7 +173,13 @@ def _claim(dataset: Dataset, recipe: Recipe, out: Path, synthetic: SyntheticRows
 
 
 def _fit(
-    opened: Dataset, recipe: Recipe, out: Path, info: dict[str, Any], request: StopRequest, rows: SyntheticRows | None
+    opened: Dataset,
+    recipe: Recipe,
+    out: Path,
+    info: dict[str, Any],
+    request: StopRequest,
+    rows: SyntheticRows | None,
+    launch: Launch,
 ) -> dict[str, Any]:
     for sentence in check_labels(taking_part(opened.manifest, with_none=recipe.train.with_none), opened.space):
         say(sentence)
@@ -185,11 +201,14 @@ def _fit(
         network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.all_train_rows.image_ids, counted
     )
 
+    if launch.devices * launch.nodes == 1:  # several processes pad their parts of a batch to pairs
+        _check_last_batch(classifier, len(data.train_rows))
+
     checkpoints = out / "checkpoints"
     retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
     first_epoch = max(retrained, pretraining_epochs(recipe) if used else 0)
     saver, stopwatch = CheckpointSaver(checkpoints, recipe.train, request, first_epoch), Stopwatch()
-    trainer = _trainer(recipe, out, saver, stopwatch)
+    trainer = _trainer(recipe, out, saver, stopwatch, launch)
     if trainer.is_global_zero:
         for unfinished in checkpoints.glob(".*.part"):  # of a process that was killed while it saved
             unfinished.unlink()
@@ -222,6 +241,34 @@ def _fit(
     return info
 
 
+def _check_last_batch(classifier: Classifier, rows: int) -> None:
+    """Refuse a batch of one image where batch norm would see one value per channel.
+
+    Raises:
+        RecipeError: names batch sizes without such a batch.
+    """
+    train, side = classifier.recipe.train, classifier.recipe.model.image_size
+    if train.batch_size > 1 and rows % train.batch_size != 1:
+        return
+    network = copy.deepcopy(classifier.network).train()  # a forward pass changes running statistics
+    if train.frozen_stages is not None:
+        freeze_stages(network.backbone, train.frozen_stages)
+    if train.head_warmup_epochs == train.epochs:
+        network.backbone.eval()
+        network.norm.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            network(torch.zeros(1, 1, side, side))
+    except ValueError as error:
+        near = (train.batch_size - 1, train.batch_size + 1, train.batch_size + 2)
+        sizes = [str(size) for size in near if size > 1 and rows % size != 1][:2]
+        advice = f"Give --train.batch-size {' or '.join(sizes)}." if sizes else "More training images are needed."
+        raise RecipeError(
+            f"train.batch_size {train.batch_size} leaves a batch of one of the {rows} training images, and batch norm "
+            f"needs two at {side} pixels. {advice}"
+        ) from error
+
+
 def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: dict[str, dict[str, Any]] | None) -> None:
     """Print the half of the patients and the numbers of synthetic images, where the run has either."""
     half = recipe.train.half
@@ -243,14 +290,16 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
             say(f"{finding}: {numbers['real']:,} real, {synthetic}, {numbers['synthetic_with']:,} that show it")
 
 
-def _trainer(recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch) -> lightning.Trainer:
+def _trainer(
+    recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch, launch: Launch
+) -> lightning.Trainer:
     settings = recipe.train
     average = MovingAverage(settings.ema) if settings.ema else None
     restart = HeadRestart(average) if settings.retrain_epochs else None
     callbacks = [callback for callback in (average, restart, GoBack(), progress(), stopwatch, saver) if callback]
     frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
     return lightning.Trainer(
-        **trainer_settings(settings, unused_parameters=frozen),
+        **trainer_settings(settings, launch, unused_parameters=frozen),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
         callbacks=callbacks,

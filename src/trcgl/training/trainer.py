@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -19,6 +18,7 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.recipe import TrainRecipe
 from trcgl.training.checkpoint_io import WholeCheckpointIO
+from trcgl.training.launch import Launch
 
 _NAMED = 8  # image ids in the message about a loss that is not finite
 
@@ -35,24 +35,23 @@ def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
     return accelerator != "cpu" and available
 
 
-def trainer_settings(settings: TrainRecipe | FitRecipe, *, unused_parameters: bool = False) -> dict[str, Any]:
+def trainer_settings(
+    settings: TrainRecipe | FitRecipe, launch: Launch, *, unused_parameters: bool = False
+) -> dict[str, Any]:
     """Arguments of `lightning.Trainer` that do not depend on the stage, for the hardware settings of a recipe.
 
-    `unused_parameters`: the loss of some steps does not depend on all parameters (a frozen backbone).
+    `launch`: the processes that work on it. `unused_parameters`: the loss of some steps does not depend on all
+    parameters (a frozen backbone).
     """
     gpu = on_gpu(settings.accelerator)
-    plugins: list[Any] = [WholeCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save within a step
-    devices, nodes = settings.devices, settings.nodes
-    several = torch.cuda.device_count() > 1 if devices == "auto" and gpu else devices not in ("auto", 1)
+    several = launch.devices * launch.nodes != 1
     return {
         "accelerator": "gpu" if gpu else "cpu",
-        "devices": devices,
-        "num_nodes": nodes,
-        "strategy": DDPStrategy(find_unused_parameters=unused_parameters) if several or nodes > 1 else "auto",
+        "devices": launch.devices,
+        "num_nodes": launch.nodes,
+        "strategy": DDPStrategy(find_unused_parameters=unused_parameters) if several else "auto",
         "precision": settings.precision,
-        "plugins": plugins,
+        "plugins": [WholeCheckpointIO(), launch.environment],
         "deterministic": gpu,  # CPU kernels are deterministic without it, and faster
         "benchmark": False,
         "use_distributed_sampler": False,

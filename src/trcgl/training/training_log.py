@@ -19,6 +19,7 @@ from torch import nn
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.progress import spell
+from trcgl.core.write_errors import writing
 from trcgl.training.classifier import Classifier
 from trcgl.training.validation import SELECTED
 
@@ -48,7 +49,7 @@ class MetricsLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Append a line."""
-        with open(self._path, "a", encoding="utf-8") as handle:
+        with writing(self._path), open(self._path, "a", encoding="utf-8") as handle:
             storage.append_jsonl(handle, {"step": step, **metrics})
 
     @rank_zero_only

@@ -28,8 +28,10 @@ from trcgl.model.tensors import at_size, to_unit
 from trcgl.study.training_variants import finished, write_folder
 from trcgl.study.worker import held
 from trcgl.training.batches import SplitRows
+from trcgl.training.launch import launched
 from trcgl.training.sampling import class_balanced
 from trcgl.training.stop import stop_signals
+from trcgl.training.trainer import on_gpu
 
 SMALLEST, LARGEST = 32, 256
 """Sides of the images that a DCGAN can sample, in pixels."""
@@ -255,6 +257,9 @@ def train_dcgan(rows: SplitRows, side: int, settings: DcganSettings, base: Recip
     fit = FitRecipe(
         ema=settings.average, grid_every=0, save_steps=0, devices=1, nodes=1, accelerator=base.train.accelerator
     )
+    launch = launched(fit.devices, fit.nodes, gpu=on_gpu(fit.accelerator))
     with stop_signals() as request:
-        fit_stage(dcgan, stage="DCGAN", folder=folder, steps=settings.steps, settings=fit, request=request)
+        fit_stage(
+            dcgan, stage="DCGAN", folder=folder, steps=settings.steps, settings=fit, request=request, launch=launch
+        )
     return dcgan.eval()
