@@ -40,6 +40,8 @@ def predict(arguments: list[str]) -> Chosen:
             return Done(scores.to_dict(), as_text(scores, "json" if format == "json" else "csv").rstrip("\n"))
         scores, files, reports = stage.predict_to(out, run, paths, options, format=format, sr=sr)
         _warn(scores, run)
+        for name, note in reports.notes:
+            print(f"SR: {name}: {note}", file=sys.stderr)
         for name, reason in reports.failed:
             print(f"no SR: {name}: {reason.removeprefix(f'{name}: ')}", file=sys.stderr)
         rows, unreadable = "studies" if scores.by_study else "images", scores.unreadable.height
@@ -49,7 +51,8 @@ def predict(arguments: list[str]) -> Chosen:
         if sr is not None:
             lines.append(f"{len(reports.written):,} DICOM SR, {len(reports.failed):,} not possible: {sr}")
             failed = [{"name": name, "reason": reason} for name, reason in reports.failed]
-            result["reports"] = {"written": [str(path) for path in reports.written], "failed": failed}
+            notes = [{"name": name, "note": note} for name, note in reports.notes]
+            result["reports"] = {"written": [str(path) for path in reports.written], "failed": failed, "notes": notes}
         return Done(result, "\n".join(lines))
 
     command.__doc__ = """Write calibrated scores for files and folders; unreadable files are listed, the rest is scored.

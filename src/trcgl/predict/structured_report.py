@@ -6,6 +6,7 @@ threshold, the algorithm (TID 4019) and the source images. The document is unver
 that it is for research use only.
 """
 
+import copy
 import hashlib
 import io
 import re
@@ -20,12 +21,12 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
-from trcgl.imaging.radiograph import load_file
 from trcgl.predict.inputs import Inputs
+from trcgl.predict.report_header import read_header
 from trcgl.predict.scores import Scores
 
 if TYPE_CHECKING:
-    from highdicom.sr import AlgorithmIdentification, ComprehensiveSR, MeasurementsAndQualitativeEvaluations
+    from highdicom.sr import AlgorithmIdentification, MeasurementsAndQualitativeEvaluations
     from pydicom.dataset import Dataset
 
 NEEDS_DICOM = (
@@ -34,12 +35,6 @@ NEEDS_DICOM = (
 )
 SCHEME = "99TRCGL"
 """Coding scheme of the findings; code values are the names in the label space."""
-
-_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_MAY_BE_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,8 @@ class Reports:
     """One file per row, including those of an interrupted command."""
     failed: tuple[tuple[str, str], ...] = ()
     """image_id or study_id of each row without a report, and the reason."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """image_id of each radiograph whose report differs from its header, and how; one per element."""
 
 
 def check_reports(folder: Path, inputs: Inputs, *, by_study: bool, resuming: bool) -> None:
@@ -83,79 +80,88 @@ def report_path(folder: Path, name: str) -> Path:
 
 def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Reports:
     """Write one report per row; existing reports are kept, and subfolders follow the image_ids."""
-    written, failed = [], []
+    written, failed, notes = [], [], []
     key = "study_id" if scores.by_study else "image_id"
     rows = zip(scores.members, scores.table.iter_rows(named=True), strict=True)
     for members, row in track(rows, total=len(scores.members), what="writing DICOM SR"):
         path = report_path(folder, row[key])
         if not path.exists():
             try:
-                report = _report([_header(files[image], image) for image in members], row, scores)
+                headers = {image: read_header(files[image], image) for image in members}
+                content = _encoded([read.header for read in headers.values()], row, scores)
             except TrcglError as error:
                 failed.append((row[key], str(error)))
                 continue
-            with storage.atomic(path) as aside, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                report.save_as(aside)
+            notes += [(image, note) for image, read in headers.items() for note in read.notes]
+            with storage.atomic(path) as aside:
+                aside.write_bytes(content)
         written.append(path)
-    return Reports(tuple(written), tuple(failed))
+    return Reports(tuple(written), tuple(failed), tuple(notes))
 
 
-def _header(path: Path, name: str) -> "Dataset":
-    """A source image without its pixels; elements that the standard requires are added empty."""
-    import pydicom
+def _encoded(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> bytes:
+    """The bytes of a report.
 
-    # Messages of pydicom quote the value of a broken element, which may identify a patient, so they are not shown.
-    try:
-        content = load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
-            header.decode()
-            missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
-            multiple = pydicom.multival.MultiValue
-            several = [keyword for keyword in (*_NEEDED, "PatientID") if isinstance(header.get(keyword), multiple)]
-            for keyword in _MAY_BE_EMPTY:
-                if keyword not in header:
-                    setattr(header, keyword, None)
-    except Exception:
-        raise DataError(f"{name}: its DICOM header cannot be read. Copy it again from the archive.") from None
-    if missing:
-        raise DataError(f"{name}: no SR without {', '.join(missing)}. Export it from the archive again.")
-    if several:
-        raise DataError(f"{name}: no SR, as {', '.join(several)} must not hold a backslash. Export it again.")
-    return header
-
-
-def _report(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> "ComprehensiveSR":
-    import highdicom as hd
-    from highdicom.coding_schemes import CodingSchemeIdentificationItem
-
+    Raises:
+        DataError: it cannot be written; names the element that is the cause, but not its value, which may identify a
+            patient.
+    """
     name = row["study_id"] if scores.by_study else row["image_id"]
     if len({(source.PatientID, source.StudyInstanceUID) for source in sources}) > 1:
         why = "its images are of several patients or DICOM studies. Fuse by another column."
         raise DataError(f"{name}: no SR, as {why}")
+    try:
+        return _bytes_of(sources, row, scores)
+    except Exception:
+        causes = [keyword for keyword in _inherited(sources[0]) if _is_cause(keyword, sources, row, scores)]
+    what = f"{', '.join(causes)} breaks" if causes else "its patient or study elements break"
+    raise DataError(f"{name}: no SR, as {what} the DICOM standard. Correct it in the archive and export again.")
+
+
+def _inherited(source: "Dataset") -> list[str]:
+    """Elements that a report takes from its source, except the identifiers that it cannot do without."""
+    needed = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+    return [element.keyword for element in source if element.keyword and element.keyword not in needed]
+
+
+def _is_cause(keyword: str, sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> bool:
+    """Whether the report can be written without one element."""
+    without = copy.deepcopy(list(sources))
+    for source in without:
+        if keyword in source:
+            source[keyword].value = None
+    try:
+        _bytes_of(without, row, scores)
+    except Exception:
+        return False
+    return True
+
+
+def _bytes_of(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> bytes:
+    import highdicom as hd
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+
     scheme = CodingSchemeIdentificationItem(SCHEME, name="Findings of the trcgl label space")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return hd.sr.ComprehensiveSR(
-                evidence=sources,
-                content=_content(sources, row, scores),
-                series_instance_uid=hd.UID(),
-                series_number=1,
-                sop_instance_uid=hd.UID(),
-                instance_number=1,
-                manufacturer="trcgl",
-                manufacturer_model_name="TRCGL-Net",
-                software_versions=__version__,
-                device_serial_number=scores.weights_sha256[:16],
-                series_description=RESEARCH_USE,
-                coding_schemes=[scheme],
-                specific_character_set="ISO_IR 192",
-            )
-        except Exception:
-            raise DataError(f"{name}: no SR, as its patient or study elements break the DICOM standard.") from None
+        report = hd.sr.ComprehensiveSR(
+            evidence=sources,
+            content=_content(sources, row, scores),
+            series_instance_uid=hd.UID(),
+            series_number=1,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="trcgl",
+            manufacturer_model_name="TRCGL-Net",
+            software_versions=__version__,
+            device_serial_number=scores.weights_sha256[:16],
+            series_description=RESEARCH_USE,
+            coding_schemes=[scheme],
+            specific_character_set="ISO_IR 192",
+        )
+        content = io.BytesIO()
+        report.save_as(content)
+    return content.getvalue()
 
 
 def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Scores) -> "Dataset":
