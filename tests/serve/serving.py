@@ -1,5 +1,6 @@
 """A server with a network that anybody can compute, on a free port of this machine."""
 
+import http.server
 import io
 import json
 import socket
@@ -75,6 +76,39 @@ def serving(network=None, *, access: Access | None = None, **settings):
         assert not thread.is_alive()
 
 
+@contextmanager
+def proxied(address, prefix):
+    """The address of a proxy that has the server below a path, which it does not pass on."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if not self.path.startswith(prefix):
+                self.send_error(404)
+                return
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "accept-encoding"}
+            path = self.path.removeprefix(prefix.rstrip("/"))
+            status, got, content = request(address, self.command, path, body, headers)
+            self.send_response(status)
+            for name, value in got.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            """Keep the output of the tests clean."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}{prefix}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def png(value=128, size=(24, 20), mode="L"):
     """A picture of one gray value."""
     stream = io.BytesIO()
@@ -103,7 +137,7 @@ def request(address, method="GET", path="/", body=b"", headers=None, seconds=180
     head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in result.items()) + "\r\n"
     with socket.create_connection(address[:2], timeout=seconds) as connection:
         connection.sendall(head.encode() + body)
-        return answer(connection)
+        return answer(connection, has_body=method != "HEAD")
 
 
 def upload(address, content, *, query="", headers=None, **how):
@@ -115,14 +149,14 @@ def upload(address, content, *, query="", headers=None, **how):
     return status, result, json.loads(answered)
 
 
-def answer(connection):
+def answer(connection, *, has_body=True):
     """Read one answer from a connection, and nothing of the next."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += _received(connection, 1)
     lines = head.decode("latin-1").rstrip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-    return int(lines[0].split()[1]), headers, _received(connection, int(headers["content-length"]))
+    return int(lines[0].split()[1]), headers, _received(connection, int(headers["content-length"]) if has_body else 0)
 
 
 def _received(connection, length):

@@ -159,6 +159,22 @@ def test_a_misspelt_parameter_is_refused_and_not_passed_over(address):
     assert (status, result["error"]["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/page/page.css", "/v1/model", "/v1/samples/1", "/healthz", "/metrics", "/openapi.json", "/nothing"]
+)
+def test_head_is_answered_as_get_is_without_the_body(address, path):
+    status, headers, body = request(address, path=path)
+    of_head = request(address, "HEAD", path)
+    assert (of_head[0], of_head[2]) == (status, b"")
+    assert of_head[1].keys() == headers.keys()
+    if path != "/metrics":  # it counts the requests
+        assert of_head[1]["content-length"] == str(len(body))
+
+
+def test_head_of_an_address_for_uploads_is_refused(address):
+    assert request(address, "HEAD", "/v1/predict")[0] == 405
+
+
 @pytest.mark.parametrize("path", ["/", "/v1/model", "/nothing", "/healthz", "/metrics", "/openapi.json"])
 def test_every_answer_forbids_what_a_page_does_not_need(address, path):
     _, headers, _ = request(address, path=path)

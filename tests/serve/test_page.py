@@ -7,6 +7,7 @@ import pytest
 
 from tests.imaging.dicom_files import dicom
 from tests.serve.page_network import FINDINGS, FIRST, RANKED, Places, look, running
+from tests.serve.serving import proxied
 from trcgl.core.html import PALETTE
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.serve.page_files import PAGE, page_files
@@ -55,6 +56,19 @@ def test_a_dicom_file_is_shown_without_who_the_patient_is(visit, tmp_path):
     look(page, path)
     assert page.inner_text("#geometry") == "48 × 60 dicom"
     assert not re.search("Noether|4711", page.content())
+
+
+def test_the_page_works_behind_a_proxy_that_has_it_below_a_path(visit, url, phantom):
+    with proxied(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2])), "/hospital/xray/") as address:
+        page = visit(address)
+        look(page, phantom)
+        assert page.locator("#list .name").all_inner_texts() == RANKED
+
+
+def test_no_address_of_the_page_is_absolute():
+    """Chromium is not installed everywhere."""
+    for name, content in page_files().items():
+        assert not re.search(rb"""(?:href|src)=["']/|(?:ask|fetch|url|from)\s*\(?["'`]?/(?:v1|page)""", content), name
 
 
 def test_a_sample_phantom_can_be_tried(visit):
@@ -229,7 +243,7 @@ def test_its_colors_are_those_of_the_reports():
 def test_every_file_is_served_and_none_needs_another_place():
     files = page_files()
     text = {name: content.decode() for name, content in files.items()}
-    referred = set(re.findall(r'"(?:/page|\.)/([\w.-]+)"', "".join(text.values())))
+    referred = set(re.findall(r'"(?:page|\.)/([\w.-]+)"', "".join(text.values())))
     assert referred | {"index.html"} == set(PAGE)
     for name, content in text.items():
         content = content.replace("http://www.w3.org/2000/svg", "")  # the name of a format, which is not fetched

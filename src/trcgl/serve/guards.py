@@ -101,7 +101,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         exchange, start = _Exchange(scope, receive, send), time.perf_counter()
+        if method == "HEAD":  # answered as GET is, without the body
+            scope = {**scope, "method": "GET"}
         try:
             self._access.check(scope)
             await self._app(scope, exchange.receive, exchange.send)
@@ -112,7 +115,6 @@ class Guard:
             if not exchange.status:
                 await of_status(500).response()(scope, exchange.receive, exchange.send)
         seconds, route = time.perf_counter() - start, getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.requests.labels(route, str(exchange.status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         _log.info("%s %s %d %.0f ms", method, route, exchange.status, 1000 * seconds)
@@ -126,7 +128,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.status = 0
-        self._receive, self._send = receive, send
+        self._receive, self._send, self._without_body = receive, send, scope["method"] == "HEAD"
         headers = Headers(scope=scope)
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
@@ -144,6 +146,8 @@ class _Exchange:
             if self._unread:
                 headers["connection"] = "close"
             message = {**message, "headers": headers.raw}
+        elif self._without_body:
+            message = {**message, "body": b""}
         elif self._unread and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._linger()

@@ -26,17 +26,17 @@ export class Problem extends Error {
 }
 
 /** Which model is served. `askToken(wrong)` resolves to a token, or to null where the reader has none. */
-export const model = async (askToken) => (await ask("/v1/model", {}, askToken)).json();
+export const model = async (askToken) => (await ask("v1/model", {}, askToken)).json();
 
 /** A rendered phantom as a Blob. */
-export const sample = async (id, askToken) => (await ask(`/v1/samples/${encodeURIComponent(id)}`, {}, askToken)).blob();
+export const sample = async (id, askToken) => (await ask(`v1/samples/${encodeURIComponent(id)}`, {}, askToken)).blob();
 
 /** Scores and maps of one file. */
 export async function predict(file, signal, askToken) {
   const body = new FormData();
   // The name may tell who the patient is, and the server has no use for it.
   body.append("file", file, "radiograph");
-  return (await ask("/v1/predict?maps=true", { method: "POST", body, signal }, askToken)).json();
+  return (await ask("v1/predict?maps=true", { method: "POST", body, signal }, askToken)).json();
 }
 
 async function ask(path, options, askToken) {
