@@ -74,8 +74,8 @@ def evaluate_run(
         before = storage.read_json(stored) if target.digest and stored.exists() else {}
         if before.get("dataset_digest", target.digest) != target.digest:
             raise DataError(
-                f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it was "
-                "before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
+                f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it "
+                "was before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
             )
         how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
 
