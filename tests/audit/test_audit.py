@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,8 @@ from tests.pages import assert_fits
 from trcgl.audit.audit import AuditOptions, audit
 from trcgl.audit.check import FAIL, PASS
 from trcgl.cli.main import main
-from trcgl.core.errors import RecipeError
+from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.lock import locked
 from trcgl.core.storage import read_json
 from trcgl.dataset.store import open_dataset
 from trcgl.evaluate.evaluate import evaluate_run
@@ -123,6 +125,21 @@ def test_other_settings_are_refused(small, result):
             small.auditor,
             options=AuditOptions(**{**vars(OPTIONS), "each": 13}),
         )
+
+
+def test_a_folder_without_results_is_left_to_the_corrected_command_and_to_one_command_at_a_time(
+    small, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr("trcgl.audit.audit.sample_sheets", full)
+    inputs = (small.synthetic, small.dataset, small.auditor)
+    for each in (12, 11):
+        with pytest.raises(DataError, match="the disk is full"):
+            audit(*inputs, out=tmp_path / "audit", options=replace(OPTIONS, each=each))
+    with locked(tmp_path / "audit"), pytest.raises(DataError, match="audit: process .* writes to it"):
+        audit(*inputs, out=tmp_path / "audit", options=OPTIONS)
 
 
 def test_the_command_line_prints_a_line_for_each_finding(small, result, capsys):

@@ -74,3 +74,11 @@ def be_killed_with_a_child(pid_file):
     while not pid_file.exists():
         time.sleep(0.01)
     os.kill(parent, signal.SIGKILL)
+
+
+def hold(out):
+    """Hold the lock of a folder until this process is killed."""
+    from trcgl.core.lock import locked
+
+    with locked(out):
+        time.sleep(600)

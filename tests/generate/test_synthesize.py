@@ -427,6 +427,27 @@ def test_too_little_space_is_reported_before_sampling(inputs, tmp_path, sampled,
     assert sampled == []
 
 
+def test_the_smaller_plan_that_too_little_space_asks_for_may_use_the_same_folder(inputs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="generate fewer"):
+        patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+        synthesize(*inputs, tmp_path / "synthetic", OPTIONS)
+    fewer = dataclasses.replace(OPTIONS, each=1)
+    assert synthesize(*inputs, tmp_path / "synthetic", fewer)["counts"]["generated"] == 2
+    with pytest.raises(RecipeError, match="each: 1 → 7"):
+        synthesize(*inputs, tmp_path / "synthetic", OPTIONS)
+
+
+def test_a_second_command_for_the_same_folder_is_refused(inputs, tmp_path):
+    holder = processes.start(processes.hold, tmp_path / "synthetic")
+    while not (tmp_path / "synthetic" / ".lock").exists() or not (tmp_path / "synthetic" / ".lock").read_text():
+        time.sleep(0.05)
+    with pytest.raises(DataError, match=f"synthetic: process {holder.pid} on .* writes to it"):
+        synthesize(*inputs, tmp_path / "synthetic", OPTIONS)
+    holder.kill()
+    holder.join()
+    assert synthesize(*inputs, tmp_path / "synthetic", dataclasses.replace(OPTIONS, each=1))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -299,6 +299,9 @@ def test_what_is_refused_leaves_the_folder_to_the_corrected_command(dataset, tmp
     with pytest.raises(CheckpointError, match="no-such-base"):
         train_generator(dataset, dataclasses.replace(short, base=str(tmp_path / "no-such-base")), tmp_path / "g")
     assert not (tmp_path / "g").exists()
+    vae = AutoencoderRecipe(kind="vae", width=16, steps=1, features=str(tmp_path / "no-such-run"))
+    with pytest.raises(CheckpointError, match="no-such-run"):
+        train_generator(dataset, dataclasses.replace(short, autoencoder=vae), tmp_path / "g")
     train_generator(dataset, short, tmp_path / "g")
 
 

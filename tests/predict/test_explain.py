@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
@@ -104,6 +105,14 @@ def test_rows_of_a_dataset_stand_beside_their_labels(evaluated_run, dataset, tmp
     np.testing.assert_allclose(
         list(explained["scores"].values()), model.score(opened.images[[row["row"]]])[0], atol=1e-5
     )
+
+
+def test_the_corrected_command_may_use_the_folder_of_one_that_failed(evaluated_run, scans, tmp_path, monkeypatch):
+    model, files = open_model(evaluated_run[0]), {"tall.png": scans / "tall.png"}
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="no map"):
+        patch.setattr("trcgl.predict.explain.maps", Mock(side_effect=DataError("no map")))
+        explain(model, of_files(model, files), list(files), tmp_path / "out", top=1)
+    assert explain(model, of_files(model, files), list(files), tmp_path / "out", top=2)["images"]
 
 
 def test_a_folder_of_something_else_is_never_written_into(evaluated_run, scans, tmp_path):

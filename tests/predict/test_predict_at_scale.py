@@ -233,6 +233,17 @@ def interrupted(run, scans, out, counted):
     counted.stop_at = None
 
 
+def test_a_command_that_could_read_no_file_does_not_stand_in_the_way_of_the_corrected_one(run, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "0.png").write_text("no picture")
+    with pytest.raises(DataError, match="not one of 1 files can be read"):
+        predict_to(tmp_path / "out.csv", run, [scans], PredictOptions(**ONE))
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(scans / "0.png")
+    predict_to(tmp_path / "out.csv", run, [scans], PredictOptions(tta=True, **ONE))
+    assert (tmp_path / "out.csv").exists()
+
+
 def test_other_settings_or_changed_files_do_not_go_on_where_another_command_stopped(run, tmp_path, counted):
     scans = tmp_path / "scans"
     scans.mkdir()

@@ -165,6 +165,15 @@ def test_an_arm_that_cannot_be_built_is_refused_before_anything_is_trained(datas
     assert not list((tmp_path / "study").glob("runs/*/seed-*"))
 
 
+@pytest.mark.parametrize("wrong", [{"weights": "no-such-file.safetensors"}, {"image_size": 1}], ids=str)
+def test_weights_or_settings_that_fail_leave_the_folder_to_the_corrected_command(wrong, dataset, recipe, tmp_path):
+    broken = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **wrong))
+    with pytest.raises(RecipeError, match="trcgl: "):
+        peers(dataset, broken, tmp_path / "study", arms=("trcgl", "linear"), seeds=1)
+    assert not (tmp_path / "study").exists()
+    assert peers(dataset, recipe, tmp_path / "study", arms=("trcgl", "linear"), seeds=1)["arms"]
+
+
 def test_an_unknown_peer_is_named_beside_the_known_ones(dataset, recipe, tmp_path):
     with pytest.raises(RecipeError, match=r"unknown arm 'resnet51'; there are trcgl, linear, .*resnet50"):
         peers(dataset, recipe, tmp_path / "study", arms=("linear", "resnet51"))

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,9 +68,10 @@ def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) ->
     return tuple(Contrast(name, baseline) for name in sorted(others, key=lambda name: name != first))
 
 
-def begin(plan: Plan, opened: Dataset, out: Path) -> None:
+def begin(plan: Plan, opened: Dataset, out: Path, trial: Callable[[], None] | None = None) -> None:
     """Refuse a plan that cannot be carried out, before anything is trained, and reserve the study folder for it.
 
+    `trial` builds the networks of a new study before its folder is reserved, so that a corrected command may use it.
     More arms and seeds can join later, from other processes too; the question stays.
     """
     if plan.seeds < 1:
@@ -86,6 +87,8 @@ def begin(plan: Plan, opened: Dataset, out: Path) -> None:
     if plan.synthetic:
         open_synthetic(plan.synthetic, opened)
     recipes = {arm.name: arm.recipe(plan.base, 0) for arm in plan.arms}
+    if trial and not (out / "study.json").exists():
+        trial()
     with alone(out):
         _claim(plan, opened, out)
         for name, recipe in recipes.items():

@@ -7,7 +7,7 @@ next command finds every run finished, resumable or untouched.
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ def jobs_of(plan: Plan, out: Path, seeds: Sequence[int] | None = None) -> list[J
     ]
 
 
-def train_runs(jobs: Sequence[Job]) -> None:
+def train_runs(jobs: Sequence[Job], tried: Collection[str] = ()) -> None:
     """Do the runs that are not done; wait for runs that another process works on.
+
+    `tried`: arms whose networks have been built by `try_arms`.
 
     Raises:
         RecipeError: a run cannot be trained; the message names its arm. Finished runs stay.
@@ -58,11 +60,22 @@ def train_runs(jobs: Sequence[Job]) -> None:
     kept = len(jobs) - len(left)
     print(f"{len(left)} runs to do" + (f", {kept} are finished" if kept else ""), file=sys.stderr, flush=True)
     # Refuse an arm that cannot be built before the others are trained for hours.
-    if new := {job.arm: job for job in left if not any(job.folder.parent.glob("seed-*"))}:
+    if new := {job.arm: job for job in left if job.arm not in tried and not any(job.folder.parent.glob("seed-*"))}:
         run_apart(try_out, list(new.values()), "the trial of the arms")
     epochs = sum(job.recipe.train.epochs for job in left)
     for _ in track(_epochs(left), total=epochs, what=f"{len(left)} runs, epoch"):
         pass
+
+
+def try_arms(jobs: Sequence[Job]) -> set[str]:
+    """Build the network of every arm, before its study has a folder; return the arms that need no further trial.
+
+    Raises:
+        RecipeError: an arm cannot be built, or its initial weights cannot be loaded; the message names it.
+    """
+    first = list({job.arm: job for job in reversed(jobs)}.values())[::-1]
+    run_apart(try_out, first, "the trial of the arms")
+    return {job.arm for job in first if job.synthetic is None or job.synthetic.exists()}
 
 
 def run_apart(target: Callable[..., None], argument: Any, where: str) -> None:

@@ -17,7 +17,7 @@ from trcgl.study.peers import PEERS
 from trcgl.study.plan import Plan, against_baseline, begin, comparable
 from trcgl.study.registry import explore, explored, make_folders
 from trcgl.study.results import Outcome, collect, cost_of, earlier, results
-from trcgl.study.runner import jobs_of, train_runs
+from trcgl.study.runner import jobs_of, train_runs, try_arms
 from trcgl.study.stored import read_stored
 
 
@@ -67,10 +67,11 @@ def study(plan: Plan, out: Path) -> dict[str, Any]:
     """Carry out a plan; return its table (schema `trcgl.study-table/1`)."""
     plan, out = replace(plan, dataset=Path(plan.dataset)), Path(out)
     opened = open_dataset(plan.dataset)
-    begin(plan, opened, out)
-    make_folders(plan, opened, out)
     jobs = jobs_of(plan, out)
-    train_runs(jobs)
+    tried: set[str] = set()
+    begin(plan, opened, out, lambda: tried.update(try_arms(jobs)))
+    make_folders(plan, opened, out)
+    train_runs(jobs, tried)
     outcomes = collect(jobs)
     document = results(plan, outcomes)
     if plan.kind == "ablation":

@@ -19,7 +19,7 @@ from trcgl.study.arms import Arm
 from trcgl.study.choice import FIRST_SEED, Setting, choose
 from trcgl.study.plan import Contrast, Plan, alone, begin, comparable
 from trcgl.study.results import collect, results
-from trcgl.study.runner import jobs_of, train_runs
+from trcgl.study.runner import jobs_of, train_runs, try_arms
 from trcgl.study.stored import path_in
 from trcgl.study.study import conclude
 from trcgl.study.utility_report import amounts, complete
@@ -102,10 +102,11 @@ def utility(
         prompts,
         {"doses": sorted(doses), "schedules": list(schedules), "choosing_seeds": choosing_seeds},
     )
-    begin(plan, opened, out)
-    absent |= _write_variants(synthetic, opened, out, generator)
     jobs = jobs_of(plan, out, range(FIRST_SEED, FIRST_SEED + choosing_seeds))
-    train_runs(jobs)
+    tried: set[str] = set()
+    begin(plan, opened, out, lambda: tried.update(try_arms(jobs)))
+    absent |= _write_variants(synthetic, opened, out, generator)
+    train_runs(jobs, tried)
     by_setting = [(setting, [job for job in jobs if job.arm == f"synthetic_{setting.name}"]) for setting in settings]
     choice = choose(by_setting, opened.space)
     storage.write_json(out / "chosen.json", choice)

@@ -100,18 +100,25 @@ def try_out(jobs: Sequence[Job], sender: Connection) -> None:
     """Build the network of every run and apply it to two empty images, so that errors are found before any training."""
     import torch
 
+    from trcgl.model.label_text import finding_vectors
     from trcgl.model.trcgl_net import TrcglNet
     from trcgl.training.train import check, synthetic_rows
 
+    loaded: set[tuple[str | None, ...]] = set()  # what was downloaded or read for another arm
     for job in jobs:
         opened = open_dataset(job.dataset)
         findings = len(opened.space.findings)
         side = job.recipe.model.image_size
         try:
             check(job.recipe)
-            if job.synthetic:
+            if job.synthetic and job.synthetic.exists():  # other folders are written once the study has begun
                 synthetic_rows(job.synthetic, opened, job.recipe)
-            network = TrcglNet(job.recipe.model, findings, torch.eye(findings), load_weights=False).eval()
+            model = job.recipe.model
+            start = (model.backbone, model.weights, model.label_text)
+            if model.label_text is not None and start not in loaded:
+                finding_vectors(model.label_text, opened.space.findings)
+            network = TrcglNet(model, findings, torch.eye(findings), load_weights=start not in loaded).eval()
+            loaded.add(start)
             with torch.no_grad():
                 network(torch.zeros(2, 1, side, side))
         except TrcglError as error:
