@@ -45,30 +45,32 @@ def read_header(path: Path, name: str) -> ReportHeader:
     Raises:
         DataError: the header cannot be read, or lacks an element that a report needs; names the element.
     """
-    import pydicom
-
     try:
-        content = load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
+            return _read(path, name)
+    except DataError:
+        raise
     except Exception:
         raise DataError(f"{name}: its DICOM header cannot be read. Copy it again from the archive.") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        notes = [*_declare_character_set(header), *_decode(header, name)]
-        multiple = pydicom.multival.MultiValue
-        several = [keyword for keyword in (*_NEEDED, "PatientID") if isinstance(header.get(keyword), multiple)]
-        missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
-        if missing:
-            raise DataError(f"{name}: no SR without {', '.join(missing)}. Export it from the archive again.")
-        if several:
-            raise DataError(f"{name}: no SR, as {', '.join(several)} must not hold a backslash. Export it again.")
-        wrong = [keyword for keyword in _NEEDED if not _is_uid(str(header[keyword].value))]
-        if wrong:
-            raise DataError(f"{name}: no SR, as {', '.join(wrong)} is no DICOM UID. Export it from the archive again.")
-        notes += _correct(header)
-    return ReportHeader(header, tuple(notes))
+
+
+def _read(path: Path, name: str) -> ReportHeader:
+    import pydicom
+
+    header = pydicom.dcmread(io.BytesIO(load_file(path)), stop_before_pixels=True)
+    notes = [*_declare_character_set(header), *_decode(header, name)]
+    multiple = pydicom.multival.MultiValue
+    several = [keyword for keyword in (*_NEEDED, "PatientID") if isinstance(header.get(keyword), multiple)]
+    missing = [keyword for keyword in _NEEDED if not header.get(keyword)]
+    if missing:
+        raise DataError(f"{name}: no SR without {', '.join(missing)}. Export it from the archive again.")
+    if several:
+        raise DataError(f"{name}: no SR, as {', '.join(several)} must not hold a backslash. Export it again.")
+    wrong = [keyword for keyword in _NEEDED if not _is_uid(str(header[keyword].value))]
+    if wrong:
+        raise DataError(f"{name}: no SR, as {', '.join(wrong)} is no DICOM UID. Export it from the archive again.")
+    return ReportHeader(header, (*notes, *_correct(header)))
 
 
 def _declare_character_set(header: "Dataset") -> list[str]:
@@ -85,7 +87,7 @@ def _declare_character_set(header: "Dataset") -> list[str]:
     known = [value for value in named if not value or value in python_encoding or _is_misspelled(value)]
     if named and known == named and convert_encodings(named):
         return []
-    texts = []
+    texts: list[tuple[int, bytes]] = []
     for tag in list(header.keys()):
         raw = header.get_item(tag)
         if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and not raw.value.isascii():

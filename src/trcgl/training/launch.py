@@ -59,7 +59,7 @@ def launched(devices: int | Literal["auto"], nodes: int, *, gpu: bool, option: s
     else:
         name, kind = found
         launch = _joined(name, kind, devices, nodes, option)
-    rank_zero_only.rank = launch.rank
+    rank_zero_only.rank = launch.rank  # type: ignore[attr-defined]
     return launch
 
 
@@ -78,24 +78,24 @@ def _launcher() -> tuple[str, type[ClusterEnvironment]] | None:
     return None
 
 
-def _joined(
-    name: str, kind: type[ClusterEnvironment], devices: int | Literal["auto"], nodes: int, option: str
-) -> Launch:
+def _joined(name: str, kind: type[ClusterEnvironment], asked: int | Literal["auto"], nodes: int, option: str) -> Launch:
     """Join the processes of a launcher, whose number must be that of the settings."""
     srun = kind is SLURMEnvironment
     world = _number("SLURM_NTASKS") if srun else kind().world_size()
-    if devices == "auto":
+    if asked == "auto":
         local = _number("SLURM_NTASKS_PER_NODE" if srun else "LOCAL_WORLD_SIZE")
         devices = local if local and world % local == 0 else max(1, world // nodes)
         nodes = world // devices
+    else:
+        devices = asked
     if devices * nodes != world:
         variables = {
             "torchrun": ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK"),
             "srun": ("SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID"),
         }.get(name, ())
-        asked = f"{option}devices {devices} and {option}nodes {nodes} ask for {devices * nodes}"
+        settings = f"{option}devices {devices} and {option}nodes {nodes} ask for {devices * nodes}"
         raise RecipeError(
-            f"{name} started {world} processes{_listed(variables)}, but {asked}. Give the numbers with which {name} "
+            f"{name} started {world} processes{_listed(variables)}, but {settings}. Give the numbers with which {name} "
             f"was started. {_to_work_alone(variables)}"
         )
     if not srun:
@@ -108,7 +108,8 @@ def _joined(
             f"{option}devices is {devices} and {option}nodes {nodes}. Start it with `srun --nodes={nodes} "
             f"--ntasks-per-node={devices}`, or ask for these numbers with #SBATCH."
         )
-    return Launch(SLURMEnvironment(auto_requeue=False), _number("SLURM_PROCID"), devices, nodes)  # would save in a step
+    # Lightning's requeuing would save a checkpoint within a step.
+    return Launch(SLURMEnvironment(auto_requeue=False), _number("SLURM_PROCID"), devices, nodes)
 
 
 def _alone(devices: int | Literal["auto"], nodes: int, *, gpu: bool, option: str) -> Launch:

@@ -259,7 +259,5 @@ def train_dcgan(rows: SplitRows, side: int, settings: DcganSettings, base: Recip
     )
     launch = launched(fit.devices, fit.nodes, gpu=on_gpu(fit.accelerator))
     with stop_signals() as request:
-        fit_stage(
-            dcgan, stage="DCGAN", folder=folder, steps=settings.steps, settings=fit, request=request, launch=launch
-        )
+        fit_stage(dcgan, "DCGAN", folder, steps=settings.steps, settings=fit, request=request, launch=launch)
     return dcgan.eval()
