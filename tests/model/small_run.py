@@ -104,9 +104,9 @@ def with_backbone(backbone: str, head: str, **settings) -> Recipe:
     return Recipe(model=ModelRecipe(backbone=backbone, head=head, image_size=32, label_embedding=16, **settings))
 
 
-def study_file(image, study, *, seed=0, **elements):
+def study_file(image, study, *, seed=0, shape=(40, 36), **elements):
     """A DICOM radiograph of `PATIENT`: UIDs are `1.2.<study>` and `1.2.<study>.1.<image>`."""
-    pixels = np.random.default_rng(seed + image).integers(0, 4096, (40, 36), dtype=np.uint16)
+    pixels = np.random.default_rng(seed + image).integers(0, 4096, shape, dtype=np.uint16)
     uids = {
         "StudyInstanceUID": f"1.2.{study}",
         "SeriesInstanceUID": f"1.2.{study}.1",

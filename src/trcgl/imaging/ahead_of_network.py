@@ -17,6 +17,7 @@ def read_ahead(
     workers: int = 0,
     study: bool = False,
     whole: bool = False,
+    identifiers: bool = False,
     seconds: float = SECONDS,
 ) -> Generator[tuple[str, ReadFile | str], None, None]:
     """Yield every file in order, or the reason why it cannot be read.
@@ -32,7 +33,7 @@ def read_ahead(
         name, path = file
         with pool.process() as process:
             try:
-                return name, process.read(path, shapes, study=study, whole=whole)
+                return name, process.read(path, shapes, study=study, whole=whole, identifiers=identifiers)
             except UnreadableImage as error:
                 return name, str(error).removeprefix(f"{path}: ")
 

@@ -40,6 +40,7 @@ class ReadFile:
     kind: str  # `png`, `jpeg` or `dicom`
     study: str | None = None  # digest of the DICOM file's StudyInstanceUID; None without a UID, or if not requested
     preview: bytes | None = None  # PNG file of the whole radiograph, reduced in size; None if not requested
+    identifiers: dict[str, str | None] | None = None  # of a DICOM file; None for another, or if not requested
 
 
 class FileProcess(IsolatedProcess):
@@ -52,19 +53,35 @@ class FileProcess(IsolatedProcess):
     def __init__(self, seconds: float = SECONDS, *, ready: bool = False) -> None:
         super().__init__("trcgl.imaging.file_process", seconds, [_READY] if ready else [])
 
-    def read(self, path: Path, shapes: Sequence[Shape], *, study: bool = False, whole: bool = False) -> ReadFile:
+    def read(
+        self,
+        path: Path,
+        shapes: Sequence[Shape],
+        *,
+        study: bool = False,
+        whole: bool = False,
+        identifiers: bool = False,
+    ) -> ReadFile:
         """Read a file in each of the shapes.
 
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
         """
         try:
-            return self._read(b"", shapes, path=str(path), study=study, preview=Limits().pixels if whole else None)
+            preview = Limits().pixels if whole else None
+            return self._read(b"", shapes, path=str(path), study=study, preview=preview, identifiers=identifiers)
         except Lost as error:
             raise UnreadableImage(f"{path}: its decoder {error}. Copy it again, or leave it out.") from error
 
     def read_content(
-        self, content: bytes, name: str, shapes: Sequence[Shape], *, limits: Limits, preview: int | None = None
+        self,
+        content: bytes,
+        name: str,
+        shapes: Sequence[Shape],
+        *,
+        limits: Limits,
+        preview: int | None = None,
+        identifiers: bool = False,
     ) -> ReadFile:
         """Read a file in memory; nothing is written to disk.
 
@@ -74,7 +91,8 @@ class FileProcess(IsolatedProcess):
         Raises:
             Lost: its decoder crashed or took too long.
         """
-        return self._read(content, shapes, path=None, name=name, limits=dataclasses.asdict(limits), preview=preview)
+        asked = {"limits": dataclasses.asdict(limits), "preview": preview, "identifiers": identifiers}
+        return self._read(content, shapes, path=None, name=name, **asked)
 
     def _read(self, content: bytes, shapes: Sequence[Shape], **asked: Any) -> ReadFile:
         question = json.dumps({"shapes": list(shapes), **asked}).encode()
@@ -97,6 +115,7 @@ class FileProcess(IsolatedProcess):
             reply["kind"],
             reply["study"],
             next(parts, None),
+            reply["identifiers"],
         )
 
 
@@ -129,12 +148,18 @@ def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], l
         from trcgl.imaging.dicom import study_digest
 
         study = study_digest(content)
+    identified = None
+    if asked.get("identifiers") and whole.kind == "dicom":
+        from trcgl.imaging.identifiers import identifiers
+
+        identified = identifiers(content)
     squares = [fit_square(whole.pixels, size, fit) for size, fit in asked["shapes"]]
     parts = [square.tobytes() for square, _ in squares]
     if asked.get("preview"):
         parts.append(_png(at_most(whole.pixels, asked["preview"])))
     placements = [placement for _, placement in squares]
     reply = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
+    reply["identifiers"] = identified
     return reply, parts
 
 

@@ -27,6 +27,8 @@ class PredictOptions:
     """Images per batch; default: 64 on a GPU, 8 per CPU otherwise."""
     workers: int = 0
     """Number of decoding processes; 0: one per CPU."""
+    identifiers: bool = False
+    """Add the UIDs and the accession number of DICOM files to the table. They identify the examination."""
     seconds: float = SECONDS
     """Longest time to decode one file, in seconds; a slower file is listed as unreadable."""
 

@@ -22,7 +22,8 @@ from trcgl.core.prefetch import map_ahead
 from trcgl.core.progress import track
 from trcgl.imaging.ahead_of_network import read_ahead
 from trcgl.imaging.file_process import ReadFile
-from trcgl.model.ensemble import load_ensemble
+from trcgl.imaging.identifiers import KEYWORDS
+from trcgl.model.ensemble import Ensemble, load_ensemble
 from trcgl.model.folder import best_device
 from trcgl.predict.inputs import find_inputs, fingerprint, refuse_pictures
 from trcgl.predict.journal import Batch, Journal
@@ -115,15 +116,20 @@ class _Command:
         studies, members = self.inputs.studies, self.models.members
         # Left out for equal sizes, so that journals of trcgl 0.1.0, which read files at the network's size, resume.
         resized = {"shapes": self.models.shapes} if any(model.shape[0] != model.image_size for model in members) else {}
-        return resized | {
-            "models": self.models.identity,
-            "tta": self.options.tta,
-            "by_study": self.by_study,
-            "batch_size": self.batch_size,
-            "device": self.device,
-            "files": storage.digest([fingerprint(name, path) for name, path in self.inputs.files.items()]),
-            "studies": storage.digest([f"{name}\0{study}" for name, study in studies.items()]) if studies else None,
-        }
+        identified = {"identifiers": True} if self.options.identifiers else {}
+        return (
+            resized
+            | identified
+            | {
+                "models": self.models.identity,
+                "tta": self.options.tta,
+                "by_study": self.by_study,
+                "batch_size": self.batch_size,
+                "device": self.device,
+                "files": storage.digest([fingerprint(name, path) for name, path in self.inputs.files.items()]),
+                "studies": storage.digest([f"{name}\0{study}" for name, study in studies.items()]) if studies else None,
+            }
+        )
 
     def scores(self, journal: Journal) -> Scores:
         """Score the files that the journal does not hold yet."""
@@ -134,6 +140,7 @@ class _Command:
             ahead=4 * self.batch_size,
             workers=options.workers,
             study=self.of_dicom,
+            identifiers=options.identifiers,
             seconds=options.seconds,
         )
         with closing(reading):
@@ -144,7 +151,7 @@ class _Command:
             journal.remove()  # nothing to resume from
             unreadable = [file for batch in journal.batches for file in batch.unreadable]
             raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
-        return self._scores(journal.batches)
+        return collected(self.models, journal.batches, by_study=self.by_study, tta=self.options.tta)
 
     def _batches(self, read: Iterator[tuple[str, ReadFile | str]]) -> Iterator[Batch]:
         """Yield every batch, scored, in order.
@@ -172,6 +179,8 @@ class _Command:
             else:
                 batch.image_ids.append(name)
                 batch.studies.append(self.inputs.studies[name] if self.inputs.studies else read.study)
+                if self.options.identifiers:
+                    batch.identifiers.append(read.identifiers)
                 readable.append(read)
         if readable:
             pictures = {
@@ -182,30 +191,36 @@ class _Command:
             batch.scores.extend(scores.tolist())
         return batch
 
-    def _scores(self, batches: Sequence[Batch]) -> Scores:
-        ids = [name for batch in batches for name in batch.image_ids]
-        unreadable = [file for batch in batches for file in batch.unreadable]
-        scores = np.array([row for batch in batches for row in batch.scores], np.float32)
-        members: tuple[tuple[str, ...], ...] = tuple((name,) for name in ids)
-        names = {"image_id": pl.Series(ids, dtype=pl.String)}
-        if self.by_study:
-            studies, scores = fused([str(study) for batch in batches for study in batch.studies], scores)
-            members = tuple(tuple(ids[row] for row in rows) for rows in studies.values())
-            names = {
-                "study_id": pl.Series(list(studies), dtype=pl.String),
-                "images": pl.Series(list(map(len, members)), dtype=pl.Int64),
-                "image_ids": pl.Series(["|".join(images) for images in members], dtype=pl.String),
-            }
-        models, thresholds = self.models, self.models.thresholds
-        return Scores(
-            findings=models.findings,
-            table=score_table(names, scores, models.findings, thresholds),
-            unreadable=pl.DataFrame(unreadable, {"image_id": pl.String, "reason": pl.String}, orient="row"),
-            calibrated=thresholds is not None,
-            weights_sha256=models.weights_sha256,
-            models=tuple(models.identity),
-            tta=self.options.tta,
-            knows_mirrored=models.knows_mirrored,
-            of_phantoms=models.of_phantoms,
-            members=members,
-        )
+
+def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta: bool) -> Scores:
+    """The scores of all batches, per image or averaged by study."""
+    ids = [name for batch in batches for name in batch.image_ids]
+    unreadable = [file for batch in batches for file in batch.unreadable]
+    scores = np.array([row for batch in batches for row in batch.scores], np.float32).reshape(-1, len(models.findings))
+    rows = [[place] for place in range(len(ids))]
+    names = {"image_id": pl.Series(ids, dtype=pl.String)}
+    if by_study:
+        studies, scores = fused([str(study) for batch in batches for study in batch.studies], scores)
+        rows = list(studies.values())
+        names = {
+            "study_id": pl.Series(list(studies), dtype=pl.String),
+            "images": pl.Series(list(map(len, rows)), dtype=pl.Int64),
+            "image_ids": pl.Series(["|".join(ids[place] for place in row) for row in rows], dtype=pl.String),
+        }
+    if found := [identifiers or {} for batch in batches for identifiers in batch.identifiers]:
+        for key in KEYWORDS:
+            values = [dict.fromkeys(value for place in row if (value := found[place].get(key))) for row in rows]
+            names[key] = pl.Series(["|".join(value) or None for value in values], dtype=pl.String)
+    thresholds = models.thresholds
+    return Scores(
+        findings=models.findings,
+        table=score_table(names, scores, models.findings, thresholds),
+        unreadable=pl.DataFrame(unreadable, {"image_id": pl.String, "reason": pl.String}, orient="row"),
+        calibrated=thresholds is not None,
+        weights_sha256=models.weights_sha256,
+        models=tuple(models.identity),
+        tta=tta,
+        knows_mirrored=models.knows_mirrored,
+        of_phantoms=models.of_phantoms,
+        members=tuple(tuple(ids[place] for place in row) for row in rows),
+    )

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
+from trcgl.imaging.identifiers import KEYWORDS
 
 SCHEMA = "trcgl.scores/1"
 Format = Literal["csv", "parquet", "json"]
@@ -27,7 +28,8 @@ class Scores:
         findings: findings in the model's order.
         table: image_id, then `score/<finding>` (Float32, a probability) and `positive/<finding>` (whether the score
             reaches the threshold fitted on val; null without one). Fused by study: study_id, `images` (their number)
-            and `image_ids` (delimited by `|`) in place of image_id.
+            and `image_ids` (delimited by `|`) in place of image_id. With identifiers, the UIDs and the accession
+            number of the DICOM files follow, several values delimited by `|`.
         unreadable: image_id and reason of every file that could not be read.
         calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model.
         weights_sha256: digest of the model's weights; of several models, the digest of their digests.
@@ -54,6 +56,11 @@ class Scores:
         """Whether a row is a study."""
         return "study_id" in self.table.columns
 
+    @property
+    def identified(self) -> bool:
+        """Whether rows hold the identifiers of their DICOM files."""
+        return "study_instance_uid" in self.table.columns
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON value of schema `trcgl.scores/1`."""
         rows = []
@@ -61,7 +68,8 @@ class Scores:
             name = {"study_id": row["study_id"], "image_ids": members} if self.by_study else {"image_id": members[0]}
             scores = {finding: row[f"score/{finding}"] for finding in self.findings}
             positive = [finding for finding in self.findings if row[f"positive/{finding}"]] if self.calibrated else None
-            rows.append({**name, "scores": scores, "positive": positive})
+            identifiers = {"identifiers": {key: row[key] for key in KEYWORDS}} if self.identified else {}
+            rows.append({**name, **identifiers, "scores": scores, "positive": positive})
         return {
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
@@ -83,7 +91,7 @@ def fused(
     for row, study in sorted(enumerate(studies), key=lambda pair: pair[1]):
         rows.setdefault(study, []).append(row)
     means = [scores[places].mean(axis=0, dtype=np.float64) for places in rows.values()]
-    return rows, np.stack(means).astype(np.float32)
+    return rows, np.reshape(means, (-1, scores.shape[1])).astype(np.float32)
 
 
 def score_table(

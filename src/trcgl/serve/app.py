@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,9 @@ from trcgl.serve.page_files import PAGE, page_files
 from trcgl.serve.problem import Problem, of_status
 from trcgl.serve.samples import SAMPLES, sample_png
 from trcgl.serve.service import Service
+
+if TYPE_CHECKING:
+    from trcgl.serve.node import Node
 
 _FILE = {"type": "string", "format": "binary", "description": "PNG, JPEG or DICOM"}
 _FORM = {"schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}}}
@@ -37,8 +40,8 @@ _REASONS = {
 }
 
 
-def create_app(service: Service, access: Access) -> Guard:
-    """The application of one model; `service` is closed with it."""
+def create_app(service: Service, access: Access, node: "Node | None" = None) -> Guard:
+    """The application of one model; `service` and `node` are closed with it."""
     app = FastAPI(
         title="trcgl",
         version=__version__,
@@ -46,7 +49,7 @@ def create_app(service: Service, access: Access) -> Guard:
         docs_url=None,  # FastAPI's pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lambda _: _life(service),
+        lifespan=lambda _: _life(service, node),
     )
     _add_page(app)
     _add_interface(app, service)
@@ -56,12 +59,14 @@ def create_app(service: Service, access: Access) -> Guard:
 
 
 @asynccontextmanager
-async def _life(service: Service) -> AsyncIterator[None]:
+async def _life(service: Service, node: "Node | None") -> AsyncIterator[None]:
     work = asyncio.create_task(service.batcher.work())
     try:
         yield
     finally:
         work.cancel()
+        if node is not None:  # it uses the decoders and the thread of the network
+            await asyncio.to_thread(node.close)
         await asyncio.to_thread(service.decoders.close)
         service.batcher.close()
 

@@ -74,6 +74,13 @@ class Batcher:
             if batch:
                 await self._answer(batch)
 
+    def call(
+        self, function: Callable[[np.ndarray], np.ndarray], images: UInt8[np.ndarray, "batch side side"]
+    ) -> Float[np.ndarray, "batch findings *grid"]:
+        """Run a function of the network from another thread, in turns with the batches."""
+        parts = range(0, len(images), self._largest)
+        return np.concatenate([self._thread.submit(function, images[at : at + self._largest]).result() for at in parts])
+
     def close(self) -> None:
         """End the thread after its current call."""
         self._thread.shutdown(cancel_futures=True)

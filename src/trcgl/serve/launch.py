@@ -1,6 +1,5 @@
 """Open a model and start the server."""
 
-import ipaddress
 import logging
 import os
 import signal
@@ -8,7 +7,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -16,9 +15,13 @@ from trcgl.core.errors import DataError, Interrupted, RecipeError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.serve.app import create_app
 from trcgl.serve.guards import Access
-from trcgl.serve.options import ServeOptions
+from trcgl.serve.options import NodeOptions, ServeOptions, is_loopback
 from trcgl.serve.protocol import BoundedProtocol
 from trcgl.serve.service import Service
+
+if TYPE_CHECKING:
+    from trcgl.serve.engine import TrainedNetwork
+    from trcgl.serve.node import Node
 
 SCHEMA = "trcgl.listening/1"
 TOKEN_VARIABLE = "TRCGL_TOKEN"
@@ -36,6 +39,8 @@ class Listening:
     access: Access
     address: socket.socket
     host: str
+    node: "Node | None" = None
+    """Handles studies beside the HTTP interface."""
 
     @property
     def url(self) -> str:
@@ -50,6 +55,7 @@ class Listening:
             "url": self.url,
             "host": self.host,
             "port": self.address.getsockname()[1],
+            "dicom_port": None if self.node is None else self.node.dicom_port,
             "token": self.access.token is not None,
             **{name: self.service.card[name] for name in ("name", "weights_sha256")},
             "research_use": RESEARCH_USE,
@@ -58,7 +64,7 @@ class Listening:
     def server(self) -> uvicorn.Server:
         """The uvicorn server, not yet running."""
         config = uvicorn.Config(
-            create_app(self.service, self.access),
+            create_app(self.service, self.access, self.node),
             http=BoundedProtocol,
             ws="none",
             lifespan="on",
@@ -78,22 +84,43 @@ class Listening:
         except (Interrupted, KeyboardInterrupt) as stop:
             raise Interrupted(getattr(stop, "signal", signal.SIGINT), "stopped.") from stop
         finally:
+            if self.node is not None:
+                self.node.close()
             self.address.close()
 
 
-def listen(run: Path, options: ServeOptions) -> Listening:
-    """Bind the address and open the model."""
+def listen(run: Path, options: ServeOptions, node_options: NodeOptions | None = None) -> Listening:
+    """Bind the addresses and open the model.
+
+    Raises:
+        DataError: an address, the token, the spool or the watched folder cannot be used.
+        RecipeError: settings contradict each other, or a library is missing.
+        CheckpointError: the model is missing or damaged.
+    """
     access = access_of(options)
     address = bound(options.host, options.port)
     try:
         from trcgl.serve.engine import open_network  # torch imports slowly; wrong settings are reported first
 
-        service = Service(open_network(run), options)
+        network = open_network(run)
+        service = Service(network, options)
         service.decoders.start()
-        return Listening(service, access, address, options.host)
+        node = None
+        if node_options is not None and node_options.wanted:
+            node = _node(service, network, node_options)
+        return Listening(service, access, address, options.host, node)
     except BaseException:
         address.close()
         raise
+
+
+def _node(service: Service, network: "TrainedNetwork", options: NodeOptions) -> "Node":
+    try:
+        from trcgl.serve.node import Node
+    except ModuleNotFoundError as error:
+        needed = "pip install 'trcgl-net[serve,dicom,dicom-node]'"
+        raise RecipeError(f"receiving studies needs {error.name}. Run: {needed}") from error
+    return Node(service, network, options)
 
 
 def access_of(options: ServeOptions) -> Access:
@@ -102,7 +129,7 @@ def access_of(options: ServeOptions) -> Access:
     Raises:
         RecipeError: the address needs a token, or the token is too short or not of printable ASCII.
     """
-    token, loopback = _token(options.token_file), _is_loopback(options.host)
+    token, loopback = _token(options.token_file), is_loopback(options.host)
     if token is None and not loopback:
         raise RecipeError(
             f"--host {options.host}: anyone who reaches this address could send files. Give a token with --token-file "
@@ -131,13 +158,6 @@ def _token(file: Path | None) -> str | None:
         why = "the token has characters that a browser cannot send: only printable ASCII goes"
         raise RecipeError(f"{where}: {why}. Use: openssl rand -hex 32")
     return token
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -26,6 +26,16 @@ class Metrics:
             "trcgl_batch_images", "Radiographs per call of the network.", buckets=SIZES, registry=registry
         )
         self.restarts = prometheus.Counter("trcgl_decoder_restarts", "Decoders lost to a file.", registry=registry)
+        self.studies = prometheus.Counter(
+            "trcgl_studies", "Studies by outcome: scored, unreadable, failed.", ["outcome"], registry=registry
+        )
+        self.sent = prometheus.Counter(
+            "trcgl_sent",
+            "DICOM files by outcome: sent, refused, dropped.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.spool_files = prometheus.Gauge("trcgl_spool_files", "Files that wait in the spool.", registry=registry)
         waiting = prometheus.Gauge("trcgl_queue_images", "Uploads that wait for an answer.", registry=registry)
         waiting.set_function(queue)
         memory = prometheus.Gauge("trcgl_decoder_resident_bytes", "Resident memory of all decoders.", registry=registry)

@@ -82,6 +82,15 @@ class ImageEntry(_Strict):
     sha256: str
 
 
+class Identifiers(_Strict):
+    """Elements of a DICOM file that identify its examination; null where the file has none."""
+
+    study_instance_uid: str | None
+    series_instance_uid: str | None
+    sop_instance_uid: str | None
+    accession_number: str | None
+
+
 class PredictedFinding(_Strict):
     """One finding of one radiograph."""
 
@@ -100,6 +109,7 @@ class Prediction(_Strict):
     research_use: str
     model: ModelIdentity
     image: ImageEntry
+    identifiers: Identifiers | None = Field(description="of a DICOM file, if the server runs with --identifiers")
     calibrated: bool
     findings: list[PredictedFinding]
     map_kind: MapKind | None

@@ -40,16 +40,16 @@ class Service:
 
     def __init__(self, network: Network, options: ServeOptions) -> None:
         self.network, self.options = network, options
-        self._limits = Limits(bytes=options.max_mib * MIB, pixels=options.max_megapixels * 1_000_000)
+        self.limits = Limits(bytes=options.max_mib * MIB, pixels=options.max_megapixels * 1_000_000)
         self.card = network.about | {
-            "limits": {"bytes": self._limits.bytes, "pixels": self._limits.pixels, "seconds": options.seconds},
+            "limits": {"bytes": self.limits.bytes, "pixels": self.limits.pixels, "seconds": options.seconds},
             "samples": [
                 {"id": number, "title": sample.title, "labels": list(sample.findings)}
                 for number, sample in SAMPLES.items()
             ],
         }
-        self.uploads = Uploads(self._limits.bytes, options.upload_seconds)
-        self._shape: Shape = (network.about["stored_size"], network.about["fit"])
+        self.uploads = Uploads(self.limits.bytes, options.upload_seconds)
+        self.shape: Shape = (network.about["stored_size"], network.about["fit"])
         self.decoders = FilePool(options.seconds, options.workers, ready=True)
         self.metrics = Metrics(lambda: self._waiting, lambda: self.decoders.running)
         self.batcher = Batcher(network, options.batch_size, self.metrics)
@@ -91,7 +91,14 @@ class Service:
 
         def read() -> ReadFile:
             with self.decoders.process() as process:
-                return process.read_content(content, _NAME, [self._shape], limits=self._limits, preview=preview)
+                return process.read_content(
+                    content,
+                    _NAME,
+                    [self.shape],
+                    limits=self.limits,
+                    preview=preview,
+                    identifiers=self.options.identifiers,
+                )
 
         self.batcher.coming += 1
         try:
@@ -122,6 +129,7 @@ class Service:
             "research_use": RESEARCH_USE,
             "model": {name: about[name] for name in ("name", "weights_sha256")},
             "image": {"width": columns, "height": rows, "format": read.kind, "sha256": digest},
+            "identifiers": read.identifiers,
             "calibrated": about["calibrated"],
             "findings": _ranked(scored.scores, about["findings"], pictures),
             "map_kind": None if pictures is None else about["map_kind"],

@@ -1,0 +1,112 @@
+"""The answer to a study: scores as `trcgl predict --by-study` gives them, a structured report, and maps."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from trcgl.core.errors import UnreadableImage
+from trcgl.imaging.file_process import ReadFile
+from trcgl.imaging.isolated import Lost
+from trcgl.imaging.radiograph import load_file
+from trcgl.predict.journal import Batch
+from trcgl.predict.map_capture import findings_to_map, map_capture, overlay_picture
+from trcgl.predict.predict import collected
+from trcgl.predict.scores import Scores
+from trcgl.predict.structured_report import header, write_reports
+from trcgl.serve.engine import TrainedNetwork
+from trcgl.serve.service import PREVIEW_SIDE, Service
+from trcgl.serve.studies import Answer, Study
+
+
+@dataclass(frozen=True)
+class StudyScorer:
+    """Scores studies with the decoders and the network of a running server, in turns with its HTTP requests."""
+
+    service: Service
+    network: TrainedNetwork
+    maps: int
+    """Number of findings per radiograph that get a map."""
+
+    def __call__(self, study: Study) -> Answer:
+        """Score a study.
+
+        Raises:
+            DataError: the disk is full.
+            CheckpointError: a score is not finite.
+        """
+        read = dict(zip(study.files, self.service.decoders.threads.map(self._read, study.files.items()), strict=True))
+        readable = {name: file for name, file in read.items() if isinstance(file, ReadFile)}
+        batch = Batch(unreadable=[[name, reason] for name, reason in read.items() if isinstance(reason, str)])
+        if readable:
+            pictures = np.stack([file.pictures[0] for file in readable.values()])
+            scores = self.service.batcher.call(self.network.scores, pictures)
+            batch.image_ids.extend(readable)
+            batch.studies.extend([study.name] * len(readable))
+            batch.scores.extend(scores.tolist())
+            if self.service.options.identifiers:
+                batch.identifiers.extend(file.identifiers for file in readable.values())
+        scored = collected(self.network.models, [batch], by_study=True, tta=False)
+        documents: dict[str, bytes] = {}
+        reasons = [f"{name}: {reason}" for name, reason in batch.unreadable]
+        if readable and all(file.kind == "dicom" for file in readable.values()):
+            self._report(scored, study, documents, reasons)
+            if self.maps:
+                self._captures(scored, readable, scores, study, documents)
+        return Answer(scored.to_dict(), documents, reasons)
+
+    def _read(self, file: tuple[str, Path]) -> ReadFile | str:
+        """The radiograph, or the reason why it cannot be read."""
+        (name, path), service = file, self.service
+        preview = PREVIEW_SIDE if self.maps else None
+        try:
+            content = load_file(path)
+            with service.decoders.process() as process:
+                return process.read_content(
+                    content,
+                    name,
+                    [service.shape],
+                    limits=service.limits,
+                    preview=preview,
+                    identifiers=service.options.identifiers,
+                )
+        except Lost as error:
+            service.metrics.restarts.inc()
+            return f"its decoder {error}. Copy it again, or leave it out."
+        except UnreadableImage as error:
+            return str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
+
+    def _report(self, scores: Scores, study: Study, documents: dict[str, bytes], reasons: list[str]) -> None:
+        with tempfile.TemporaryDirectory(prefix="trcgl-report-") as folder:
+            reports = write_reports(scores, study.files, Path(folder))
+            for path in reports.written:
+                documents["report.sr.dcm"] = path.read_bytes()
+        reasons.extend(reason for _, reason in reports.failed)
+
+    def _captures(
+        self,
+        scored: Scores,
+        readable: Mapping[str, ReadFile],
+        scores: Float[np.ndarray, "images findings"],
+        study: Study,
+        documents: dict[str, bytes],
+    ) -> None:
+        from pydicom.uid import generate_uid
+
+        kind = "Attention map" if self.network.about["map_kind"] == "attention" else "Grad-CAM"
+        thresholds, series = self.network.models.thresholds or {}, generate_uid(prefix=None)
+        for (name, read), row in zip(readable.items(), scores, strict=True):
+            source = header(study.files[name], name)
+            grids = self.service.batcher.call(self.network.maps, read.pictures[0][None])[0]
+            positive = [bool(row[place] >= thresholds.get(finding, 2)) for place, finding in enumerate(scored.findings)]
+            for place in findings_to_map(row, positive, self.maps):
+                caption = f"{kind}: {scored.findings[place]}, score {row[place]:.3f}"
+                pixels, number = overlay_picture(read, grids[place], caption), len(documents)
+                capture = map_capture(source, pixels, description=caption, series=series, number=number)
+                stream = BytesIO()
+                capture.save_as(stream)
+                documents[f"map-{number}.dcm"] = stream.getvalue()
