@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.imaging.dicom_files import dicom
-from tests.model.small_run import write_run
+from tests.model.small_run import study_file, write_run
 from tests.serve.serving import Brightness, form, png, request, serving, until, upload
 from trcgl.cli import main as cli
 from trcgl.predict.predict import predict
-from trcgl.serve import engine
+from trcgl.serve import engine, schemas
 
 ACROSS_BATCHES = 1e-5
 """How much a score may differ with the number of radiographs that pass the network beside it."""
@@ -105,6 +105,54 @@ def test_the_verb_says_where_it_listens_answers_and_stops_with_its_children(numb
     assert "stopped." in log.splitlines()[-1]
     until(lambda: not any(Path(f"/proc/{process}").exists() for process in children))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # torch makes empty folders
+
+
+def test_the_verb_receives_studies_beside_the_interface_and_says_where(run, tmp_path):
+    pynetdicom = pytest.importorskip("pynetdicom", reason="needs the extra `dicom-node`")
+    command = [sys.executable, "-m", "trcgl", "serve", str(run), "--port", "0", "--workers", "1", "--json"]
+    command += ["--dicom-port", "0", "--out", str(tmp_path / "out"), "--quiet-seconds", "0.5"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    ) as server:
+        try:
+            result = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
+            client = pynetdicom.AE("MODALITY")
+            client.add_requested_context("1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.1.2.1")
+            association = client.associate("127.0.0.1", result["dicom_port"], ae_title="TRCGL")
+            (tmp_path / "1.dcm").write_bytes(study_file(1, 7))
+            assert association.send_c_store(tmp_path / "1.dcm").Status == 0
+            association.release()
+            until(lambda: list((tmp_path / "out").glob("*/scores.json")))
+            assert upload(("127.0.0.1", result["port"]), png())[0] == 200
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(120) == 128 + signal.SIGTERM
+            log = server.stderr.read()
+        finally:
+            server.kill()
+    assert "scored: 1 files" in log
+    assert "1.2.7" not in log and "Noether" not in log and "MRN" not in log
+    assert not list(tmp_path.glob("trcgl-*"))
+
+
+def test_identifiers_are_in_the_answer_only_where_asked(run):
+    network, content = engine.open_network(run), study_file(1, 7)
+    with serving(network) as (address, _):
+        assert upload(address, content)[2]["identifiers"] is None
+    with serving(network, identifiers=True) as (address, _):
+        found = upload(address, content)[2]
+        assert upload(address, png())[2]["identifiers"] is None
+    schemas.Prediction.model_validate(found)
+    assert found["identifiers"] == {
+        "study_instance_uid": "1.2.7",
+        "series_instance_uid": "1.2.7.1",
+        "sop_instance_uid": "1.2.7.1.1",
+        "accession_number": "ACC-99",
+    }
 
 
 def _children(process):
