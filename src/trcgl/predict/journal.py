@@ -28,10 +28,10 @@ class Batch:
     studies: list[str | None] = field(default_factory=list)
     """Study of each scored file; None where studies were not asked for."""
     scores: list[list[float]] = field(default_factory=list)
-    identifiers: list[dict[str, str | None] | None] = field(default_factory=list)
-    """Identifiers of each scored file; empty where they were not asked for."""
     unreadable: list[list[str]] = field(default_factory=list)
     """image_id and reason of the files that were not scored."""
+    identifiers: list[dict[str, str | None] | None] = field(default_factory=list)
+    """Identifiers of each scored file; empty where they were not asked for."""
 
     @property
     def names(self) -> list[str]:
