@@ -159,8 +159,7 @@ def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], l
         parts.append(_png(at_most(whole.pixels, asked["preview"])))
     placements = [placement for _, placement in squares]
     reply = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
-    reply["identifiers"] = identified
-    return reply, parts
+    return reply | {"identifiers": identified}, parts
 
 
 def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:

@@ -92,7 +92,7 @@ def map_capture(
             )
         except Exception:  # its message may quote an element, which may name the patient
             raise DataError("no map, because the patient or study elements break the DICOM standard.") from None
-    capture.PatientOrientation = None  # unknown
+    capture["PatientOrientation"].value = None  # unknown
     capture.ImageComments = capture.DerivationDescription = description
     capture.BurnedInAnnotation = "NO"  # the text in the picture identifies nobody
     return capture

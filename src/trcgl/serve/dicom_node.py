@@ -16,8 +16,10 @@ from socketserver import TCPServer
 from typing import Any, cast
 
 from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 from trcgl.core.errors import DataError
 from trcgl.imaging.dicom import study_digest
@@ -133,7 +135,7 @@ class DicomNode:
             entity.add_supported_context(uid, _SYNTAXES)
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
-            (evt.EVT_ACCEPTED, lambda event: _connection(event).allow(largest + OVERHEAD, MESSAGE_SECONDS)),
+            (evt.EVT_ACSE_SENT, lambda event: _accept(event, largest + OVERHEAD)),
             (evt.EVT_DIMSE_SENT, _renew),
             (evt.EVT_REJECTED, lambda event: _log.warning("an association was rejected")),
         ]
@@ -163,7 +165,7 @@ class DicomNode:
     def _store(self, event: Event) -> int:
         """Handle a C-STORE in the thread of its association; the file is on disk before the answer."""
         try:
-            self._put(event.encoded_dataset(), str(event.request.AffectedSOPInstanceUID))
+            self._put(event.encoded_dataset(), str(cast(C_STORE, event.request).AffectedSOPInstanceUID))
         except Full:
             _log.warning("C-STORE A700: the spool is full")
             return OUT_OF_RESOURCES
@@ -186,12 +188,13 @@ class _Connection(socket.socket):
 
     def renew(self) -> None:
         """Begin a new message."""
-        self._received, self._until = 0, None
+        self._received = 0
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """See `socket.socket`; a timeout and an excess are errors, after which pynetdicom closes the connection."""
         now = time.monotonic()
-        self._until = self._until or now + self._seconds
+        if not self._received:
+            self._until = now + self._seconds
         if self._received > self._size or now >= self._until:
             raise OSError("too many bytes, or too slow")
         self.settimeout(self._until - now)
@@ -223,7 +226,13 @@ class _Server(ThreadedAssociationServer):
 
 
 def _connection(event: Event) -> _Connection:
-    return cast(_Connection, event.assoc.dul.socket.socket)
+    return cast(_Connection, cast(AssociationSocket, event.assoc.dul.socket).socket)
+
+
+def _accept(event: Event, size: int) -> None:
+    """Let a client send files, just before it learns that its association is accepted."""
+    if isinstance(event.primitive, A_ASSOCIATE) and event.primitive.result == 0:
+        _connection(event).allow(size, MESSAGE_SECONDS)
 
 
 def _renew(event: Event) -> None:

@@ -98,9 +98,8 @@ class NodeOptions:
             raise RecipeError(f"{option} needs studies to score. Give --dicom-port PORT or --watch FOLDER.")
         if self.wanted and self.send_to is None and self.out is None:
             raise RecipeError("The answers to the studies go nowhere. Give --send-to AET@HOST:PORT or --out FOLDER.")
-        for name in ("out", "keep", "spool") if self.watch is not None else ():
-            folder = getattr(self, name)
-            if folder is not None and folder.resolve().is_relative_to(self.watch.resolve()):
+        for name, folder in (("out", self.out), ("keep", self.keep), ("spool", self.spool)):
+            if folder and self.watch and folder.resolve().is_relative_to(self.watch.resolve()):
                 raise RecipeError(f"--{name} {folder} lies in the watched folder. Choose a folder outside it.")
         if self.dicom_port is not None and not is_loopback(self.dicom_host) and not self.allow_ae:
             raise RecipeError(

@@ -4,6 +4,7 @@ A source (the DICOM port, a watched folder) hands over complete studies. One thr
 writes the answers into a folder, and hands them to the thread that sends them on.
 """
 
+import hashlib
 import itertools
 import logging
 import re
@@ -19,6 +20,7 @@ from trcgl.core.errors import DataError, TrcglError
 from trcgl.serve.metrics import Metrics
 
 POLL_SECONDS = 0.2
+_DIGEST = re.compile("[0-9a-f]{16}")
 _log = logging.getLogger("trcgl.serve")
 
 
@@ -31,6 +33,11 @@ class Study:
     files: Mapping[str, Path]
     """Name of each image, and its file."""
 
+    @property
+    def label(self) -> str:
+        """The study in a log, which must not hold names of files: they may name a patient."""
+        return self.name if _DIGEST.fullmatch(self.name) else hashlib.sha256(self.name.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -41,7 +48,7 @@ class Answer:
     documents: Mapping[str, bytes]
     """Name of each DICOM file of the answer (structured report, maps), and its content."""
     reasons: Sequence[str]
-    """Why images were not scored, or why there is no structured report."""
+    """Why images were not scored, or why there is no structured report; without names of files."""
 
 
 @runtime_checkable
@@ -133,17 +140,17 @@ class Studies:
             answer = self._answer(study)
             self._deliver(study, answer)
         except DataError as error:
-            _log.error("study %s waits, because its answer cannot be written: %s", study.name, error)
+            _log.error("study %s waits, because its answer cannot be written: %s", study.label, error)
             source.postpone(study)
             return
         except Exception as error:
-            _log.error("study %s has no answer: %s", study.name, _reason(error))
+            _log.error("study %s has no answer: %s", study.label, _reason(error))
         else:
             for reason in answer.reasons:
-                _log.warning("study %s: %s", study.name, reason)
+                _log.warning("study %s: %s", study.label, reason)
             outcome = "scored" if answer.scores["studies"] else "unreadable"
             seconds = time.perf_counter() - start
-            _log.info("study %s %s: %d files, %.0f ms", study.name, outcome, len(study.files), 1000 * seconds)
+            _log.info("study %s %s: %d files, %.0f ms", study.label, outcome, len(study.files), 1000 * seconds)
         self._metrics.studies.labels(outcome).inc()
         source.finish(study)
 

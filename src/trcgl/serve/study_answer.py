@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from trcgl.core.errors import UnreadableImage
+from trcgl.core.errors import DataError, UnreadableImage
 from trcgl.imaging.file_process import ReadFile
 from trcgl.imaging.isolated import Lost
 from trcgl.imaging.radiograph import load_file
@@ -52,11 +52,14 @@ class StudyScorer:
                 batch.identifiers.extend(file.identifiers for file in readable.values())
         scored = collected(self.network.models, [batch], by_study=True, tta=False)
         documents: dict[str, bytes] = {}
-        reasons = [f"{name}: {reason}" for name, reason in batch.unreadable]
+        reasons = [f"a file cannot be read: {reason}" for _, reason in batch.unreadable]
         if readable and all(file.kind == "dicom" for file in readable.values()):
             self._report(scored, study, documents, reasons)
-            if self.maps:
-                self._captures(scored, readable, scores, study, documents)
+            if self.maps and documents:
+                try:
+                    documents |= self._captures(scored, readable, scores, study)
+                except DataError as error:
+                    reasons.append(_without_names(str(error), study))
         return Answer(scored.to_dict(), documents, reasons)
 
     def _read(self, file: tuple[str, Path]) -> ReadFile | str:
@@ -85,7 +88,8 @@ class StudyScorer:
             reports = write_reports(scores, study.files, Path(folder))
             for path in reports.written:
                 documents["report.sr.dcm"] = path.read_bytes()
-        reasons.extend(reason for _, reason in reports.failed)
+        for _, reason in reports.failed:
+            reasons.append(_without_names(reason, study))
 
     def _captures(
         self,
@@ -93,20 +97,27 @@ class StudyScorer:
         readable: Mapping[str, ReadFile],
         scores: Float[np.ndarray, "images findings"],
         study: Study,
-        documents: dict[str, bytes],
-    ) -> None:
+    ) -> dict[str, bytes]:
         from pydicom.uid import generate_uid
 
         kind = "Attention map" if self.network.about["map_kind"] == "attention" else "Grad-CAM"
         thresholds, series = self.network.models.thresholds or {}, generate_uid(prefix=None)
+        captures: dict[str, bytes] = {}
         for (name, read), row in zip(readable.items(), scores, strict=True):
             source = header(study.files[name], name)
             grids = self.service.batcher.call(self.network.maps, read.pictures[0][None])[0]
             positive = [bool(row[place] >= thresholds.get(finding, 2)) for place, finding in enumerate(scored.findings)]
             for place in findings_to_map(row, positive, self.maps):
                 caption = f"{kind}: {scored.findings[place]}, score {row[place]:.3f}"
-                pixels, number = overlay_picture(read, grids[place], caption), len(documents)
+                pixels, number = overlay_picture(read, grids[place], caption), len(captures) + 1
                 capture = map_capture(source, pixels, description=caption, series=series, number=number)
                 stream = BytesIO()
                 capture.save_as(stream)
-                documents[f"map-{number}.dcm"] = stream.getvalue()
+                captures[f"map-{number}.dcm"] = stream.getvalue()
+        return captures
+
+
+def _without_names(reason: str, study: Study) -> str:
+    for name in (study.name, *study.files):
+        reason = reason.removeprefix(f"{name}: ")
+    return reason
