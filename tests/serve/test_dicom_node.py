@@ -214,6 +214,15 @@ def test_one_spool_serves_one_server(run, tmp_path):
         pass
 
 
+def test_a_study_whose_header_allows_no_report_is_answered_with_its_scores(run, tmp_path, caplog):
+    (tmp_path / "odd.dcm").write_bytes(study_file(1, 7, SeriesInstanceUID=None))
+    with noded(run, out=tmp_path / "out", maps=1) as (node, service):
+        send(node.dicom_port, tmp_path / "odd.dcm")
+        assert [path.name for path in arrived(tmp_path / "out")] == ["scores.json"]
+        until(lambda: b'trcgl_studies_total{outcome="scored"} 1.0' in service.metrics.text())
+    assert "no SR without SeriesInstanceUID" in caplog.text
+
+
 @pytest.mark.slow
 def test_memory_stays_flat_over_two_hundred_studies(run, tmp_path):
     received = tmp_path / "received"
