@@ -231,7 +231,8 @@ def _connection(event: Event) -> _Connection:
 
 def _accept(event: Event, size: int) -> None:
     """Let a client send files, just before it learns that its association is accepted."""
-    if isinstance(event.primitive, A_ASSOCIATE) and event.primitive.result == 0:
+    primitive = getattr(event, "primitive", None)
+    if isinstance(primitive, A_ASSOCIATE) and primitive.result == 0:
         _connection(event).allow(size, MESSAGE_SECONDS)
 
 
