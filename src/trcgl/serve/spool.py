@@ -1,6 +1,5 @@
 """The folder of files that wait: received studies, and answers that are not sent yet."""
 
-import fcntl
 import shutil
 import tempfile
 import threading
@@ -9,6 +8,8 @@ from typing import IO
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
+from trcgl.core.lock import try_lock
+from trcgl.core.write_errors import writing
 
 
 class Full(Exception):
@@ -85,9 +86,14 @@ class Spool:
         self._forget(path)
 
     def move(self, path: Path, target: Path) -> None:
-        """Move a file out of the spool; the target may be on another file system."""
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        shutil.move(path, target)
+        """Move a file out of the spool; the target may be on another file system.
+
+        Raises:
+            DataError: the target cannot be written.
+        """
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.move(path, target)
         self._forget(path)
 
     def waiting(self, kind: str) -> list[Path]:
@@ -107,17 +113,10 @@ class Spool:
 
 
 def _locked(folder: Path) -> IO[bytes]:
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = open(folder / "lock", "wb")  # noqa: SIM115
-    except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{folder}: cannot be written ({why}). Choose another folder with --spool.") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not try_lock(handle.fileno()):
         handle.close()
-        raise DataError(f"{folder}: another server uses this spool. Choose another folder with --spool.") from error
-    except OSError:
-        pass  # some file systems have no locks
+        raise DataError(f"{folder}: another server uses this spool. Choose another folder with --spool.")
     return handle

@@ -16,8 +16,9 @@ from trcgl.imaging.radiograph import load_file
 from trcgl.predict.journal import Batch
 from trcgl.predict.map_capture import findings_to_map, map_capture, overlay_picture
 from trcgl.predict.predict import collected
+from trcgl.predict.report_header import read_header
 from trcgl.predict.scores import Scores
-from trcgl.predict.structured_report import header, write_reports
+from trcgl.predict.structured_report import write_reports
 from trcgl.serve.engine import TrainedNetwork
 from trcgl.serve.service import PREVIEW_SIDE, Service
 from trcgl.serve.studies import Answer, Study
@@ -104,7 +105,7 @@ class StudyScorer:
         thresholds, series = self.network.models.thresholds or {}, generate_uid(prefix=None)
         captures: dict[str, bytes] = {}
         for (name, read), row in zip(readable.items(), scores, strict=True):
-            source = header(study.files[name], name)
+            source = read_header(study.files[name], name).header
             grids = self.service.batcher.call(self.network.maps, read.pictures[0][None])[0]
             positive = [bool(row[place] >= thresholds.get(finding, 2)) for place, finding in enumerate(scored.findings)]
             for place in findings_to_map(row, positive, self.maps):
