@@ -1,1 +1,1 @@
-"""Audit of synthetic images: are they faithful, novel and diverse? Every figure has an n, an interval and a null."""
+"""Audit of synthetic images: are they faithful, novel and diverse? Each figure has a sample size, interval and null."""

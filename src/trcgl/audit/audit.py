@@ -116,7 +116,7 @@ def audit(
 
 
 def _findings(inputs: Inputs, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The findings to audit: the given ones, or the targets of the synthetic folder that do not only balance it."""
+    """The given findings, else the targets of the synthetic folder without its balancing findings."""
     space = inputs.dataset.space
     targets = inputs.provenance["target"].unique(maintain_order=True).to_list()
     findings = asked or tuple(target for target in targets if target not in balancing(space))
@@ -197,7 +197,7 @@ def _run_on_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
 
 
 def _settings(options: AuditOptions, inputs: Inputs) -> dict[str, Any]:
-    """Everything that decides the result."""
+    """All options and inputs that determine the result."""
     return {
         "schema": SETTINGS_SCHEMA,
         **{name: value for name, value in dataclasses.asdict(options).items() if name != "batch_size"},

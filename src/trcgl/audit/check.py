@@ -1,4 +1,4 @@
-"""What a check of an audit is, and what it may look at.
+"""The contract of a check of the audit: its inputs, its results and the verdict.
 
 A check compares synthetic images with held-out real images and reports the same comparison for real images, its null.
 To add a check, write `checks/NAME.py` with a `CHECK`, its template `checks/NAME.html.j2` and a test. The audit,
@@ -41,7 +41,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class RowFeatures:
-    """Features of some rows of real images, taken by row."""
+    """Features of real images, looked up by row."""
 
     rows: Int[np.ndarray, " rows"]  # ascending
     values: Float[np.ndarray, "rows features"]
@@ -62,7 +62,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a check may look at."""
+    """The inputs of all checks."""
 
     images: ScoredImages  # synthetic and real images with the auditor's scores
     options: AuditOptions  # options of the audit
@@ -93,7 +93,7 @@ class Evidence:
             self.features[name] = Features(space, space(images.sheets[WITH].images), train, held_out)
 
     def compared(self, side: RealImages, finding: str) -> Int[np.ndarray, " rows"]:
-        """Rows of real images with a finding: all of them, or a random 2,000."""
+        """Rows of the real images with a finding; a random 2,000 of them if there are more."""
         rows = self.images.positives(side, finding)
         return np.sort(randomness(self.seed, "compared", finding).permutation(rows)[:_MOST])
 
@@ -136,7 +136,7 @@ class Check:
 
 
 def status(real: int, synthetic: int) -> tuple[str, str]:
-    """How much the number of images of a finding supports, and why."""
+    """Whether a finding is assessable with its numbers of images, and these numbers as text."""
     numbers = f"{real} held-out real images with it and {synthetic} synthetic"
     if real >= 50 and synthetic >= 200:
         return "assessable", numbers

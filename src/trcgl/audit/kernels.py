@@ -66,8 +66,8 @@ def median_bandwidth(real: Float[np.ndarray, "rows features"], most: int = 2000)
 def frechet(x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"]) -> Value:
     """|μ − ν|² + tr(Σ + Λ − 2 (Σ Λ)^½), refused if there are fewer rows than features.
 
-    The last trace is also that of the square root of Σ^½ Λ Σ^½, which is symmetric: its eigenvalues are real, and one
-    that rounding made negative is 0.
+    The last trace is also that of the square root of Σ^½ Λ Σ^½, which is symmetric: its eigenvalues are real, and an
+    eigenvalue that rounding made negative counts as 0.
     """
     check(x, y)
     if (fewest := min(len(x), len(y))) < x.shape[1]:
@@ -131,7 +131,7 @@ def group_sums(
 def strips(
     x: Float[np.ndarray, "rows features"], y: Float[np.ndarray, "others features"], pairwise: Kernel
 ) -> Iterator[tuple[int, Tensor]]:
-    """`pairwise` of a few rows of x at a time with all of y: index of the first row, and values (A, len(y))."""
+    """Yield `pairwise` of a few rows of x at a time with all of y: index of the first row, values (A, len(y))."""
     height = max(1, _PRODUCTS // len(y))
     for start in range(0, len(x), height):
         rows = torch.from_numpy(x[start : start + height]).double()

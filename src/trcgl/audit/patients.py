@@ -55,12 +55,12 @@ class PatientImages:
         return self if len(self.features) <= images else self.sample(images, rng)[0]
 
     def together(self, other: "PatientImages") -> "PatientImages":
-        """The images of both."""
+        """The images of this and another set."""
         patients = np.concatenate([self.patients, other.patients])
         return PatientImages.of(np.concatenate([self.features, other.features]), patients)
 
     def of_rows(self, rows: Int[np.ndarray, " rows"]) -> "PatientImages":
-        """Some of the images."""
+        """The images of the given rows."""
         return PatientImages.of(self.features[rows], self.patients[rows])
 
 

@@ -80,7 +80,7 @@ class TwoGroups:
 
 
 def _ranks(rng: np.random.Generator, rows: int, columns: int) -> Int[np.ndarray, "rows columns"]:
-    """Every row a random order."""
+    """A random order within every row."""
     return rng.permuted(np.tile(np.arange(columns), (rows, 1)), axis=1)
 
 

@@ -1,4 +1,4 @@
-"""The images on the page: real beside synthetic, with beside without, rejected images, nearest training images."""
+"""The images on the page: synthetic and real, with and without the finding, rejected, and nearest in training."""
 
 import io
 from collections.abc import Mapping
@@ -83,7 +83,7 @@ def picture(image: UInt8[np.ndarray, "side side"], description: str, small: bool
 
 
 def _alike(images: ScoredImages, finding: str, plan: pl.DataFrame, seed: int) -> list[dict[str, Any] | None]:
-    """For each synthetic image a held-out image of the same label set, or another with the finding; each once."""
+    """For each synthetic image a held-out image of the same label set, else with the finding; no image twice."""
     real, normal = images.held_out, images.space.normal
     left = randomness(seed, "shown", finding).permutation(images.positives(real, finding)).tolist()
     sets = {row: label_set(real.rows.row(row, named=True), images.space) for row in left}

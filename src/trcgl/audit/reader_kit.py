@@ -2,7 +2,7 @@
 
 `write_kit` writes `KIT/index.html`, one file that works offline, and `KIT/kit.json`; the key that says which image is
 synthetic goes into a folder of its own. Hand out the kit, keep the key. A reader saves a CSV file from the page;
-`read_ratings` reads it. The kit contains real images of patients: share it accordingly.
+`read_ratings` reads it. The kit contains real images of patients: give it only to people who may see them.
 """
 
 import hashlib
@@ -115,11 +115,11 @@ def write_reader_kit(out: Path, images: ScoredImages, seed: int) -> dict[str, An
 
 
 def read_ratings(kit: Path, key: Path, csv_path: Path) -> dict[str, Any]:
-    """Evaluate the ratings of one reader, also of a kit that 0.1.0 wrote or ratings that a spreadsheet saved again.
+    """Evaluate the ratings of one reader; the CSV file may have been saved again by a spreadsheet.
 
-    The key is `key.json` or its folder. The result holds counts; the share of images correctly called real or
-    synthetic, over all images, of each kind and at each confidence, with Wilson intervals over images; and how often
-    the reader chose the finding that the image is labeled or prompted with, of each kind.
+    The key is `key.json` or its folder. The result has counts; the share of images that were correctly called real or
+    synthetic (in total, of each kind, at each confidence), with Wilson intervals over images; and how often the reader
+    chose the labeled or prompted finding, for images of each kind.
     """
     described = storage.read_json(Path(kit) / "kit.json")
     key = Path(key) / "key.json" if Path(key).is_dir() else Path(key)

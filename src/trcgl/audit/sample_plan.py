@@ -1,7 +1,8 @@
 """The images that an audit generates: sheets, which are generated once and kept.
 
-Each audited finding has images *with* it, which continue the plan of the synthetic folder, and as many of the same
-label sets and seeds *without* it. Images that the synthetic folder already holds are taken over pixel for pixel.
+Each audited finding has images *with* it, which start with those of the synthetic folder, and the same number of images
+*without* it, from the same label sets and seeds. Images that the synthetic folder already has are reused pixel for
+pixel.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,9 +182,9 @@ def _sample(
 
 
 def sampled_alike(provenance: pl.DataFrame, options: Mapping[str, Any], generator: str, precision: str) -> pl.DataFrame:
-    """Rows of a synthetic folder that an audit with this generator (its digest) and precision would generate alike.
+    """Rows of a synthetic folder whose images this generator (digest) and precision would generate identically.
 
-    `provenance` is in the order of the folder's images; `options` are those it was generated with.
+    `provenance` is in the order of the folder's images; `options` are the options of its synthesis.
     """
     made = {"generator": generator, "steps": options["steps"], "solver": options["solver"]}
     alike = pl.all_horizontal(pl.col(name) == value for name, value in made.items())

@@ -129,7 +129,7 @@ class ScoredImages:
         return sources(indexed, self.space, normal)["place"].to_numpy().astype(np.int64)
 
     def kept(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " kept"]:
-        """Those rows of the sheet `with` that passed screening."""
+        """The rows of the sheet `with` that passed screening."""
         return rows[[self.screening[row] == KEPT for row in rows]]
 
     def pairs(self, prefix: str = "", each: int | None = None) -> PairedScores:

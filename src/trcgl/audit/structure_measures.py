@@ -24,7 +24,7 @@ _BEND = 0.01  # cost of a step aside, in attenuation
 
 @dataclass(frozen=True)
 class Course:
-    """The course of a line."""
+    """A line that was followed through an unrolled image."""
 
     across: Int[np.ndarray, " places"]  # position across the line at every position along it
     # attenuation of the ridge above the background beside it at every position along it
@@ -32,7 +32,7 @@ class Course:
 
     @property
     def faintest(self) -> float:
-        """Height reached by four fifths of the line."""
+        """Height that four fifths of the line reach or exceed."""
         return float(np.quantile(self.height, 0.2))
 
     @property
@@ -49,7 +49,7 @@ def unevenness(values: Float[np.ndarray, " places"]) -> float:
 def sample(
     layer: Layer, canvas: Canvas, x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    """The layer at points in body coordinates."""
+    """Values of a layer at points in body coordinates."""
     column, row = canvas.to_pixels(np.asarray(x), np.asarray(y))
     sampled: Float[np.ndarray, "*shape"] = map_coordinates(layer, [row, column], order=1, mode="nearest")
     return sampled
@@ -81,7 +81,7 @@ def ridge(unrolled: Unrolled) -> Unrolled:
 
 
 def follow(height: Unrolled, allowed: Bool[np.ndarray, "places across"], *, enough: float) -> Course:
-    """The course with the largest sum of heights that moves at most one step aside per place.
+    """Follow the line with the largest sum of heights; it moves sideways by at most one position per place.
 
     Heights count up to `enough`, so that no single bright spot attracts the line.
     """
@@ -126,9 +126,10 @@ _HEART, _HEART_SPREAD = 0.456, 0.054
 
 
 def hyperinflation(thorax: Thorax) -> dict[str, float]:
-    """Flat domes; and long lungs with a narrow heart, in standard deviations from thoraces without the finding.
+    """Measure the curve of the domes, and how long the lungs and how narrow the heart are.
 
-    Length is from apex to domes, the heart's width is its own, both over the width of the chest.
+    Lung length (apex to dome) and heart width are divided by the width of the chest; `slender` is their difference in
+    standard deviations from thoraces without the finding.
     """
     body = thorax.chest.anatomy
     length = (np.mean(body.dome) - body.apex) / (2 * body.chest)

@@ -139,7 +139,7 @@ def _with_names(command: Command) -> Command:
 def _quiet(hint: Any, default: Any = dataclasses.MISSING) -> Any:
     """The type of an option, set to hide a default that is None or empty: the help sentence states its meaning.
 
-    Where None is the default, it cannot be given, so that the help shows PATH instead of {None}|PATH.
+    An option whose default is None does not accept None as a value, so that the help shows PATH instead of {None}|PATH.
     """
     import tyro
 

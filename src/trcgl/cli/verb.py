@@ -83,7 +83,7 @@ def taken(option: str, arguments: list[str]) -> tuple[list[str], list[str]]:
     """All values of an option that must be known before the others can be parsed, and the arguments without it.
 
     Raises:
-        RecipeError: the last one has no value.
+        RecipeError: the last occurrence of the option has no value.
     """
     values, rest, remaining = [], [], iter(arguments)
     for argument in remaining:

@@ -1,3 +1,3 @@
-"""What every output says of itself."""
+"""The research-use notice of every output."""
 
 RESEARCH_USE = "Research use only. Not a medical device."

@@ -179,7 +179,7 @@ class TrainRecipe:
     half: Literal["none", "first", "second"] = "none"
     """Half of the train patients to train on: `first`, `second`, or `none` for all. The halves share no patient."""
     save_steps: int = 0
-    """Also save a resumable checkpoint every this many optimizer steps; 0 saves only at the end of each epoch."""
+    """Optimizer steps between two resumable checkpoints; 0 saves only at the end of each epoch."""
     logger: Literal["tensorboard", "csv", "mlflow", "wandb", "none"] = "tensorboard"
     """Additional log beside metrics.jsonl: `tensorboard`, `csv`, `mlflow`, `wandb` or `none`."""
 

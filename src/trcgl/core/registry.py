@@ -29,7 +29,7 @@ class Registry(dict[str, type[T]]):
         self.built_in = frozenset(classes)
 
     def register(self, name: str, cls: type[T]) -> None:
-        """Add a class; one that was registered earlier under the same name is replaced, as in a notebook.
+        """Add a class; it replaces a class that was registered earlier under the same name, as in a notebook.
 
         Raises:
             RecipeError: the name is that of a built-in class, or `cls` is no subclass of `base`.

@@ -153,13 +153,13 @@ def claim_settings(
     settings: Mapping[str, Any],
     current: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> bool:
-    """Make `folder` ours for `settings`, compared by value with those stored in the JSON file `name`.
+    """Claim `folder` for `settings`, compared by value with the settings stored in the JSON file `name`.
 
     `settings`: all that decides the content of the folder; plain JSON values. `current`: translates stored settings of
     an earlier version: new names, defaults of new settings.
 
     Returns:
-        Whether the folder was ours before.
+        Whether the folder was claimed before.
     """
     text = json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -79,7 +79,7 @@ def findings_text(findings: Findings) -> str:
 
 
 def _cells(findings: Findings, between: str) -> list[tuple[str, ...]]:
-    """Finding, group, and images and patients in each split, most frequent in train first."""
+    """Rows of a table (finding, group, then images and patients of each split), most frequent in train first."""
     return [
         (
             finding["finding"],

@@ -46,7 +46,7 @@ _PIXELS = {
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Options of every source."""
+    """Options of `trcgl prepare` that all sources share."""
 
     size: int = 224
     """Side of the stored square images, in pixels."""

@@ -80,7 +80,7 @@ def generation_record(synthetic: Dataset) -> dict[str, Any]:
 
 
 def current_options(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored options of `trcgl synthesize` under their present names, with defaults for options newer than they."""
+    """Stored options of `trcgl synthesize` under their present names; options that are missing get their defaults."""
     return {"guidance_for": {}} | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 

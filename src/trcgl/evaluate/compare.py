@@ -21,8 +21,8 @@ SCHEMA = "trcgl.comparison/1"
 def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Differences between every further run and the first, overall, per group and per finding.
 
-    Compared are the metrics that depend only on the ranking of the scores. Every replicate resamples the same patients
-    for all runs, so that images that are hard for all runs cancel out.
+    Only metrics that depend on nothing but the ranking of the scores are compared. Every replicate resamples the same
+    patients for all runs, so that images that are hard for all runs cancel out.
 
     Args:
         runs: run folders that `trcgl evaluate` has scored; the first is the reference.

@@ -21,7 +21,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the predictions of one split.
 
-    The `scored` findings of the label space of the predictions make the means, its groups the group means.
+    Means are over the `scored` findings of the label space of the predictions, group means over its groups.
 
     Returns:
         The document of schema `trcgl.evaluation/1`.

@@ -71,12 +71,13 @@ def report(
     Args:
         folder: run folder; its `metrics.jsonl` gives the training curve.
         evaluation: document of schema `trcgl.evaluation/1`; metrics that an earlier version did not store are left out.
-        predictions: that were evaluated.
-        dataset: of the predictions, for pictures and the label distribution in training; None leaves pictures out.
-        name: name of the evaluation: `test`, `val`, or `<dataset>-<split>` for another dataset than the run's own. Only
-            that of test is `report.html`, the others are `report-<name>.html`.
-        command: that trained the run.
-        temperature: of the calibration.
+        predictions: the evaluated predictions.
+        dataset: dataset of the predictions, for pictures and the label distribution in training; None leaves pictures
+            out.
+        name: name of the evaluation: `test`, `val`, or `<dataset>-<split>` for another dataset than the run's own. The
+            page of `test` is `report.html`, other pages are `report-<name>.html`.
+        command: the command that trained the run.
+        temperature: temperature of the calibration.
 
     Returns:
         Path below the run folder to the text of each file, the page last.

@@ -1,4 +1,4 @@
-"""Learnable context tokens (TRCGL-Net, Figure 1b): vectors that tell the network what words do not express."""
+"""Learnable context tokens (TRCGL-Net, Figure 1b): learned vectors for what the words of a prompt do not express."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -43,8 +43,8 @@ def plan(
 
     The rows of a target are taken in a shuffled order, over and over. Image i of a target has the same label set,
     prompt and seed in every plan of the same dataset and `seed`: a smaller plan holds the first images of a larger one.
-    As many balancing images are added, in equal numbers for the normal label and each head finding: with synthetic
-    images of rare findings alone, a classifier would learn to take a synthetic image for a rare finding.
+    The same number of balancing images is added, in equal parts for the normal label and each head finding: from
+    synthetic images of rare findings alone, a classifier would learn that synthetic images show rare findings.
 
     `targets` are the tail findings if empty. Exactly one of three numbers is given: `count`, positive training images
     of a target to reach, real and synthetic together; `dose`, images per real positive training image of a target, at

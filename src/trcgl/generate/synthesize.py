@@ -115,8 +115,8 @@ def synthesize(
     """Generate synthetic radiographs and screen them; the same call again resumes.
 
     `generator_folder`: written by `trcgl train-generator` on the dataset. `screener_run`: a run that was trained on the
-    dataset's real rows alone; None with `unscreened`. `out`: the synthetic folder; it must be new, empty, or an
-    interrupted one of the same settings.
+    dataset's real rows alone; None with `unscreened`. `out`: the synthetic folder; it must be new, empty, or of an
+    interrupted call with the same settings.
 
     Returns:
         The content of `report.json`; an empty dict in processes other than the first.

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer for a generator from scratch: each word of its prompts is a token, other words are spelled."""
+"""A CLIP tokenizer for a generator from scratch: each word of its prompts is a token, others are spelled in letters."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Training batches of a generator: train rows only, class-balanced, with a share of all rows alike."""
+"""Training batches of a generator: train rows only, class-balanced, mixed with uniformly sampled rows."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,7 @@ def most_sampled(space: LabelSpace) -> list[int]:
 
 
 def sampler(labels: Labels, favored: Sequence[int], settings: FitRecipe, seed: int) -> RowSampler:
-    """Row sampling: class-balanced, with a share for the `favored` columns and a share of all rows equally often."""
+    """Class-balanced row sampling; `settings` give the shares of the `favored` findings and of uniform sampling."""
     if settings.row_sampling == "natural":
         return lambda epoch: natural(len(labels), seed, epoch)
 

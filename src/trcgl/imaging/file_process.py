@@ -32,7 +32,7 @@ Shape = tuple[int, Fit]  # side of a square image in pixels, and how the radiogr
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A radiograph, read once."""
+    """Result of reading a radiograph: its images in every requested shape, and facts about the file."""
 
     pictures: tuple[UInt8[np.ndarray, "_ _"], ...]  # a (size, size) image for each requested shape
     placements: tuple[Placement, ...]  # from pixels of the file to pixels of each image

@@ -17,14 +17,14 @@ LOW, HIGH = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """The temperature T of sigmoid(logit / T), and for each finding the probability from which on it is called."""
+    """The temperature T of sigmoid(logit / T), and for each finding the probability from which it is called present."""
 
     temperature: float
     thresholds: dict[str, float]
 
 
 def fit_calibration(logits: Table, truth: Table, findings: Sequence[str], weight: Rows | None = None) -> Calibration:
-    """Fit the temperature, and on the probabilities that it gives the threshold with the best F1 of each finding.
+    """Fit the temperature, then for each finding the threshold with the best F1 on the calibrated probabilities.
 
     A finding without a positive has the threshold 0.5.
     """

@@ -20,7 +20,7 @@ def _value(positive: Rows, score: Rows, weight: Rows, bins: int = BINS) -> Value
 
 
 def mass_bins(score: Rows, weight: Rows, bins: int = BINS) -> Int[np.ndarray, " rows"]:
-    """The bin of every row; bin 0 has the lowest scores. Rows of one score share the bin of their middle."""
+    """The bin of every row; bin 0 has the lowest scores. Rows with equal scores are in the bin of the middle row."""
     order, ends = descending(-score)
     upper = np.cumsum(weight[order])[ends]
     middle = upper - np.diff(upper, prepend=0.0) / 2

@@ -68,8 +68,8 @@ def freedom_of_mean(replicates: Samples, freedom: PerFinding) -> float:
 def interval(value: float, replicates: Replicates, freedom: float) -> Interval:
     """The interval of a metric between 0 and 1, or of a mean of it over findings.
 
-    `value` is the estimate on the data themselves; `freedom` is ν, effective positive patients less one, of a mean
-    `freedom_of_mean`.
+    `value` is the estimate on the data themselves; `freedom` is ν: the effective number of positive patients less one,
+    or for a mean `freedom_of_mean`.
     """
     kept, refused = _defined(replicates, freedom)
     if refused:

@@ -63,7 +63,7 @@ def box_mask(boxes: Float[np.ndarray, "boxes 4"], side: int = SIDE) -> Bool[np.n
 
 
 def at_side(mask: Bool[np.ndarray, "height width"], side: int = SIDE) -> Bool[np.ndarray, "{side} {side}"]:
-    """A mask, with at least one pixel, resized by nearest neighbor; one too thin for any pixel keeps its middle."""
+    """A mask, with at least one pixel, resized by nearest neighbor; a mask too thin for any pixel keeps its middle."""
     rows, columns = (((np.arange(side) + 0.5) * pixels / side).astype(int) for pixels in mask.shape)
     resized = mask[np.ix_(rows, columns)]
     if not resized.any():

@@ -31,10 +31,11 @@ class FindingRows:
 
     @cached_property
     def segments(self) -> tuple[sparse.csr_matrix, int, bool]:
-        """Segments × patients, the number K of distinct scores of positives, and whether a negative shares one.
+        """The matrix segments × patients, the number K of distinct scores of positives, and whether negatives tie.
 
-        Segments: K of positives; K + 1 of negatives, the k-th from below the preceding score down to the k-th score,
-        inclusive; where negatives share the score of a positive, K segments of these.
+        The first K segments are the positives with each score, highest first. The next K + 1 are the negatives between
+        these scores; a negative with the score of a positive is in the segment that ends there. If there are such
+        negatives, K more segments hold them alone.
         """
         present = self.positive == 1
         cuts = np.unique(-self.score[present])

@@ -1,18 +1,20 @@
 """Label sets of the phantoms, those of PadChest with a chosen imbalance, and their patients.
 
-**The benchmark p'.** PadChest-30 has p(S) for each of its 2,521 label sets, in which finding c has prevalence π_c,
-most to least R = 1054 : 1. The dial `imbalance` = r makes the targets
+**The benchmark p'.** PadChest-30 has p(S) for each of its 2,521 label sets, in which finding c has prevalence π_c; the
+most frequent finding is R = 1054 times as frequent as the rarest. The setting `imbalance` = r gives the target
+prevalences
 
     π'_c = κ π_c^a,   a = ln r / ln R,   κ such that Σ π'_c = Σ π_c
 
-(as many findings per image as before, most to least r : 1), and p' is the distribution closest to p that meets them:
+(as many findings per image as before; the most frequent is r times as frequent as the rarest), and p' is the
+distribution closest to p that meets them:
 
     p' = argmin_q KL(q ‖ p)  subject to  Σ_S q(S) [c ∈ S] = π'_c,     p'(S) ∝ p(S) exp(Σ_{c ∈ S} θ_c)
 
 (exponential tilting; θ is the solution of the convex dual). Train is sampled from p'.
 
-**Val and test q.** The distribution closest to p' in which no finding is rarer than `FLOOR`, the same with θ ≥ 0. Each
-image weighs p'(S) / q(S), so that weighted metrics estimate those of the benchmark.
+**Val and test q.** The distribution closest to p' in which no finding is rarer than `FLOOR`; it has the same form with
+θ ≥ 0. Each image weighs p'(S) / q(S), so that weighted metrics estimate those of the benchmark.
 """
 
 import csv

@@ -1,7 +1,8 @@
 """From a specification to a phantom: pixels, a mask per finding, and facts about each lesion.
 
-Every random choice has a seed of its own: the anatomy hangs on the patient, the exposure and its noise on the image,
-each finding on the image and its name. So an image with a finding added or removed is otherwise identical.
+Every random choice has a seed of its own: the seed of the anatomy depends on the patient, that of exposure and noise on
+the image, and that of a finding on the image and the name of the finding. So an image with a finding added or removed
+is otherwise identical.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Recipes for `trcgl train`. A docstring states the data, the hardware, the time and the numbers to expect."""
+"""Recipes for `trcgl train`. A docstring states the data, the hardware, the training time and the metrics."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, Sy
 
 
 def _from_zero(**settings: Any) -> ModelRecipe:
-    """A network whose gates are learned, from 0 if not said otherwise, so that a module is used only if it helps."""
+    """A network whose gates are learned, by default from 0, so that a module is used only if it helps."""
     gates: dict[str, Any] = {"reweighting_gate": 0.0, "attention_gate": 0.0, "graph_gate": 0.0, "learn_gates": True}
     return ModelRecipe(**gates | settings)
 

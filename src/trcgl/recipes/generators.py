@@ -1,4 +1,4 @@
-"""Recipes for `trcgl train-generator`. A docstring states the data, the hardware, the time and what to expect."""
+"""Recipes for `trcgl train-generator`. A docstring states the data, the hardware, the training time and the results."""
 
 from dataclasses import replace
 

@@ -26,8 +26,9 @@ Changes = Mapping[str, Any]
 class Arm:
     """A method to compare.
 
-    `synthetic` is what it trains with beside the real images: nothing (empty), the study's `synthetic` folder, as many
-    `duplicates` of the real images, as many images of a `dcgan`, or a folder of the plan by its name.
+    `synthetic` names the images that it trains with beside the real images: none (empty), the study's `synthetic`
+    folder, the same number of `duplicates` of real images or of images of a `dcgan`, or a folder of the plan by its
+    name.
     """
 
     name: str  # on the command line, in the table and of its folder
@@ -58,9 +59,10 @@ class Arm:
 
 
 def over_base(arm: Arm) -> Arm:
-    """The arm with the base's own loss and row sampling, unless it is about one of them.
+    """The arm with the loss and row sampling of the base, unless the arm changes these itself.
 
-    With `PLAIN`, a head or backbone competes with the base's remedy for the long tail; so it competes with its network.
+    A head or backbone over `PLAIN` is compared with the network, loss and row sampling of the base together; here it is
+    compared with the network alone.
     """
 
     def changes(base: Recipe) -> Changes:

@@ -18,8 +18,8 @@ def _backbone(
 ) -> Arm:
     """A timm backbone under a linear layer.
 
-    `fine` are changes for small images, `gentle` caps the learning rates, and a backbone that does not drop has no
-    stochastic depth.
+    `fine` are changes for small images, `gentle` caps the learning rates, and without `drops` there is no stochastic
+    depth.
     """
 
     def changes(base: Recipe) -> Changes:

@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether it has numbers; a diverged run has none."""
+        """Whether the run has metrics; a diverged run has none."""
         return self.content["status"] == "finished"
 
 
@@ -87,9 +87,9 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def earlier(plan: Plan, out: Path) -> list[dict[str, Any]]:
-    """Seeds and contrasts of the tables that this study has written before, if they were others than now.
+    """Seeds and contrasts of earlier tables of this study, if they differ from the present table.
 
-    A study that is extended because of what its table said finds more than its level says.
+    A study that is extended because of its own results finds false differences more often than its level allows.
     """
     if not (out / "table.json").exists():
         return []

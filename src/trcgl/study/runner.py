@@ -112,7 +112,7 @@ def _epochs(jobs: Sequence[Job]) -> Iterator[None]:
 
 
 def _apart(target: Callable[..., None], argument: Any, where: str) -> Generator[None, None, None]:
-    """Call a function in its own process, and yield at every look at it; raise the error of a process that failed."""
+    """Call a function in its own process; yield each time it is checked, and raise the error of a failed process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD, *plugin.LOADED])
     receiver, sender = context.Pipe(duplex=False)

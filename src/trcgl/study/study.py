@@ -33,7 +33,7 @@ def peers(
     primary: str | None = None,
     synthetic: Path | None = None,
 ) -> dict[str, Any]:
-    """Compare published methods over the same data, steps, augmentation and selection rule.
+    """Compare published methods with the same data, steps, augmentation and selection rule.
 
     `arms` are names in `trcgl.study.peers.PEERS`, all if empty. Over `plain`, heads and backbones are trained with
     cross-entropy and every row once an epoch; over `base`, with the loss and row sampling of the base. `primary` is the
@@ -54,7 +54,7 @@ def peers(
 
 
 def ablate(dataset: Path, base: Recipe, out: Path, *, seeds: int = 3, synthetic: Path | None = None) -> dict[str, Any]:
-    """Take a recipe apart: add its parts one by one, leave out each part, and vary the label graph.
+    """Measure what each part of a recipe adds: add the parts one by one, leave out each part, vary the label graph.
 
     `synthetic`, a synthetic folder of the dataset, makes synthetic images one of the parts. Otherwise as `peers`.
     """

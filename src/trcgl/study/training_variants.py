@@ -90,7 +90,7 @@ def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False
 
 
 def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
-    """As many images of each target as were kept, the first in seed order, whatever screening decided."""
+    """The same number of images of each target as were kept, but the first in seed order, whether kept or rejected."""
     if finished(out):
         return
     opened = open_synthetic(synthetic, real).dataset
@@ -101,9 +101,9 @@ def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
 
 
 def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
-    """The kept images up to a dose, each with the label set of another image that was generated for something else.
+    """The kept images up to a dose, each with the label set of an image that was generated for another finding.
 
-    The label sets stay, and so does their frequency.
+    Only the assignment of label sets to images changes; each label set is as frequent as before.
 
     Returns:
         How many images have a label set with their own target nevertheless; see `derange`.

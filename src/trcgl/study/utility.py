@@ -74,9 +74,10 @@ def utility(
     """Compare training with synthetic images to training with the same number of duplicates of real images.
 
     A dose is the number of kept images generated for a finding ÷ its real training images. Val chooses one of the doses
-    and schedules, by `choosing_seeds` further runs of each. `generator` is of the images, for the arm `round_trip`;
-    None takes the generator recorded in `synthetic`, and leaves the arm out if that no longer exists. `prompts` are
-    synthetic folders of other prompts, by names in `PROMPTS`. The same call again continues the study in `out`.
+    and schedules, by `choosing_seeds` further runs of each. `generator` is the generator of the images, which the arm
+    `round_trip` needs; None takes the generator recorded in `synthetic`, and leaves the arm out if that folder no
+    longer exists. `prompts` are synthetic folders of other prompts, by names in `PROMPTS`. The same call again
+    continues the study in `out`.
 
     Returns:
         The table (schema `trcgl.study-table/1`), with the choice, the doses, the outcome and every tail finding.
@@ -173,7 +174,7 @@ def _check_images(jobs: Sequence[Job]) -> None:
 
 
 def _distinct_doses(synthetic: Path, opened: Dataset, doses: Sequence[float]) -> tuple[list[float], dict[str, str]]:
-    """Ascending doses that take different images; and the others with the reason why they are left out."""
+    """Doses that take different images, ascending; and the left-out doses, each with the reason."""
     absent = {}
     taken: dict[float, list[str]] = {}
     for dose in sorted(doses):

@@ -147,9 +147,9 @@ def _finish(job: Job) -> dict[str, Any]:
 def measure(
     predictions: Predictions, thresholds: dict[str, float], recipe: Recipe
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metrics of the test predictions of one run, and by group the mean AP on every resample of patients.
+    """Metrics of one run on test, and for each group the mean AP on every resample of patients.
 
-    `freedom` has the degrees of freedom that patients leave to the mean AP of each group.
+    `freedom` is ν of the mean AP of each group, from `freedom_of_mean`.
     """
     space, settings = predictions.space, recipe.evaluate
     cuts = [thresholds[finding] for finding in space.findings]

@@ -155,7 +155,7 @@ class ResumableLoader(Loader):
 
 
 class RadiographData(lightning.LightningDataModule):
-    """Batches of the train and val rows of a dataset, and of synthetic rows to train on besides.
+    """Batches of the train and val rows of a dataset, and of additional synthetic rows for training.
 
     Raises:
         DataError: the dataset has no images, or one of the two splits is empty.
@@ -207,7 +207,7 @@ class RadiographData(lightning.LightningDataModule):
 
 
 def other_of_pair(real: torch.Tensor) -> torch.Tensor:
-    """Place of the other row of each pair (0 and 1, 2 and 3, ...) in a part; its own if the other is not `real`."""
+    """For each row of a part, the place of its partner (0 and 1, 2 and 3, ...); its own place if it has none."""
     own = torch.arange(len(real), device=real.device)
     other = (own ^ 1).clamp(max=len(real) - 1)
     return torch.where(real[other], other, own)

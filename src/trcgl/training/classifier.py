@@ -32,9 +32,9 @@ LOG_EVERY = 10
 class Classifier(lightning.LightningModule):
     """A network with its loss and optimizer.
 
-    The loss counts the labels of `train`, the real rows; `image_ids` are of these, followed by the synthetic rows.
-    `steps` are the optimizer steps of the whole run; `counts`, logged at the start, the numbers of real and synthetic
-    rows of each finding.
+    The loss counts the labels of `train`, the real rows; `image_ids` names the real rows, then the synthetic rows.
+    `steps` is the number of optimizer steps of the whole run; `counts` has the numbers of real and synthetic rows of
+    each finding, which are logged at the start.
     """
 
     def __init__(

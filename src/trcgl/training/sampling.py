@@ -25,7 +25,7 @@ def natural(rows: int, seed: int, epoch: int) -> RowNumbers:
 
 
 def class_balanced(labels: Labels, seed: int, epoch: int) -> RowNumbers:
-    """For each place, sample a finding with positives uniformly, then a positive row of it uniformly.
+    """For each row of the epoch, sample a finding with positives uniformly, then a positive row of it uniformly.
 
     Raises:
         RecipeError: no row has a positive label.

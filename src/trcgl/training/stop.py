@@ -23,7 +23,7 @@ class StopRequest:
     def listen(self) -> None:
         """Install the handlers; called again where a library has installed its own.
 
-        Outside the main thread, which alone may do so, this does nothing.
+        Only the main thread can install handlers; in other threads this does nothing.
         """
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:

@@ -1,4 +1,4 @@
-"""The rows of one split as a torch dataset, for training loops of one's own."""
+"""The rows of one split as a torch dataset, for your own training loop."""
 
 import numpy as np
 import torch

@@ -65,7 +65,7 @@ def require_logger(name: str) -> None:
     """Refuse a logger whose package, which has the same name, is not installed.
 
     Raises:
-        RecipeError: it is not.
+        RecipeError: the package is not installed.
     """
     if name in ("tensorboard", "mlflow", "wandb") and not importlib.util.find_spec(name):
         install = name if name == "tensorboard" else f"'trcgl-net[{name}]'"

@@ -1,4 +1,4 @@
-"""Autoencoder ceiling: which findings survive the generator's autoencoder, without which it can show nothing?
+"""Autoencoder ceiling: which findings survive encoding and decoding by the generator's autoencoder?
 
 Real held-out images are encoded and decoded; the auditor scores them before and after. Each replicate resamples the
 same patients for both, so the interval of the loss is paired.

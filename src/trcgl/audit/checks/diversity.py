@@ -1,4 +1,4 @@
-"""Diversity: do synthetic images of a finding vary as much as real ones? MS-SSIM within the class, and Vendi score.
+"""Diversity: do synthetic images of a finding vary as much as real images? MS-SSIM within the class, and Vendi score.
 
 MS-SSIM (Wang et al. 2003) of random pairs of images of different patients: lower is more diverse. The Vendi score
 (Friedman & Dieng 2023) of n images is exp(−Σ λ log λ) over the eigenvalues λ of K / n, with K the cosines of their
@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Diversity:
-    """Diversity of synthetic images beside that of real ones."""
+    """Diversity of synthetic images, compared with that of real images."""
 
     ms_ssim: Comparison  # mean over pairs, at most 1; lower is more diverse
     vendi: Comparison  # effective number among `subset` images; higher is more diverse
@@ -204,7 +204,7 @@ def _distinct(sample: Sample, subset: int, replicates: int, seed: int, name: str
 
 def _compare(measured: dict[str, Measured], patients: dict[str, int], n: dict[str, int]) -> Comparison:
     def estimate(*names: str) -> Estimate:
-        """Of one sample, or of the first minus the second."""
+        """Estimate of a measure in one sample, or of its difference between two samples (first minus second)."""
         for name in names:
             if isinstance(why := measured[name], str):
                 return Estimate(None, None, f"{name}: {why}" if len(names) > 1 else why)

@@ -1,6 +1,6 @@
 """Guidance: label fidelity and diversity of the same label sets and seeds at every guidance scale.
 
-The findings are pooled: the mean of their AUROCs, and the share of all images that the auditor calls.
+The findings are pooled: the mean of their AUROCs, and the share of all images that the auditor calls positive.
 """
 
 import math
@@ -79,7 +79,7 @@ def difference(fidelity: PooledFidelity, other: PooledFidelity) -> dict[str, Any
 def of_all(evidence: Evidence) -> list[dict[str, Any]]:
     """Label fidelity and diversity at every scale, on the first images of each finding; empty without a sweep.
 
-    The synthetic folder's own scale is None, and comes last, if its findings have scales of their own.
+    If findings of the synthetic folder have different scales, its own entry has the scale None and comes last.
     """
     images, each = evidence.images, evidence.options.sweep_each
     own = own_guidance(images.sheets[WITH].rows)

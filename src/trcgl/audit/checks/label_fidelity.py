@@ -85,12 +85,12 @@ def of_synthetic(
 class Deranged:
     """The null: requests for a finding deranged across label sets.
 
-    Synthetic images of another finding, in a label set without this one, count as images with this finding; their
-    counterparts without that other finding count as images without. The AUROC is near .5 if the score responds to this
-    finding alone, and higher if it responds to any rare request or confuses two findings.
+    Synthetic images that were generated for another finding, from a label set without this finding, count as images
+    with this finding; their counterparts without the other finding count as images without it. The AUROC is near .5 if
+    the score responds to this finding alone, and higher if it responds to any rare request or confuses two findings.
 
-    If no other finding is audited, with and without are exchanged in the pairs of every second patient; the AUROC is
-    then .5 up to chance, which is weaker evidence.
+    If no other finding is audited, the images with and without the finding are exchanged for every second patient; the
+    AUROC is then .5 up to chance, which is weaker evidence.
     """
 
     auroc: dict[str, Any]  # over all other findings together; value and interval, or the reason why there is none
@@ -101,7 +101,7 @@ class Deranged:
 
 
 def deranged(finding: str, column: int, pairs: PairedScores, **bootstrap: Any) -> Deranged:
-    """The null of the finding with scores in a column, from the pairs of all audited findings."""
+    """Compute the null of a finding from the pairs of all audited findings; `column` has the scores for it."""
     targets, patients = (pairs.rows[name].to_numpy().astype(str) for name in ("target", "patient_id"))
     first, second = pairs.with_target[:, column], pairs.without_target[:, column]
     requested = zip(targets, pairs.rows["findings"].to_list(), strict=True)
@@ -125,9 +125,10 @@ def verdict(synthetic: Discrimination, real: Discrimination) -> Verdict:
     """The verdict on the synthetic images of a finding, by rules that were fixed beforehand.
 
     The auditor must recognize the finding on real images first. Then synthetic images pass if the lower end of their
-    AUROC's interval is above .5 and at most .05 below the real AUROC, their hit rate is at least half the real one, and
-    their false-positive rate is at most .05 above the real one. Few images give a wide interval and fail. An AUROC more
-    than .10 above the real one is too easy; a failed rule takes precedence.
+    AUROC's interval is above .5 and at most .05 below the real AUROC, their hit rate is at least half of the hit rate
+    on real images, and their false-positive rate is at most .05 above that on real images. Few images give a wide
+    interval and fail. If the AUROC is more than .10 above the real AUROC, the finding is too easy; a failed rule takes
+    precedence.
     """
     on_real, area, ends = real.auroc["value"], synthetic.auroc["value"], synthetic.auroc["ci"]
     hit, false, real_hit, real_false = (

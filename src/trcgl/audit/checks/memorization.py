@@ -1,4 +1,4 @@
-"""Memorization: does the generator repeat training images? Memorized copies one by one, and a test of the whole set.
+"""Memorization: does the generator repeat training images? Lists single memorized copies, and tests the whole set.
 
 Two questions are asked about every synthetic image, and about real held-out images, which cannot be copies:
 
@@ -169,7 +169,7 @@ def limit_of_copies(held_out: Nearness) -> float:
 
 
 def listed(near: Nearness, limit: float) -> Bool[np.ndarray, " images"]:
-    """Which images are copies: above the limit, and nearer to train than to any held-out image."""
+    """Whether each image is a copy: its similarity is above the limit, and higher to train than to held-out images."""
     return (near.train > limit) & (near.train > near.held_out)
 
 
@@ -198,7 +198,7 @@ def _numbers(
 def _equal_sets(
     train: Int[np.ndarray, " train"], held_out: Int[np.ndarray, " held_out"], seed: int
 ) -> tuple[Bool[np.ndarray, " train"], Bool[np.ndarray, " held_out"]]:
-    """Equally many patients of each and equally many of their images, at least one per patient."""
+    """Random subsets of train and held-out with equal numbers of patients and of images, at least one per patient."""
     count = min(len(np.unique(train)), len(np.unique(held_out)))
     chosen = []
     for name, patient in (("train", train), ("held-out", held_out)):
@@ -247,7 +247,7 @@ def _p(synthetic: tuple[int, int], real: tuple[int, int]) -> float:
 
 
 def _detectable(images: int, much: Closeness) -> float | None:
-    """Detectable by the second question, with as many false positives as in the null."""
+    """Smallest share of copies that `much closer` would flag, with as many false positives as in the null."""
     false = max(much.shares["held_out"], much.shares["train"])
     for copies in range(1, images + 1):
         yes = copies + round((images - copies) * false)
@@ -278,7 +278,7 @@ def _change(synthetic: np.ndarray, original: np.ndarray, mirrored: bool, margins
 
 
 def among(evidence: Evidence, findings: Sequence[str]) -> dict[str, Any]:
-    """Memorized copies among the synthetic images of some findings, of training images with any of them."""
+    """Look for copies among the synthetic images of some findings; training images have at least one of them."""
     images, sheet = evidence.images, evidence.images.sheets[WITH]
 
     def any_of(rows_of: Callable[[str], np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Real or synthetic: can a simple classifier tell the synthetic images of a finding from real ones?
+"""Real or synthetic: can a simple classifier distinguish the synthetic images of a finding from real images?
 
 The auditor's score shows that a finding is recognized, not that the image looks real. Logistic regression on features,
 cross-validated with all images of a patient in one fold, separates synthetic from held-out real images of the finding.
@@ -29,7 +29,7 @@ _PENALTY = 1e-2  # C of the regression: there are more features than images
 
 @dataclass(frozen=True)
 class RealOrSynthetic:
-    """How well synthetic images are distinguished from real ones."""
+    """How well synthetic images are distinguished from real images."""
 
     auroc: dict[str, Any]  # on images outside the fitted folds; value and 95 % interval over patients
     null: dict[str, Any]  # the same for real training images against the same held-out images

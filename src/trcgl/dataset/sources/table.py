@@ -45,7 +45,7 @@ class Options:
     """Meaning of `image_column`: a file, or the AccessionNumber, StudyInstanceUID or SOPInstanceUID of DICOM files.
     A row of an accession number or a study holds for each of its images."""
     patient_column: str = "patient"
-    """Column with the patient; patients are never divided between splits. `none`: every image is its own patient."""
+    """Column with the patient identifier; a patient is in one split only. `none`: every image is its own patient."""
     labels_column: str = ""
     """Column that lists the findings of a row."""
     delimiter: str = "|"
@@ -61,7 +61,7 @@ class Options:
     uncertain: Literal["unknown", "absent", "present"] = "unknown"
     """Meaning of -1 (uncertain)."""
     study_column: str = ""
-    """Column with the study, where several images belong to one examination."""
+    """Column with the study identifier; a study is an examination with one or several images."""
     view_column: str = ""
     """Column with the view: PA, AP, frontal, L or lateral; anything else counts as `other`."""
     split_column: str = ""

@@ -96,7 +96,7 @@ def tables_of(causes: Mapping[str, Any]) -> list[Table]:
 
 
 def _arm_rows(causes: Mapping[str, Any], kind: str) -> Rows:
-    """Empty if no arm has this kind of stratum."""
+    """A row for each arm; empty if no arm has this kind of stratum."""
     arms = {name: arm for name, arm in causes["arms"].items() if f"{kind}/gap/AP" in arm}
     if not arms:
         return []

@@ -168,8 +168,8 @@ class Dcgan(lightning.LightningModule):
         """One step of each network.
 
         The discriminator minimizes the cross-entropy of real images with their labels against synthetic images, and
-        against real images with the labels of others (Reed et al. 2016, algorithm 1); the generator that of synthetic
-        images called real.
+        against real images with the labels of others (Reed et al. 2016, algorithm 1); the generator minimizes the
+        cross-entropy of its synthetic images with the label real.
         """
         of_generator, of_discriminator = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         counted = self.optimizers()[0]  # type: ignore[index]  # Lightning counts the steps of this one alone

@@ -97,7 +97,7 @@ class Measured:
 
 
 class Knowledge(NamedTuple):
-    """Knowledge about the test images beside their labels, in the order of the predictions; text says why it lacks."""
+    """Facts about the test images, in the order of the predictions; a text in their place says why they are unknown."""
 
     lesion: Mapping[str, Mapping[str, Rows] | str]  # area and contrast: finding to a value for every image, NaN unknown
     partners: Mapping[str, Partner | str]  # finding to its usual partner
@@ -250,7 +250,8 @@ def measure(
 ) -> Measured:
     """AP and AUROC of every stratum, gaps and shifts of one run, as means over the findings of their kind.
 
-    A finding of a kind has all of its parts. `owner` numbers the patient of every image, from 0 on without a gap.
+    A finding that has strata of a kind has all parts of this kind. `owner` numbers the patient of every image, from 0
+    on without a gap.
     """
     found = Measured({}, {}, {}, {})
     if not strata:

@@ -60,7 +60,7 @@ class Loss(nn.Module, ABC):
 
 
 class KnownMean(nn.Module):
-    """Mean of a loss over the known labels of a batch, for training loops of one's own.
+    """Mean of a loss over the known labels of a batch, for your own training loop.
 
     Args:
         loss: elementwise loss. Its `progress` (fraction of optimizer steps done) is read by `ldam`.
