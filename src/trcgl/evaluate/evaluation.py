@@ -1,4 +1,4 @@
-"""Evaluate the predictions of one split: every metric with its n, its interval and, where there is none, the reason."""
+"""Evaluate the predictions of one split: each metric with sample size and interval, or why it has none."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

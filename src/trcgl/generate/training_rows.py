@@ -32,8 +32,8 @@ def training_rows(dataset: Dataset, split: str = "train") -> SplitRows:
 def most_sampled(space: LabelSpace) -> list[int]:
     """Columns of the tail findings and of the normal label.
 
-    An image with a single tail finding has a normal radiograph as its counterpart; without enough normal training
-    images, samples of normal prompts show traces of tail findings.
+    Normal radiographs are sampled as often as each tail finding; otherwise synthetic images with a normal prompt would
+    show traces of tail findings.
     """
     tail = space.in_group("tail")
     beside = (space.normal,) if tail and space.normal else ()

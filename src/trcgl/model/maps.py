@@ -106,7 +106,7 @@ def _grad_cam(
 
 
 def to_square(maps: Num[np.ndarray, "*batch rows columns"], side: int) -> Float[np.ndarray, "*batch {side} {side}"]:
-    """Resize maps on a grid over the square image to its `side` pixels, float32."""
+    """Resize maps to the `side` x `side` pixels of the square image, float32."""
     return to_radiograph(maps, (side, side), Placement(1.0, 1.0, 0.0, 0.0), side)
 
 

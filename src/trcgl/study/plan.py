@@ -47,8 +47,8 @@ class Plan:
 def comparable(base: Recipe) -> Recipe:
     """The base with equally many steps for all arms and one device for each run.
 
-    Early stopping would end arms at different steps, before their schedules do. To use more devices, start the command
-    of the study once for each.
+    Early stopping would end arms at different steps, before their schedules do. To use several devices, start the
+    command of the study once for each device.
     """
     return overridden(base, {"train.devices": 1, "train.nodes": 1, "train.patience": 0})
 

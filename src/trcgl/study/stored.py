@@ -39,7 +39,7 @@ def translate(value: Any) -> Any:
 
 
 def path_in(folder: Path, name: str) -> Path:
-    """`folder / name`, or the path that 0.1.0 used for it where that exists."""
+    """The path `folder / name`; in a study of 0.1.0, the path that 0.1.0 used for the same content."""
     former = name.replace("synthetic", "drawn").replace("row_sampling", "sampler").replace("duplicates", "copies")
     return folder / former if (folder / former).exists() else folder / name
 

@@ -90,7 +90,7 @@ def duplicate(synthetic: Path, real: Dataset, out: Path, *, masked: bool = False
 
 
 def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
-    """The same number of images of each target as were kept, but the first in seed order, whether kept or rejected."""
+    """Images without screening: for each target the first images in seed order, as many as screening kept."""
     if finished(out):
         return
     opened = open_synthetic(synthetic, real).dataset

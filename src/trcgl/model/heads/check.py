@@ -1,4 +1,4 @@
-"""The contract of a head as a function, for heads of other packages as for the built-in ones."""
+"""A function that checks the contract of a head, built in or from another package."""
 
 import torch
 from torch import Tensor
