@@ -27,13 +27,15 @@ SMALL = PrepareOptions(size=16, workers=1)
 
 @pytest.fixture
 def archive(tmp_path):
-    """Thirty images of fifteen patients; every image is its own number in gray."""
+    """Thirty images of fifteen patients; every image is its own number in gray, with a lighter stripe below."""
     root = tmp_path / "archive"
     root.mkdir()
     lines = ["image,patient,A,B"]
     for number in range(30):
         lines.append(f"{number}.png,p{number // 2},{number % 2},{int(number % 5 == 0)}")
-        Image.fromarray(np.full((20, 20), number * 8, np.uint8)).save(root / f"{number}.png")
+        pixels = np.full((20, 20), number * 8, np.uint8)
+        pixels[15:] += 4
+        Image.fromarray(pixels).save(root / f"{number}.png")
     (root / "labels.csv").write_text("\n".join(lines))
     return root
 
@@ -49,7 +51,7 @@ def test_row_i_of_the_store_is_the_picture_of_its_manifest_row(archive, tmp_path
     assert dataset.manifest.height == 29
     for row in dataset.manifest.iter_rows(named=True):
         number = int(row["image_id"].removesuffix(".png"))
-        assert (dataset.images[row["row"]] == number * 8).all()
+        assert (dataset.images[row["row"]][:10] == number * 8).all()
         assert row["sha256"] == sha256_file(archive / row["path"])
 
 

@@ -22,7 +22,8 @@ from trcgl.core.storage import read_json, write_json
 from trcgl.export import export as stage
 from trcgl.export import onnx_graph
 from trcgl.export.export import export, files
-from trcgl.imaging.radiograph import fit_square, to_uint8
+from trcgl.imaging.gray import to_uint8
+from trcgl.imaging.radiograph import fit_square
 
 pytest.importorskip("onnx", reason="needs the extra `export`")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")

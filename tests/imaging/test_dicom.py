@@ -19,9 +19,10 @@ from pydicom.uid import (
 )
 
 from tests.imaging.dicom_files import dicom, jpeg, lut, packed, with_frame
-from trcgl.core.errors import DataError, UnreadableImage
-from trcgl.imaging import dicom as dicom_reader
+from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.imaging import dicom_frame
 from trcgl.imaging.gdcm_process import GdcmProcess
+from trcgl.imaging.limits import Limits
 from trcgl.imaging.radiograph import read_bytes
 
 
@@ -74,8 +75,8 @@ def test_a_file_that_would_kill_the_decoder_is_refused_and_the_next_one_is_read(
 
 
 def test_a_decoder_that_cannot_be_started_is_no_fault_of_the_file(ramp, tmp_path, monkeypatch):
-    monkeypatch.setattr(dicom_reader, "_gdcm", GdcmProcess())
-    monkeypatch.setattr(dicom_reader._gdcm, "_module", "trcgl.no_such_module")
+    monkeypatch.setattr(dicom_frame, "_gdcm", GdcmProcess())
+    monkeypatch.setattr(dicom_frame._gdcm, "_module", "trcgl.no_such_module")
     with pytest.raises(DataError, match="cannot be started"):
         read_bytes(packed(dicom(ramp), gdcm.TransferSyntax.JPEGLSLossless, tmp_path), "whole.dcm")
 
@@ -199,11 +200,11 @@ def test_eight_bits_are_kept_as_they_are_but_stretched_after_a_rescale_or_a_wind
 @pytest.mark.parametrize(
     ("elements", "why"),
     [
-        ({"NumberOfFrames": 2}, "several frames"),
+        ({"NumberOfFrames": 2}, r"NumberOfFrames \(0028,0008\) is 2.*dcm2pnm"),
         ({"SamplesPerPixel": 3}, "color"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "color"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "RedPaletteColorLookupTableData .*is missing"),
         ({"Rows": 60_000, "Columns": 60_000}, "more than the limit"),
-        ({"Rows": 65}, "cannot be decoded"),
+        ({"Rows": 65}, "8192 bytes, and Rows, Columns and BitsAllocated need 8320"),
     ],
 )
 def test_what_is_no_single_gray_frame_is_refused_with_the_reason(ramp, elements, why):
@@ -211,9 +212,13 @@ def test_what_is_no_single_gray_frame_is_refused_with_the_reason(ramp, elements,
         read_bytes(dicom(ramp, **elements), "x.dcm")
 
 
-def test_deflated_dicom_is_refused_without_inflating_it(ramp):
-    with pytest.raises(UnreadableImage, match="deflated"):
-        read_bytes(dicom(ramp, syntax=DeflatedExplicitVRLittleEndian), "d.dcm")
+def test_deflated_dicom_is_read_and_inflated_only_to_the_limit(ramp):
+    content = dicom(ramp, syntax=DeflatedExplicitVRLittleEndian)
+    np.testing.assert_array_equal(read_bytes(content, "d.dcm").pixels, read_bytes(dicom(ramp), "plain.dcm").pixels)
+    bomb = dicom(np.zeros((4000, 4000), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    assert len(bomb) < 100_000
+    with pytest.raises(TooLarge, match="inflates to more than the limit of 1000000 bytes"):
+        read_bytes(bomb, "bomb.dcm", limits=Limits(bytes=1_000_000))
 
 
 def test_a_dicom_file_without_an_image_says_so(ramp):

@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageFile
 
 from trcgl.core.errors import UnreadableImage
+from trcgl.imaging.gray import to_uint8
 from trcgl.imaging.limits import Limits
-from trcgl.imaging.radiograph import fit_square, read_bytes, read_radiograph, to_uint8
+from trcgl.imaging.radiograph import fit_square, read_bytes, read_radiograph
 
 
 def encoded(pixels: np.ndarray, mode: str | None = None, kind: str = "PNG") -> bytes:
@@ -105,10 +106,11 @@ def test_the_range_of_a_deep_picture_is_numpys_percentile(stored):
 
 def test_a_jpeg_named_png_is_read_by_its_content(tmp_path, gray):
     path = tmp_path / "wrong.png"
-    path.write_bytes(encoded(np.full_like(gray, 77), kind="JPEG"))
+    halves = np.repeat(np.array([77, 177], np.uint8), 16)[None].repeat(16, axis=0)
+    path.write_bytes(encoded(halves, kind="JPEG"))
     read = read_radiograph(path)
     assert read.kind == "jpeg"
-    assert np.abs(read.pixels.astype(int) - 77).max() <= 1
+    assert np.abs(read.pixels.astype(int) - halves).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_threads_that_start_later_have_as_many_as_before(run, tmp_path):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "one.png")
+        Image.fromarray(np.eye(40, dtype=np.uint8)).save(tmp_path / "one.png")
         predict(run, [tmp_path])
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == 2

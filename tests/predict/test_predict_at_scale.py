@@ -57,7 +57,7 @@ def test_a_file_that_crashes_its_decoder_and_one_that_hangs_it_are_two_rows(run,
     scans = tmp_path / "scans"
     scans.mkdir()
     for name, side in (("a.png", 40), ("b-kills.png", 13), ("c.png", 40), ("d-hangs.png", 14), ("e.png", 40)):
-        Image.fromarray(np.full((side, side), 90, np.uint8)).save(scans / name)
+        Image.fromarray(np.eye(side, dtype=np.uint8)).save(scans / name)
     scores = predict(run, [scans], PredictOptions(seconds=8.0, **ONE))
     assert scores.table["image_id"].to_list() == ["a.png", "c.png", "e.png"]
     reasons = dict(scores.unreadable.iter_rows())
@@ -175,8 +175,9 @@ def test_views_of_a_dicom_study_are_averaged_and_no_identifier_is_in_any_output(
     assert reasons["bare.dcm"].startswith("names no study")
     assert "cut.dcm" in reasons
     said = capsys.readouterr()
+    identifying = [value for value in PATIENT.values() if len(value) > 1]  # the sex is a letter of many words
     for text in (out.read_text(), said.out, said.err):
-        assert not any(secret in text for secret in (*PATIENT.values(), "1.2.7", "1.2.8", "ACC-99", "Noether"))
+        assert not any(secret in text for secret in (*identifying, "1.2.7", "1.2.8", "ACC-99", "Noether"))
 
 
 def test_pictures_without_a_study_are_refused_before_anything_is_scored(run, scans):
@@ -248,12 +249,12 @@ def test_other_settings_or_changed_files_do_not_go_on_where_another_command_stop
     scans = tmp_path / "scans"
     scans.mkdir()
     for number in range(4):
-        Image.fromarray(np.full((8, 8), 9 * number, np.uint8)).save(scans / f"{number}.png")
+        Image.fromarray(np.eye(8, dtype=np.uint8) + np.uint8(9 * number)).save(scans / f"{number}.png")
     out = tmp_path / "out.csv"
     interrupted(run, scans, out, counted)
     with pytest.raises(RecipeError, match=r"out\.csv\.partial is of a predict with other settings \(tta\)"):
         predict_to(out, run, [scans], PredictOptions(batch_size=3, tta=True, **ONE))
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(scans / "0.png")
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(scans / "0.png")
     with pytest.raises(RecipeError, match=r"other settings \(files\)"):
         predict_to(out, run, [scans], PredictOptions(batch_size=3, **ONE))
 

@@ -110,9 +110,12 @@ def proxied(address, prefix):
 
 
 def png(value=128, size=(24, 20), mode="L"):
-    """A picture of one gray value."""
+    """A picture of one gray value but for two pixels, for a blank picture is refused; its mean is the value."""
+    pixels = np.array(Image.new(mode, size, value))
+    pixels[0, 0] -= pixels[0, 0] > 0
+    pixels[-1, -1] += pixels[-1, -1] < 255
     stream = io.BytesIO()
-    Image.new(mode, size, value).save(stream, format="PNG")
+    Image.fromarray(pixels).save(stream, format="PNG")
     return stream.getvalue()
 
 

@@ -106,8 +106,9 @@ def test_a_file_that_is_no_radiograph_is_refused_with_a_reason(address, content,
 
 
 def test_what_a_damaged_file_holds_is_not_in_the_reason(address):
-    pixels = np.zeros((8, 8), np.uint16)
-    content = dicom(pixels, WindowCenter="1", WindowWidth="1").replace(b"MONOCHROME2", b"Noether^Amy")
+    content = dicom(np.eye(8, dtype=np.uint16), WindowCenter="1", WindowWidth="1").replace(
+        b"MONOCHROME2", b"Noether^Amy"
+    )
     status, _, result = upload(address, content)
     assert (status, result["error"]["code"]) == (422, "unreadable")
     assert "Noether" not in json.dumps(result)
@@ -216,7 +217,7 @@ def test_samples_are_phantoms_that_the_model_can_score(address):
 
 def test_uploads_that_come_together_are_scored_together_and_each_gets_its_own():
     network = Brightness()
-    values = [10 * value for value in range(12)]
+    values = [10 * value for value in range(1, 13)]
     with serving(network, batch_size=8) as (address, service), ThreadPoolExecutor(12) as pool:
         network.go.clear()
         answers = [pool.submit(upload, address, png(values[0], size=(SIDE, SIDE)))]
@@ -292,7 +293,7 @@ def test_answers_with_unknown_fields_do_not_pass_as_answers():
 def test_a_defect_of_the_network_costs_its_batch_and_is_told_without_its_message(caplog):
     class Broken(Brightness):
         def scores(self, images):
-            if images.max() == 77:
+            if images.max() == 78:
                 raise ValueError("secret")
             return super().scores(images)
 

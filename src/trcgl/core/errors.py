@@ -17,6 +17,18 @@ class TooLarge(UnreadableImage):
     """An image file has more bytes or pixels than the limit; it was not decoded."""
 
 
+class NotAccepted(UnreadableImage):
+    """A sound image file that is not what a model of chest radiographs expects, for instance of another body part.
+
+    Args:
+        reason: one of `trcgl.imaging.acceptance.REASONS`; a caller that accepts this reason reads the file.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class RecipeError(TrcglError):
     """A setting is unknown, contradictory, or differs from that of an existing output folder."""
 

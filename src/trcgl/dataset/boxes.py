@@ -5,6 +5,7 @@ from typing import Literal
 import polars as pl
 
 from trcgl.dataset.sources import SourceTable
+from trcgl.imaging.orientation import TURNS
 
 COLUMNS = ("image_id", "finding", "x", "y", "w", "h")
 
@@ -17,8 +18,8 @@ def to_fractions(
     Args:
         table: the source; its boxes are x, y, w, h with the origin at the top left.
         manifest: rows of the dataset.
-        pixels: original height and width, placement and side of every image; None if the dataset has no images, in
-            which case boxes need the `box_frame` of the source.
+        pixels: original height and width, turn, placement and side of every image; None if the dataset has no images,
+            in which case boxes need the `box_frame` of the source.
         fit: how images are made square.
 
     Returns:
@@ -34,6 +35,7 @@ def to_fractions(
         if table.box_frame is not None:
             height, width = table.box_frame
             boxes = _scaled(boxes, pl.col("width") / width, pl.col("height") / height)
+        boxes = _upright(boxes)
         boxes = boxes.with_columns(
             x=(pl.col("x") * pl.col("scale_x") + pl.col("offset_x")) / pl.col("side"),
             y=(pl.col("y") * pl.col("scale_y") + pl.col("offset_y")) / pl.col("side"),
@@ -65,4 +67,23 @@ def to_fractions(
 def _scaled(boxes: pl.DataFrame, along_x: pl.Expr, along_y: pl.Expr) -> pl.DataFrame:
     return boxes.with_columns(
         x=pl.col("x") * along_x, y=pl.col("y") * along_y, w=pl.col("w") * along_x, h=pl.col("h") * along_y
+    )
+
+
+def _upright(boxes: pl.DataFrame) -> pl.DataFrame:
+    """Turn boxes in the same way as their images, see `imaging.orientation.TURNS`."""
+    steps = ("exchanged", "flipped_rows", "flipped_columns")
+    for place, step in enumerate(steps):
+        boxes = boxes.with_columns(pl.col("turn").is_in([turn for turn in TURNS if TURNS[turn][place]]).alias(step))
+    pairs = (("x", "y"), ("w", "h"), ("width", "height"))
+    exchanged = [
+        pl.when("exchanged").then(to).otherwise(of).alias(of) for pair in pairs for of, to in (pair, pair[::-1])
+    ]
+    return (
+        boxes.with_columns(exchanged)
+        .with_columns(
+            x=pl.when("flipped_columns").then(pl.col("width") - pl.col("x") - pl.col("w")).otherwise("x"),
+            y=pl.when("flipped_rows").then(pl.col("height") - pl.col("y") - pl.col("h")).otherwise("y"),
+        )
+        .drop(*steps)
     )

@@ -32,7 +32,7 @@ from trcgl.dataset.preparation_report import describe_preparation, write_page
 from trcgl.dataset.sources import SOURCES, SourceTable
 from trcgl.dataset.split import split_patients
 from trcgl.dataset.store import SCHEMA, check_space, file_table, split_table, write_images
-from trcgl.imaging.radiograph import PIXEL_RULE
+from trcgl.imaging.gray import PIXEL_RULE
 
 SETTINGS_SCHEMA = "trcgl.prepare/1"
 _PIXELS = {
@@ -40,6 +40,7 @@ _PIXELS = {
     **dict.fromkeys(("height", "width"), pl.Int64),
     **dict.fromkeys(("scale_x", "scale_y", "offset_x", "offset_y", "low", "high"), pl.Float64),
     "side": pl.Int64,
+    "turn": pl.Int64,
 }
 """Columns of `pixels.parquet` after image_id: how each image was read and made square."""
 
@@ -179,7 +180,10 @@ def _images(
     )
     records = [record for record in records if "reason" not in record]
     pixels = pl.DataFrame(
-        [(record["kind"], *record["size"], *record["placement"], *record["range"], options.size) for record in records],
+        [
+            (record["kind"], *record["size"], *record["placement"], *record["range"], options.size, record["turn"])
+            for record in records
+        ],
         schema=_PIXELS,
         orient="row",
     )

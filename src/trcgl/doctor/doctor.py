@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,6 @@ DICOM_SYNTAXES = {
 }
 """Common name of a transfer syntax to its keyword in pydicom."""
 
-UNREAD = "DICOM JPEG 12-bit"
-"""The one kind that no decoder of the extra reads; pydicom's only decoder for it is under the GPL."""
 
 EXTRAS = {
     "dicom": "DICOM files and DICOM SR",
@@ -209,8 +206,6 @@ def _files(report: dict[str, Any]) -> list[dict[str, str]]:
 def _decoder_advice(name: str) -> str:
     if not name.startswith("DICOM"):
         return "reinstall Pillow."
-    if name == UNREAD and find_spec("pydicom"):
-        return "the extra dicom has no decoder for it: convert such files first, for instance with DCMTK's dcmdjpeg."
     return "pip install 'trcgl-net[dicom]'"
 
 

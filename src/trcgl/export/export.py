@@ -21,7 +21,7 @@ from trcgl.core.lock import LOCK, locked_by
 from trcgl.core.write_errors import writing
 from trcgl.export.cards import Origin, data_card, model_card, origin_of, score_script
 from trcgl.export.onnx_graph import require_onnx, write_onnx
-from trcgl.imaging.radiograph import PIXEL_RULE
+from trcgl.imaging.gray import PIXEL_RULE
 from trcgl.model.folder import LoadedModel, load_model, model_folder
 
 SCHEMA = "trcgl.export/1"

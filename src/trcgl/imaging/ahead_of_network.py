@@ -1,6 +1,6 @@
 """Decoding of radiographs in several processes while the network scores the previous batch."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
 
 from trcgl.core.errors import UnreadableImage
@@ -19,13 +19,14 @@ def read_ahead(
     whole: bool = False,
     identifiers: bool = False,
     seconds: float = SECONDS,
+    accept: Collection[str] = (),
 ) -> Generator[tuple[str, ReadFile | str], None, None]:
     """Yield every file in order, or the reason why it cannot be read.
 
     If a decoder crashes or hangs, only its file is lost, and another process replaces it.
 
     `files`: image_id and file. `workers`: number of processes; 0 takes one per CPU. `whole`: return the preview, with
-    all pixels of the file.
+    all pixels of the file. `accept`: reasons of `acceptance.REASONS` for which a file is not refused.
     """
     pool = FilePool(seconds, workers)
 
@@ -33,7 +34,9 @@ def read_ahead(
         name, path = file
         with pool.process() as process:
             try:
-                return name, process.read(path, shapes, study=study, whole=whole, identifiers=identifiers)
+                return name, process.read(
+                    path, shapes, study=study, whole=whole, identifiers=identifiers, accept=accept
+                )
             except UnreadableImage as error:
                 return name, str(error).removeprefix(f"{path}: ")
 

@@ -23,8 +23,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from trcgl.core import machine, storage
-from trcgl.core.errors import DataError, UnreadableImage
+from trcgl.core.errors import DataError, NotAccepted, UnreadableImage
 from trcgl.core.progress import track
+from trcgl.imaging.orientation import AS_STORED
 from trcgl.imaging.radiograph import fit_square, load_file, read_bytes
 
 ROWS_PER_PART = 128
@@ -36,6 +37,7 @@ class Decoder:
 
     Args:
         load: renders or fetches the image of row i, for archives without files.
+        accept: reasons of `acceptance.REASONS` for which a file is not refused.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Decoder:
     load: Callable[[int], UInt8[np.ndarray, "height width"]] | None
     size: int
     fit: Literal["letterbox", "squash"]
+    accept: frozenset[str] = frozenset()
 
     @property
     def parts(self) -> int:
@@ -65,7 +68,9 @@ class Decoder:
             try:
                 picture, record = self._loaded(row) if self.load else self._read(row)
             except UnreadableImage as error:
-                records.append({"reason": str(error).replace(f"{self.root}{os.sep}", "")})
+                reason = str(error).replace(f"{self.root}{os.sep}", "")
+                refused = error.reason if isinstance(error, NotAccepted) else None
+                records.append({"reason": reason, "not accepted": refused})
             else:
                 pictures.append(picture)
                 records.append(record)
@@ -76,7 +81,11 @@ class Decoder:
             aside.write_bytes(whole.getbuffer())
 
     def records(self, part: int) -> list[dict[str, Any]]:
-        """A record per row of a part: the `reason` of an unreadable image, or digest, size, placement and range."""
+        """A record per row of a part.
+
+        A row without an image has its `reason` and, if the file is sound, the reason `not accepted` of
+        `acceptance.REASONS`. A row with an image has digest, size, placement, turn, range, kind and notes.
+        """
         with np.load(self.path(part), allow_pickle=False) as stored:
             return json.loads(stored["records"].tobytes())
 
@@ -93,13 +102,15 @@ class Decoder:
         if not path.is_file():
             raise UnreadableImage(f"{name}: no such file")
         content = load_file(path)
-        read = read_bytes(content, str(path), size=self.size, fit=self.fit)
+        read = read_bytes(content, str(path), size=self.size, fit=self.fit, accept=self.accept)
         return read.pixels, {
             "sha256": hashlib.sha256(content).hexdigest(),
             "size": list(map(int, read.original_size)),
             "placement": list(map(float, read.placement)),
+            "turn": read.turn,
             "range": list(map(float, read.pixel_range)),
             "kind": read.kind,
+            "notes": list(read.notes),
         }
 
     def _loaded(self, row: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -110,8 +121,10 @@ class Decoder:
             "sha256": hashlib.sha256(loaded.tobytes()).hexdigest(),
             "size": list(loaded.shape),
             "placement": list(map(float, placement)),
+            "turn": AS_STORED,
             "range": [0.0, 255.0],
             "kind": "array",
+            "notes": [],
         }
 
 

@@ -1,71 +1,51 @@
-"""DICOM pixels through pydicom: modality LUT, VOI LUT or window, photometric interpretation (PS3.3 C.7.6.3, C.11)."""
+"""Read a DICOM image as a gray picture (PS3.3 C.7.6.3, C.8.11.3, C.11)."""
 
 import hashlib
-import io
-import struct
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Set
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Num
+from jaxtyping import UInt8
 
 from trcgl.core.errors import DataError, UnreadableImage
-from trcgl.imaging.gdcm_process import GdcmProcess
-from trcgl.imaging.limits import DAMAGED, Limits, check_pixels, strict_pillow
+from trcgl.imaging import acceptance
+from trcgl.imaging import dicom_elements as elements
+from trcgl.imaging.dicom_file import open_dicom
+from trcgl.imaging.dicom_frame import Frame, Header, read_frame, read_header
+from trcgl.imaging.dicom_transform import Layout, read_transform
+from trcgl.imaging.gray import GrayImage, look_up, to_uint8
+from trcgl.imaging.limits import DAMAGED, Limits
+from trcgl.imaging.orientation import AS_STORED, turn_of_patient
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
-_RLE = "1.2.840.10008.1.2.5"
-_DECODERS = {
-    _RLE: "pydicom",
-    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline
-    **dict.fromkeys(("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"), "pylibjpeg"),  # JPEG 2000
-    **dict.fromkeys(("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"), "pylibjpeg"),
-    "1.2.840.10008.1.2.4.203": "pylibjpeg",  # and high-throughput JPEG 2000
-}
-"""Transfer syntax to the decoder of pydicom that survives damaged files; gdcm decodes other compressed files."""
-
-_gdcm = GdcmProcess()
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+"""The elements that give the height and the width of a pixel; the first valid one counts (PS3.3 C.7.6.3.1.7)."""
+_SQUARE = 0.01  # a pixel whose sides differ by less counts as square
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence")
 
 
-class DicomPixels(NamedTuple):
-    """A single-frame grayscale image before the pixel rule."""
+def read_dicom(content: bytes, name: str, limits: Limits, accept: Set[str] = frozenset()) -> GrayImage:
+    """Decode a file; `name` is the file in messages.
 
-    values: Num[np.ndarray, "height width"]
-    padding: Bool[np.ndarray, "height width"] | None  # true where a pixel is padding, or None
-    inverted: bool  # whether a small value is bright (MONOCHROME1)
-
-
-def read_dicom(content: bytes, name: str, limits: Limits) -> DicomPixels:
-    """Decode a file; the first of several windows is used, and a VOI LUT is preferred to a window.
+    `accept`: reasons of `acceptance.REASONS` for which a file is not refused.
 
     Raises:
-        UnreadableImage: pydicom or the decoder is missing, or the file is damaged, deflated, multi-frame or color.
+        UnreadableImage: pydicom or the decoder is missing, or the file is damaged, multi-frame or color.
+        NotAccepted: for a reason that is not in `accept`.
     """
     try:
-        import pydicom
-        from pydicom.pixels import apply_modality_lut, apply_voi_lut
+        import pydicom  # noqa: F401
     except ImportError as error:
         raise UnreadableImage(f"{name}: DICOM needs pydicom. Run: pip install 'trcgl-net[dicom]'") from error
     try:
         with warnings.catch_warnings():
             # pydicom warns about values that break the standard, which archives are full of, on every file.
             warnings.simplefilter("ignore")
-            if _transfer_syntax(content) in _DEFLATED:
-                raise UnreadableImage(
-                    f"{name}: deflated DICOM is refused, as its size is not known before it is inflated. "
-                    "Convert it to another transfer syntax."
-                )
-            dataset = pydicom.dcmread(io.BytesIO(content))
-            _check(dataset, name, limits)
-            stored = _stored(dataset, content)
-            if stored.ndim != 2:
-                raise ValueError(f"its pixels have the shape {stored.shape}")
-            values = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset))
-            inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
-            return DicomPixels(values, _padding(stored, dataset), inverted)
+            return _read(content, name, limits, accept)
     except (DataError, UnreadableImage):
         raise
     except Exception as error:  # pydicom and the decoders behind it raise errors of every kind on damaged files
@@ -77,98 +57,105 @@ def study_digest(content: bytes) -> str | None:
 
     Whoever has the UID can recognize the study; a table of digests alone identifies no examination.
     """
-    import pydicom
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
-        uid = str(header.get("StudyInstanceUID") or "").strip()
+        uid = elements.text(open_dicom(content, "", Limits()).dataset, "StudyInstanceUID")
     return hashlib.sha256(uid.encode()).hexdigest()[:16] if uid else None
 
 
-def _transfer_syntax(content: bytes) -> str:
-    """The transfer syntax, from the file meta information only; reading further would already inflate."""
-    from pydicom.filereader import read_dataset
+def _read(content: bytes, name: str, limits: Limits, accept: Set[str]) -> GrayImage:
+    file = open_dicom(content, name, limits)
+    dataset = _with_macros(file.dataset)
+    notes = {"encoding-guessed"} if file.guessed else set[str]()
+    if file.pixels is None:
+        raise UnreadableImage(f"{name}: this DICOM file holds no image ({_without_image(dataset)}). Leave it out.")
+    acceptance.check_header(dataset, name, accept)
+    header = read_header(dataset, name, limits, notes)
+    frame = read_frame(file, header, name)
+    if not frame.ended:
+        notes.add("end-missing")
+    if header.samples == 3 or header.photometric == "PALETTE COLOR":
+        pixels, pixel_range = _from_color(frame, header, dataset, name)
+        notes.add("gray-from-color")
+    else:
+        pixels, pixel_range = _from_gray(frame, header, dataset, name, accept, notes)
+    turn = turn_of_patient(elements.texts(dataset, "PatientOrientation"), elements.text(dataset, "ViewPosition"))
+    if turn != AS_STORED:
+        notes.add("orientation-applied")
+    return GrayImage(pixels, pixel_range, turn, _aspect(dataset, notes), tuple(sorted(notes)))
 
-    meta = read_dataset(io.BytesIO(content[132:]), False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    return str(meta.get("TransferSyntaxUID", ""))
+
+def _from_gray(
+    frame: Frame, header: Header, dataset: "Dataset", name: str, accept: Set[str], notes: set[str]
+) -> tuple[UInt8[np.ndarray, "height width"], tuple[float, float]]:
+    # A decoder returns samples right-aligned; only a sample of all bits can be left-aligned as HighBit says.
+    shift = max(0, min(header.high, frame.bits - 1) - header.stored + 1)
+    transform = read_transform(dataset, Layout(header.stored, shift, header.signed), notes)
+    eight_bits = frame.words.dtype == np.uint8 and frame.bits == 8 <= header.stored and not header.signed
+    if eight_bits and not transform.steps:
+        padding = None if transform.padding is None else transform.grays(frame.words)[1]
+        return to_uint8(frame.words, padding, inverted=transform.inverted)
+    if frame.words.itemsize > 2:
+        gray, padding = transform.grays(frame.words)
+        pixels, pixel_range = to_uint8(gray, padding, inverted=transform.inverted)
+    else:
+        pixels, pixel_range = look_up(frame.words, transform.table(8 * frame.words.itemsize))
+    if transform.is_flat(*pixel_range) and "blank" not in accept:
+        window = f"{elements.said(dataset, 'WindowCenter')} and {elements.said(dataset, 'WindowWidth')}"
+        raise acceptance.blank(name, f"{window}, which shows all pixels in one gray")
+    return pixels, pixel_range
 
 
-def _check(dataset: "Dataset", name: str, limits: Limits) -> None:
-    """Refuse files without a single gray frame, and files that would decode to more pixels than they announce."""
-    if "PixelData" not in dataset:
-        raise UnreadableImage(f"{name}: this DICOM file holds no image. Leave it out.")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    check_pixels(rows, columns, name, limits)
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise UnreadableImage(f"{name}: has several frames; a radiograph has one. Extract the frame first.")
-    color = f"{name}: is in color; a radiograph is MONOCHROME1 or MONOCHROME2. Convert it to gray first."
-    gray = dataset.get("PhotometricInterpretation", "MONOCHROME2") in ("MONOCHROME1", "MONOCHROME2")
-    if int(dataset.get("SamplesPerPixel") or 1) != 1 or not gray:
-        raise UnreadableImage(color)
-    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
-        return
-    from pydicom.encaps import get_frame
+def _from_color(
+    frame: Frame, header: Header, dataset: "Dataset", name: str
+) -> tuple[UInt8[np.ndarray, "height width"], tuple[float, float]]:
+    """A gray picture that is stored in color with equal channels."""
+    color = frame.words
+    if header.samples == 1:
+        from pydicom.pixels import apply_color_lut
 
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if dataset.file_meta.TransferSyntaxUID == _RLE:
-        if _rle_length(frame) > 2 * rows * columns * (dataset.BitsAllocated // 8) + 256:
-            raise UnreadableImage(f"{name}: its run lengths exceed {rows} x {columns} pixels. Copy it again.")
-        return
-    announced = _codestream(frame)
-    if announced[:2] != (rows, columns):
+        table = "RedPaletteColorLookupTableData"
+        if not elements.has(dataset, table):
+            raise UnreadableImage(f"{name}: {elements.element(table)} is missing. Copy it again from the archive.")
+        color = apply_color_lut(Layout(header.stored, 0, header.signed).stored(frame.words), dataset)
+    channels = color[..., :3]
+    spread = channels.max(-1) - channels.min(-1)
+    # Lossy compression moves the channels of a gray picture apart by a few levels.
+    if spread.max() > 4 * (1 if color.itemsize == 1 else 257):
         raise UnreadableImage(
-            f"{name}: the header says {rows} x {columns} pixels and the compressed image "
-            f"{announced[0]} x {announced[1]}. Copy it again from the archive."
+            f"{name}: {elements.said(dataset, 'PhotometricInterpretation')}: it is in color. Convert it to gray first."
         )
-    if announced[2] != 1:
-        raise UnreadableImage(color)
+    return to_uint8(channels[..., 1])
 
 
-def _stored(dataset: "Dataset", content: bytes) -> Num[np.ndarray, "height width"]:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed:
-        return dataset.pixel_array
-    if syntax not in _DECODERS:
-        return _gdcm.pixels(content)
-    dataset.pixel_array_options(decoding_plugin=_DECODERS[syntax])
-    with strict_pillow():
-        return dataset.pixel_array
+def _aspect(dataset: "Dataset", notes: set[str]) -> float:
+    """Height of a pixel divided by its width."""
+    for keyword in _SPACINGS:
+        spacing = elements.numbers(dataset, keyword)
+        if not spacing:
+            continue
+        if len(spacing) != 2 or not all(side > 0 for side in spacing):
+            notes.add("aspect-ignored")
+            continue
+        aspect = spacing[0] / spacing[1]
+        if abs(aspect - 1) < _SQUARE:
+            return 1.0
+        notes.add("aspect-applied")
+        return aspect
+    return 1.0
 
 
-def _codestream(frame: bytes) -> tuple[int, int, int]:
-    """Rows, columns and components that a JPEG, JPEG-LS or JPEG 2000 codestream announces."""
-    if frame[:2] != b"\xff\xd8":
-        start = frame.index(b"\xff\x4f\xff\x51")  # SOC, SIZ; a JP2 file has boxes before it
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
-    place = 2
-    while True:
-        marker, length = struct.unpack_from(">HH", frame, place)
-        # SOF0-SOF15 and JPEG-LS SOF55; C4, C8 and CC in between are tables
-        if (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)) or marker == 0xFFF7:
-            rows, columns, components = struct.unpack_from(">HHB", frame, place + 5)
-            return rows, columns, components
-        place += 2 + length
+def _with_macros(dataset: "Dataset") -> "Dataset":
+    """The dataset with the elements that an enhanced image keeps for its single frame (PS3.3 C.7.6.16)."""
+    for group in (item for keyword in _GROUPS for item in elements.items(dataset, keyword)[:1]):
+        for item in (item for macro in _MACROS for item in elements.items(group, macro)[:1]):
+            for tag in list(item.keys()):
+                dataset[tag] = item.get_item(tag)
+    return dataset
 
 
-def _rle_length(frame: bytes) -> int:
-    """Decoded length in bytes of a PackBits frame (PS3.5 Annex G), computed without decoding it."""
-    segments, *offsets = struct.unpack_from("<16I", frame)
-    ends = [*offsets[1:segments], len(frame)]
-    total = 0
-    for place, end in zip(offsets[:segments], ends, strict=False):
-        while place < min(end, len(frame)) - 1:
-            code = frame[place]
-            total += code + 1 if code < 128 else 257 - code if code > 128 else 0
-            place += code + 2 if code < 128 else 2 if code > 128 else 1
-    return total
-
-
-def _padding(stored: np.ndarray, dataset: "Dataset") -> Bool[np.ndarray, "height width"] | None:
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit", value)
-    padding = (stored >= min(value, limit)) & (stored <= max(value, limit))
-    return padding if padding.any() else None
+def _without_image(dataset: "Dataset") -> str:
+    for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
+        if keyword in dataset:
+            return f"{elements.element(keyword)} holds floating-point values"
+    return f"{elements.element('PixelData')} is missing"

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.core.errors import DataError, NotAccepted, TooLarge, UnreadableImage
 from trcgl.imaging.isolated import IsolatedProcess, Lost, serve
 from trcgl.imaging.limits import DAMAGED, Limits
 from trcgl.imaging.radiograph import Fit, Placement, at_most, fit_square, load_file, read_bytes
@@ -35,12 +35,13 @@ class ReadFile:
     """Result of reading a radiograph: its images in every requested shape, and facts about the file."""
 
     pictures: tuple[UInt8[np.ndarray, "_ _"], ...]  # a (size, size) image for each requested shape
-    placements: tuple[Placement, ...]  # from pixels of the file to pixels of each image
-    original_size: tuple[int, int]  # (rows, columns) of the file
+    placements: tuple[Placement, ...]  # from pixels of the upright radiograph to pixels of each image
+    original_size: tuple[int, int]  # (rows, columns) of the radiograph, upright and with square pixels
     kind: str  # `png`, `jpeg` or `dicom`
     study: str | None = None  # digest of the DICOM file's StudyInstanceUID; None without a UID, or if not requested
     preview: bytes | None = None  # PNG file of the whole radiograph, reduced in size; None if not requested
     identifiers: dict[str, str | None] | None = None  # of a DICOM file; None for another, or if not requested
+    notes: tuple[str, ...] = ()  # what was ignored, guessed or corrected, codes of `notes.NOTES`
 
 
 class FileProcess(IsolatedProcess):
@@ -61,15 +62,27 @@ class FileProcess(IsolatedProcess):
         study: bool = False,
         whole: bool = False,
         identifiers: bool = False,
+        accept: Collection[str] = (),
     ) -> ReadFile:
         """Read a file in each of the shapes.
 
+        `accept`: reasons of `acceptance.REASONS` for which a file is not refused.
+
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
+            NotAccepted: it is sound but not accepted.
         """
+        preview = Limits().pixels if whole else None
         try:
-            preview = Limits().pixels if whole else None
-            return self._read(b"", shapes, path=str(path), study=study, preview=preview, identifiers=identifiers)
+            return self._read(
+                b"",
+                shapes,
+                path=str(path),
+                study=study,
+                preview=preview,
+                identifiers=identifiers,
+                accept=sorted(accept),
+            )
         except Lost as error:
             raise UnreadableImage(f"{path}: its decoder {error}. Copy it again, or leave it out.") from error
 
@@ -82,17 +95,18 @@ class FileProcess(IsolatedProcess):
         limits: Limits,
         preview: int | None = None,
         identifiers: bool = False,
+        accept: Collection[str] = (),
     ) -> ReadFile:
         """Read a file in memory; nothing is written to disk.
 
         `name`: name of the file in messages, which quote nothing from its content. `preview`: longer side of the
-        preview, at most; None for no preview.
+        preview, at most; None for no preview. `accept`: as in `read`.
 
         Raises:
             Lost: its decoder crashed or took too long.
         """
         asked = {"limits": dataclasses.asdict(limits), "preview": preview, "identifiers": identifiers}
-        return self._read(content, shapes, path=None, name=name, **asked)
+        return self._read(content, shapes, path=None, name=name, accept=sorted(accept), **asked)
 
     def _read(self, content: bytes, shapes: Sequence[Shape], **asked: Any) -> ReadFile:
         question = json.dumps({"shapes": list(shapes), **asked}).encode()
@@ -104,6 +118,8 @@ class FileProcess(IsolatedProcess):
             raise UnreadableImage(f"{asked['path'] or asked['name']}: {DAMAGED}") from error
         head, _, rest = answer.partition(b"\n")
         reply = json.loads(head)
+        if reply.get("not accepted"):
+            raise NotAccepted(reply["message"], reply["not accepted"])
         if reason := reply.get("refused"):
             raise _REFUSALS[reason](reply["message"])
         parts = _split(rest, reply["lengths"])
@@ -116,6 +132,7 @@ class FileProcess(IsolatedProcess):
             reply["study"],
             next(parts, None),
             reply["identifiers"],
+            tuple(reply["notes"]),
         )
 
 
@@ -131,6 +148,8 @@ def _answer(question: bytes) -> bytes:
     asked = json.loads(head)
     try:
         reply, parts = _read_file(asked, content)
+    except NotAccepted as error:
+        reply, parts = {"not accepted": error.reason, "message": str(error)}, []
     except tuple(_REFUSALS.values()) as error:
         reply, parts = {"refused": type(error).__name__, "message": str(error)}, []
     return b"\n".join([json.dumps(reply | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
@@ -142,7 +161,7 @@ def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], l
         content = load_file(Path(name))
     else:
         limits, name = Limits(**asked["limits"]), asked["name"]
-    whole = read_bytes(content, name, limits=limits)
+    whole = read_bytes(content, name, limits=limits, accept=frozenset(asked["accept"]))
     study = None
     if asked.get("study") and whole.kind == "dicom":
         from trcgl.imaging.dicom import study_digest
@@ -158,8 +177,8 @@ def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], l
     if asked.get("preview"):
         parts.append(_png(at_most(whole.pixels, asked["preview"])))
     placements = [placement for _, placement in squares]
-    reply = {"study": study, "kind": whole.kind, "size": whole.original_size, "placements": placements}
-    return reply | {"identifiers": identified}, parts
+    reply = {"study": study, "kind": whole.kind, "size": whole.pixels.shape, "placements": placements}
+    return reply | {"identifiers": identified, "notes": whole.notes}, parts
 
 
 def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:

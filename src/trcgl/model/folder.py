@@ -22,7 +22,8 @@ from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.recipe import Recipe, from_json
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources.phantom import SPACE as PHANTOM_SPACE
-from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph, to_uint8
+from trcgl.imaging.gray import to_uint8
+from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph
 from trcgl.model.backbone import read_safetensors
 from trcgl.model.hub import pull
 from trcgl.model.tensors import at_size, to_unit
