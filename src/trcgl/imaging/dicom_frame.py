@@ -126,7 +126,8 @@ def read_frame(file: DicomFile, header: Header, name: str) -> Frame:
                 f"{name}: its run lengths exceed {header.rows} x {header.columns} pixels. Copy it again."
             )
         return Frame(_by_pydicom(frame, file.syntax, header), header.allocated, closed)
-    return _compressed(frame, file.syntax, header, name)._replace(ended=closed)
+    found = _compressed(frame, file.syntax, header, name)
+    return found._replace(ended=found.ended and closed)
 
 
 def _compressed(frame: bytes, syntax: str, header: Header, name: str) -> Frame:
