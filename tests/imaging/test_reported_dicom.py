@@ -224,9 +224,8 @@ FRAME = jpeg(SMOOTH)
         (FRAME[:2] + b"\xff\xff\xff" + FRAME[2:], ()),
         (FRAME[:2] + b"\xff\xfe\x00\x08hello!" + FRAME[2:], ()),
         (FRAME[:-2], ("end-missing",)),
-        (FRAME[:-1], ("end-missing",)),
     ],
-    ids=["fill bytes", "comment", "no EOI", "half an EOI"],
+    ids=["fill bytes", "comment", "no EOI"],
 )
 def test_odd_jpeg_streams_hold_the_same_picture(frame, notes):
     plain = dicom(SMOOTH, 8)
@@ -460,9 +459,10 @@ def test_a_picture_is_turned_as_exif_says(kind, turn):
 
 
 def test_a_jpeg_picture_without_its_end_is_read_and_a_shorter_one_refused():
-    found = read_bytes(FRAME[:-2], "a.jpg")
-    np.testing.assert_array_equal(found.pixels, read_bytes(FRAME, "a.jpg").pixels)
-    assert found.notes == ("end-missing",)
+    for missing in (1, 2):
+        found = read_bytes(FRAME[:-missing], "a.jpg")
+        np.testing.assert_array_equal(found.pixels, read_bytes(FRAME, "a.jpg").pixels)
+        assert found.notes == ("end-missing",)
     with pytest.raises(UnreadableImage, match="damaged or cut off"):
         read_bytes(FRAME[: len(FRAME) * 2 // 3], "a.jpg")
 
