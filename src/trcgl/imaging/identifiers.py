@@ -1,7 +1,9 @@
 """Elements of a DICOM file that identify its examination; read only where a user asks for them."""
 
-import io
 import warnings
+
+from trcgl.imaging.dicom_file import open_dicom
+from trcgl.imaging.limits import Limits
 
 KEYWORDS = {
     "study_instance_uid": "StudyInstanceUID",
@@ -14,11 +16,8 @@ KEYWORDS = {
 
 def identifiers(content: bytes) -> dict[str, str | None]:
     """The identifiers of a DICOM file by the names of `KEYWORDS`; None where an element is missing or empty."""
-    import pydicom
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        header = pydicom.dcmread(
-            io.BytesIO(content), stop_before_pixels=True, specific_tags=[*KEYWORDS.values(), "SpecificCharacterSet"]
-        )
+        header = open_dicom(content, "", Limits()).dataset
+        header.decode()
         return {name: str(header.get(keyword) or "").strip() or None for name, keyword in KEYWORDS.items()}
