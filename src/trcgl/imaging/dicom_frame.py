@@ -213,6 +213,8 @@ def _by_pydicom(frame: bytes, syntax: str, header: Header) -> Num[np.ndarray, "h
         "pixel_representation": int(header.signed),
         "pixel_keyword": "PixelData",
     }
+    if header.samples == 1:  # as they are: `Layout` takes the value out of the word
+        options |= {"correct_unused_bits": False, "apply_j2k_sign_correction": False}
     value = frame if syntax in UNCOMPRESSED else encapsulate([frame])
     decoder, plugin = get_decoder(syntax), _PLUGINS.get(syntax, "")
     words, _ = decoder.as_array(value, raw=header.samples == 1, decoding_plugin=plugin, **options)

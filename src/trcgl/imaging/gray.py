@@ -123,4 +123,6 @@ def _range_of_counts(values: Float[np.ndarray, " words"], counts: Int[np.ndarray
 
 def _stretched(values: Num[np.ndarray, "*shape"], black: float, white: float) -> UInt8[np.ndarray, "*shape"]:
     scale = 255.0 / (white - black) if white != black else 0.0
-    return np.clip((values.astype(np.float32) - black) * scale + 0.5, 0, 255).astype(np.uint8)
+    # Subtracted in double precision: a slope may make steps of a ten-thousandth of the values.
+    above_black = np.subtract(values, black, dtype=np.float64).astype(np.float32)
+    return np.clip(above_black * scale + 0.5, 0, 255).astype(np.uint8)
