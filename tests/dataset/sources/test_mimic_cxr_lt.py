@@ -102,3 +102,16 @@ def test_resized_copies_in_one_folder_are_found(root):
         path.rename(root / "images_512" / f"{path.stem}.png")
     rows = mimic_cxr_lt.read(root).rows
     assert rows["path"][0] == f"images_512/{DICOM.format(1)}.png"
+
+
+def test_downloads_of_physionet_are_found_in_their_own_folders(root):
+    expected = mimic_cxr_lt.read(root).rows
+    tables = root / "physionet.org" / "files" / "cxr-lt-iccv-workshop-cvamd" / "2.0.0" / "cxr-lt-2023"
+    tables.parent.mkdir(parents=True)
+    (root / "cxr-lt" / "cxr-lt-2023").rename(tables)
+    images = root / "physionet.org" / "files" / "mimic-cxr-jpg" / "2.0.0" / "files"
+    images.parent.mkdir(parents=True)
+    (root / "files").rename(images)
+    table = mimic_cxr_lt.read(root / "physionet.org" / "files")
+    assert table.rows.equals(expected) and table.root == images.parent
+    assert mimic_cxr_lt.read(root).root == images.parent

@@ -5,6 +5,7 @@ Holste et al., Medical Image Analysis 2024; Lin et al., Medical Image Analysis 2
 split is kept if all three tables are present: train, development (used as val) and test.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,9 +54,14 @@ class Options:
 
 
 def read(root: Path, options: Options | None = None) -> SourceTable:
-    """Read the three label tables of a release; the images are `files/p10/…` below the root."""
+    """Read the three label tables of a release.
+
+    Tables and images (`files/p10/…`) are in the root, or as in PhysioNet's downloads a few folders below it, such as
+    `cxr-lt-iccv-workshop-cvamd/2.0.0/cxr-lt-2024/` and `mimic-cxr-jpg/2.0.0/`.
+    """
     root, options = Path(root), options or Options()
     release, train = _find(Path(options.labels) if options.labels else root, options)
+    root = next((folder for folder in _folders(root) if any((folder / "files").glob("p1*"))), root)
     space = _space(release, options.task)
     paths = {split: train.with_name(name.format(options.task)) for split, name in TABLES[release].items()}
     there = {split: path for split, path in paths.items() if path.is_file()}
@@ -107,17 +113,28 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
 def _find(folder: Path, options: Options) -> tuple[str, Path]:
     """The release and the path of its training table."""
     releases = ("2024", "2023") if options.release == "auto" else (options.release,)
-    patterns = {
-        release: [f"{above}{TABLES[release]['train']}" for above in ("", f"cxr-lt-{release}/", f"*/cxr-lt-{release}/")]
-        for release in releases
-    }
-    for release in releases:
-        try:
-            return release, reading.find_file(folder, patterns[release], "label table")
-        except DataError:
-            continue
-    every = [pattern for patterns_of_release in patterns.values() for pattern in patterns_of_release]
-    return releases[-1], reading.find_file(folder, every, "CXR-LT training table (or name its folder by labels)")
+    places = [(release, TABLES[release]["train"]) for release in releases]
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Give the archive's folder with --root.")
+    for release, name in places:
+        # A train.csv of something else is likely; only the given folder and the challenge's own are looked into.
+        for place in (folder, *(below for below in _folders(folder) if below.name == f"cxr-lt-{release}")):
+            if (place / name).is_file():
+                return release, place / name
+    every = [f"{above}{name}" for release, name in places for above in ("", f"cxr-lt-{release}/")]
+    raise DataError(
+        f"{folder}: the CXR-LT training table is missing. Put one of these there, or name its folder with "
+        f"--source.labels: {', '.join(every)}."
+    )
+
+
+def _folders(root: Path, depth: int = 5) -> Iterator[Path]:
+    """The folder and the folders below it, without the images' folders, of which there are hundreds of thousands."""
+    yield root
+    inside = [path for path in root.iterdir() if path.is_dir()] if depth else []
+    for folder in sorted(inside):
+        if not folder.name.startswith((".", "p1")):
+            yield from _folders(folder, depth - 1)
 
 
 def _space(release: str, task: int) -> LabelSpace:
