@@ -26,6 +26,18 @@ def without_hernia():
     return dataclasses.replace(example, truth=truth)
 
 
+def test_a_finding_without_a_known_negative_has_no_average_precision():
+    example = predictions(40)
+    truth = example.truth.copy()
+    truth[:, 3] = np.where(truth[:, 3] == 1, 1, np.nan)
+    found = evaluate(dataclasses.replace(example, truth=truth), THRESHOLDS, split="test", replicates=50)
+    assert found["findings"]["Hernia"]["AP"] == {"value": None, "ci": None, "why": "no negative in this split"}
+    assert found["overall"]["mAP"]["findings"] == 2
+    truth = np.where(example.truth == 1, 1, np.nan)
+    found = evaluate(dataclasses.replace(example, truth=truth), THRESHOLDS, split="test", replicates=50)
+    assert found["overall"]["mAP"]["value"] is None
+
+
 def test_it_is_the_documented_schema_and_plain_json(evaluation):
     json.dumps(evaluation, allow_nan=False)
     assert evaluation["schema"] == "trcgl.evaluation/1"
