@@ -15,11 +15,17 @@ class HeadOutput(NamedTuple):
     """Output of a head.
 
     logits, maps, _ = network(images)
+
+    Args:
+        logits: (B, C).
+        maps: (B, C, h, w), attention of each finding over the feature map, which sums to 1; None for a head without
+            attention.
+        experts: (E, B, C), logits of each expert, which the loss is applied to; None for a head without experts.
     """
 
-    logits: Tensor  # (B, C)
-    maps: Tensor | None  # (B, C, h, w), attention of each finding over the feature map, sums to 1; None without
-    experts: Tensor | None = None  # (E, B, C), logits of each expert, which the loss is applied to; None without
+    logits: Tensor
+    maps: Tensor | None
+    experts: Tensor | None = None
 
 
 class Head(nn.Module, ABC):
