@@ -35,11 +35,11 @@ def noded(run, *, identifiers=False, **options):
 
 
 @contextmanager
-def archive(folder, port=None, title="ARCHIVE"):
+def archive(folder, port=None, *settings):
     """dcmtk's storescp, which writes what it receives into `folder`: its port."""
     folder.mkdir(exist_ok=True)
     port = port or free_port()
-    command = ["storescp", "--fork", "-aet", title, "-od", str(folder), str(port)]
+    command = ["storescp", "--fork", "-aet", "ARCHIVE", *settings, "-od", str(folder), str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             until(lambda: listens(port))

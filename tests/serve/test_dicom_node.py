@@ -185,6 +185,21 @@ def test_an_answer_waits_while_the_destination_is_down(run, study, tmp_path):
         until(lambda: b'trcgl_sent_total{outcome="sent"} 1.0' in service.metrics.text())
 
 
+def test_a_destination_without_explicit_value_representations_gets_the_report(run, study, tmp_path):
+    received = tmp_path / "received"
+    with archive(received, None, "+xi") as port, noded(run, send_to=f"ARCHIVE@127.0.0.1:{port}") as (node, _):
+        send(node.dicom_port, study / "1.dcm")
+        (report,) = arrived(received)
+    assert pydicom.dcmread(report).file_meta.TransferSyntaxUID.is_implicit_VR
+
+
+def test_a_folder_for_received_files_that_cannot_be_made_is_named(run, tmp_path):
+    (tmp_path / "keep").write_text("in the way")
+    refused = pytest.raises(DataError, match="keep: cannot be written")
+    with refused, noded(run, out=tmp_path / "out", keep=tmp_path / "keep"):
+        pass
+
+
 def test_an_answer_that_was_not_sent_is_sent_after_a_restart(run, study, tmp_path):
     port, spool = free_port(), tmp_path / "spool"
     settings = {"send_to": f"ARCHIVE@127.0.0.1:{port}", "spool": spool}

@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 from trcgl.core.errors import DataError
+from trcgl.core.write_errors import writing
 from trcgl.imaging.dicom import study_digest
 from trcgl.serve.options import NodeOptions
 from trcgl.serve.spool import Full, Spool
@@ -60,10 +61,16 @@ class Received:
 
     Args:
         keep: folder that files are moved to after the answer; None deletes them.
+
+    Raises:
+        DataError: `keep` cannot be made.
     """
 
     def __init__(self, spool: Spool, quiet_seconds: float, keep: Path | None) -> None:
         self._spool, self._keep, self._assembly = spool, keep, Assembly(quiet_seconds)
+        if keep is not None:
+            with writing(keep):
+                keep.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in spool.waiting(RECEIVED):  # of an earlier server
             _, study, image = path.stem.split(".")
             self._add(study, image, path)
