@@ -155,6 +155,17 @@ def test_identifiers_are_in_the_answer_only_where_asked(run):
     }
 
 
+def test_another_body_part_is_refused_unless_it_is_accepted(run):
+    network, content = engine.open_network(run), study_file(1, 7, BodyPartExamined="HAND")
+    with serving(network) as (address, _):
+        status, _, result = upload(address, content)
+        assert status == 422
+        assert "BodyPartExamined" in result["error"]["message"]
+        assert "--accept body-part" in result["error"]["message"]
+    with serving(network, accept=("body-part",)) as (address, _):
+        assert upload(address, content)[0] == 200
+
+
 def _children(process):
     tasks = Path(f"/proc/{process}/task").iterdir()
     return [int(process) for task in tasks for process in (task / "children").read_text().split()]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trcgl.core.errors import RecipeError
+from trcgl.imaging.acceptance import Reason
 
 MIB = 2**20
 
@@ -36,6 +37,8 @@ class ServeOptions:
     """Largest number of uploads that wait for an answer; further uploads get status 503."""
     upload_seconds: float = 60.0
     """Longest time for one upload, in seconds; a client that sends nothing is dropped after a sixth of it."""
+    accept: tuple[Reason, ...] = ()
+    """Score files although they are, for instance, of another body part; by default they are refused."""
     identifiers: bool = False
     """Add the UIDs and the accession number of DICOM files to the answers. They identify the examination."""
 

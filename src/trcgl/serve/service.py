@@ -97,6 +97,7 @@ class Service:
                     [self.shape],
                     limits=self.limits,
                     preview=preview,
+                    accept=self.options.accept,
                     identifiers=self.options.identifiers,
                 )
 

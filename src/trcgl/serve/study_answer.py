@@ -76,6 +76,7 @@ class StudyScorer:
                     [service.shape],
                     limits=service.limits,
                     preview=preview,
+                    accept=service.options.accept,
                     identifiers=service.options.identifiers,
                 )
         except Lost as error:
