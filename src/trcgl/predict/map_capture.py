@@ -93,7 +93,7 @@ def map_capture(
         except Exception:  # its message may quote an element, which may name the patient
             raise DataError("no map, because the patient or study elements break the DICOM standard.") from None
     capture["PatientOrientation"].value = None  # unknown
-    capture.Laterality = None  # of a paired body part, which a chest is not
+    capture.Laterality = ""  # of a paired body part, which a chest is not
     capture.ImageComments = capture.DerivationDescription = description
     capture.BurnedInAnnotation = "NO"  # the text in the picture identifies nobody
     return capture
