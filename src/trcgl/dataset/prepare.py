@@ -62,7 +62,11 @@ class PrepareOptions:
     name: str = ""
     """Name of the dataset in reports; default: the name of the source."""
     workers: int = 0
-    """Number of decoding processes; 0: one per CPU. The result does not depend on it."""
+    """Number of decoding processes; 0: one per CPU. With `--cluster slurm`: number of workers to submit jobs for. The
+    result does not depend on it."""
+    cluster: str | None = None
+    """Dask cluster that decodes the images: the address of its scheduler (tcp://host:8786), a scheduler file, or slurm.
+    The result does not depend on it."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
@@ -84,6 +88,8 @@ def prepare(
         raise RecipeError(unknown("source", source, SOURCES))
     module = importlib.import_module(SOURCES[source])
     source_options = source_options or module.Options()
+    if root and options.cluster is not None:
+        root = Path(root).absolute()  # workers run in other folders
     table: SourceTable = module.read(Path(root) if root else None, source_options)
     if not table.rows.height:
         reasons = [f"{reason} ({number})" for reason, number in tally(table.dropped["reason"]).items()][:3]
@@ -104,7 +110,7 @@ def prepare(
         "source options": dataclasses.asdict(source_options),
         "rows of the label table": hashlib.sha256(table.rows.write_csv().encode()).hexdigest(),
     }
-    del settings["workers"]  # which do not change the content of the folder
+    del settings["workers"], settings["cluster"]  # which do not change the content of the folder
     with locked(out):
         if storage.claim_settings(out, "prepare.json", settings) and (out / "dataset.json").exists():
             return storage.read_json(out / "report.json")
@@ -161,7 +167,7 @@ def _images(
 
     paths = tuple(table.rows["path"])
     decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, options.size, options.fit)
-    decode(decoder, options.workers)
+    decode(decoder, options.workers, options.cluster)
     records = [record for part in range(decoder.parts) for record in decoder.records(part)]
     for record, path in zip(records, paths, strict=True):
         if "reason" in record and path in table.missing:

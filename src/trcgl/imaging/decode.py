@@ -4,6 +4,8 @@ A part has `ROWS_PER_PART` consecutive rows: an array of images and a record per
 atomically; existing parts are not made again.
 """
 
+import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -15,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +26,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from trcgl.core import machine, storage
+from trcgl.core.cluster import connect, map_on
 from trcgl.core.errors import DataError, NotAccepted, UnreadableImage
 from trcgl.core.progress import track
 from trcgl.imaging.orientation import AS_STORED
@@ -61,8 +65,24 @@ class Decoder:
         """The file of a part."""
         return self.folder / f"part-{part:06d}.npz"
 
+    def alone(self, part: int) -> "Decoder":
+        """A decoder whose part 0 is this part, small enough to be sent to another machine."""
+        rows = self.rows(part)
+        load = functools.partial(_load_after, self.load, rows.start) if self.load else None
+        root = Path(os.path.abspath(self.root))
+        return dataclasses.replace(self, root=root, paths=self.paths[rows.start : rows.stop], load=load)
+
     def make(self, part: int) -> None:
         """Decode the rows of a part and write it."""
+        self.write(part, self.content(part))
+
+    def write(self, part: int, content: bytes) -> None:
+        """Write the content of a part."""
+        with storage.atomic(self.path(part)) as aside:
+            aside.write_bytes(content)
+
+    def content(self, part: int) -> bytes:
+        """Decode the rows of a part into the content of its file."""
         pictures, records = [], []
         for row in self.rows(part):
             try:
@@ -77,8 +97,7 @@ class Decoder:
         stack = np.stack(pictures) if pictures else np.empty((0, self.size, self.size), np.uint8)
         whole = io.BytesIO()
         np.savez(whole, pictures=stack, records=np.frombuffer(json.dumps(records).encode(), np.uint8))
-        with storage.atomic(self.path(part)) as aside:
-            aside.write_bytes(whole.getbuffer())
+        return whole.getvalue()
 
     def records(self, part: int) -> list[dict[str, Any]]:
         """A record per row of a part.
@@ -128,16 +147,26 @@ class Decoder:
         }
 
 
-def decode(decoder: Decoder, workers: int) -> None:
-    """Make all missing parts.
+def _load_after(
+    load: Callable[[int], UInt8[np.ndarray, "height width"]], start: int, row: int
+) -> UInt8[np.ndarray, "height width"]:
+    return load(start + row)
+
+
+def decode(decoder: Decoder, workers: int, cluster: str | None = None) -> None:
+    """Make all missing parts in processes of this machine, or on a Dask cluster as `core.cluster.connect` takes it.
 
     Raises:
-        DataError: the disk is full, or a worker process was killed. Finished parts stay.
+        DataError: the disk is full, a worker process was killed, or the cluster cannot be used. Finished parts stay.
+        RecipeError: Dask is missing, or the cluster has other versions of trcgl or of its packages.
     """
     todo = [part for part in range(decoder.parts) if not decoder.path(part).exists()]
     images = sum(len(decoder.rows(part)) for part in todo)
-    workers = min(workers or machine.cpus(), len(todo))
-    made = _here(decoder, todo) if workers < 2 else _aside(decoder, todo, workers)
+    if cluster is not None and todo:
+        made = _on_cluster(decoder, todo, workers, cluster)
+    else:
+        workers = min(workers or machine.cpus(), len(todo))
+        made = _here(decoder, todo) if workers < 2 else _aside(decoder, todo, workers)
     for _ in track((row for part in made for row in decoder.rows(part)), total=images, what="reading radiographs"):
         pass
 
@@ -166,6 +195,29 @@ def _aside(decoder: Decoder, todo: list[int], workers: int) -> Iterator[int]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A part to decode on a worker of a cluster, which needs to read the archive but not to write anything."""
+
+    decoder: Decoder  # of the part alone
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.decoder.root / path for path in self.decoder.paths if path is not None]
+
+    def __call__(self) -> bytes:
+        return self.decoder.content(0)
+
+
+def _on_cluster(decoder: Decoder, todo: list[int], workers: int, cluster: str) -> Iterator[int]:
+    with connect(cluster, workers) as client:
+        contents = map_on(client, (_Task(decoder.alone(part)) for part in todo))
+        with closing(contents):
+            for part, content in zip(todo, contents, strict=True):
+                decoder.write(part, content)
+                yield part
 
 
 _decoder: Decoder | None = None

@@ -26,7 +26,10 @@ class PredictOptions:
     batch_size: int | None = None
     """Images per batch; default: 64 on a GPU, 8 per CPU otherwise."""
     workers: int = 0
-    """Number of decoding processes; 0: one per CPU."""
+    """Number of decoding processes; 0: one per CPU. With `--cluster slurm`: number of workers to submit jobs for."""
+    cluster: str | None = None
+    """Dask cluster that reads and scores the files on its CPUs: the address of its scheduler (tcp://host:8786), a
+    scheduler file, or slurm. The scores are those of one machine without a GPU."""
     identifiers: bool = False
     """Add the UIDs and the accession number of DICOM files to the table. They identify the examination."""
     seconds: float = SECONDS

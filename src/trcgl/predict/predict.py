@@ -5,10 +5,9 @@
 Files that cannot be read are listed with their reasons, and all others are scored.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ import polars as pl
 import torch
 
 from trcgl.core import storage
+from trcgl.core.cluster import connect
 from trcgl.core.errors import DataError
-from trcgl.core.prefetch import map_ahead
 from trcgl.core.progress import track
-from trcgl.imaging.ahead_of_network import read_ahead
-from trcgl.imaging.file_process import ReadFile
 from trcgl.imaging.identifiers import KEYWORDS
 from trcgl.model.ensemble import Ensemble, load_ensemble
 from trcgl.model.folder import best_device
+from trcgl.predict.batches import File, Scoring
 from trcgl.predict.inputs import find_inputs, fingerprint, refuse_pictures
 from trcgl.predict.journal import Batch, Journal
 from trcgl.predict.options import PredictOptions
@@ -106,10 +104,12 @@ class _Command:
         if self.of_dicom:
             why = "PNG and JPEG files name no study. Give a table with --study-column, or leave --by-study out."
             refuse_pictures(self.inputs.files.items(), why)
-        self.device = best_device()
+        # Workers of a cluster score on CPUs, as devices of several kinds would give other bytes.
+        self.device = best_device() if options.cluster is None else "cpu"
         # Activations of eight images fit into the cache of a core.
         self.batch_size = options.batch_size or (64 if self.device == "cuda" else 8)
-        self.models = load_ensemble([model, *options.ensemble], device=self.device)
+        self.folders = [model, *options.ensemble]
+        self.models = load_ensemble(self.folders, device=self.device)
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the bytes of the result."""
@@ -133,63 +133,33 @@ class _Command:
 
     def scores(self, journal: Journal) -> Scores:
         """Score the files that the journal does not hold yet."""
-        options, todo = self.options, list(self.inputs.files.items())[journal.done :]
-        reading = read_ahead(
-            todo,
-            self.models.shapes,
-            ahead=4 * self.batch_size,
-            workers=options.workers,
-            study=self.of_dicom,
-            identifiers=options.identifiers,
-            seconds=options.seconds,
-        )
-        with closing(reading):
-            read = track(reading, total=len(todo), what="scoring radiographs", unit="images")
-            for batch in self._batches(read):
-                journal.add(batch)
+        files = list(self.inputs.files.items())[journal.done :]
+        with closing(self._batches(files)) as batches:
+            names = (name for batch in batches for name in self._kept(batch, journal))
+            for _ in track(names, total=len(files), what="scoring radiographs", unit="images"):
+                pass
         if not any(batch.image_ids for batch in journal.batches):
             journal.remove()  # nothing to resume from
             unreadable = [file for batch in journal.batches for file in batch.unreadable]
             raise DataError(f"not one of {len(unreadable)} files can be read, the first because: {unreadable[0][1]}")
         return collected(self.models, journal.batches, by_study=self.by_study, tta=self.options.tta)
 
-    def _batches(self, read: Iterator[tuple[str, ReadFile | str]]) -> Iterator[Batch]:
-        """Yield every batch, scored, in order.
+    def _batches(self, files: Sequence[File]) -> Generator[Batch, None, None]:
+        options = self.options
+        scoring = Scoring(self.batch_size, options.tta, self.of_dicom, options.identifiers, options.seconds)
+        if options.cluster is None or not files:
+            lanes = 1 if self.device == "cuda" else torch.get_num_threads()
+            yield from scoring.here(self.models, files, workers=options.workers, lanes=lanes)
+        else:
+            with connect(options.cluster, options.workers) as client:
+                yield from scoring.on(client, self.models, self.folders, files)
 
-        On CPUs each batch has a core of its own: cores that share the layers of a small network would wait.
-        """
-        threads = torch.get_num_threads()
-        lanes = 1 if self.device == "cuda" else threads
-        parts = iter(lambda: list(islice(read, self.batch_size)), [])
-        # The number of threads is a setting of the process, so it is restored for threads that start later.
-        pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            yield from map_ahead(pool, self._batch, parts, lanes - 1)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
-
-    def _batch(self, files: Sequence[tuple[str, ReadFile | str]]) -> Batch:
-        batch, readable = Batch(), []
-        for name, read in files:
-            if isinstance(read, str):
-                batch.unreadable.append([name, read])
-            elif self.of_dicom and read.study is None:
-                batch.unreadable.append([name, "names no study (StudyInstanceUID). Leave --by-study out."])
-            else:
-                batch.image_ids.append(name)
-                batch.studies.append(self.inputs.studies[name] if self.inputs.studies else read.study)
-                if self.options.identifiers:
-                    batch.identifiers.append(read.identifiers)
-                readable.append(read)
-        if readable:
-            pictures = {
-                shape: np.stack([read.pictures[place] for read in readable])
-                for place, shape in enumerate(self.models.shapes)
-            }
-            scores = self.models.score(pictures, tta=self.options.tta, batch_size=self.batch_size)
-            batch.scores.extend(scores.tolist())
-        return batch
+    def _kept(self, batch: Batch, journal: Journal) -> list[str]:
+        """The names of a batch after it was added to the journal, with the studies of a table."""
+        if studies := self.inputs.studies:
+            batch = dataclasses.replace(batch, studies=[studies[name] for name in batch.image_ids])
+        journal.add(batch)
+        return batch.names
 
 
 def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta: bool) -> Scores:

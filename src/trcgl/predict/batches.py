@@ -1,0 +1,137 @@
+"""Read and score files in batches of fixed composition, on this machine or on a Dask cluster, with equal bytes."""
+
+import functools
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from trcgl.core.cluster import map_on
+from trcgl.core.errors import CheckpointError
+from trcgl.core.prefetch import map_ahead
+from trcgl.imaging.ahead_of_network import read_ahead
+from trcgl.imaging.file_process import ReadFile
+from trcgl.model.ensemble import Ensemble, load_ensemble
+from trcgl.predict.journal import Batch
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+File = tuple[str, Path]  # image_id and absolute path
+_TASK_BATCHES = 16  # batches of a task on a cluster: their decoding process starts once for all
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How files become batches of scores."""
+
+    batch_size: int
+    tta: bool
+    of_dicom: bool  # whether the study of each file is read from its header
+    identifiers: bool  # whether the UIDs and the accession number are read from it
+    seconds: float  # time limit per file
+
+    def here(self, models: Ensemble, files: Sequence[File], *, workers: int, lanes: int) -> Iterator[Batch]:
+        """Yield every batch, in order.
+
+        `workers`: number of decoding processes. `lanes`: number of batches scored at once. On CPUs each has a core of
+        its own: cores that share the layers of a small network would wait.
+        """
+        reading = read_ahead(
+            files,
+            models.shapes,
+            ahead=4 * self.batch_size,
+            workers=workers,
+            study=self.of_dicom,
+            identifiers=self.identifiers,
+            seconds=self.seconds,
+        )
+        threads = torch.get_num_threads()
+        # The number of threads is a setting of the process, so it is restored for threads that start later.
+        pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(1,))
+        with closing(reading) as read:
+            parts = iter(lambda: list(islice(read, self.batch_size)), [])
+            try:
+                yield from map_ahead(pool, functools.partial(self._batch, models), parts, lanes - 1)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(threads)
+
+    def on(self, client: "Client", models: Ensemble, folders: Sequence[Path], files: Sequence[File]) -> Iterator[Batch]:
+        """Yield every batch, in order, scored on the CPUs of a cluster's workers.
+
+        Raises:
+            CheckpointError: a worker finds other models in the folders.
+        """
+        absolute = tuple(Path(folder).absolute() for folder in folders)
+        identity = json.dumps(models.identity)
+        size = _TASK_BATCHES * self.batch_size
+        tasks = (
+            _Task(self, absolute, identity, tuple(files[start : start + size])) for start in range(0, len(files), size)
+        )
+        for batches in map_on(client, tasks):
+            yield from batches
+
+    def _batch(self, models: Ensemble, files: Iterable[tuple[str, ReadFile | str]]) -> Batch:
+        batch, readable = Batch(), []
+        for name, read in files:
+            if isinstance(read, str):
+                batch.unreadable.append([name, read])
+            elif self.of_dicom and read.study is None:
+                batch.unreadable.append([name, "names no study (StudyInstanceUID). Leave --by-study out."])
+            else:
+                batch.image_ids.append(name)
+                batch.studies.append(read.study)
+                if self.identifiers:
+                    batch.identifiers.append(read.identifiers)
+                readable.append(read)
+        if readable:
+            pictures = {
+                shape: np.stack([read.pictures[place] for read in readable])
+                for place, shape in enumerate(models.shapes)
+            }
+            scores = models.score(pictures, tta=self.tta, batch_size=self.batch_size)
+            batch.scores.extend(scores.tolist())
+        return batch
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Consecutive files for one worker."""
+
+    scoring: Scoring
+    folders: tuple[Path, ...]
+    identity: str  # JSON of `Ensemble.identity` on the machine that writes the scores
+    named: tuple[File, ...]
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for _, path in self.named]
+
+    def __call__(self) -> list[Batch]:
+        with _loading:  # else each thread of a worker would load models of its own
+            models = _models(self.folders, self.identity)
+        return list(self.scoring.here(models, self.named, workers=1, lanes=1))
+
+
+_loading = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _models(folders: tuple[Path, ...], identity: str) -> Ensemble:
+    models = load_ensemble(folders, device="cpu")
+    for folder, here, expected in zip(folders, models.identity, json.loads(identity), strict=True):
+        if here != expected:
+            changed = ", ".join(key for key in expected if here.get(key) != expected[key])
+            raise CheckpointError(
+                f"{folder} holds another model than on the machine of the command ({changed} differ)."
+            )
+    return models
