@@ -1,6 +1,6 @@
 """Decode many radiographs in several processes into parts on disk, so that an interruption loses little.
 
-A part has `ROWS_PER_PART` consecutive rows: an array of images and a record per row. The process that made it writes it
+A part has consecutive rows: an array of images and a record per row. The process that made it writes it
 atomically; existing parts are not made again.
 """
 
@@ -32,7 +32,8 @@ from trcgl.core.progress import track
 from trcgl.imaging.orientation import AS_STORED
 from trcgl.imaging.radiograph import fit_square, load_file, read_bytes
 
-ROWS_PER_PART = 128
+ROWS_PER_PART = 128  # at most
+_FEWEST_ROWS, _MOST_PARTS = 8, 64  # of a small table, so that its parts occupy all processes until the end
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,23 @@ class Decoder:
     accept: frozenset[str] = frozenset()
 
     @property
+    def rows_per_part(self) -> int:
+        """Rows of every part but the last; it depends on the number of rows alone, so that any process can resume."""
+        return min(ROWS_PER_PART, max(_FEWEST_ROWS, -(-len(self.paths) // _MOST_PARTS)))
+
+    @property
     def parts(self) -> int:
         """Number of parts."""
-        return -(-len(self.paths) // ROWS_PER_PART)
+        return -(-len(self.paths) // self.rows_per_part)
 
     def rows(self, part: int) -> range:
         """The rows of a part."""
-        return range(part * ROWS_PER_PART, min((part + 1) * ROWS_PER_PART, len(self.paths)))
+        return range(part * self.rows_per_part, min((part + 1) * self.rows_per_part, len(self.paths)))
 
     def path(self, part: int) -> Path:
         """The file of a part."""
-        return self.folder / f"part-{part:06d}.npz"
+        rows = self.rows(part)
+        return self.folder / f"part-{rows.start:08d}-{rows.stop:08d}.npz"
 
     def alone(self, part: int) -> "Decoder":
         """A decoder whose part 0 is this part, small enough to be sent to another machine."""
