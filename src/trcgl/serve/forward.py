@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OUTBOX = "outbox"
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds until a failed transmission is repeated; doubled after each failure."""
-_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30
 _CLASSES = ("1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.7")  # Comprehensive SR, Secondary Capture
 _SYNTAXES = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]  # explicit and implicit VR, little endian
 _NOT_SUPPORTED = 0x0122

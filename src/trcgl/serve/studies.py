@@ -48,7 +48,7 @@ class Answer:
     documents: Mapping[str, bytes]
     """Name of each DICOM file of the answer (structured report, maps), and its content."""
     reasons: Sequence[str]
-    """Why images were not scored, or why there is no structured report; without names of files."""
+    """Why images were not scored, and what is missing or changed in the report; without names of files."""
 
 
 @runtime_checkable

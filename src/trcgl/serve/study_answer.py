@@ -90,6 +90,7 @@ class StudyScorer:
             reports = write_reports(scores, study.files, Path(folder))
             for path in reports.written:
                 documents["report.sr.dcm"] = path.read_bytes()
+        reasons.extend(f"structured report: {note}" for _, note in reports.notes)
         for _, reason in reports.failed:
             reasons.append(_without_names(reason, study))
 
