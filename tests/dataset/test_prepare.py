@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.dataset import source_fixtures
+from tests.imaging.dicom_files import dicom
 from tests.pages import assert_fits
 from trcgl.cli.main import main
 from trcgl.core.errors import DataError, RecipeError
@@ -20,6 +22,7 @@ from trcgl.dataset.prepare import PrepareOptions, prepare
 from trcgl.dataset.sources.table import Options
 from trcgl.dataset.store import open_dataset
 from trcgl.imaging import decode
+from trcgl.imaging.notes import NOTES
 
 COLUMNS = Options(finding_columns=("A", "B"))
 SMALL = PrepareOptions(size=16, workers=1)
@@ -198,6 +201,58 @@ def test_what_looks_wrong_is_on_the_page_and_on_the_terminal(archive, tmp_path, 
     page = (tmp_path / "out" / "report.html").read_text()
     for notice in ("identical files of several patients: 1, of these", "fewer than 20 patients:"):
         assert f"notice: {notice}" in said and notice in page
+
+
+def test_blank_pictures_are_dropped_unless_they_are_accepted(tmp_path):
+    root = tmp_path / "in"
+    root.mkdir()
+    rows = ["image,patient,A,B"]
+    for number in range(12):
+        picture = np.full((20, 20), number * 8, np.uint8)
+        picture[5:9, 5:9] += 0 if number < 3 else 40
+        Image.fromarray(picture).save(root / f"{number}.png")
+        rows.append(f"{number}.png,p{number},{number % 2},{int(number % 5 == 0)}")
+    (root / "labels.csv").write_text("\n".join(rows))
+    report = prepare("table", root, tmp_path / "out", SMALL, COLUMNS)
+    assert [row["image_id"] for row in report["dropped"]] == ["0.png", "1.png", "2.png"]
+    assert list(report["reasons"].values()) == [3] and "--accept blank" in next(iter(report["reasons"]))
+    accepting = PrepareOptions(size=16, workers=1, accept=("blank",))
+    assert not prepare("table", root, tmp_path / "all", accepting, COLUMNS)["dropped"]
+    assert open_dataset(tmp_path / "all").info["accept"] == ["blank"]
+
+
+def test_a_table_of_another_modality_says_so_once(tmp_path):
+    root, sides = tmp_path / "in", range(12)
+    root.mkdir()
+    rows = ["image,patient,A,B", *(f"{side}.dcm,p{side},{side % 2},{int(side % 5 == 0)}" for side in sides)]
+    (root / "labels.csv").write_text("\n".join(rows))
+    for side in sides:
+        pixels = np.arange(400, dtype=np.uint16).reshape(20, 20) * (side + 1)
+        (root / f"{side}.dcm").write_bytes(dicom(pixels, Modality="CT", BodyPartExamined="HEAD"))
+    with pytest.raises(DataError, match=r"Modality .*CT.*--accept modality"):
+        prepare("table", root, tmp_path / "out", SMALL, COLUMNS)
+    anything = dataclasses.replace(COLUMNS, modality="any")
+    assert not prepare("table", root, tmp_path / "any", SMALL, anything)["dropped"]
+    assert open_dataset(tmp_path / "any").info["accept"] == ["body-part", "modality"]
+
+
+def test_the_report_counts_what_was_corrected_in_files(archive, tmp_path):
+    for name in ("3.png", "4.png"):
+        picture = Image.open(archive / name)
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        picture.save(archive / name, exif=exif)
+    report = prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    assert report["files"] == {NOTES["orientation-applied"]: 2}
+    assert "was turned or mirrored" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_dataset_of_a_version_with_fewer_options_is_left_as_it_is(archive, tmp_path):
+    first = prepare("table", archive, tmp_path / "out", SMALL, COLUMNS)
+    stored = json.loads((tmp_path / "out" / "prepare.json").read_text())
+    del stored["accept"], stored["source options"]["long"], stored["source options"]["image_key"]
+    (tmp_path / "out" / "prepare.json").write_text(json.dumps(stored))
+    assert prepare("table", archive, tmp_path / "out", SMALL, COLUMNS) == first
 
 
 def test_boxes_move_with_the_picture(tmp_path):

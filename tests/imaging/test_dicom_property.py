@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.imaging.standard_reference import dicom_of, picture, random_case
-from trcgl.imaging.acceptance import REASONS
+from trcgl.core.errors import REASONS
 from trcgl.imaging.radiograph import read_bytes
 
 

@@ -12,8 +12,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from tests.imaging.dicom_files import dicom, jpeg, packed, with_frame
-from trcgl.core.errors import NotAccepted, UnreadableImage
-from trcgl.imaging.acceptance import REASONS
+from trcgl.core.errors import REASONS, NotAccepted, UnreadableImage
 from trcgl.imaging.notes import NOTES
 from trcgl.imaging.radiograph import read_bytes
 

@@ -23,6 +23,8 @@ FINDINGS = (("Mass", "head", 0.2), ("Edema", "medium", 0.5), ("Hernia", "tail", 
 class Brightness:
     """Scores are the mean gray value, and its half and quarter; maps are bright at the left."""
 
+    accept = frozenset()
+
     def __init__(self):
         self.about = {
             "schema": "trcgl.served-model/1",

@@ -11,7 +11,7 @@ from tests.dataset.small_dataset import small_recipe, write_dataset
 from tests.training import processes
 from trcgl.core.errors import CheckpointError, DataError, Diverged, RecipeError
 from trcgl.core.recipe import LossRecipe
-from trcgl.core.storage import read_json
+from trcgl.core.storage import read_json, write_json
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.store import open_dataset
 from trcgl.model.folder import load_model
@@ -88,6 +88,14 @@ def test_images_of_another_size_are_resized_and_it_is_said(dataset, tmp_path, ca
     train(dataset, recipe, tmp_path / "run")
     assert "from 32 to 64 pixels" in capsys.readouterr().err
     assert load_model(tmp_path / "run" / "model").image_size == 64
+
+
+def test_a_model_accepts_the_files_that_its_dataset_accepted(tmp_path):
+    folder = write_dataset(tmp_path / "data")
+    info = read_json(folder / "dataset.json")
+    write_json(folder / "dataset.json", {**info, "accept": ["modality"]})
+    train(folder, small_recipe(epochs=1), tmp_path / "run")
+    assert load_model(tmp_path / "run" / "model").accept == {"modality"}
 
 
 def test_test_rows_are_never_read(dataset, tmp_path, monkeypatch):

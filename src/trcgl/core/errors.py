@@ -1,5 +1,7 @@
 """Errors that a user can meet. Each message names the file or row, the cause and the remedy."""
 
+from typing import Literal, get_args
+
 
 class TrcglError(Exception):
     """An error that the user can correct. The command line prints the message and exits with 2."""
@@ -17,11 +19,16 @@ class TooLarge(UnreadableImage):
     """An image file has more bytes or pixels than the limit; it was not decoded."""
 
 
+Reason = Literal["for-processing", "blank", "body-part", "modality"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""Why a sound file is refused; each can be accepted."""
+
+
 class NotAccepted(UnreadableImage):
     """A sound image file that is not what a model of chest radiographs expects, for instance of another body part.
 
     Args:
-        reason: one of `trcgl.imaging.acceptance.REASONS`; a caller that accepts this reason reads the file.
+        reason: one of `REASONS`; a caller that accepts this reason reads the file.
     """
 
     def __init__(self, message: str, reason: str) -> None:

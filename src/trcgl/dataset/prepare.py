@@ -10,6 +10,8 @@ written, `dataset.json` last. The same command again resumes; other settings are
 import dataclasses
 import hashlib
 import importlib
+import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from trcgl.core import storage
-from trcgl.core.errors import DataError, RecipeError
+from trcgl.core.errors import DataError, Reason, RecipeError
 from trcgl.core.lock import locked
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.parts import clear_parts
@@ -33,6 +35,7 @@ from trcgl.dataset.sources import SOURCES, SourceTable
 from trcgl.dataset.split import split_patients
 from trcgl.dataset.store import SCHEMA, check_space, file_table, split_table, write_images
 from trcgl.imaging.gray import PIXEL_RULE
+from trcgl.imaging.notes import NOTES
 
 SETTINGS_SCHEMA = "trcgl.prepare/1"
 _PIXELS = {
@@ -57,6 +60,9 @@ class PrepareOptions:
     """Shares of patients in train, val and test, for patients without a split in the archive."""
     seed: int = 0
     """Seed for dividing patients into train, val and test."""
+    accept: tuple[Reason, ...] = ()
+    """Reasons for which sound files are not refused: blank, for-processing (raw detector values), body-part (not the
+    chest), modality (not radiography)."""
     manifest_only: bool = False
     """Prepare the labels only, without images."""
     name: str = ""
@@ -112,7 +118,13 @@ def prepare(
     }
     del settings["workers"], settings["cluster"]  # which do not change the content of the folder
     with locked(out):
-        if storage.claim_settings(out, "prepare.json", settings) and (out / "dataset.json").exists():
+        # Options that 0.2.0 did not have count as left out.
+        added = {"accept": [], "source options": json.loads(json.dumps(dataclasses.asdict(module.Options())))}
+
+        def current(stored: dict[str, Any]) -> dict[str, Any]:
+            return {**added, **stored, "source options": {**added["source options"], **stored["source options"]}}
+
+        if storage.claim_settings(out, "prepare.json", settings, current) and (out / "dataset.json").exists():
             return storage.read_json(out / "report.json")
         return _write(source, table, table.root or root, out, options)
 
@@ -120,9 +132,10 @@ def prepare(
 def _write(source: str, table: SourceTable, root: Path | None, out: Path, options: PrepareOptions) -> dict[str, Any]:
     space = table.space
     rows, dropped = table.rows.with_columns(pl.lit(None, pl.String).alias("sha256")), table.dropped
-    pixels = None
+    pixels, files_read = None, dict[str, int]()
+    accept = table.accept.union(options.accept)
     if not options.manifest_only:
-        rows, dropped, pixels = _images(table, root, out, options)
+        rows, dropped, pixels, files_read = _images(table, root, out, options, accept)
     rows = rows.with_columns(split_patients(rows, space, fractions=options.fractions, seed=options.seed))
     row = pl.int_range(rows.height, dtype=pl.Int64) if pixels is not None else pl.lit(None, pl.Int64)
     manifest = manifests.validate(rows.with_columns(row.alias("row")), space, where=f"{source} table")
@@ -133,7 +146,7 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
     for name, frame in beside.items():
         if frame is not None:
             storage.write_parquet(out / name, frame)
-    report = describe_preparation(source, table, manifest, space, dropped, boxes, lost)
+    report = describe_preparation(source, table, manifest, space, dropped, boxes, lost) | {"files": files_read}
     storage.write_json(out / "report.json", report)
     write_page(out / "report.html", report, manifest, space, name=options.name or source)
     files = [name for name, frame in beside.items() if frame is not None] + ["report.json", "report.html"]
@@ -145,6 +158,7 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
         "label_space": space.to_dict(),
         "image_size": options.size,
         "fit": options.fit,
+        "accept": sorted(accept),
         "pixel_rule": f"{PIXEL_RULE}; made square by {options.fit}",
         "counts": report["counts"],
         "splits": split_table(manifest),
@@ -160,13 +174,18 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
 
 
 def _images(
-    table: SourceTable, root: Path | None, out: Path, options: PrepareOptions
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Decode all images and write images.npy; return the readable rows, the dropped rows, and `pixels.parquet`."""
+    table: SourceTable, root: Path | None, out: Path, options: PrepareOptions, accept: frozenset[str]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[str, int]]:
+    """Decode all images and write images.npy.
+
+    Returns:
+        The readable rows, the dropped rows, `pixels.parquet`, and what was ignored, guessed or corrected in how many
+        files.
+    """
     from trcgl.imaging.decode import Decoder, decode
 
     paths = tuple(table.rows["path"])
-    decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, options.size, options.fit)
+    decoder = Decoder(out / "parts", Path(root) if root else out, paths, table.load, options.size, options.fit, accept)
     decode(decoder, options.workers, options.cluster)
     records = [record for part in range(decoder.parts) for record in decoder.records(part)]
     for record, path in zip(records, paths, strict=True):
@@ -185,6 +204,7 @@ def _images(
         "image_id", reason=pl.Series([record["reason"] for record in records if "reason" in record], dtype=pl.String)
     )
     records = [record for record in records if "reason" not in record]
+    notes = Counter(code for record in records for code in record["notes"])
     pixels = pl.DataFrame(
         [
             (record["kind"], *record["size"], *record["placement"], *record["range"], options.size, record["turn"])
@@ -195,4 +215,4 @@ def _images(
     )
     pixels.insert_column(0, rows["image_id"])
     rows = rows.with_columns(sha256=pl.Series([record["sha256"] for record in records], dtype=pl.String))
-    return rows, pl.concat([table.dropped, unreadable]), pixels
+    return rows, pl.concat([table.dropped, unreadable]), pixels, {NOTES[code]: notes[code] for code in sorted(notes)}

@@ -1,17 +1,13 @@
 """What a model of chest radiographs must not score unasked: raw detector images, blank pictures, other body parts."""
 
 from collections.abc import Set
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from trcgl.core.errors import NotAccepted
+from trcgl.core.errors import NotAccepted, Reason
 from trcgl.imaging.dicom_elements import element, said, text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-Reason = Literal["for-processing", "blank", "body-part", "modality"]
-REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a sound file is refused; each can be accepted."""
 
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"  # SOP class Digital X-Ray Image Storage - For Processing
 _RADIOGRAPHY = ("CR", "DX", "DR", "RG")  # DR is no defined term of PS3.3 C.7.3.1.1.1, but archives use it

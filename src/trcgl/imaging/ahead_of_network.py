@@ -26,7 +26,7 @@ def read_ahead(
     If a decoder crashes or hangs, only its file is lost, and another process replaces it.
 
     `files`: image_id and file. `workers`: number of processes; 0 takes one per CPU. `whole`: return the preview, with
-    all pixels of the file. `accept`: reasons of `acceptance.REASONS` for which a file is not refused.
+    all pixels of the file. `accept`: reasons of `core.errors.REASONS` for which a file is not refused.
     """
     pool = FilePool(seconds, workers)
 

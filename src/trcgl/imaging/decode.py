@@ -42,7 +42,7 @@ class Decoder:
 
     Args:
         load: renders or fetches the image of row i, for archives without files.
-        accept: reasons of `acceptance.REASONS` for which a file is not refused.
+        accept: reasons of `core.errors.REASONS` for which a file is not refused.
     """
 
     folder: Path
@@ -110,7 +110,7 @@ class Decoder:
         """A record per row of a part.
 
         A row without an image has its `reason` and, if the file is sound, the reason `not accepted` of
-        `acceptance.REASONS`. A row with an image has digest, size, placement, turn, range, kind and notes.
+        `core.errors.REASONS`. A row with an image has digest, size, placement, turn, range, kind and notes.
         """
         with np.load(self.path(part), allow_pickle=False) as stored:
             return json.loads(stored["records"].tobytes())

@@ -31,7 +31,7 @@ _MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeas
 def read_dicom(content: bytes, name: str, limits: Limits, accept: Set[str] = frozenset()) -> GrayImage:
     """Decode a file; `name` is the file in messages.
 
-    `accept`: reasons of `acceptance.REASONS` for which a file is not refused.
+    `accept`: reasons of `core.errors.REASONS` for which a file is not refused.
 
     Raises:
         UnreadableImage: pydicom or the decoder is missing, or the file is damaged, multi-frame or color.

@@ -66,7 +66,7 @@ class FileProcess(IsolatedProcess):
     ) -> ReadFile:
         """Read a file in each of the shapes.
 
-        `accept`: reasons of `acceptance.REASONS` for which a file is not refused.
+        `accept`: reasons of `core.errors.REASONS` for which a file is not refused.
 
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.

@@ -77,7 +77,7 @@ def read_radiograph(
         size: side of the square in pixels; None keeps the original size.
         fit: `letterbox` pads with black to a square, `squash` distorts to a square.
         limits: the largest file to accept.
-        accept: reasons of `acceptance.REASONS` for which a file is not refused.
+        accept: reasons of `core.errors.REASONS` for which a file is not refused.
 
     Raises:
         UnreadableImage: the file is missing, empty, damaged, or no radiograph.

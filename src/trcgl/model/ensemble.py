@@ -65,6 +65,11 @@ class Ensemble:
         return all(member.info["recipe"].get("augment", {}).get("horizontal_flip", False) for member in self.members)
 
     @property
+    def accept(self) -> frozenset[str]:
+        """Reasons of `core.errors.REASONS` for which every member was trained on such files."""
+        return frozenset.intersection(*(member.accept for member in self.members))
+
+    @property
     def of_phantoms(self) -> bool:
         """Whether a member was trained on phantoms."""
         return any(member.of_phantoms for member in self.members)

@@ -82,6 +82,11 @@ class LoadedModel:
         return self.info["preprocessing"]["stored_size"], self.fit
 
     @property
+    def accept(self) -> frozenset[str]:
+        """Reasons of `core.errors.REASONS` for which files of the training dataset were not refused."""
+        return frozenset(self.info["preprocessing"].get("accept", ()))
+
+    @property
     def of_phantoms(self) -> bool:
         """Whether the model was trained on rendered phantoms."""
         return self.info["source"] == "phantom"

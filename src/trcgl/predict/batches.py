@@ -38,6 +38,7 @@ class Scoring:
     of_dicom: bool  # whether the study of each file is read from its header
     identifiers: bool  # whether the UIDs and the accession number are read from it
     seconds: float  # time limit per file
+    accept: frozenset[str] = frozenset()  # reasons of `core.errors.REASONS` for which a file is not refused
 
     def here(self, models: Ensemble, files: Sequence[File], *, workers: int, lanes: int) -> Iterator[Batch]:
         """Yield every batch, in order.
@@ -53,6 +54,7 @@ class Scoring:
             study=self.of_dicom,
             identifiers=self.identifiers,
             seconds=self.seconds,
+            accept=self.accept,
         )
         threads = torch.get_num_threads()
         # The number of threads is a setting of the process, so it is restored for threads that start later.

@@ -61,7 +61,7 @@ def open_model(folder: Path) -> LoadedModel:
 def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Case | tuple[str, str]]:
     """Yield each file as a case, or its image_id and the reason why it cannot be read."""
     scale = model.image_size / model.shape[0]
-    with closing(read_ahead(files.items(), [model.shape], ahead=BATCH, whole=True)) as reading:
+    with closing(read_ahead(files.items(), [model.shape], ahead=BATCH, whole=True, accept=model.accept)) as reading:
         for name, read in reading:
             if isinstance(read, str):
                 yield name, read

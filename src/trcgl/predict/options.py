@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trcgl.core.errors import RecipeError
+from trcgl.core.errors import Reason, RecipeError
 from trcgl.imaging.file_process import SECONDS
 
 
@@ -32,6 +32,9 @@ class PredictOptions:
     scheduler file, or slurm. The scores are those of one machine without a GPU."""
     identifiers: bool = False
     """Add the UIDs and the accession number of DICOM files to the table. They identify the examination."""
+    accept: tuple[Reason, ...] = ()
+    """Reasons for which sound files are scored all the same: blank, for-processing (raw detector values), body-part
+    (not the chest), modality (not radiography)."""
     seconds: float = SECONDS
     """Longest time to decode one file, in seconds; a slower file is listed as unreadable."""
 

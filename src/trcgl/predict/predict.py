@@ -116,7 +116,8 @@ class _Command:
         studies, members = self.inputs.studies, self.models.members
         # Left out for equal sizes, so that journals of trcgl 0.1.0, which read files at the network's size, resume.
         resized = {"shapes": self.models.shapes} if any(model.shape[0] != model.image_size for model in members) else {}
-        identified = {"identifiers": True} if self.options.identifiers else {}
+        identified: dict[str, Any] = {"identifiers": True} if self.options.identifiers else {}
+        identified |= {"accept": sorted(self.options.accept)} if self.options.accept else {}
         return (
             resized
             | identified
@@ -146,7 +147,8 @@ class _Command:
 
     def _batches(self, files: Sequence[File]) -> Generator[Batch, None, None]:
         options = self.options
-        scoring = Scoring(self.batch_size, options.tta, self.of_dicom, options.identifiers, options.seconds)
+        accept = self.models.accept.union(options.accept)
+        scoring = Scoring(self.batch_size, options.tta, self.of_dicom, options.identifiers, options.seconds, accept)
         if options.cluster is None or not files:
             lanes = 1 if self.device == "cuda" else torch.get_num_threads()
             yield from scoring.here(self.models, files, workers=options.workers, lanes=lanes)

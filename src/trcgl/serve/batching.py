@@ -23,6 +23,10 @@ class Network(Protocol):
     def about(self) -> dict[str, Any]:
         """The answer of GET /v1/model without `limits` and `samples`; findings in the order of the scores."""
 
+    @property
+    def accept(self) -> frozenset[str]:
+        """Reasons of `core.errors.REASONS` for which files are not refused."""
+
     def scores(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
         """Calibrated scores of images of the side `stored_size`, in one call of the network.
 

@@ -58,6 +58,11 @@ class TrainedNetwork:
             ],
         }
 
+    @property
+    def accept(self) -> frozenset[str]:
+        """See `Network`."""
+        return self.models.accept
+
     def scores(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
         """See `Network`."""
         return self.models.score({self.models.shapes[0]: images}, batch_size=len(images))

@@ -5,8 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from trcgl.core.errors import RecipeError
-from trcgl.imaging.acceptance import Reason
+from trcgl.core.errors import Reason, RecipeError
 
 MIB = 2**20
 

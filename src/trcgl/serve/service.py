@@ -50,6 +50,7 @@ class Service:
         }
         self.uploads = Uploads(self.limits.bytes, options.upload_seconds)
         self.shape: Shape = (network.about["stored_size"], network.about["fit"])
+        self.accept = network.accept.union(options.accept)
         self.decoders = FilePool(options.seconds, options.workers, ready=True)
         self.metrics = Metrics(lambda: self._waiting, lambda: self.decoders.running)
         self.batcher = Batcher(network, options.batch_size, self.metrics)
@@ -97,8 +98,8 @@ class Service:
                     [self.shape],
                     limits=self.limits,
                     preview=preview,
-                    accept=self.options.accept,
                     identifiers=self.options.identifiers,
+                    accept=self.accept,
                 )
 
         self.batcher.coming += 1

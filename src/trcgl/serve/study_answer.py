@@ -76,8 +76,8 @@ class StudyScorer:
                     [service.shape],
                     limits=service.limits,
                     preview=preview,
-                    accept=service.options.accept,
                     identifiers=service.options.identifiers,
+                    accept=service.accept,
                 )
         except Lost as error:
             service.metrics.restarts.inc()

@@ -223,7 +223,13 @@ def _fit(
             network.eval(),
             recipe=recipe,
             space=opened.space,
-            preprocessing={"image_size": recipe.model.image_size, "fit": opened.info["fit"], "stored_size": size},
+            preprocessing={
+                "image_size": recipe.model.image_size,
+                "fit": opened.info["fit"],
+                "stored_size": size,
+                # Left out where empty, as in models of 0.2.0.
+                **({"accept": accepted} if (accepted := opened.info.get("accept")) else {}),
+            },
             adjacency=graph,
             vectors=vectors,
             training_patient_digest=storage.digest(data.train_manifest["patient_id"].unique().to_list()),

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import UInt8
 
+from trcgl.core.errors import Reason
 from trcgl.dataset.labels import LabelSpace
 
 SOURCES = {
@@ -47,6 +48,7 @@ class SourceTable:
         license: one sentence on the terms of the archive.
         notes: facts about the labels that a reader of results must know.
         notices: what looks wrong in the table or was understood in a way that its owner should check; printed.
+        accept: reasons of `core.errors.REASONS` for which the files of the source are not refused.
         missing: path of a file that was not found to the reason, where more is known than that it is not there.
     """
 
@@ -61,4 +63,5 @@ class SourceTable:
     license: str = ""
     notes: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    accept: frozenset[Reason] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -72,6 +72,9 @@ class Options:
     """Column with the age in years, or as in DICOM, for instance 058Y."""
     sex_column: str = ""
     """Column with the sex: F, M, or a word for it."""
+    modality: Literal["radiography", "any"] = "radiography"
+    """Modality of DICOM files: radiographs of the chest, or `any` grayscale images of any body part. Models of the
+    dataset then score such files, too."""
     group_rule: Literal["prevalence", "counts"] = "prevalence"
     """Limits of the groups head, medium and tail: 10 % and 1 % of the training images (`prevalence`), or 1,000 and 100
     training images (`counts`)."""
@@ -126,6 +129,7 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         license="As stated by the owner of the table and the files.",
         notes=(f"A blank cell means {options.blank}, an uncertain cell {options.uncertain}.",),
         notices=(*notices, *table_labels.twins(names), *reading.normal_with_findings(kept, space)),
+        accept=frozenset(("modality", "body-part") if options.modality == "any" else ()),
         missing=missing,
     )
 
