@@ -75,9 +75,16 @@ def test_several_processes_make_the_same_parts_as_one(archive, tmp_path):
     alone, shared = (decode.Decoder(tmp_path / name, archive, paths, None, 8, "squash") for name in ("1", "2"))
     decode.decode(alone, workers=1)
     decode.decode(shared, workers=2)
-    assert alone.parts == 3
-    for part in range(3):
+    assert alone.parts == 38
+    for part in range(alone.parts):
         assert alone.path(part).read_bytes() == shared.path(part).read_bytes()
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(1, 1), (30, 4), (512, 64), (5000, 64), (100_000, 782)])
+def test_a_small_table_has_parts_for_all_processes(rows, parts, tmp_path):
+    decoder = decode.Decoder(tmp_path, tmp_path, (None,) * rows, None, 8, "squash")
+    assert decoder.parts == parts <= max(64, -(-rows // 128))
+    assert [row for part in range(parts) for row in decoder.rows(part)] == list(range(rows))
 
 
 def _killed(row):
