@@ -44,7 +44,7 @@ def prepare(arguments: list[str]) -> Chosen:
         report = stage.prepare(name, root, out, options, source)
         lines = [f"{kind}: {count:,}" for kind, count in report["counts"].items()]
         for what, reasons in (("dropped", report["reasons"]), ("set aside", report["set_aside"])):
-            lines += [f"{what}, {reason}: {count:,}" for reason, count in list(reasons.items())[:REASONS]]
+            lines += [f"{what}, {reason.rstrip('.')}: {count:,}" for reason, count in list(reasons.items())[:REASONS]]
         lines += [f"files, {what}: {count:,}" for what, count in report.get("files", {}).items()]
         lines += [f"notice: {notice}" for notice in report.get("notices", [])]  # reports of 0.2.0 have none
         lines += ["", findings_text(report["findings"]), ""]

@@ -330,7 +330,7 @@ def test_a_name_that_fits_several_files_is_dropped_with_them(tmp_path):
 
     for folder in ("x", "y"):
         (tmp_path / "in" / folder).mkdir(parents=True)
-        Image.fromarray(np.full((20, 20), 9, np.uint8)).save(tmp_path / "in" / folder / "a.png")
+        Image.fromarray(np.eye(20, dtype=np.uint8)).save(tmp_path / "in" / folder / "a.png")
     root = table(tmp_path / "in", "image,patient,A,B\na.png,1,0,1\nx/a.png,2,0,1\ny/a.png,3,1,0\n")
     report = prepare("table", root, tmp_path / "out", PrepareOptions(size=16, workers=1), COLUMNS)
     (dropped,) = report["dropped"]
@@ -373,6 +373,7 @@ def test_ages_and_sexes_are_understood_or_counted(tmp_path):
 def test_a_finding_without_a_known_negative_is_mentioned(tmp_path):
     rows = "".join(f"i{row},p{row},{'1' if row % 2 else ''},{row % 2}\n" for row in range(30))
     report = prepared(table(tmp_path, f"image,patient,A,B\n{rows}"), tmp_path, COLUMNS)
+    assert any("no row says that A is absent" in notice for notice in report["notices"])
     said = findings_text(report["findings"])
     for split in ("train", "val", "test"):
         assert re.search(rf"Without a known negative in {split}, [^:]*: A\.", said)

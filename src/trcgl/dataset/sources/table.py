@@ -6,6 +6,7 @@ Findings are listed in one delimited column (`labels_column`), or have a column 
 0 absent, -1 uncertain and blank not stated.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -128,7 +129,12 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         root=root,
         license="As stated by the owner of the table and the files.",
         notes=(f"A blank cell means {options.blank}, an uncertain cell {options.uncertain}.",),
-        notices=(*notices, *table_labels.twins(names), *reading.normal_with_findings(kept, space)),
+        notices=(
+            *notices,
+            *table_labels.twins(names),
+            *_never_absent(kept, names),
+            *reading.normal_with_findings(kept, space),
+        ),
         accept=frozenset(("modality", "body-part") if options.modality == "any" else ()),
         missing=missing,
     )
@@ -277,6 +283,17 @@ def _once_each(
         rows,
         (~pl.col("path").is_first_distinct(), "the same file as an earlier row, under another name"),
         dropped=dropped,
+    )
+
+
+def _never_absent(rows: pl.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence on the findings that no cell of the table denies, although some leave them open."""
+    never = [name for name in names if rows[name].null_count() and not (rows[name] == 0).any()]
+    if not never:
+        return ()
+    return (
+        f"no row says that {', '.join(never)} is absent, and blank cells are unknown, so that nothing can be measured. "
+        "If a blank cell means absent, give --source.blank absent.",
     )
 
 
