@@ -161,8 +161,11 @@ def voi_value(case: Case, x: float) -> float:
     return 1.0 if x > c - 0.5 + (w - 1) / 2 else (x - (c - 0.5)) / (w - 1) + 0.5
 
 
-def picture(case: Case) -> np.ndarray:
-    """The gray values of 0 to 255 before rounding, by the pixel rule of the documentation."""
+def picture(case: Case) -> np.ndarray | None:
+    """The gray values of 0 to 255 before rounding, by the pixel rule of the documentation.
+
+    None if the window leaves less contrast than a step of a display of 16 bits: a blank picture.
+    """
     stored = np.array([[stored_value(case, int(word)) for word in row] for row in case.words], object)
     gray = np.array([[voi_value(case, modality_value(case, value)) for value in row] for row in stored], float)
     hidden = np.zeros(gray.shape, bool)
@@ -179,6 +182,8 @@ def picture(case: Case) -> np.ndarray:
         low, high = np.percentile(shown, (0.5, 99.5))
         if high <= low:
             low, high = shown.min(), shown.max()
+        if "table" not in case.voi and valid_window and (high - low) * 65535 < 1:
+            return None
         result = np.zeros(gray.shape)
         if high > low:
             result = (high - gray if inverted else gray - low) * (255 / (high - low))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import gdcm
 import numpy as np
@@ -474,3 +475,27 @@ def test_a_blank_picture_is_refused_also_if_the_image_is_in_its_alpha(value):
         Image.fromarray(pixels).save(buffer, "PNG")
         with pytest.raises(NotAccepted, match="all pixels have the same gray value"):
             read_bytes(buffer.getvalue(), "a.png")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2_000_000)),
+        chunk(b"iCCP", b"ICC\0\1" + zlib.compress(b"abc")),
+        chunk(b"tEXt", b"Comment\0hi")[:-4] + bytes(4),
+    ],
+    ids=["large text", "unknown profile", "text with a wrong checksum"],
+)
+def test_a_png_picture_is_read_whatever_lies_beside_its_pixels(extra):
+    buffer = io.BytesIO()
+    Image.fromarray(SMOOTH).save(buffer, "PNG")
+    content = buffer.getvalue()
+    found = read_bytes(content[:33] + extra + content[33:], "a.png")
+    np.testing.assert_array_equal(found.pixels, SMOOTH)
+    assert found.notes == ("comment-ignored",)
+    with pytest.raises(UnreadableImage, match="damaged or cut off"):
+        read_bytes(content[:33] + extra + content[33:-40], "a.png")

@@ -14,6 +14,7 @@ NOTES = {
     "orientation-applied": "the picture was turned or mirrored as PatientOrientation or EXIF says",
     "encoding-guessed": "the transfer syntax was not named and was recognized from the data",
     "end-missing": "the mark of the end of the compressed image was missing",
+    "comment-ignored": "text or a color profile of a PNG file was damaged or too large and was ignored",
     "gray-from-color": "the picture was stored in color with equal channels and was read as gray",
 }
 """Code to its meaning."""

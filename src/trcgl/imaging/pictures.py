@@ -16,6 +16,8 @@ from trcgl.imaging.limits import DAMAGED, Limits, check_pixels, strict_pillow
 from trcgl.imaging.orientation import AS_STORED, TURNS
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, Pillow's weights
+_PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
+"""Chunks of a PNG file with pixels or their orientation; others hold text or color profiles."""
 _ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 """What Pillow raises on damaged files."""
 
@@ -31,18 +33,15 @@ def read_picture(content: bytes, name: str, limits: Limits) -> GrayImage:
         with strict_pillow(), warnings.catch_warnings():
             # Pillow's own limit is lower than ours and only warns; ours is checked below, before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = _opened(content)
-            check_pixels(picture.height, picture.width, name, limits)
             notes = set()
             try:
-                stored = _decoded_picture(picture, content)
-            except OSError:
-                completed = with_end(content) if picture.format == "JPEG" else None
-                if completed is None:
+                picture, stored = _decoded_picture(content, name, limits)
+            except _ERRORS:
+                repaired, note = _repaired(content)
+                if repaired is None:
                     raise
-                picture = _opened(completed)
-                stored = _decoded_picture(picture, completed)
-                notes.add("end-missing")
+                picture, stored = _decoded_picture(repaired, name, limits)
+                notes.add(note)
             turn = _turn(picture)
     except Image.DecompressionBombError as error:  # far above our own limit, which it then does not come to
         raise TooLarge(f"{name}: too large to be a radiograph ({error}). It was not decoded.") from error
@@ -53,16 +52,34 @@ def read_picture(content: bytes, name: str, limits: Limits) -> GrayImage:
     return GrayImage(*to_uint8(stored), turn, notes=tuple(sorted(notes)))
 
 
-def _opened(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-
-
-def _decoded_picture(picture: Image.Image, content: bytes) -> Num[np.ndarray, "height width"]:
+def _decoded_picture(content: bytes, name: str, limits: Limits) -> tuple[Image.Image, Num[np.ndarray, "height width"]]:
+    picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+    check_pixels(picture.height, picture.width, name, limits)
     if picture.format == "PNG" and content[24] == 16 and content[25] != 0:
-        return _deep_color(picture, content)
+        return picture, _deep_color(picture, content)
     if picture.mode.startswith("I"):
-        return np.asarray(picture).astype(np.uint16, copy=False)
-    return np.asarray(picture if picture.mode == "L" else _gray(picture))
+        return picture, np.asarray(picture).astype(np.uint16, copy=False)
+    return picture, np.asarray(picture if picture.mode == "L" else _gray(picture))
+
+
+def _repaired(content: bytes) -> tuple[bytes | None, str]:
+    """The file without the defect that lies beside its pixels, and the note of it; None if there is no such defect."""
+    if content.startswith(b"\xff\xd8"):
+        return with_end(content), "end-missing"
+    return _without_comments(content), "comment-ignored"
+
+
+def _without_comments(content: bytes) -> bytes | None:
+    """The chunks of a PNG file that make up its picture; None if it has no others."""
+    place, kept, dropped = 8, [content[:8]], False
+    while place + 12 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if content[place + 4 : place + 8] in _PICTURE_CHUNKS:
+            kept.append(content[place:end])
+        else:
+            dropped = True
+        place = end
+    return b"".join(kept) if dropped else None
 
 
 def _turn(picture: Image.Image) -> int:
