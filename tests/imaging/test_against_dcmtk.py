@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.data.data_manager import DATA_ROOT
 
-from trcgl.core.errors import UnreadableImage
-from trcgl.imaging.acceptance import REASONS
+from trcgl.core.errors import REASONS, UnreadableImage
 from trcgl.imaging.radiograph import read_radiograph
 
 PROGRAMS = ("dcmj2pnm", "dcml2pnm")
