@@ -4,6 +4,7 @@ import shutil
 import unicodedata
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -12,7 +13,7 @@ from tests.model.small_run import write_run
 from trcgl.core.errors import DataError
 from trcgl.predict.inputs import find_files, find_inputs
 from trcgl.predict.options import PredictOptions
-from trcgl.predict.predict import predict
+from trcgl.predict.predict import predict, predict_to
 
 NFC, NFD = (unicodedata.normalize(form, "Müller.png") for form in ("NFC", "NFD"))
 
@@ -90,6 +91,12 @@ def test_files_that_are_no_radiographs_are_listed_unless_they_are_accepted(run, 
     assert scores.table["image_id"].to_list() == ["a.dcm"]
     reasons = dict(scores.unreadable.iter_rows())
     assert "--accept blank" in reasons["b.png"] and "--accept modality" in reasons["c.dcm"]
+    predict_to(odd / "scores.csv", run, [odd / name for name in ("a.dcm", "b.png", "c.dcm")], PredictOptions(workers=1))
+    table = pl.read_csv(odd / "scores.csv")
+    assert table["image_id"].to_list() == ["a.dcm", "b.png", "c.dcm"]
+    assert table["score/Mass"].is_null().to_list() == [False, True, True] == table["reason"].is_not_null().to_list()
+    (odd / "scores.csv").unlink()
+    (odd / "scores.csv.unreadable.csv").unlink()
     accepting = predict(run, [odd], PredictOptions(workers=1, accept=("blank", "modality")))
     assert accepting.table["image_id"].to_list() == ["a.dcm", "b.png", "c.dcm"]
 

@@ -3,10 +3,14 @@
 from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
 
-from trcgl.core.errors import UnreadableImage
+from trcgl.core.errors import NotAccepted, UnreadableImage
 from trcgl.core.prefetch import map_ahead
 from trcgl.imaging.file_pool import FilePool
 from trcgl.imaging.file_process import SECONDS, ReadFile, Shape
+
+
+class Refused(str):
+    """The reason why a sound file is not read: it is no chest radiograph for display."""
 
 
 def read_ahead(
@@ -38,7 +42,8 @@ def read_ahead(
                     path, shapes, study=study, whole=whole, identifiers=identifiers, accept=accept
                 )
             except UnreadableImage as error:
-                return name, str(error).removeprefix(f"{path}: ")
+                reason = str(error).removeprefix(f"{path}: ")
+                return name, Refused(reason) if isinstance(error, NotAccepted) else reason
 
     try:
         yield from map_ahead(pool.threads, read, files, ahead)

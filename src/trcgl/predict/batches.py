@@ -17,7 +17,7 @@ import torch
 from trcgl.core.cluster import map_on
 from trcgl.core.errors import CheckpointError
 from trcgl.core.prefetch import map_ahead
-from trcgl.imaging.ahead_of_network import read_ahead
+from trcgl.imaging.ahead_of_network import Refused, read_ahead
 from trcgl.imaging.file_process import ReadFile
 from trcgl.model.ensemble import Ensemble, load_ensemble
 from trcgl.predict.journal import Batch
@@ -86,7 +86,9 @@ class Scoring:
         batch, readable = Batch(), []
         for name, read in files:
             if isinstance(read, str):
-                batch.unreadable.append([name, read])
+                batch.unreadable.append([name, str(read)])
+                if isinstance(read, Refused):
+                    batch.refused.append(name)
             elif self.of_dicom and read.study is None:
                 batch.unreadable.append([name, "names no study (StudyInstanceUID). Leave --by-study out."])
             else:

@@ -30,6 +30,8 @@ class Batch:
     scores: list[list[float]] = field(default_factory=list)
     unreadable: list[list[str]] = field(default_factory=list)
     """image_id and reason of the files that were not scored."""
+    refused: list[str] = field(default_factory=list)
+    """image_id of the unreadable files that are sound, but no chest radiographs for display."""
     identifiers: list[dict[str, str | None] | None] = field(default_factory=list)
     """Identifiers of each scored file; empty where they were not asked for."""
 

@@ -194,5 +194,6 @@ def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta
         tta=tta,
         knows_mirrored=models.knows_mirrored,
         of_phantoms=models.of_phantoms,
+        refused=() if by_study else tuple(name for batch in batches for name in batch.refused),
         members=tuple(tuple(ids[place] for place in row) for row in rows),
     )

@@ -38,6 +38,8 @@ class Scores:
         knows_mirrored: whether every model was trained on mirror images.
         of_phantoms: whether a model was trained on phantoms, so that its scores do not apply to patients.
         members: the image_ids behind each row.
+        refused: image_ids of `unreadable` files that are sound, but no chest radiographs for display; CSV and Parquet
+            files have a row for each, without scores.
     """
 
     findings: tuple[str, ...]
@@ -50,6 +52,7 @@ class Scores:
     knows_mirrored: bool
     of_phantoms: bool
     members: tuple[tuple[str, ...], ...]
+    refused: tuple[str, ...] = ()
 
     @property
     def by_study(self) -> bool:
@@ -124,7 +127,7 @@ def write_scores(scores: Scores, out: Path, format: Format | None = None) -> lis
             scores.unreadable.write_csv(aside)
     with storage.atomic(out) as aside:
         if kind == "parquet":
-            scores.table.write_parquet(aside)
+            _with_refused(scores).write_parquet(aside)
         else:
             aside.write_text(as_text(scores, kind), encoding="utf-8")
     return [out, *written]
@@ -149,8 +152,16 @@ def check_out(out: Path, format: Format | None = None) -> Format:
 def as_text(scores: Scores, format: Literal["csv", "json"]) -> str:
     """The table as CSV, or all of `to_dict` as JSON."""
     if format == "csv":
-        return scores.table.write_csv(float_precision=6)
+        return _with_refused(scores).write_csv(float_precision=6)
     return json.dumps(scores.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _with_refused(scores: Scores) -> pl.DataFrame:
+    """The table with a row without scores for every refused file, and the reason in a last column `reason`."""
+    if not scores.refused:
+        return scores.table
+    refused = scores.unreadable.filter(pl.col("image_id").is_in(scores.refused))
+    return pl.concat([scores.table, refused], how="diagonal").sort("image_id", maintain_order=True)
 
 
 def journal_of(out: Path) -> Path:
