@@ -281,6 +281,32 @@ def test_boxes_move_with_the_picture(tmp_path):
         assert [box["x"] * 128, box["y"] * 128, (box["x"] + box["w"]) * 128, (box["y"] + box["h"]) * 128] == edges
 
 
+def test_boxes_of_a_mirrored_dicom_file_move_with_the_picture(tmp_path):
+    """PatientOrientation says that each second picture is mirrored; a bright rectangle is where the box is."""
+    root, names = tmp_path / "in", [f"image{number}" for number in range(6)]
+    (root / "train").mkdir(parents=True)
+    rows = ["image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"]
+    for number, name in enumerate(names):
+        pixels = np.full((120, 80), 500 + number, np.uint16)
+        pixels[0, 0], pixels[20:40, 10:40] = 0, 4000
+        direction = ["R" if number % 2 else "L", "F"]
+        (root / "train" / f"{name}.dicom").write_bytes(dicom(pixels, PatientOrientation=direction))
+        rows += [f"{name},Cardiomegaly,3,R{reader},10,20,40,40" for reader in (1, 2)]
+    (root / "train.csv").write_text("\n".join(rows))
+    report = prepare("vindr", root, tmp_path / "out", PrepareOptions(size=120, workers=1))
+    assert report["files"] == {NOTES["orientation-applied"]: 3}
+    dataset = open_dataset(tmp_path / "out")
+    boxes = {row["image_id"]: [row[edge] * 120 for edge in "xywh"] for row in dataset.boxes.iter_rows(named=True)}
+    for name in names:
+        image = dataset.images[dataset.manifest.filter(pl.col("image_id") == name)["row"].item()]
+        rows, columns = np.nonzero(image > 200)
+        x, y, w, h = boxes[name]
+        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose([x, y, x + w, y + h], edges, atol=0.01)
+    left, right = boxes["image0"][0], boxes["image1"][0]
+    assert (left, right) == (pytest.approx(20 + 10), pytest.approx(20 + 80 - 40))  # 20: the letterbox's border
+
+
 def test_boxes_are_the_same_with_and_without_images(tmp_path):
     (tmp_path / "a").mkdir()
     case = source_fixtures.build("nih", tmp_path / "a")

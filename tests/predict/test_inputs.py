@@ -1,19 +1,11 @@
-import json
 import os
-import shutil
 import unicodedata
 
-import numpy as np
-import polars as pl
 import pytest
-from PIL import Image
 
-from tests.imaging.dicom_files import dicom
-from tests.model.small_run import write_run
 from trcgl.core.errors import DataError
 from trcgl.predict.inputs import find_files, find_inputs
 from trcgl.predict.options import PredictOptions
-from trcgl.predict.predict import predict, predict_to
 
 NFC, NFD = (unicodedata.normalize(form, "Müller.png") for form in ("NFC", "NFD"))
 
@@ -69,42 +61,3 @@ def test_pipes_are_skipped_in_folders_and_refused_by_name(tmp_path):
     assert list(find_files([tmp_path])) == ["a.png", "gone.png"]
     with pytest.raises(DataError, match="neither a file nor a folder"):
         find_files([tmp_path / "pipe.png"])
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def odd(tmp_path):
-    """A radiograph, a blank picture and a CT slice."""
-    pixels = np.arange(1600, dtype=np.uint16).reshape(40, 40)
-    (tmp_path / "a.dcm").write_bytes(dicom(pixels))
-    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "b.png")
-    (tmp_path / "c.dcm").write_bytes(dicom(pixels, Modality="CT"))
-    return tmp_path
-
-
-def test_files_that_are_no_radiographs_are_listed_unless_they_are_accepted(run, odd):
-    scores = predict(run, [odd], PredictOptions(workers=1))
-    assert scores.table["image_id"].to_list() == ["a.dcm"]
-    reasons = dict(scores.unreadable.iter_rows())
-    assert "--accept blank" in reasons["b.png"] and "--accept modality" in reasons["c.dcm"]
-    predict_to(odd / "scores.csv", run, [odd / name for name in ("a.dcm", "b.png", "c.dcm")], PredictOptions(workers=1))
-    table = pl.read_csv(odd / "scores.csv")
-    assert table["image_id"].to_list() == ["a.dcm", "b.png", "c.dcm"]
-    assert table["score/Mass"].is_null().to_list() == [False, True, True] == table["reason"].is_not_null().to_list()
-    (odd / "scores.csv").unlink()
-    (odd / "scores.csv.unreadable.csv").unlink()
-    accepting = predict(run, [odd], PredictOptions(workers=1, accept=("blank", "modality")))
-    assert accepting.table["image_id"].to_list() == ["a.dcm", "b.png", "c.dcm"]
-
-
-def test_a_model_of_another_modality_reads_it_without_being_told(run, odd, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("other") / "run"
-    shutil.copytree(run, folder)
-    info = json.loads((folder / "model" / "model.json").read_text())
-    info["preprocessing"]["accept"] = ["body-part", "modality"]
-    (folder / "model" / "model.json").write_text(json.dumps(info))
-    assert predict(folder, [odd], PredictOptions(workers=1)).table["image_id"].to_list() == ["a.dcm", "c.dcm"]

@@ -26,13 +26,14 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """Thirty-six radiographs, PNG and DICOM, and a text file."""
+    """Thirty-six radiographs, PNG and DICOM, a CT image and a text file."""
     folder = tmp_path_factory.mktemp("scans")
     rng = np.random.default_rng(0)
     for number in range(30):
         Image.fromarray(rng.integers(0, 255, (40, 36), dtype=np.uint8)).save(folder / f"{number}.png")
     for number in range(6):
         (folder / f"{number}.dcm").write_bytes(study_file(number + 1, number // 2 + 1))
+    (folder / "2-ct.dcm").write_bytes(study_file(9, 2, Modality="CT"))
     (folder / "5-notes.txt").write_text("not a radiograph")
     return folder
 

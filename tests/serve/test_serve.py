@@ -159,7 +159,7 @@ def test_another_body_part_is_refused_unless_it_is_accepted(run):
     network, content = engine.open_network(run), study_file(1, 7, BodyPartExamined="HAND")
     with serving(network) as (address, _):
         status, _, result = upload(address, content)
-        assert status == 422
+        assert (status, result["error"]["code"]) == (422, "not_accepted")
         assert "BodyPartExamined" in result["error"]["message"]
         assert "--accept body-part" in result["error"]["message"]
     with serving(network, accept=("body-part",)) as (address, _):

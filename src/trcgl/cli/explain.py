@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trcgl.cli.verb import Done, plain, say_uncalibrated
-from trcgl.core.errors import DataError
+from trcgl.core.errors import DataError, Reason
 from trcgl.core.lock import locked
 from trcgl.core.notice import RESEARCH_USE
 
@@ -21,6 +21,7 @@ def explain(
     top: int = 4,
     images: tuple[str, ...] = (),
     split: Literal["test", "val"] = "test",
+    accept: tuple[Reason, ...] = (),
 ) -> Done:
     """Show where the model looked: overlays for files and folders, or a gallery of an evaluated split.
 
@@ -33,6 +34,8 @@ def explain(
         top: Number of findings to map per radiograph; in a gallery, examples per finding and outcome.
         images: With a dataset folder: show maps and labels of the images with these names, instead of the gallery.
         split: With a dataset folder: evaluated split to show in the gallery.
+        accept: Reasons for which sound files are explained all the same: blank, for-processing (raw detector values),
+            body-part (not the chest), modality (not radiography).
     """
     from trcgl.dataset.store import open_dataset
     from trcgl.model.run_folder import open_run
@@ -59,7 +62,7 @@ def explain(
     if not datasets:
         files = find_files(paths)
         inputs = [fingerprint(name, path) for name, path in files.items()]
-        cases = of_files(model, files)
+        cases = of_files(model, files, accept)
         with locked(out):
             document = explain(model, cases, inputs, out, kind=kind, findings=findings, top=top)
         return _explained(document, run, out)

@@ -46,7 +46,10 @@ def predict(arguments: list[str]) -> Chosen:
             print(f"no SR: {name}: {reason.removeprefix(f'{name}: ')}", file=sys.stderr)
         rows, unreadable = "studies" if scores.by_study else "images", scores.unreadable.height
         unread = f"{unreadable:,} {'file' if unreadable == 1 else 'files'} unreadable"
-        lines = [f"{scores.table.height:,} {rows} scored, {unread}: {', '.join(map(str, files))}"]
+        if refused := scores.refused.height:
+            unread = f"{refused:,} {'file' if refused == 1 else 'files'} not accepted, {unread}"
+        scored = sum(map(bool, scores.members))
+        lines = [f"{scored:,} {rows} scored, {unread}: {', '.join(map(str, files))}"]
         result = scores.to_dict() | {"files": [str(path) for path in files]}
         if sr is not None:
             lines.append(f"{len(reports.written):,} DICOM SR, {len(reports.failed):,} not possible: {sr}")
@@ -55,7 +58,7 @@ def predict(arguments: list[str]) -> Chosen:
             result["reports"] = {"written": [str(path) for path in reports.written], "failed": failed, "notes": notes}
         return Done(result, "\n".join(lines))
 
-    command.__doc__ = """Write calibrated scores for files and folders; unreadable files are listed, the rest is scored.
+    command.__doc__ = """Write calibrated scores for files and folders; files without scores are listed with the reason.
 
     Args:
         run: A run folder, or a model folder.
@@ -81,6 +84,8 @@ def _warn(scores: "Scores", run: Path) -> None:
     if scores.tta and not scores.knows_mirrored:
         notice = "--tta: the model was trained without mirror images and has never seen a heart on the right side."
         print(notice, file=sys.stderr)
+    for image, reason in scores.refused.iter_rows():
+        print(f"not accepted: {image}: {reason}", file=sys.stderr)
     for image, reason in scores.unreadable.iter_rows():
         print(f"unreadable: {image}: {reason}", file=sys.stderr)
 

@@ -1,5 +1,6 @@
 """Errors that a user can meet. Each message names the file or row, the cause and the remedy."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 
@@ -29,11 +30,20 @@ class NotAccepted(UnreadableImage):
 
     Args:
         reason: one of `REASONS`; a caller that accepts this reason reads the file.
+        study: digest of the StudyInstanceUID of a DICOM file, where it was requested.
+        identifiers: UIDs and accession number of a DICOM file, where they were requested.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        *,
+        study: str | None = None,
+        identifiers: Mapping[str, str | None] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.study, self.identifiers = reason, study, identifiers
 
 
 class RecipeError(TrcglError):

@@ -9,10 +9,6 @@ from trcgl.imaging.file_pool import FilePool
 from trcgl.imaging.file_process import SECONDS, ReadFile, Shape
 
 
-class Refused(str):
-    """The reason why a sound file is not read: it is no chest radiograph for display."""
-
-
 def read_ahead(
     files: Iterable[tuple[str, Path]],
     shapes: Sequence[Shape],
@@ -24,8 +20,8 @@ def read_ahead(
     identifiers: bool = False,
     seconds: float = SECONDS,
     accept: Collection[str] = (),
-) -> Generator[tuple[str, ReadFile | str], None, None]:
-    """Yield every file in order, or the reason why it cannot be read.
+) -> Generator[tuple[str, ReadFile | NotAccepted | str], None, None]:
+    """Yield every file in order, or why it is refused although it is sound, or why it cannot be read.
 
     If a decoder crashes or hangs, only its file is lost, and another process replaces it.
 
@@ -34,16 +30,18 @@ def read_ahead(
     """
     pool = FilePool(seconds, workers)
 
-    def read(file: tuple[str, Path]) -> tuple[str, ReadFile | str]:
+    def read(file: tuple[str, Path]) -> tuple[str, ReadFile | NotAccepted | str]:
         name, path = file
         with pool.process() as process:
             try:
                 return name, process.read(
                     path, shapes, study=study, whole=whole, identifiers=identifiers, accept=accept
                 )
+            except NotAccepted as error:
+                why = str(error).removeprefix(f"{path}: ")
+                return name, NotAccepted(why, error.reason, study=error.study, identifiers=error.identifiers)
             except UnreadableImage as error:
-                reason = str(error).removeprefix(f"{path}: ")
-                return name, Refused(reason) if isinstance(error, NotAccepted) else reason
+                return name, str(error).removeprefix(f"{path}: ")
 
     try:
         yield from map_ahead(pool.threads, read, files, ahead)

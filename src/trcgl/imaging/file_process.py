@@ -20,7 +20,7 @@ from PIL import Image
 from trcgl.core.errors import DataError, NotAccepted, TooLarge, UnreadableImage
 from trcgl.imaging.isolated import IsolatedProcess, Lost, serve
 from trcgl.imaging.limits import DAMAGED, Limits
-from trcgl.imaging.radiograph import Fit, Placement, at_most, fit_square, load_file, read_bytes
+from trcgl.imaging.radiograph import Fit, Placement, at_most, fit_square, kind_of, load_file, read_bytes
 
 _READY = "ready"
 _REFUSALS = {kind.__name__: kind for kind in (UnreadableImage, TooLarge, DataError)}
@@ -119,7 +119,8 @@ class FileProcess(IsolatedProcess):
         head, _, rest = answer.partition(b"\n")
         reply = json.loads(head)
         if reply.get("not accepted"):
-            raise NotAccepted(reply["message"], reply["not accepted"])
+            named = {"study": reply["study"], "identifiers": reply["identifiers"]}
+            raise NotAccepted(reply["message"], reply["not accepted"], **named)
         if reason := reply.get("refused"):
             raise _REFUSALS[reason](reply["message"])
         parts = _split(rest, reply["lengths"])
@@ -148,8 +149,6 @@ def _answer(question: bytes) -> bytes:
     asked = json.loads(head)
     try:
         reply, parts = _read_file(asked, content)
-    except NotAccepted as error:
-        reply, parts = {"not accepted": error.reason, "message": str(error)}, []
     except tuple(_REFUSALS.values()) as error:
         reply, parts = {"refused": type(error).__name__, "message": str(error)}, []
     return b"\n".join([json.dumps(reply | {"lengths": list(map(len, parts))}).encode(), b"".join(parts)])
@@ -161,24 +160,33 @@ def _read_file(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], l
         content = load_file(Path(name))
     else:
         limits, name = Limits(**asked["limits"]), asked["name"]
-    whole = read_bytes(content, name, limits=limits, accept=frozenset(asked["accept"]))
-    study = None
-    if asked.get("study") and whole.kind == "dicom":
-        from trcgl.imaging.dicom import study_digest
-
-        study = study_digest(content)
-    identified = None
-    if asked.get("identifiers") and whole.kind == "dicom":
-        from trcgl.imaging.identifiers import identifiers
-
-        identified = identifiers(content)
+    try:
+        whole = read_bytes(content, name, limits=limits, accept=frozenset(asked["accept"]))
+    except NotAccepted as error:
+        return {"not accepted": error.reason, "message": str(error)} | _named(asked, content), []
     squares = [fit_square(whole.pixels, size, fit) for size, fit in asked["shapes"]]
     parts = [square.tobytes() for square, _ in squares]
     if asked.get("preview"):
         parts.append(_png(at_most(whole.pixels, asked["preview"])))
     placements = [placement for _, placement in squares]
-    reply = {"study": study, "kind": whole.kind, "size": whole.pixels.shape, "placements": placements}
-    return reply | {"identifiers": identified, "notes": whole.notes}, parts
+    reply = {"kind": whole.kind, "size": whole.pixels.shape, "placements": placements, "notes": whole.notes}
+    return reply | _named(asked, content), parts
+
+
+def _named(asked: dict[str, Any], content: bytes) -> dict[str, Any]:
+    """Study and identifiers of a DICOM file, where they were requested."""
+    named: dict[str, Any] = {"study": None, "identifiers": None}
+    if kind_of(content) != "dicom":
+        return named
+    if asked.get("study"):
+        from trcgl.imaging.dicom import study_digest
+
+        named["study"] = study_digest(content)
+    if asked.get("identifiers"):
+        from trcgl.imaging.identifiers import identifiers
+
+        named["identifiers"] = identifiers(content)
+    return named
 
 
 def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> bytes:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trcgl.core import storage
-from trcgl.core.errors import CheckpointError, DataError, TrcglError
+from trcgl.core.errors import CheckpointError, DataError, Reason, TrcglError
 from trcgl.core.folder_kind import MODEL, RUN, expect
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.recipe import Recipe, from_json
@@ -124,10 +124,12 @@ class LoadedModel:
     __call__ = score
 
     @overload
-    def predict(self, images: Picture) -> Prediction: ...
+    def predict(self, images: Picture, *, accept: Collection[Reason] = ()) -> Prediction: ...
     @overload
-    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
-    def predict(self, images: Picture | list[Any] | tuple[Any, ...]) -> Prediction | list[Prediction]:
+    def predict(self, images: list[Any] | tuple[Any, ...], *, accept: Collection[Reason] = ()) -> list[Prediction]: ...
+    def predict(
+        self, images: Picture | list[Any] | tuple[Any, ...], *, accept: Collection[Reason] = ()
+    ) -> Prediction | list[Prediction]:
         """Score one radiograph of any size, or several.
 
             model.predict("scan.dcm").scores                     # finding to probability, highest first
@@ -138,24 +140,28 @@ class LoadedModel:
         Args:
             images: a file (PNG, JPEG, DICOM), the gray values (H, W) of a radiograph with bright bone on dark air, or a
                 PIL image; or a list of these.
+            accept: reasons for which sound files are scored all the same, beside those that the training dataset
+                accepted: `blank`, `for-processing` (raw detector values), `body-part`, `modality`.
 
         Returns:
             A `Prediction`, or a list of them in the order of the list.
 
         Raises:
             UnreadableImage: a file is missing, damaged or no radiograph.
+            NotAccepted: a file is sound, but blank, or no chest radiograph for display; `reason` says which.
         """
         if not isinstance(images, list | tuple):
-            return self.predict([images])[0]
+            return self.predict([images], accept=accept)[0]
         if not images:
             return []
-        scores = self.score(self.resized(np.stack([self._pixels(image) for image in images])))
+        accepted = self.accept.union(accept)
+        scores = self.score(self.resized(np.stack([self._pixels(image, accepted) for image in images])))
         return [self._prediction(row) for row in scores.tolist()]
 
-    def _pixels(self, image: Picture) -> UInt8[np.ndarray, "side side"]:
+    def _pixels(self, image: Picture, accept: Set[str]) -> UInt8[np.ndarray, "side side"]:
         size, fit = self.shape
         if isinstance(image, str | Path):
-            return read_radiograph(Path(image), size=size, fit=fit).pixels
+            return read_radiograph(Path(image), size=size, fit=fit, accept=accept).pixels
         if isinstance(image, Image.Image):
             gray = image.mode in ("L", "I", "F") or image.mode.startswith("I;16")
             image = np.asarray(image if gray else image.convert("L"))

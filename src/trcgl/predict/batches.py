@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from trcgl.core.cluster import map_on
-from trcgl.core.errors import CheckpointError
+from trcgl.core.errors import CheckpointError, NotAccepted
 from trcgl.core.prefetch import map_ahead
-from trcgl.imaging.ahead_of_network import Refused, read_ahead
+from trcgl.imaging.ahead_of_network import read_ahead
 from trcgl.imaging.file_process import ReadFile
 from trcgl.model.ensemble import Ensemble, load_ensemble
 from trcgl.predict.journal import Batch
@@ -82,28 +82,31 @@ class Scoring:
         for batches in map_on(client, tasks):
             yield from batches
 
-    def _batch(self, models: Ensemble, files: Iterable[tuple[str, ReadFile | str]]) -> Batch:
-        batch, readable = Batch(), []
+    def _batch(self, models: Ensemble, files: Iterable[tuple[str, ReadFile | NotAccepted | str]]) -> Batch:
+        batch, readable, scores = Batch(), [], iter(())
         for name, read in files:
             if isinstance(read, str):
-                batch.unreadable.append([name, str(read)])
-                if isinstance(read, Refused):
-                    batch.refused.append(name)
-            elif self.of_dicom and read.study is None:
-                batch.unreadable.append([name, "names no study (StudyInstanceUID). Leave --by-study out."])
+                batch.unreadable.append([name, read])
+                continue
+            if self.of_dicom and read.study is None:
+                why = "names no study (StudyInstanceUID). Leave --by-study out."
+                batch.unreadable.append([name, str(read) if isinstance(read, NotAccepted) else why])
+                continue
+            batch.image_ids.append(name)
+            batch.studies.append(read.study)
+            if self.identifiers:
+                batch.identifiers.append(read.identifiers)
+            if isinstance(read, NotAccepted):
+                batch.refused[name] = str(read)
             else:
-                batch.image_ids.append(name)
-                batch.studies.append(read.study)
-                if self.identifiers:
-                    batch.identifiers.append(read.identifiers)
                 readable.append(read)
         if readable:
             pictures = {
                 shape: np.stack([read.pictures[place] for read in readable])
                 for place, shape in enumerate(models.shapes)
             }
-            scores = models.score(pictures, tta=self.tta, batch_size=self.batch_size)
-            batch.scores.extend(scores.tolist())
+            scores = iter(models.score(pictures, tta=self.tta, batch_size=self.batch_size).tolist())
+        batch.scores.extend(None if name in batch.refused else next(scores) for name in batch.image_ids)
         return batch
 
 

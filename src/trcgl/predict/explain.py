@@ -5,7 +5,7 @@ Overlays have the full resolution of the file. A map shows where a score came fr
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,6 +24,7 @@ from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
 from trcgl.dataset.store import Dataset
 from trcgl.imaging.ahead_of_network import read_ahead
+from trcgl.imaging.file_process import ReadFile
 from trcgl.imaging.radiograph import Placement, at_most
 from trcgl.model.folder import LoadedModel, best_device, load_model
 from trcgl.model.maps import Kind, best_kind, check_kind, maps, to_radiograph
@@ -58,13 +59,18 @@ def open_model(folder: Path) -> LoadedModel:
     return load_model(folder, device=best_device())
 
 
-def of_files(model: LoadedModel, files: dict[str, Path]) -> Iterator[Case | tuple[str, str]]:
-    """Yield each file as a case, or its image_id and the reason why it cannot be read."""
-    scale = model.image_size / model.shape[0]
-    with closing(read_ahead(files.items(), [model.shape], ahead=BATCH, whole=True, accept=model.accept)) as reading:
+def of_files(
+    model: LoadedModel, files: dict[str, Path], accept: Collection[str] = ()
+) -> Iterator[Case | tuple[str, str]]:
+    """Yield each file as a case, or its image_id and the reason why it is not explained.
+
+    `accept`: reasons of `core.errors.REASONS` for which files are not refused, beside those of the model.
+    """
+    scale, accept = model.image_size / model.shape[0], model.accept.union(accept)
+    with closing(read_ahead(files.items(), [model.shape], ahead=BATCH, whole=True, accept=accept)) as reading:
         for name, read in reading:
-            if isinstance(read, str):
-                yield name, read
+            if not isinstance(read, ReadFile):
+                yield name, str(read)
                 continue
             if read.preview is None:
                 raise UnreadableImage(f"{name}: the decoder returned no picture. Run the same command again.")

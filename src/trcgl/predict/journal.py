@@ -26,14 +26,15 @@ class Batch:
 
     image_ids: list[str] = field(default_factory=list)
     studies: list[str | None] = field(default_factory=list)
-    """Study of each scored file; None where studies were not asked for."""
-    scores: list[list[float]] = field(default_factory=list)
+    """Study of each file of `image_ids`; None where studies were not asked for, or where a refused file has none."""
+    scores: list[list[float] | None] = field(default_factory=list)
+    """Scores of each file of `image_ids`; None for a file that is refused."""
     unreadable: list[list[str]] = field(default_factory=list)
-    """image_id and reason of the files that were not scored."""
-    refused: list[str] = field(default_factory=list)
-    """image_id of the unreadable files that are sound, but no chest radiographs for display."""
-    identifiers: list[dict[str, str | None] | None] = field(default_factory=list)
-    """Identifiers of each scored file; empty where they were not asked for."""
+    """image_id and reason of the files that cannot be read."""
+    identifiers: list[Mapping[str, str | None] | None] = field(default_factory=list)
+    """Identifiers of each file of `image_ids`; empty where they were not asked for."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """image_id to reason of the files of `image_ids` that are sound, but not accepted."""
 
     @property
     def names(self) -> list[str]:
@@ -115,7 +116,7 @@ class Journal:
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} was not left by an interrupted predict. Choose another --out.") from error
         head = json.loads(first)
-        nothing = found.get("schema") == SCHEMA and not any(batch.scores for batch in self.batches)
+        nothing = found.get("schema") == SCHEMA and not any(row for batch in self.batches for row in batch.scores)
         if found != head and nothing:
             os.truncate(path, 0)
             self.batches = []

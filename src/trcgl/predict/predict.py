@@ -39,8 +39,9 @@ def predict(model: Path, paths: Sequence[Path], options: PredictOptions | None =
         options: how radiographs are read and scored.
 
     Returns:
-        One row per readable file, or per study. The image_id of a file is its path below the given folder, below the
-        common folder of several paths, or as written in the table.
+        One row per readable file, or per study. A file that is not accepted has no scores, but a reason. The image_id
+        of a file is its path below the given folder, below the common folder of several paths, or as written in the
+        table.
 
     Raises:
         CheckpointError: a model folder is missing or damaged, or the models have different findings.
@@ -168,32 +169,45 @@ def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta
     """The scores of all batches, per image or averaged by study."""
     ids = [name for batch in batches for name in batch.image_ids]
     unreadable = [file for batch in batches for file in batch.unreadable]
-    scores = np.array([row for batch in batches for row in batch.scores], np.float32).reshape(-1, len(models.findings))
+    refused = {name: reason for batch in batches for name, reason in batch.refused.items()}
+    nothing = [np.nan] * len(models.findings)
+    scores = np.array([row or nothing for batch in batches for row in batch.scores], np.float32)
+    scores = scores.reshape(-1, len(models.findings))
     rows = [[place] for place in range(len(ids))]
-    names = {"image_id": pl.Series(ids, dtype=pl.String)}
     if by_study:
         studies, scores = fused([str(study) for batch in batches for study in batch.studies], scores)
         rows = list(studies.values())
+    scored = [[place for place in row if ids[place] not in refused] for row in rows]
+    members = [tuple(ids[place] for place in row) for row in scored]
+    if by_study:
         names = {
             "study_id": pl.Series(list(studies), dtype=pl.String),
-            "images": pl.Series(list(map(len, rows)), dtype=pl.Int64),
-            "image_ids": pl.Series(["|".join(ids[place] for place in row) for row in rows], dtype=pl.String),
+            "images": pl.Series(list(map(len, members)), dtype=pl.Int64),
+            "image_ids": pl.Series(list(map("|".join, members)), dtype=pl.String),
         }
+        why = [[f"{ids[place]}: {refused[ids[place]]}" for place in row if ids[place] in refused] for row in rows]
+        reasons = ["|".join(texts) or None for texts in why]
+    else:
+        names = {"image_id": pl.Series(ids, dtype=pl.String)}
+        reasons = [refused.get(name) for name in ids]
     if found := [identifiers or {} for batch in batches for identifiers in batch.identifiers]:
         for key in KEYWORDS:
-            values = [dict.fromkeys(value for place in row if (value := found[place].get(key))) for row in rows]
+            values = [
+                dict.fromkeys(value for place in kept or row if (value := found[place].get(key)))
+                for row, kept in zip(rows, scored, strict=True)
+            ]
             names[key] = pl.Series(["|".join(value) or None for value in values], dtype=pl.String)
     thresholds = models.thresholds
     return Scores(
         findings=models.findings,
-        table=score_table(names, scores, models.findings, thresholds),
+        table=score_table(names, scores, models.findings, thresholds, reasons),
         unreadable=pl.DataFrame(unreadable, {"image_id": pl.String, "reason": pl.String}, orient="row"),
+        refused=pl.DataFrame(list(refused.items()), {"image_id": pl.String, "reason": pl.String}, orient="row"),
         calibrated=thresholds is not None,
         weights_sha256=models.weights_sha256,
         models=tuple(models.identity),
         tta=tta,
         knows_mirrored=models.knows_mirrored,
         of_phantoms=models.of_phantoms,
-        refused=() if by_study else tuple(name for batch in batches for name in batch.refused),
-        members=tuple(tuple(ids[place] for place in row) for row in rows),
+        members=tuple(members),
     )

@@ -27,24 +27,26 @@ class Scores:
     Args:
         findings: findings in the model's order.
         table: image_id, then `score/<finding>` (Float32, a probability) and `positive/<finding>` (whether the score
-            reaches the threshold fitted on val; null without one). Fused by study: study_id, `images` (their number)
-            and `image_ids` (delimited by `|`) in place of image_id. With identifiers, the UIDs and the accession
-            number of the DICOM files follow, several values delimited by `|`.
+            reaches the threshold fitted on val; null without one), and `reason`. Fused by study: study_id, `images`
+            (number of scored images) and `image_ids` (delimited by `|`) in place of image_id. With identifiers, the
+            UIDs and the accession number of the DICOM files follow, several values delimited by `|`. A file that is
+            sound but not accepted has no scores, but a `reason`; a study has the reasons of its refused files,
+            delimited by `|`, each after the image_id, and no scores if all its files are refused.
         unreadable: image_id and reason of every file that could not be read.
+        refused: image_id and reason of every file that is sound, but not accepted.
         calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model.
         weights_sha256: digest of the model's weights; of several models, the digest of their digests.
         models: name of the recipe, weights_sha256, engine, temperature and thresholds of each model.
         tta: whether scores are means over each radiograph and its mirror image.
         knows_mirrored: whether every model was trained on mirror images.
         of_phantoms: whether a model was trained on phantoms, so that its scores do not apply to patients.
-        members: the image_ids behind each row.
-        refused: image_ids of `unreadable` files that are sound, but no chest radiographs for display; CSV and Parquet
-            files have a row for each, without scores.
+        members: the image_ids of the scored files of each row.
     """
 
     findings: tuple[str, ...]
     table: pl.DataFrame
     unreadable: pl.DataFrame
+    refused: pl.DataFrame
     calibrated: bool
     weights_sha256: str
     models: tuple[dict[str, Any], ...]
@@ -52,7 +54,6 @@ class Scores:
     knows_mirrored: bool
     of_phantoms: bool
     members: tuple[tuple[str, ...], ...]
-    refused: tuple[str, ...] = ()
 
     @property
     def by_study(self) -> bool:
@@ -68,11 +69,16 @@ class Scores:
         """Plain JSON value of schema `trcgl.scores/1`."""
         rows = []
         for members, row in zip(self.members, self.table.iter_rows(named=True), strict=True):
-            name = {"study_id": row["study_id"], "image_ids": members} if self.by_study else {"image_id": members[0]}
+            if self.by_study:
+                name = {"study_id": row["study_id"], "image_ids": members}
+            else:
+                name = {"image_id": row["image_id"]}
             scores = {finding: row[f"score/{finding}"] for finding in self.findings}
-            positive = [finding for finding in self.findings if row[f"positive/{finding}"]] if self.calibrated else None
+            positive = None
+            if self.calibrated and members:
+                positive = [finding for finding in self.findings if row[f"positive/{finding}"]]
             identifiers = {"identifiers": {key: row[key] for key in KEYWORDS}} if self.identified else {}
-            rows.append({**name, **identifiers, "scores": scores, "positive": positive})
+            rows.append({**name, **identifiers, "scores": scores, "positive": positive, "reason": row["reason"]})
         return {
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
@@ -89,11 +95,16 @@ class Scores:
 def fused(
     studies: Sequence[str], scores: Float[np.ndarray, "images findings"]
 ) -> tuple[dict[str, list[int]], Float[np.ndarray, "studies findings"]]:
-    """Study to the rows of its images, sorted by study, and the mean scores (float32) of each study."""
+    """Study to the rows of its images, sorted by study, and the mean scores (float32) of each study.
+
+    Images without scores (NaN) do not enter the mean; a study of such images alone has no scores.
+    """
     rows: dict[str, list[int]] = {}
     for row, study in sorted(enumerate(studies), key=lambda pair: pair[1]):
         rows.setdefault(study, []).append(row)
-    means = [scores[places].mean(axis=0, dtype=np.float64) for places in rows.values()]
+    known, nothing = ~np.isnan(scores).any(axis=1), np.full(scores.shape[1], np.nan)
+    scored = [[place for place in places if known[place]] for places in rows.values()]
+    means = [scores[places].mean(axis=0, dtype=np.float64) if places else nothing for places in scored]
     return rows, np.reshape(means, (-1, scores.shape[1])).astype(np.float32)
 
 
@@ -102,14 +113,20 @@ def score_table(
     scores: Float[np.ndarray, "rows findings"],
     findings: Sequence[str],
     thresholds: Mapping[str, float] | None,
+    reasons: Sequence[str | None],
 ) -> pl.DataFrame:
-    """The table of `Scores`: the columns in `names`, then the scores, then whether each reaches its threshold."""
+    """The table of `Scores`: the columns in `names`, the scores, whether each reaches its threshold, and the reasons.
+
+    Rows without scores (NaN) have empty cells.
+    """
     columns = dict(names)
+    unscored = pl.Series(np.isnan(scores).any(axis=1), dtype=pl.Boolean)
     for place, finding in enumerate(findings):
-        columns[f"score/{finding}"] = pl.Series(scores[:, place], dtype=pl.Float32)
+        columns[f"score/{finding}"] = pl.Series(scores[:, place], dtype=pl.Float32).fill_nan(None)
     for place, finding in enumerate(findings):
         reached = scores[:, place] >= thresholds[finding] if thresholds else [None] * len(scores)
-        columns[f"positive/{finding}"] = pl.Series(reached, dtype=pl.Boolean)
+        columns[f"positive/{finding}"] = pl.Series(reached, dtype=pl.Boolean).set(unscored, None)
+    columns["reason"] = pl.Series(reasons, dtype=pl.String)
     return pl.DataFrame(columns)
 
 
@@ -127,7 +144,7 @@ def write_scores(scores: Scores, out: Path, format: Format | None = None) -> lis
             scores.unreadable.write_csv(aside)
     with storage.atomic(out) as aside:
         if kind == "parquet":
-            _with_refused(scores).write_parquet(aside)
+            scores.table.write_parquet(aside)
         else:
             aside.write_text(as_text(scores, kind), encoding="utf-8")
     return [out, *written]
@@ -152,16 +169,8 @@ def check_out(out: Path, format: Format | None = None) -> Format:
 def as_text(scores: Scores, format: Literal["csv", "json"]) -> str:
     """The table as CSV, or all of `to_dict` as JSON."""
     if format == "csv":
-        return _with_refused(scores).write_csv(float_precision=6)
+        return scores.table.write_csv(float_precision=6)
     return json.dumps(scores.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _with_refused(scores: Scores) -> pl.DataFrame:
-    """The table with a row without scores for every refused file, and the reason in a last column `reason`."""
-    if not scores.refused:
-        return scores.table
-    refused = scores.unreadable.filter(pl.col("image_id").is_in(scores.refused))
-    return pl.concat([scores.table, refused], how="diagonal").sort("image_id", maintain_order=True)
 
 
 def journal_of(out: Path) -> Path:

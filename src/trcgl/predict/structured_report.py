@@ -79,11 +79,13 @@ def report_path(folder: Path, name: str) -> Path:
 
 
 def write_reports(scores: Scores, files: Mapping[str, Path], folder: Path) -> Reports:
-    """Write one report per row; existing reports are kept, and subfolders follow the image_ids."""
+    """Write one report per row with scores; existing reports are kept, and subfolders follow the image_ids."""
     written, failed, notes = [], [], []
     key = "study_id" if scores.by_study else "image_id"
     rows = zip(scores.members, scores.table.iter_rows(named=True), strict=True)
     for members, row in track(rows, total=len(scores.members), what="writing DICOM SR"):
+        if not members:  # refused
+            continue
         path = report_path(folder, row[key])
         if not path.exists():
             try:

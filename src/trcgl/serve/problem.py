@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 Code = Literal[
     "too_large",
     "unreadable",
+    "not_accepted",
     "unsupported",
     "busy",
     "timeout",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from trcgl.core.errors import DataError, TooLarge, UnreadableImage
+from trcgl.core.errors import DataError, NotAccepted, TooLarge, UnreadableImage
 from trcgl.core.html import png_uri
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.imaging.file_pool import FilePool
@@ -113,6 +113,9 @@ class Service:
             self.metrics.restarts.inc()
             message = "The file crashed its decoder: it is damaged. Copy it again from the archive."
             raise Problem(422, "unreadable", message) from error
+        except NotAccepted as error:
+            message = str(error).replace(f"{_NAME}: ", f"{_NAME} is not scored: ", 1)
+            raise Problem(422, "not_accepted", message) from error
         except UnreadableImage as error:
             message = str(error).replace(f"{_NAME}: ", f"{_NAME} cannot be read: ", 1)
             large = isinstance(error, TooLarge)

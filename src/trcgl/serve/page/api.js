@@ -4,6 +4,7 @@ const TOKEN = "trcgl-token";
 const TITLES = {
   too_large: "The file is too large",
   unreadable: "The file cannot be read",
+  not_accepted: "This is no chest radiograph for display",
   unsupported: "This is no file that the server reads",
   busy: "The server is busy",
   timeout: "It took too long",
