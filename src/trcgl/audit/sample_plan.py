@@ -91,9 +91,9 @@ def main_sheets(
 def side_sheets(
     with_it: pl.DataFrame, space: LabelSpace, *, sweep_each: int, handwritten_each: int, learned: bool
 ) -> list[Sheet]:
-    """The first images of each finding again, without context tokens and at other guidance scales.
+    """Sheets that repeat the first images of each finding without context tokens and at other guidance scales.
 
-    Zero images per finding skip a comparison; the sweep skips the scale that all rows `with_it` have.
+    Zero images per finding skip a comparison; the sweep skips a guidance scale that all rows of `with_it` already have.
     """
 
     def pair(name: str, rows: pl.DataFrame, context: bool) -> list[Sheet]:

@@ -61,7 +61,7 @@ class PrepareOptions:
     seed: int = 0
     """Seed for dividing patients into train, val and test."""
     accept: tuple[Reason, ...] = ()
-    """Reasons for which sound files are not refused: blank, for-processing (raw detector values), body-part (not the
+    """Read files that are refused for these reasons: blank, for-processing (raw detector values), body-part (not the
     chest), modality (not radiography)."""
     manifest_only: bool = False
     """Prepare the labels only, without images."""

@@ -73,7 +73,7 @@ class Decoder:
         return self.folder / f"part-{rows.start:08d}-{rows.stop:08d}.npz"
 
     def alone(self, part: int) -> "Decoder":
-        """A decoder whose part 0 is this part, small enough to be sent to another machine."""
+        """A decoder for this part alone, as its part 0; small enough to be sent to another machine."""
         rows = self.rows(part)
         load = functools.partial(_load_after, self.load, rows.start) if self.load else None
         root = Path(os.path.abspath(self.root))

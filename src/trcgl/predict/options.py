@@ -33,7 +33,7 @@ class PredictOptions:
     identifiers: bool = False
     """Add the UIDs and the accession number of DICOM files to the table. They identify the examination."""
     accept: tuple[Reason, ...] = ()
-    """Reasons for which sound files are scored all the same: blank, for-processing (raw detector values), body-part
+    """Score files that are refused for these reasons: blank, for-processing (raw detector values), body-part
     (not the chest), modality (not radiography)."""
     seconds: float = SECONDS
     """Longest time to decode one file, in seconds; a slower file is listed as unreadable."""

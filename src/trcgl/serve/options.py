@@ -37,7 +37,7 @@ class ServeOptions:
     upload_seconds: float = 60.0
     """Longest time for one upload, in seconds; a client that sends nothing is dropped after a sixth of it."""
     accept: tuple[Reason, ...] = ()
-    """Score files although they are, for instance, of another body part; by default they are refused."""
+    """Score files that are refused for these reasons, for instance `body-part` (not the chest)."""
     identifiers: bool = False
     """Add the UIDs and the accession number of DICOM files to the answers. They identify the examination."""
 
@@ -66,7 +66,7 @@ class NodeOptions:
     watch: Path | None = None
     """Score the files that arrive in this folder and its subfolders; they stay where they are."""
     quiet_seconds: float = 30.0
-    """A study is complete, and a file in the watched folder whole, when nothing has changed for this many seconds."""
+    """Seconds without a change after which a study, or a file in the watched folder, counts as complete."""
     send_to: str | None = None
     """DICOM node that receives the structured reports, as AET@HOST:PORT."""
     out: Path | None = None

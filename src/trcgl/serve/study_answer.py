@@ -53,7 +53,7 @@ class StudyScorer:
                 batch.identifiers.extend(file.identifiers for file in readable.values())
         scored = collected(self.network.models, [batch], by_study=True, tta=False)
         documents: dict[str, bytes] = {}
-        reasons = [f"a file cannot be read: {reason}" for _, reason in batch.unreadable]
+        reasons = [f"a file is not scored: {reason}" for _, reason in batch.unreadable]
         if readable and all(file.kind == "dicom" for file in readable.values()):
             self._report(scored, study, documents, reasons)
             if self.maps and documents:

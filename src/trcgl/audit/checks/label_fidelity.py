@@ -162,7 +162,7 @@ def verdict(synthetic: Discrimination, real: Discrimination) -> Verdict:
 
 
 def of_finding(evidence: Evidence, finding: str) -> dict[str, Any]:
-    """All synthetic images of a finding and the kept ones alone, real images, the null, and the verdicts."""
+    """Label fidelity of all and of kept synthetic images, the same on real images, the null, and the verdicts."""
     images, real_images, seed = evidence.images, evidence.images.held_out, evidence.seed
     column, threshold = images.space.index(finding), images.thresholds[finding]
     pairs, sheet = images.pairs(), images.sheets[WITH]

@@ -38,7 +38,7 @@ class Normals:
 
 @dataclass(frozen=True)
 class Shift:
-    """Scores for one finding on some normals, against real held-out normals."""
+    """Scores for one finding on a set of normal images, compared with real held-out normal images."""
 
     # probability that such a normal scores higher, .5 for no shift; value and 95 % interval over patients
     auroc: dict[str, Any]
@@ -82,8 +82,8 @@ def shortcut(
 ) -> Shortcut:
     """Compare the scores of normal images for every finding, with the thresholds fitted on val.
 
-    Neither generator nor auditor was trained on the held-out patients, and only the generator on `train`, the null. The
-    round trip holds the held-out images in the same order, after encoding and decoding.
+    `train` is the null: the generator was trained on its patients, the auditor was not. Neither was trained on the
+    patients of `held_out`. `round_trip` has the images of `held_out` in the same order, encoded and decoded.
     """
     compared = {"synthetic": synthetic, "held-out": held_out, "train": train}
     compared |= {"round-trip": round_trip} if round_trip else {}

@@ -44,7 +44,7 @@ class Options:
     """Column with the path below --root, the file name, or the file name without its ending; see `image_key`."""
     image_key: Literal["file", "accession", "study", "sop"] = "file"
     """Meaning of `image_column`: a file, or the AccessionNumber, StudyInstanceUID or SOPInstanceUID of DICOM files.
-    A row of an accession number or a study holds for each of its images."""
+    The labels of an accession number or a study apply to each of its images."""
     patient_column: str = "patient"
     """Column with the patient identifier; a patient is in one split only. `none`: every image is its own patient."""
     labels_column: str = ""

@@ -84,7 +84,7 @@ class Places(nn.Module):
     def forward(
         self, feature: Float[Tensor, "batch channels height breadth"]
     ) -> tuple[Float[Tensor, "batch places width"], Float[Tensor, "places width"]]:
-        """Places without positions, row by row, and the position embeddings."""
+        """Embedded cells of the feature map, row by row, and their position embeddings, which are not added yet."""
         places = self.embed(feature.flatten(2).transpose(1, 2))  # (B, hw, E)
         height, breadth = feature.shape[-2:]
         positions = build_sincos2d_pos_embed(

@@ -107,7 +107,7 @@ class Knowledge(NamedTuple):
 def strata(
     predictions: Predictions, knowledge: Knowledge, flipped: Mapping[str, np.ndarray]
 ) -> tuple[list[Stratum], list[Shift], dict[str, dict[str, Any]]]:
-    """Strata and shifts of one run's test predictions, and by kind its positives and why findings were left out.
+    """Strata and shifts of a run's test predictions; for each kind, positives and the reasons for omitted findings.
 
     `flipped` maps a partner to the scores (rows, findings) of the images in which it is flipped.
     """
