@@ -2,8 +2,8 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
 
 from trcgl.core.errors import RecipeError
 
@@ -61,8 +61,11 @@ class Registry(dict[str, type[T]]):
         return cls
 
 
-def installed(group: str) -> dict[str, EntryPoint]:
-    """Entry points of installed packages by name."""
+def installed(group: str) -> dict[str, Any]:
+    """Entry points of installed packages by name.
+
+    They are objects of `importlib.metadata`, or of its backport where an imported package searches with that.
+    """
     return {point.name: point for point in entry_points(group=group)}
 
 

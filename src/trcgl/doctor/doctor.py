@@ -44,6 +44,8 @@ EXTRAS = {
     "generate": "train-generator, synthesize, audit, study utility",
     "inception": "Inception features of an audit",
     "serve": "serve",
+    "dicom-node": "serve --dicom-port, serve --send-to",
+    "cluster": "prepare --cluster, predict --cluster",
     "export": "ONNX and the hub",
     "mlflow": "train --train.logger mlflow",
     "wandb": "train --train.logger wandb",

@@ -114,9 +114,9 @@ def nih() -> Recipe:
 def nih_mini() -> Recipe:
     """TRCGL-Net over EfficientNet-Lite0, for a few thousand radiographs of NIH ChestX-ray14 on a CPU.
 
-    Data: about 2,300 radiographs at 224 px (`trcgl prepare nih`). Hardware: 2 CPU cores. Time and
-    numbers: 10 minutes; on 371 patients of test mAUC .736 [.711, .760], mAP .347 [.308, .388] and tail mAP .209 [.084,
-    .433]. Give the initial weights (ImageNet, TensorFlow padding) as a safetensors file.
+    Data: about 2,300 radiographs at 224 px (`trcgl prepare nih`). Hardware: 2 CPU cores. Training time and metrics:
+    10 minutes; on 371 patients of test mAUC .736 [.711, .760], mAP .347 [.308, .388] and tail mAP .209 [.084, .433].
+    Give the initial weights (ImageNet, TensorFlow padding) as a safetensors file.
 
         trcgl train nih-mini --recipe nih_mini --model.weights efficientnet_lite0_imagenet.safetensors --out RUN
     """

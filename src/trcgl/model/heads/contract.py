@@ -14,7 +14,7 @@ from trcgl.model.label_graph import Labels
 class HeadOutput(NamedTuple):
     """Output of a head.
 
-    logits, maps, _ = network(images)
+        logits, maps, _ = network(images)
 
     Args:
         logits: (B, C).
