@@ -60,16 +60,16 @@ def evaluate_run(
         CheckpointError: the model folder is damaged.
     """
     run = open_run(Path(run_folder))
+    with_none = run.recipe.train.with_none
+    if dataset is not None:
+        other = open_dataset(dataset)
+        check_fit(run.model, other)
+        target = external_target(run.dataset, run.model.space, other, split, with_none)
+    else:
+        target = own_target(run.dataset, split, with_none)
+    targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
+    regions = find_regions(target.dataset, target.rows, target.space) if localization else None
     with locked(run.folder):
-        with_none = run.recipe.train.with_none
-        if dataset is not None:
-            other = open_dataset(dataset)
-            check_fit(run.model, other)
-            target = external_target(run.dataset, run.model.space, other, split, with_none)
-        else:
-            target = own_target(run.dataset, split, with_none)
-        targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
-        regions = find_regions(target.dataset, target.rows, target.space) if localization else None
         stored = run.folder / "evaluation" / f"{target.name}.json"
         before = storage.read_json(stored) if target.digest and stored.exists() else {}
         if before.get("dataset_digest", target.digest) != target.digest:

@@ -161,6 +161,7 @@ def write_page(
     phantom: bool,
 ) -> None:
     """Write `report.html` beside `report.json`."""
+    lead = _lead(report)
     numbered = provenance.with_row_index("row")
     examples = {"Kept": numbered.filter(verdict=KEPT), "Rejected": numbered.filter(pl.col("verdict") != KEPT)}
     template = html.environment("trcgl.generate").get_template("synthetic_folder.html.j2")
@@ -178,7 +179,7 @@ def write_page(
         },
     )
     style = "figure img { image-rendering: pixelated; max-width: 100%; }"
-    page = html.page(f"Synthetic images: {out.resolve().name}", body, lead=_lead(report), phantom=phantom, style=style)
+    page = html.page(f"Synthetic images: {out.resolve().name}", body, lead=lead, phantom=phantom, style=style)
     storage.write_text(out / "report.html", page)
 
 
