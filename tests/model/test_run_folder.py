@@ -49,3 +49,10 @@ def test_a_changed_dataset_is_refused(folders):
     storage.write_json(dataset / "dataset.json", {**storage.read_json(dataset / "dataset.json"), "name": "changed"})
     with pytest.raises(DataError, match="no longer the dataset"):
         _ = open_run(folder).dataset
+
+
+def test_a_run_without_its_recipe_is_refused_by_name(folders):
+    _, folder = folders
+    (folder / "recipe.json").unlink()
+    with pytest.raises(DataError, match=r"recipe\.json is missing"):
+        _ = open_run(folder).recipe

@@ -26,8 +26,15 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe of the training, from `recipe.json`."""
-        return from_json((self.folder / "recipe.json").read_text(encoding="utf-8"))
+        """The recipe of the training, from `recipe.json`.
+
+        Raises:
+            DataError: the file is missing.
+        """
+        path = self.folder / "recipe.json"
+        if not path.is_file():
+            raise DataError(f"{path} is missing. Copy the run folder again, or train again.")
+        return from_json(path.read_text(encoding="utf-8"))
 
     @property
     def dataset_folder(self) -> Path:
