@@ -84,27 +84,30 @@ class Service:
         finally:
             self._waiting -= 1
 
+    def read_content(self, content: bytes, name: str, *, preview: int | None) -> ReadFile:
+        """Decode a file in the next idle process, with the limits of this server; see `FileProcess.read_content`."""
+        with self.decoders.process() as process:
+            return process.read_content(
+                content,
+                name,
+                [self.shape],
+                limits=self.limits,
+                preview=preview,
+                identifiers=self.options.identifiers,
+                accept=self.accept,
+            )
+
     async def _decoded(self, content: bytes, *, preview: int | None) -> ReadFile:
         """The radiograph, decoded in the next idle process."""
         if content and kind_of(content) is None:
             message = "The file is not a PNG, JPEG or DICOM file. Send a radiograph in one of these formats."
             raise Problem(415, "unsupported", message)
 
-        def read() -> ReadFile:
-            with self.decoders.process() as process:
-                return process.read_content(
-                    content,
-                    _NAME,
-                    [self.shape],
-                    limits=self.limits,
-                    preview=preview,
-                    identifiers=self.options.identifiers,
-                    accept=self.accept,
-                )
-
         self.batcher.coming += 1
         try:
-            return await asyncio.wrap_future(self.decoders.threads.submit(read))
+            return await asyncio.wrap_future(
+                self.decoders.threads.submit(self.read_content, content, _NAME, preview=preview)
+            )
         except Late as error:
             self.metrics.restarts.inc()
             message = f"Decoding the file {error}: it is too large, or the machine is busy. Try again in a minute."

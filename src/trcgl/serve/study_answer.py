@@ -68,17 +68,7 @@ class StudyScorer:
         (name, path), service = file, self.service
         preview = PREVIEW_SIDE if self.maps else None
         try:
-            content = load_file(path)
-            with service.decoders.process() as process:
-                return process.read_content(
-                    content,
-                    name,
-                    [service.shape],
-                    limits=service.limits,
-                    preview=preview,
-                    identifiers=service.options.identifiers,
-                    accept=service.accept,
-                )
+            return service.read_content(load_file(path), name, preview=preview)
         except Lost as error:
             service.metrics.restarts.inc()
             return f"its decoder {error}. Copy it again, or leave it out."

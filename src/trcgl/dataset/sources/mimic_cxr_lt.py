@@ -129,7 +129,7 @@ def _find(folder: Path, options: Options) -> tuple[str, Path]:
 
 
 def _folders(root: Path, depth: int = 5) -> Iterator[Path]:
-    """The folder and the folders below it, without the images' folders, of which there are hundreds of thousands."""
+    """The folder and its subfolders, except the hundreds of thousands of folders that hold images."""
     yield root
     inside = [path for path in root.iterdir() if path.is_dir()] if depth else []
     for folder in sorted(inside):
