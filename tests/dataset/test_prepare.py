@@ -222,10 +222,31 @@ def test_blank_pictures_are_dropped_unless_they_are_accepted(tmp_path):
     (root / "labels.csv").write_text("\n".join(rows))
     report = prepare("table", root, tmp_path / "out", SMALL, COLUMNS)
     assert [row["image_id"] for row in report["dropped"]] == ["0.png", "1.png", "2.png"]
-    assert list(report["reasons"].values()) == [3] and "--accept blank" in next(iter(report["reasons"]))
+    assert report["reasons"] == {"a picture of one gray value (kept with --accept blank)": 3}
+    assert "0.png: " in report["dropped"][0]["reason"]
     accepting = PrepareOptions(size=16, workers=1, accept=("blank",))
     assert not prepare("table", root, tmp_path / "all", accepting, COLUMNS)["dropped"]
     assert open_dataset(tmp_path / "all").info["accept"] == ["blank"]
+
+
+def test_reasons_are_counted_without_what_differs_from_file_to_file(tmp_path):
+    root, sides = tmp_path / "in", range(16)
+    root.mkdir()
+    rows = ["image,patient,A,B", *(f"scan {side}.dcm,p{side},{side % 2},{int(side % 5 == 0)}" for side in sides)]
+    (root / "labels.csv").write_text("\n".join(rows))
+    for side in sides:
+        pixels = np.arange(400, dtype=np.uint16).reshape(20, 20) * (side + 1)
+        part = {0: "HAND", 1: "KNEE"}.get(side, "CHEST")
+        (root / f"scan {side}.dcm").write_bytes(dicom(pixels, BodyPartExamined=part))
+    for side in (2, 3):
+        (root / f"scan {side}.dcm").unlink()
+    report = prepare("table", root, tmp_path / "out", SMALL, COLUMNS)
+    assert report["reasons"] == {
+        "a body part other than the chest (kept with --accept body-part)": 2,
+        "no such file": 2,
+    }
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "2 of 2 findings have fewer than 20 positive patients in test, so that results on them" in page
 
 
 def test_a_table_of_another_modality_says_so_once(tmp_path):

@@ -61,3 +61,12 @@ def test_pipes_are_skipped_in_folders_and_refused_by_name(tmp_path):
     assert list(find_files([tmp_path])) == ["a.png", "gone.png"]
     with pytest.raises(DataError, match="neither a file nor a folder"):
         find_files([tmp_path / "pipe.png"])
+
+
+def test_a_name_that_several_files_fit_is_refused_with_that_reason(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").touch()
+    (tmp_path / "table.csv").write_text("path\n1.png\n")
+    with pytest.raises(DataError, match=r"'1.png': several files fit \(such as a/1.png, b/1.png\)"):
+        find_inputs([tmp_path / "table.csv"], PredictOptions())

@@ -24,6 +24,14 @@ Reason = Literal["for-processing", "blank", "body-part", "modality"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why a sound file is refused; each can be accepted."""
 
+MEANINGS: dict[Reason, str] = {
+    "for-processing": "raw detector values",
+    "blank": "a picture of one gray value",
+    "body-part": "a body part other than the chest",
+    "modality": "a modality other than CR, DX, DR or RG",
+}
+"""Each reason in words, for counts of refused files."""
+
 
 class NotAccepted(UnreadableImage):
     """A sound image file that is not what a model of chest radiographs expects, for instance of another body part.

@@ -11,6 +11,9 @@ from pathlib import Path
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", "")
 
+SEVERAL = "several files fit"
+"""Begin of the reason of `ImageFiles.find` for a name that is not unique."""
+
 
 class ImageFiles:
     """The files below a folder; they are listed when a name is not found as written.
@@ -43,7 +46,7 @@ class ImageFiles:
             if found := sorted({*whole, *bare}):
                 if len(found) == 1:
                     return found[0], None
-                return name, f"several files fit (such as {', '.join(found[:2])}). Write the path below --root"
+                return name, f"{SEVERAL} (such as {', '.join(found[:2])}). Write the path below --root"
         return name, self._elsewhere(wanted)
 
     def _elsewhere(self, wanted: str) -> str:

@@ -1,11 +1,13 @@
 """The report of `prepare`: dropped rows with their reasons, label counts and the leak check, as JSON and as a page."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from trcgl.core import html, storage
+from trcgl.core.errors import MEANINGS, Reason
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.finding_counts import FEW, fewest, finding_counts, findings_html, tally
 from trcgl.dataset.labels import LabelSpace
@@ -28,8 +30,8 @@ def describe_preparation(
 ) -> dict[str, Any]:
     """The content of `report.json`, schema `trcgl.preparation/1`.
 
-    `dropped`: image_id and reason of every dropped row. `boxes_lost`: image_id, finding and reason of every dropped
-    box.
+    `dropped`: image_id and reason of every dropped row, and of a row whose file was refused its `path` and the `code`
+    of `core.errors.REASONS`, if it has one. `boxes_lost`: image_id, finding and reason of every dropped box.
     """
     rows = taking_part(manifest)
     cooccurrence, leaks = counts(rows, space), _leaks(manifest)
@@ -45,10 +47,9 @@ def describe_preparation(
             "boxes": 0 if boxes is None else boxes.height,
             "dropped": dropped.height,
         },
-        # The reason of an unreadable file begins with its name, and may name other files.
-        "reasons": tally(dropped["reason"].str.replace(r"^\S+: ", "").str.replace(r" \(such as [^)]*\)", "")),
+        "reasons": tally(pl.Series([_kind(**row) for row in dropped.iter_rows(named=True)], dtype=pl.String)),
         "set_aside": tally(manifest["set_aside"].drop_nulls()),
-        "dropped": dropped.to_dicts(),
+        "dropped": dropped.select("image_id", "reason").to_dicts(),
         "boxes_dropped": boxes_lost.to_dicts(),
         "findings": finding_counts(rows, space),
         "cooccurrence": {"findings": list(space.findings), **cooccurrence.to_dict()},
@@ -78,16 +79,29 @@ def write_page(path: Path, report: dict[str, Any], manifest: pl.DataFrame, space
     storage.write_text(path, page)
 
 
+def _kind(reason: str, path: str | None = None, code: Reason | None = None, **_: Any) -> str:
+    """The reason without what differs from file to file: its name, names of other files, elements of its header."""
+    if code:
+        return f"{MEANINGS[code]} (kept with --accept {code})"
+    return re.sub(r" \(such as [^)]*\)", "", reason.removeprefix(f"{path}: "))
+
+
 def _lead(report: dict[str, Any], manifest: pl.DataFrame) -> str:
     """What was prepared, and which findings have too few patients for a sure result."""
     sizes = ", ".join(f"{manifest.filter(pl.col('split') == split).height:,} for {split}" for split in SPLITS)
     total, dropped = report["counts"], report["counts"]["dropped"]
-    few = sum(finding["test"]["patients"] < FEW for finding in report["findings"])
+    findings = report["findings"]
+    few = sum(finding["test"]["patients"] < FEW for finding in findings)
+    rare = (
+        f"{few} of {len(findings)} findings {'has' if few == 1 else 'have'} fewer than {FEW} positive patients in test"
+    )
+    result = f"{rare}, so that results on {'it' if few == 1 else 'them'} are uncertain"
+    if not few:
+        result = f"Every finding has at least {FEW} positive patients in test"
     return (
         f"{total['images']:,} radiographs of {total['patients']:,} patients are ready ({sizes}); "
         f"{'no rows were' if not dropped else 'one row was' if dropped == 1 else f'{dropped:,} rows were'} dropped. "
-        f"{few} of {len(report['findings'])} findings have fewer than {FEW} positive patients in test, so "
-        f"that results on them are uncertain; the fewest: {fewest(report['findings'], 'test', 3)}."
+        f"{result}; the fewest: {fewest(findings, 'test', 3)}."
     )
 
 

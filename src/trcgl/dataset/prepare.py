@@ -192,6 +192,7 @@ def _images(
         if "reason" in record and path in table.missing:
             record["reason"] = f"{path}: {table.missing[path]}"
     readable = np.array(["reason" not in record for record in records])
+    refused = [record for record in records if "reason" in record]
     if not readable.any():
         clear_parts(out / "parts")
         raise DataError(
@@ -201,7 +202,10 @@ def _images(
     write_images(out / "images.npy", map(decoder.pictures, range(decoder.parts)), int(readable.sum()), options.size)
     rows = table.rows.filter(readable)
     unreadable = table.rows.filter(~readable).select(
-        "image_id", reason=pl.Series([record["reason"] for record in records if "reason" in record], dtype=pl.String)
+        "image_id",
+        "path",
+        reason=pl.Series([record["reason"] for record in refused], dtype=pl.String),
+        code=pl.Series([record.get("not accepted") for record in refused], dtype=pl.String),
     )
     records = [record for record in records if "reason" not in record]
     notes = Counter(code for record in records for code in record["notes"])
@@ -215,4 +219,9 @@ def _images(
     )
     pixels.insert_column(0, rows["image_id"])
     rows = rows.with_columns(sha256=pl.Series([record["sha256"] for record in records], dtype=pl.String))
-    return rows, pl.concat([table.dropped, unreadable]), pixels, {NOTES[code]: notes[code] for code in sorted(notes)}
+    return (
+        rows,
+        pl.concat([table.dropped, unreadable], how="diagonal"),
+        pixels,
+        {NOTES[code]: notes[code] for code in sorted(notes)},
+    )

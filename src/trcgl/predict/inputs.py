@@ -10,7 +10,7 @@ import polars as pl
 
 from trcgl.core.errors import DataError
 from trcgl.core.progress import track
-from trcgl.dataset.image_files import ImageFiles
+from trcgl.dataset.image_files import SEVERAL, ImageFiles
 from trcgl.dataset.table_file import read_table
 from trcgl.imaging.radiograph import kind_of
 from trcgl.predict.options import PredictOptions
@@ -33,7 +33,7 @@ def find_inputs(paths: Sequence[Path], options: PredictOptions) -> Inputs:
 
     Raises:
         DataError: no path was given, a path does not exist, a folder holds no file, a column is missing, or the table
-            names no file, gives one file two studies, or gives a file no study.
+            names no file, names a file that several files fit, gives one file two studies, or gives a file no study.
     """
     tables = [path for path in map(Path, paths) if path.name.lower().endswith(TABLES) and not path.is_dir()]
     if tables and len(paths) > 1:
@@ -125,7 +125,12 @@ def _listed(table: Path, options: PredictOptions) -> Inputs:
     if not rows.height:
         raise DataError(f"{table}: column {path_column!r} names no file. Fill it, or name another with --path-column.")
     below = ImageFiles(Path(root))
-    files = {name: Path(os.path.abspath(Path(root) / below.find(name)[0])) for name in rows["path"]}
+    files = {}
+    for name in rows["path"]:
+        found, why = below.find(name)
+        if why and why.startswith(SEVERAL):
+            raise DataError(f"{table}: {name!r}: {why}.")
+        files[name] = Path(os.path.abspath(Path(root) / found))
     if not study_column:
         return Inputs(files)
     if (twice := rows.filter(pl.col("path").is_duplicated())).height:
