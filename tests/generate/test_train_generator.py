@@ -318,5 +318,7 @@ def test_synthetic_images_are_refused(dataset, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path):
-    with pytest.raises(RecipeError, match=r"network: training diverged after step \d+.*on the images .*lower --fit.lr"):
+    with pytest.raises(
+        RecipeError, match=r"training diverged after step \d+.*on the images .*stage network .*lower --fit.lr"
+    ):
         train_generator(dataset, but(steps=30, lr=1e30, warmup_steps=0, clip_gradient=0.0), tmp_path / "g")

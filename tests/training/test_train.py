@@ -2,6 +2,7 @@ import dataclasses
 import json
 import socket
 import time
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -173,7 +174,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(dataset, t
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"epochs": 0}, "train.epochs"), ({"ema": 1.0}, "train.ema"), ({"accumulate": 0}, "train.accumulate")],
+    [
+        ({"epochs": 0}, "train.epochs"),
+        ({"ema": 1.0}, "train.ema"),
+        ({"accumulate": 0}, "train.accumulate"),
+        ({"swa_epochs": 2}, "train.swa_epochs is 2; it must be 0 where train.ema is set"),
+        ({"swa_epochs": 4, "ema": 0.0}, "train.swa_epochs is 4; it must be between 0 and train.epochs"),
+    ],
 )
 def test_a_setting_that_cannot_be_is_named_before_anything_is_written(dataset, tmp_path, settings, named):
     with pytest.raises(RecipeError, match=named):
@@ -303,3 +310,51 @@ def test_entropy_maximization_differs_from_cross_entropy_by_unknown_labels_alone
     for name in ("bce", "entropy_maximization"):
         train(data, dataclasses.replace(small_recipe(epochs=1), loss=LossRecipe(name=name)), tmp_path / name)
     assert (weights_of(tmp_path / "bce") == weights_of(tmp_path / "entropy_maximization")) == same
+
+
+def test_a_deferred_check_stops_before_the_weights_change_and_names_the_step(dataset, tmp_path, monkeypatch):
+    step, saved = Classifier.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        saved.append(
+            {name: value.clone() for name, value in self.network.state_dict().items() if "running" not in name}
+        )
+        return step(self, batch, batch_idx) * (float("nan") if batch["number"] == 8 else 1.0)
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+    for module in ("classifier", "clipping"):  # the fused optimizer exists for CPUs as well
+        monkeypatch.setattr(f"trcgl.training.{module}.is_fused", lambda *_: True)
+    with pytest.raises(Diverged, match=r"diverged after step 8 \(epoch 2\): .*gradient norm nan.*0-\d+\.png"):
+        train(dataset, small_recipe(), tmp_path / "run")
+    assert len(saved) == 10
+    same = [all(value.equal(after[name]) for name, value in before.items()) for before, after in pairwise(saved)]
+    assert same == [False] * 8 + [True]
+
+
+def test_equal_averaging_keeps_the_mean_of_the_weights_after_the_last_epochs_steps(dataset, tmp_path, monkeypatch):
+    after = []
+
+    def lr_scheduler_step(self, scheduler, metric):
+        after.append({name: value.clone() for name, value in self.network.named_parameters()})
+        return step(self, scheduler, metric)
+
+    step = Classifier.lr_scheduler_step
+    monkeypatch.setattr(Classifier, "lr_scheduler_step", lr_scheduler_step)
+    train(dataset, small_recipe(epochs=3, swa_epochs=2, ema=0.0), tmp_path / "run")
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert len(after) == 18
+    for name in after[0]:
+        mean = torch.stack([weights[name] for weights in after[6:]]).mean(0)
+        torch.testing.assert_close(last[f"network.{name}"], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_checkpointing_changes_no_weight(dataset, tmp_path):
+    for name, on in (("plain", False), ("checkpointed", True)):
+        train(dataset, small_recipe(epochs=1, gradient_checkpointing=on), tmp_path / name)
+    plain, checkpointed = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("plain", "checkpointed")
+    )
+    for name, value in plain.items():
+        if "running" not in name and "num_batches" not in name:  # a recomputation updates the statistics twice
+            torch.testing.assert_close(value, checkpointed[name])

@@ -133,6 +133,9 @@ class FitRecipe:
     """Floating-point precision of the network: `32-true`, `bf16-mixed` or `16-mixed`."""
     gradient_checkpointing: bool = False
     """Save memory by computing activations again in the backward pass."""
+    deterministic: bool = False
+    """Use deterministic algorithms on a GPU, so that the same command gives the same weights bit for bit; slower. On
+    CPUs that is always so."""
     grid_every: int = 500
     """Optimizer steps between two grids of sampled images; 0 samples none."""
     save_steps: int = 500

@@ -153,6 +153,9 @@ class TrainRecipe:
     """Largest norm of the gradient; 0 turns clipping off."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 turns it off."""
+    swa_epochs: int = 0
+    """Number of epochs at the end over whose steps the weights are averaged equally (Izmailov et al. 2018), instead of
+    `ema`; 0 turns it off."""
     retrain_epochs: int = 0
     """Number of epochs at the end that retrain the head from its initial weights with class-balanced row sampling."""
     row_sampling: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
@@ -166,6 +169,13 @@ class TrainRecipe:
     """Stop after this many epochs without a better val mAP; 0 turns early stopping off."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point precision of the network: `32-true`, `bf16-mixed` or `16-mixed`."""
+    gradient_checkpointing: bool = False
+    """Save memory by computing activations of the backbone again in the backward pass; about 30 % slower."""
+    compile: bool = False
+    """Compile the network with `torch.compile`: the first step takes minutes, later steps are faster on a GPU."""
+    deterministic: bool = False
+    """Use deterministic algorithms on a GPU, so that the same command gives the same weights bit for bit; slower. On
+    CPUs that is always so."""
     devices: int | Literal["auto"] = "auto"
     """Devices per node, or `auto` for all of them; must match torchrun or SLURM where these start the processes."""
     nodes: int = 1

@@ -72,7 +72,7 @@ def fit_stage(
 def _trainer(
     stage: str, folder: Path, steps: int, settings: FitRecipe, checkpoint: LastCheckpoint, launch: Launch
 ) -> Trainer:
-    average = [MovingAverage(settings.ema)] if settings.ema else []
+    average = [MovingAverage.exponential(settings.ema)] if settings.ema else []
     grid = settings.grid_every if settings.grid_every and settings.grid_every <= steps else None
     with quiet():
         return Trainer(

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import UNCHANGED, GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
@@ -23,9 +22,8 @@ from trcgl.generate.training_rows import loader, most_sampled, sampler
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, sample_parameters
 from trcgl.training.batches import SplitRows
-from trcgl.training.trainer import clip_gradient, some_names
-
-LOG_EVERY = 10  # steps between two entries of the log
+from trcgl.training.clipping import Clipping
+from trcgl.training.trainer import LOG_EVERY, is_fused
 
 
 class Shared:
@@ -68,7 +66,9 @@ class Stage(lightning.LightningModule):
         )
         self._factors = {id(weight): factor for module, factor in slowed for weight in module.parameters()}
         self._gradient_norm = torch.tensor(0.0)
-        self._last: tuple[Tensor, Tensor] | None = None  # loss and rows of the latest batch
+        self._last: tuple[Tensor, Tensor] | None = None  # loss and rows of the latest batch, -1: padding
+        advice = f"Train the stage {name} again into another --out with a lower --fit.lr, or --fit.precision 32-true."
+        self._clip = Clipping(recipe.fit, rows.image_ids, advice)
 
     @property
     def generator(self) -> Generator:
@@ -92,7 +92,7 @@ class Stage(lightning.LightningModule):
         for weight in self.parameters():
             by_factor.setdefault(self._factors.get(id(weight), 1.0), []).append(weight)
         groups = [{"params": weights, "lr": self.rate * factor} for factor, weights in by_factor.items()]
-        fused = self.device.type == "cpu"  # on GPUs it would unscale gradients itself, before they are clipped
+        fused = self.device.type == "cpu" or is_fused(self.recipe.fit, self.device)
         optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
         warmup = min(self.recipe.fit.warmup_steps, self.steps // 4)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, warmup, self.steps))
@@ -101,19 +101,16 @@ class Stage(lightning.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip to the recipe's norm; a loss or gradient that is not finite stops before it moves a weight."""
         assert self._last is not None
-        loss, rows = self._last
-        self._gradient_norm, finite = clip_gradient(self, self.recipe.fit, loss)
-        if not finite:
-            names = some_names(self.rows.image_ids, rows)
-            raise RecipeError(
-                f"{self.name}: training diverged after step {self.global_step}: the loss is {float(loss):.4g} and the "
-                f"gradient norm {float(self._gradient_norm):.4g}, on the images {names}. "
-                "Train again into another --out with a lower --fit.lr, or --fit.precision 32-true."
-            )
+        self._gradient_norm = self._clip(self, optimizer, [self._last])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save no checkpoint after a loss or gradient that is not finite."""
+        self._clip.check()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Log the last step, then set the learning rate of the next step."""
         if self.global_step % LOG_EVERY == 0 and self._last is not None:
+            self._clip.check()
             loss = self.trainer.strategy.reduce(self._last[0], reduce_op="mean")
             values = {"loss": float(loss), "gradient_norm": float(self._gradient_norm)}
             for logger in self.loggers:
@@ -136,7 +133,7 @@ class Stage(lightning.LightningModule):
         if self.trainer.world_size > 1:  # DDP averages gradients over processes
             count = self.trainer.strategy.reduce(count, reduce_op="mean")
         loss = (each * real).sum() / count
-        self._last = (loss.detach(), batch["row"][batch["real"]])
+        self._last = (loss.detach(), torch.where(batch["real"], batch["row"], -1))
         return loss
 
 

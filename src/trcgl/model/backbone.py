@@ -124,6 +124,21 @@ def freeze_stages(backbone: Backbone, stages: int) -> None:
             module.eval()
 
 
+def checkpoint_gradients(backbone: Backbone) -> None:
+    """Compute activations again in the backward pass instead of storing them.
+
+    Raises:
+        RecipeError: timm does not offer it for this backbone.
+    """
+    try:
+        backbone.body.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise RecipeError(
+            "train.gradient_checkpointing: timm does not offer it for this backbone. Leave it out, and lower "
+            "train.batch_size instead."
+        ) from error
+
+
 def _unsupported(backbone: str, options: dict[str, Any], error: Exception) -> str:
     if not options:
         return f"model.backbone {backbone} has no feature map in timm ({error}). Choose another backbone."

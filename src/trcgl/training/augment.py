@@ -39,7 +39,8 @@ class AugmentParameters:
 
     def take(self, slots: Int[Tensor, " part"], device: torch.device | str = "cpu") -> "AugmentParameters":
         """The parameters of some images of the batch, on a device."""
-        return AugmentParameters(*(getattr(self, field.name)[slots.cpu()].to(device) for field in fields(self)))
+        together = torch.stack([getattr(self, field.name) for field in fields(self)])
+        return AugmentParameters(*together[:, slots.cpu()].to(device, non_blocking=True).unbind())
 
 
 def sample_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) -> AugmentParameters:

@@ -1,9 +1,11 @@
-"""Exponential moving average (EMA) of the weights."""
+"""Averages of the weights over the steps: exponential moving average (EMA) and stochastic weight averaging (SWA)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -13,15 +15,38 @@ def decay_at(updates: int, decay: float) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
+def equal_share(updates: int, start: int) -> float:
+    """Share of the present weights in their equal average since the update `start`; 1 before: nothing is averaged."""
+    return 1 / max(1, updates - start + 1)
+
+
 class MovingAverage(WeightAveraging):
     """Average weights and running statistics after every optimizer step, for validation and checkpoints.
 
     In a checkpoint `state_dict` holds the average and `current_model_state` the weights in training.
+
+    Args:
+        share: share of the present weights in the new average, after t updates.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, share: Callable[[int], float]) -> None:
         super().__init__(multi_avg_fn=self._average)
-        self._decay = decay
+        self._share = share
+
+    @classmethod
+    def exponential(cls, decay: float) -> "MovingAverage":
+        """An exponential moving average whose decay warms up, see `decay_at`."""
+        return cls(lambda updates: 1 - decay_at(updates, decay))
+
+    @classmethod
+    def equal(cls, start: int) -> "MovingAverage":
+        """The mean of the weights after each step from `start` on (SWA; Izmailov et al. 2018)."""
+        return cls(partial(equal_share, start=start))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the number of updates on the CPU, where reading it does not wait for a GPU."""
+        assert self._average_model is not None
+        self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def restart(self, module: LightningModule) -> None:
         """Start the average again from the present weights of `module`."""
@@ -33,9 +58,10 @@ class MovingAverage(WeightAveraging):
         """Continue training `module` from the average."""
         self._copy_average_to_current(module)
 
-    def _average(self, averaged: Any, current: Any, updates: Tensor | int) -> None:
+    def _average(self, averaged: Any, current: Any, _: Tensor | int) -> None:
+        assert self._average_model is not None
         if torch.is_floating_point(averaged[0]):  # tensors come grouped by type
-            torch._foreach_lerp_(averaged, current, 1 - decay_at(int(updates), self._decay))
+            torch._foreach_lerp_(averaged, current, self._share(int(self._average_model.n_averaged)))
         else:
             for old, new in zip(averaged, current, strict=True):
                 old.copy_(new)

@@ -189,6 +189,12 @@ class RadiographData(lightning.LightningDataModule):
         batches = self._batches(self.val_rows, lambda epoch: np.arange(len(self.val_rows)))
         return Loader(self.val_rows, batches, self.recipe.train.workers)
 
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Move a batch; the slots stay on the CPU, where the parameters of augmentation are sampled."""
+        return {**super().transfer_batch_to_device(batch, device, dataloader_idx), "slot": batch["slot"]}
+
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Resize, and augment for training, on the device in float32 whatever the precision of the network."""
         image = to_unit(at_size(batch["image"], self.recipe.model.image_size))
@@ -196,8 +202,9 @@ class RadiographData(lightning.LightningDataModule):
             parameters = sample_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
             image = augment(image, parameters.take(batch["slot"], image.device))
             if alpha := self.recipe.augment.mixup:
-                shares = sample_shares(alpha, batch["of"], self.recipe.seed, batch["number"])[batch["slot"].cpu()]
-                image, label = mixup(image, batch["label"], other_of_pair(batch["real"]), shares.to(image.device))
+                shares = sample_shares(alpha, batch["of"], self.recipe.seed, batch["number"])[batch["slot"]]
+                shares = shares.to(image.device, non_blocking=True)
+                image, label = mixup(image, batch["label"], other_of_pair(batch["real"]), shares)
                 return {**batch, "image": image, "label": label}
         return {**batch, "image": image}
 

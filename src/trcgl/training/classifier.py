@@ -18,15 +18,13 @@ from trcgl.model.heads import HeadOutput
 from trcgl.model.heads.experts import own_findings
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.training.batches import SplitRows, known_labels
+from trcgl.training.clipping import Clipping
 from trcgl.training.losses import LOSSES
 from trcgl.training.losses.base import elements, masked_mean, smoothed
 from trcgl.training.optimizer import build_optimizer, schedule
 from trcgl.training.sampling import retrained_from
-from trcgl.training.trainer import clip_gradient, some_names
+from trcgl.training.trainer import LOG_EVERY, is_fused
 from trcgl.training.validation import SELECTED, validation_metrics
-
-LOG_EVERY = 10
-"""Optimizer steps between two logged steps."""
 
 
 class Classifier(lightning.LightningModule):
@@ -62,12 +60,18 @@ class Classifier(lightning.LightningModule):
         known = torch.from_numpy((~np.isnan(train.labels)).sum(0))
         self.loss = LOSSES[recipe.loss.name](recipe.loss.settings, positives, known)
         self.validated: dict[str, float] = {}
-        self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and rows of each batch since the last step
+        self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and rows (-1: padding) of each batch of a step
+        self._clip = Clipping(
+            recipe.train,
+            image_ids,
+            "Train again into another --out with a lower --train.backbone-lr and --train.head-lr, a smaller "
+            "--train.clip-gradient, or --train.precision 32-true.",
+        )
         self._scored: list[tuple[Tensor, Tensor]] = []  # logits of val batches and their rows, -1 for padding
 
     def configure_optimizers(self) -> Any:
         """AdamW and its learning-rate schedule, updated every step."""
-        optimizer = build_optimizer(self.network, self.recipe.train)
+        optimizer = build_optimizer(self.network, self.recipe.train, fused=is_fused(self.recipe.train, self.device))
         warmup = self.recipe.train.warmup_steps
         rate = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: schedule(step, warmup, self._steps, self.retrain_step)
@@ -107,26 +111,21 @@ class Classifier(lightning.LightningModule):
         self.loss.progress = self.global_step / self._steps
         output = self.network(batch["image"])
         loss = self._objective(output, target, known, batch["real"], weight)
-        self._since_step.append((loss.detach(), batch["row"][batch["real"]]))
+        self._since_step.append((loss.detach(), torch.where(batch["real"], batch["row"], -1)))
         return loss
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the gradient; a loss or gradient that is not finite stops the run before the weights change."""
-        losses = torch.stack([loss for loss, _ in self._since_step])
-        self.gradient_norm, finite = clip_gradient(self, self.recipe.train, losses)
-        if not finite:
-            names = some_names(self._image_ids, torch.cat([rows for _, rows in self._since_step]))
-            raise Diverged(
-                f"training diverged after step {self.global_step} (epoch {self.current_epoch + 1}): the loss is "
-                f"{float(losses.mean()):.4g} and the gradient norm {float(self.gradient_norm):.4g}, on the images "
-                f"{names}. The weights of this step were not saved. Train again into another --out with a lower "
-                "--train.backbone-lr and --train.head-lr, a smaller --train.clip-gradient, or --train.precision "
-                "32-true."
-            )
+        self.gradient_norm = self._clip(self, optimizer, self._since_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save no checkpoint after a loss or gradient that is not finite."""
+        self._clip.check()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Log the finished optimizer step, then set the learning rates of the next."""
         if self.global_step % LOG_EVERY == 0:
+            self._clip.check()
             loss = self._over_processes(torch.stack([batch_loss for batch_loss, _ in self._since_step]).mean())
             values = {"train/loss": float(loss), "train/gradient_norm": float(self.gradient_norm)}
             values |= {f"lr/{group['name'].split(',')[0]}": group["lr"] for group in scheduler.optimizer.param_groups}

@@ -17,12 +17,12 @@ from trcgl.core.errors import RecipeError
 from trcgl.core.folder_kind import DATASET, expect
 from trcgl.core.lock import locked
 from trcgl.core.randomness import derive_seed
-from trcgl.core.recipe import Recipe, differences, from_json, to_json
+from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import counts
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
-from trcgl.model.backbone import freeze_stages, license_of
+from trcgl.model.backbone import checkpoint_gradients, freeze_stages, license_of
 from trcgl.model.folder import save_model
 from trcgl.model.label_graph import build_adjacency
 from trcgl.model.label_text import finding_vectors
@@ -106,6 +106,13 @@ def check(recipe: Recipe) -> None:
             "at least 0, and leave an epoch of train.epochs after train.head_warmup_epochs",
         ),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
+        ("train.swa_epochs", 0 <= train.swa_epochs <= train.epochs, "between 0 and train.epochs"),
+        ("train.swa_epochs", not (train.swa_epochs and train.ema), "0 where train.ema is set, which averages as well"),
+        (
+            "train.swa_epochs",
+            not (train.swa_epochs and train.retrain_epochs),
+            "0 where train.retrain_epochs is set, because the head starts again",
+        ),
         ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
         ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
         ("model.graph_share", 0 < recipe.model.graph_share < 1, "between 0 and 1"),
@@ -196,6 +203,7 @@ def _fit(
         say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
     torch.manual_seed(derive_seed(recipe.seed, "network"))
     network = TrcglNet(recipe.model, len(opened.space.findings), graph, vectors=vectors)
+    _prepare_network(network, recipe.train)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
         network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.all_train_rows.image_ids, counted
@@ -208,7 +216,7 @@ def _fit(
     retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
     first_epoch = max(retrained, pretraining_epochs(recipe) if used else 0)
     saver, stopwatch = CheckpointSaver(checkpoints, recipe.train, request, first_epoch), Stopwatch()
-    trainer = _trainer(recipe, out, saver, stopwatch, launch)
+    trainer = _trainer(recipe, out, saver, stopwatch, launch, steps)
     if trainer.is_global_zero:
         for unfinished in checkpoints.glob(".*.part"):  # of a process that was killed while it saved
             unfinished.unlink()
@@ -245,6 +253,16 @@ def _fit(
         storage.write_json(out / "run.json", info)
         say(_finished(out, info))
     return info
+
+
+def _prepare_network(network: TrcglNet, settings: TrainRecipe) -> None:
+    """Settings of speed and memory, which change no result but the last bits."""
+    if settings.gradient_checkpointing:
+        checkpoint_gradients(network.backbone)
+    if on_gpu(settings.accelerator):
+        network.to(memory_format=torch.channels_last)  # convolutions of half precision are faster in this layout
+    if settings.compile:
+        network.compile()
 
 
 def _check_last_batch(classifier: Classifier, rows: int) -> None:
@@ -297,10 +315,12 @@ def _announce(data: RadiographData, opened: Dataset, recipe: Recipe, counted: di
 
 
 def _trainer(
-    recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch, launch: Launch
+    recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch, launch: Launch, steps: int
 ) -> lightning.Trainer:
     settings = recipe.train
-    average = MovingAverage(settings.ema) if settings.ema else None
+    average = MovingAverage.exponential(settings.ema) if settings.ema else None
+    if settings.swa_epochs:
+        average = MovingAverage.equal(steps // settings.epochs * (settings.epochs - settings.swa_epochs))
     restart = HeadRestart(average) if settings.retrain_epochs else None
     callbacks = [callback for callback in (average, restart, GoBack(), progress(), stopwatch, saver) if callback]
     frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient

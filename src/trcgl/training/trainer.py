@@ -1,18 +1,15 @@
-"""What all training stages share: settings of Lightning's trainer, gradient clipping, messages."""
+"""What all training stages share: settings of Lightning's trainer, messages."""
 
 import logging
-import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import FitRecipe
@@ -20,7 +17,8 @@ from trcgl.core.recipe import TrainRecipe
 from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.launch import Launch
 
-_NAMED = 8  # image ids in the message about a loss that is not finite
+LOG_EVERY = 10
+"""Optimizer steps between two logged steps."""
 
 
 def on_gpu(accelerator: Literal["auto", "cpu", "gpu"]) -> bool:
@@ -40,10 +38,14 @@ def trainer_settings(
 ) -> dict[str, Any]:
     """Arguments of `lightning.Trainer` that do not depend on the stage, for the hardware settings of a recipe.
 
+    On a GPU it also turns on TensorFloat-32 for the float32 products of this process.
+
     `launch`: the processes that work on it. `unused_parameters`: the loss of some steps does not depend on all
     parameters (a frozen backbone).
     """
     gpu = on_gpu(settings.accelerator)
+    if gpu:
+        torch.set_float32_matmul_precision("high")
     several = launch.devices * launch.nodes != 1
     return {
         "accelerator": "gpu" if gpu else "cpu",
@@ -52,8 +54,8 @@ def trainer_settings(
         "strategy": DDPStrategy(find_unused_parameters=unused_parameters) if several else "auto",
         "precision": settings.precision,
         "plugins": [WholeCheckpointIO(), launch.environment],
-        "deterministic": gpu,  # CPU kernels are deterministic without it, and faster
-        "benchmark": False,
+        "deterministic": gpu and settings.deterministic,  # CPU kernels are deterministic without it, and faster
+        "benchmark": gpu and not settings.deterministic,
         "use_distributed_sampler": False,
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
@@ -61,23 +63,9 @@ def trainer_settings(
     }
 
 
-def clip_gradient(module: LightningModule, settings: TrainRecipe | FitRecipe, losses: Tensor) -> tuple[Tensor, bool]:
-    """Clip the gradient to the norm `clip_gradient`, where it is not 0.
-
-    Returns:
-        The norm before clipping, and whether it and the losses are finite in every process.
-    """
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip_gradient or math.inf)
-    finite = bool(losses.isfinite().all())
-    if settings.precision != "16-mixed":  # its scaler skips steps with infinite gradients
-        finite = finite and bool(norm.isfinite())
-    return norm, module.trainer.strategy.reduce_boolean_decision(finite, all=True)
-
-
-def some_names(image_ids: Sequence[str], rows: Tensor) -> str:
-    """The image ids of the first rows of a batch, and the number of the others."""
-    names = [image_ids[row] for row in rows.tolist()]
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+def is_fused(settings: TrainRecipe | FitRecipe, device: torch.device) -> bool:
+    """Whether to use the fused AdamW of a GPU. With `16-mixed` it would get gradients that are still scaled."""
+    return device.type == "cuda" and settings.precision != "16-mixed"
 
 
 @rank_zero_only
