@@ -5,7 +5,14 @@ import json
 import pytest
 
 from trcgl.core.errors import RecipeError
-from trcgl.core.loss_settings import AsymmetricSettings, ClassBalancedSettings, FocalSettings, LdamSettings
+from trcgl.core.loss_settings import (
+    SETTINGS_OF_0_1,
+    AsymmetricSettings,
+    ClassBalancedSettings,
+    DistributionBalancedSettings,
+    FocalSettings,
+    LdamSettings,
+)
 from trcgl.core.recipe import LossRecipe, Recipe, differences, from_json, overridden, to_json
 
 OF_0_1 = {
@@ -26,8 +33,23 @@ def stored_with(loss):
 
 def test_a_recipe_of_0_1_equals_the_same_settings_today():
     recipe = from_json(stored_with(OF_0_1))
-    assert recipe.loss == LossRecipe("asl", settings=AsymmetricSettings(gamma_negative=3.0))
-    assert differences(recipe, Recipe(loss=LossRecipe("asl", settings=AsymmetricSettings(gamma_negative=3.0)))) == []
+    settings = AsymmetricSettings(gamma_negative=3.0, constant_focus=False)
+    assert recipe.loss == LossRecipe("asl", settings=settings)
+    assert differences(recipe, Recipe(loss=LossRecipe("asl", settings=settings))) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "before"),
+    [
+        ("asl", AsymmetricSettings(constant_focus=False)),
+        ("distribution_balanced", DistributionBalancedSettings(divide_shift=False, focal_gamma=0.0)),
+        ("focal", FocalSettings()),
+    ],
+)
+def test_a_loss_stored_before_it_had_a_setting_is_the_loss_of_then(loss, before):
+    stored = {"name": loss, "settings": {name: getattr(before, name) for name in SETTINGS_OF_0_1[loss]}}
+    assert from_json(stored_with(stored)).loss.settings == before
+    assert from_json(to_json(Recipe(loss=LossRecipe(loss)))).loss == LossRecipe(loss)
 
 
 def test_a_loss_without_settings_has_its_defaults():

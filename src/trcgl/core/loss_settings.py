@@ -5,7 +5,7 @@ The loss named NAME reads `SETTINGS[NAME]` and nothing else; its class is `trcgl
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Any
 
 from trcgl.core.errors import RecipeError
@@ -60,6 +60,8 @@ class AsymmetricSettings(LossSettings, loss="asl"):
     """Focusing exponent γ+ of positives."""
     clip: float = 0.05
     """Shift m of the probability of a negative; negatives below it cost nothing."""
+    constant_focus: bool = True
+    """Treat the focusing weight as a constant in the gradient, as the authors' code does; off: differentiate it too."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,10 @@ class DistributionBalancedSettings(LossSettings, loss="distribution_balanced"):
     """Factor λ of negative logits: a larger one stops pushing a negative down sooner."""
     tolerance_shift: float = 0.05
     """Share κ of a finding's log-odds that is added to its logit during training."""
+    divide_shift: bool = True
+    """Divide that share by λ, as the authors' code does; off: the formula of the paper."""
+    focal_gamma: float = 2.0
+    """Focusing exponent γ of the authors' code, which doubles the loss as well; 0: the formula of the paper."""
 
     def __post_init__(self) -> None:
         self.require("negative_tolerance", self.negative_tolerance > 0, "above 0")
@@ -141,7 +147,24 @@ class EntropyMaximizationSettings(LossSettings, loss="entropy_maximization"):
         self.require("unknown_weight", self.unknown_weight >= 0, "at least 0")
 
 
-FIELDS_OF_0_1 = frozenset(field.name for kind in SETTINGS.values() for field in fields(kind))
+SETTINGS_OF_0_1 = {
+    "focal": ("focal_gamma",),
+    "asl": ("gamma_negative", "gamma_positive", "clip"),
+    "class_balanced": ("beta",),
+    "published_margin": ("beta", "weight_power", "max_margin"),
+    "ldam": ("beta", "max_margin", "margin_scale", "defer"),
+    "distribution_balanced": (
+        "rebalance_floor",
+        "rebalance_slope",
+        "rebalance_center",
+        "negative_tolerance",
+        "tolerance_shift",
+    ),
+    "logit_adjusted": ("tau",),
+    "entropy_maximization": ("unknown_weight",),
+}
+"""Name of a loss to the settings that it had in 0.1."""
+FIELDS_OF_0_1 = frozenset(name for names in SETTINGS_OF_0_1.values() for name in names)
 """Names that were fields of `LossRecipe` itself in 0.1, side by side for all losses."""
 
 

@@ -7,7 +7,6 @@ stored in the run folder as `recipe.json`.
 import dataclasses
 import difflib
 import json
-import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +15,9 @@ from operator import getitem
 from typing import Any, Literal
 
 from trcgl.core.errors import RecipeError
+from trcgl.core.field_types import fits, flatten, spell
 from trcgl.core.loss_settings import FIELDS_OF_0_1, LossSettings, settings_class, unregistered
-
-RENAMED_FIELDS = {"train.sampler": "train.row_sampling", "fit.sampler": "fit.row_sampling"}
-"""Path of a field in a recipe.json of an earlier version to its path now."""
+from trcgl.core.older_recipes import RENAMED_FIELDS, of_today
 
 UNUSED_GATE = 0.01
 """A module whose gate is nearer to 0 than this has no effect worth mentioning."""
@@ -249,7 +247,7 @@ def overridden(recipe: Any, changes: Mapping[str, Any]) -> Any:
         loss = LossRecipe(changes["loss.name"], recipe.loss.label_smoothing)
         recipe = dataclasses.replace(recipe, loss=loss)
     tree = dataclasses.asdict(recipe)
-    _refuse_unknown(changes, _flatten(tree))
+    _refuse_unknown(changes, flatten(tree))
     for path, value in changes.items():
         *parts, name = path.split(".")
         reduce(getitem, parts, tree)[name] = value
@@ -262,7 +260,7 @@ def to_json(recipe: Any) -> str:
 
 
 def from_json(text: str, kind: type = Recipe) -> Any:
-    """The inverse of `to_json`; fields that are not stored have their defaults. Recipes of 0.1 are read as well.
+    """The inverse of `to_json`; fields that are not stored have their defaults, or what earlier versions did.
 
     Raises:
         RecipeError: the text is not JSON, or a field is unknown or of the wrong type; the message names its path.
@@ -271,7 +269,7 @@ def from_json(text: str, kind: type = Recipe) -> Any:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecipeError(f"the recipe is not valid JSON: {error}") from error
-    return _build(kind, _with_new_names(raw), "")
+    return _build(kind, of_today(raw) if isinstance(raw, dict) else raw, "")
 
 
 def differences(left: Any, right: Any) -> list[str]:
@@ -279,7 +277,7 @@ def differences(left: Any, right: Any) -> list[str]:
 
     Recipes with different losses have different settings; settings at their defaults are left out.
     """
-    flat = [_flatten(dataclasses.asdict(recipe)) for recipe in (left, right)]
+    flat = [flatten(dataclasses.asdict(recipe)) for recipe in (left, right)]
     if flat[0].get("loss.name") != flat[1].get("loss.name"):
         for recipe, fields in zip((left, right), flat, strict=True):
             defaults = LossRecipe(recipe.loss.name).settings
@@ -301,26 +299,6 @@ def _path_now(path: str) -> str:
     return RENAMED_FIELDS.get(path, path)
 
 
-def _with_new_names(raw: Any) -> Any:
-    """A stored recipe with the fields of 0.1 under their new names.
-
-    0.1 stored the settings of every loss; those of other losses than the chosen one are dropped.
-    """
-    if not isinstance(raw, dict):
-        return raw
-    raw = {part: dict(value) if isinstance(value, dict) else value for part, value in raw.items()}
-    for old, new in RENAMED_FIELDS.items():
-        (part, before), (_, after) = old.split("."), new.split(".")
-        if isinstance(raw.get(part), dict) and before in raw[part]:
-            raw[part][after] = raw[part].pop(before)
-    loss = raw.get("loss")
-    if isinstance(loss, dict) and not loss.keys().isdisjoint(FIELDS_OF_0_1):
-        flat = {name: loss.pop(name) for name in FIELDS_OF_0_1 & loss.keys()}
-        own = dataclasses.fields(settings_class(loss.get("name", "bce")) or LossSettings)
-        loss["settings"] = {field.name: flat[field.name] for field in own if field.name in flat}
-    return raw
-
-
 def _build(kind: type, raw: Any, path: str) -> Any:
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe field {path or 'at the top'}: expected an object, found {raw!r}")
@@ -335,8 +313,8 @@ def _build(kind: type, raw: Any, path: str) -> Any:
             values[name] = _loss_settings(raw.get("name", LossRecipe.name), value, f"{path}{name}.")
         elif dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), value, f"{path}{name}.")
-        elif not _fits(value, hint):
-            raise RecipeError(f"recipe field {path}{name}: {value!r} is not {_spell(hint)}")
+        elif not fits(value, hint):
+            raise RecipeError(f"recipe field {path}{name}: {value!r} is not {spell(hint)}")
         else:
             values[name] = float(value) if hint is float else value
     return kind(**values)
@@ -359,29 +337,3 @@ def _refuse_unknown(paths: Iterable[str], known: Collection[str]) -> None:
         own = [path.rpartition(".")[2] for path in known if path.startswith("loss.settings.")]
         hint = f"; this loss has {', '.join(own)}" if own else "; this loss has no settings"
     raise RecipeError(f"recipe fields unknown: {', '.join(unknown)}{hint}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _spell(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flatten(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value}
-    return flat

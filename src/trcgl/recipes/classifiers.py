@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from trcgl.core.loss_settings import DistributionBalancedSettings
 from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, SyntheticRecipe, TrainRecipe
 
 
@@ -220,7 +221,9 @@ def phantom() -> Recipe:
     return Recipe(
         name="phantom",
         model=_from_zero(backbone="resnet10t", image_size=96, output_stride=16, attention_gate=1.0),
-        loss=LossRecipe("distribution_balanced"),
+        loss=LossRecipe(
+            "distribution_balanced", settings=DistributionBalancedSettings(divide_shift=False, focal_gamma=0.0)
+        ),
         augment=AugmentRecipe(rotation=2.0, translation=0.016, scale=0.03, brightness=0.03, contrast=0.06),
         train=TrainRecipe(
             epochs=5,

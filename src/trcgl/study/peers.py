@@ -56,9 +56,9 @@ def _head(name: str, reference: str, differs: str, changes: Changes | None = Non
     return Arm(name, all_changes, reference, differs + rate)
 
 
-def _loss(name: str, reference: str, differs: str, loss: str = "", **settings: float) -> Arm:
+def _loss(name: str, reference: str, differs: str, loss: str = "", **settings: float | bool) -> Arm:
     """A loss and its settings; the loss has the name of the arm unless another is given."""
-    own = {f"loss.{setting}": value for setting, value in settings.items()}
+    own = {f"loss.settings.{setting}": value for setting, value in settings.items()}
     return Arm(name, {**PLAIN, "loss.name": loss or name, **own}, reference, differs)
 
 
@@ -180,7 +180,12 @@ PEERS: dict[str, Arm] = {
             lacks=lambda base: "" if base.model.label_text else _TEXT,
         ),
         _loss("focal", "Lin et al. 2017", "Per finding, with γ = 2 and no class weight.", focal_gamma=2.0),
-        _loss("asl", "Ridnik et al. 2021", "γ+ = 0, γ- = 4, clip = 0.05 unless the base says otherwise."),
+        _loss(
+            "asl",
+            "Ridnik et al. 2021",
+            "γ+ = 0, γ- = 4, clip = 0.05 unless the base says otherwise; the mean over labels instead of their sum.",
+            constant_focus=True,
+        ),
         _loss("published_margin", "TRCGL-Net, arXiv 2607.00975", "The loss alone."),
         _loss(
             "ldam",
@@ -200,9 +205,15 @@ PEERS: dict[str, Arm] = {
         ),
         Arm(
             "distribution_balanced",
-            {**PLAIN, "loss.name": "distribution_balanced", "train.row_sampling": "class_balanced"},
+            {
+                **PLAIN,
+                "loss.name": "distribution_balanced",
+                "loss.settings.divide_shift": True,
+                "loss.settings.focal_gamma": 2.0,
+                "train.row_sampling": "class_balanced",
+            },
             "Wu et al. 2020",
-            "With class-balanced row sampling, as published; without the focal factor of the authors' code.",
+            "With class-balanced row sampling and the focal factor of the authors' code.",
         ),
         _loss(
             "logit_adjusted",

@@ -35,13 +35,13 @@ def test_class_balanced_loss_by_hand():
     torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_distribution_balanced_loss_by_hand():
+def test_distribution_balanced_loss_of_the_paper_by_hand():
     # 4 and 1 positives among 10 rows: 1/n = 0.25 and 1; log-odds log(4/6) and log(1/9), of which nu is -0.05 times.
     #   row (1, 0): sum 0.25, r = 1 and 4       weights 0.1 + sigmoid(8) = 1.099665 and 0.1 + sigmoid(38) = 1.1
     #   row (1, 1): sum 1.25, r = 0.2 and 0.8   weights 0.1 + sigmoid(0) = 0.6 and 0.1 + sigmoid(6) = 1.097527
     #   row (0, 0): sum 0, r without bound      weights 1.1 and 1.1
     # At logit 0 a positive costs log(1 + exp(nu)) and a negative log(1 + exp(-2 nu)) / 2.
-    loss = build_loss("distribution_balanced", torch.tensor([4, 1]), 10)
+    loss = build_loss("distribution_balanced", torch.tensor([4, 1]), 10, divide_shift=False, focal_gamma=0.0)
     value = loss(torch.zeros(3, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
     common, rare = -0.05 * math.log(4 / 6), -0.05 * math.log(1 / 9)
     expected = [

@@ -132,8 +132,10 @@ class DistributionBalancedLoss(Loss):
 
         r     = P_C / P_I = (1 / n_c) / Σ_{j in the row} (1 / n_j)    class-level ÷ instance-level sampling probability
         r̂     = α + sigmoid(β (r - μ))
-        ν_c   = -κ log(π_c / (1 - π_c)),  π_c = n_c / N
-        loss  = r̂ · [ y log(1 + exp(-(l_c - ν_c))) + (1 - y) / λ · log(1 + exp(λ (l_c - ν_c))) ]
+        ν_c   = -κ / λ · log(π_c / (1 - π_c)),  π_c = n_c / N
+        z_+   = -(l_c - ν_c),  z_- = λ (l_c - ν_c)
+        f_±   = 2 sigmoid(z_±)^γ
+        loss  = r̂ · [ y f_+ log(1 + exp(z_+)) + (1 - y) / λ · f_- log(1 + exp(z_-)) ]
 
     With class-balanced row sampling a frequent finding is shown too often, in the rows of rarer findings; r corrects
     that. ν demands more of the positives of a rare finding and less of its negatives; λ stops pushing a negative down
@@ -141,8 +143,10 @@ class DistributionBalancedLoss(Loss):
 
     r depends on the whole row. An unknown label counts as absent there, as an unannotated positive does; a label
     between 0 and 1 counts with its value. A row without positives has r = ∞ and so r̂ = α + 1, as in the authors' code.
-    Differences from the original: rows are sampled by `train.row_sampling` (original: `class_balanced`), and there is
-    no focal factor (the authors' code adds one with γ = 2, and divides ν by λ).
+    As in the authors' code (wutong16/DistributionBalancedLoss), ν is divided by λ and the loss has the focal factor f;
+    the paper has neither: `divide_shift` off and `focal_gamma` 0, which leaves out f.
+
+    Difference from the original: rows are sampled by `train.row_sampling` (original: `class_aware`).
     """
 
     Settings = DistributionBalancedSettings
@@ -153,7 +157,8 @@ class DistributionBalancedLoss(Loss):
     def __init__(self, settings: DistributionBalancedSettings, positives: PerFinding, rows: PerFinding | int) -> None:
         super().__init__(settings, positives, rows)
         self.register_buffer("inverse", 1 / positives.float().clamp(min=1))
-        self.register_buffer("shift", -settings.tolerance_shift * log_odds(positives, rows))
+        share = settings.tolerance_shift / (settings.negative_tolerance if settings.divide_shift else 1.0)
+        self.register_buffer("shift", -share * log_odds(positives, rows))
 
     def forward(self, logits: Elements, target: Elements) -> Elements:
         """Loss of each element."""
@@ -164,5 +169,13 @@ class DistributionBalancedLoss(Loss):
         weight = self.settings.rebalance_floor + rise.sigmoid()
 
         moved, tolerance = logits.float() - self.shift, self.settings.negative_tolerance
+        positive = softplus(-moved)
         negative = softplus(tolerance * moved) / tolerance
-        return weight * (target * softplus(-moved) + (1 - target) * negative)
+        if self.settings.focal_gamma:
+            positive = positive * self._focus(-moved)
+            negative = negative * self._focus(tolerance * moved)
+        return weight * (target * positive + (1 - target) * negative)
+
+    def _focus(self, missed: Elements) -> Elements:
+        """Focal factor of the logit of the wrong answer; the slope of p^γ at 0 is ∞ for γ < 1."""
+        return 2 * missed.sigmoid().clamp(min=1e-8) ** self.settings.focal_gamma
