@@ -32,6 +32,11 @@ def test_a_finding_without_positives_has_a_row_of_zeros():
     assert counts(manifest([(1, 1, 0)]), SPACE).conditional()[2].tolist() == [0, 0, 0]
 
 
+def test_smoothing_is_added_to_the_rows_with_the_first_finding():
+    seen = counts(manifest([(1, 1, 0), (1, 0, 0), (0, 1, 0)]), SPACE)
+    np.testing.assert_allclose(seen.conditional(1.0), [[2 / 3, 1 / 3, 0], [1 / 3, 2 / 3, 0], [0, 0, 0]])
+
+
 @given(st.lists(st.tuples(*[st.sampled_from([0, 1, None])] * 3), max_size=50))
 def test_counts_agree_with_counting_one_by_one_and_survive_storage(rows):
     seen = counts(manifest(rows), SPACE)

@@ -6,7 +6,7 @@ The loss named NAME reads `SETTINGS[NAME]` and nothing else; its class is `trcgl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, make_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.registry import installed
@@ -86,6 +86,9 @@ class PublishedMarginSettings(_EffectiveNumber, loss="published_margin"):
     """Power of the effective-number weights."""
     max_margin: float = 0.2
     """Margin of the most frequent finding, subtracted from the logit of its positives."""
+    margin: Literal["counts", "effective_number"] = "counts"
+    """Growth of the margin: with the `counts` of positives, or with their `effective_number`, from 0 for the rarest
+    finding, as in the authors' release."""
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ stored in the run folder as `recipe.json`.
 """
 
 import dataclasses
-import difflib
 import json
-import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
 from typing import Any, Literal
 
+from trcgl.core.build_recipe import build, refuse_unknown
 from trcgl.core.errors import RecipeError
-from trcgl.core.field_types import fits, flatten, spell
-from trcgl.core.loss_settings import FIELDS_OF_0_1, LossSettings, settings_class, unregistered
+from trcgl.core.field_types import flatten
+from trcgl.core.loss_settings import FIELDS_OF_0_1, LossSettings, settings_class
 from trcgl.core.older_recipes import RENAMED_FIELDS, of_today
 
 UNUSED_GATE = 0.01
@@ -41,6 +40,8 @@ class ModelRecipe:
     """Stochastic depth rate of the backbone."""
     dropout: float = 0.0
     """Dropout rate of the features before the classifier and in the transformer layers of a head."""
+    head_norm: Literal["none", "batch"] = "none"
+    """Norm of the feature map before the head, trained with the head: `none` or `batch` norm."""
     head: str = "trcgl"
     """Head: `linear`, `trcgl`, `csra`, `ml_decoder`, `ml_gcn`, `query2label`, `chexgcn`, `dualattnet`, `clarity` or
     `experts`."""
@@ -56,10 +57,14 @@ class ModelRecipe:
     """Modules to switch off for an ablation: their gates stay at 0, which overrides the gate settings."""
     reduction: int = 16
     """Reduction ratio r of the bottleneck of `trcgl` and `dualattnet`."""
+    reweighting_bias: bool = True
+    """Biases in the bottleneck of channel reweighting of `trcgl`."""
     attention_temperature: float = 1.0
     """Temperature τ of the spatial softmax of `trcgl` and `dualattnet`."""
     label_embedding: int = 256
     """Width of random label embeddings, of the hidden graph layer and of the transformer layers of a head."""
+    embedding_std: float = 1.0
+    """Standard deviation of random label embeddings of `trcgl`."""
     label_text: str | None = None
     """Text model (a `transformers` folder or hub id) that initializes the label embeddings; default: random."""
     learn_embeddings: bool = True
@@ -71,6 +76,16 @@ class ModelRecipe:
     """Smallest conditional co-occurrence that becomes an edge (0.4 in ML-GCN)."""
     graph_share: float = 0.2
     """Total weight p of a finding's neighbors in `ml_gcn`."""
+    graph_smoothing: float = 0.0
+    """Number added to the rows with finding i when P(j|i) is computed; it weakens edges of rare findings."""
+    graph_self_loop: float = 1.0
+    """Weight of a finding's edge to itself in `symmetric`."""
+    graph_activation: Literal["leaky_relu", "relu"] = "leaky_relu"
+    """Activation between the two graph convolutions: `leaky_relu` (slope 0.2) or `relu`."""
+    graph_dropout: float = 0.0
+    """Dropout rate between the two graph convolutions."""
+    cosine_scale: float | None = None
+    """Fixed factor of the cosine in the label-graph logit of `trcgl`; default: learned, initially 10."""
     attention_heads: int = 4
     """Attention heads of `csra`, `ml_decoder`, `query2label` and `clarity`."""
     attention_blocks: int = 2
@@ -94,6 +109,9 @@ class LossRecipe:
     """Label smoothing ε of every loss: a known label y becomes y (1 - ε) + ε / 2."""
     settings: LossSettings = field(default_factory=LossSettings)
     """Settings of the named loss; default: its defaults."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Loss of a batch: `mean` over its known labels, weighted by image; or `sum` over the findings of an image, then
+    mean over the images, which makes the gradient larger before it is clipped."""
 
     def __post_init__(self) -> None:
         expected = settings_class(self.name)
@@ -244,14 +262,14 @@ def overridden(recipe: Any, changes: Mapping[str, Any]) -> Any:
     """
     changes = {_path_now(path): value for path, value in changes.items()}
     if "loss.name" in changes and changes["loss.name"] != recipe.loss.name:
-        loss = LossRecipe(changes["loss.name"], recipe.loss.label_smoothing)
+        loss = dataclasses.replace(recipe.loss, name=changes["loss.name"], settings=LossSettings())
         recipe = dataclasses.replace(recipe, loss=loss)
     tree = dataclasses.asdict(recipe)
-    _refuse_unknown(changes, flatten(tree))
+    refuse_unknown(changes, flatten(tree))
     for path, value in changes.items():
         *parts, name = path.split(".")
         reduce(getitem, parts, tree)[name] = value
-    return _build(type(recipe), tree, "")
+    return build(type(recipe), tree, "")
 
 
 def to_json(recipe: Any) -> str:
@@ -269,7 +287,7 @@ def from_json(text: str, kind: type = Recipe) -> Any:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecipeError(f"the recipe is not valid JSON: {error}") from error
-    return _build(kind, of_today(raw) if isinstance(raw, dict) else raw, "")
+    return build(kind, of_today(raw) if isinstance(raw, dict) else raw, "")
 
 
 def differences(left: Any, right: Any) -> list[str]:
@@ -297,43 +315,3 @@ def _path_now(path: str) -> str:
     if part == "loss" and name in FIELDS_OF_0_1:
         return f"loss.settings.{name}"
     return RENAMED_FIELDS.get(path, path)
-
-
-def _build(kind: type, raw: Any, path: str) -> Any:
-    if not isinstance(raw, dict):
-        raise RecipeError(f"recipe field {path or 'at the top'}: expected an object, found {raw!r}")
-    hints = typing.get_type_hints(kind)
-    _refuse_unknown([path + name for name in raw], [path + field.name for field in dataclasses.fields(kind)])
-    values: dict[str, Any] = {}
-    for name, value in raw.items():
-        hint = hints[name]
-        if typing.get_origin(hint) is tuple and isinstance(value, list):  # JSON has no tuples
-            value = tuple(value)
-        if hint is LossSettings:
-            values[name] = _loss_settings(raw.get("name", LossRecipe.name), value, f"{path}{name}.")
-        elif dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value, f"{path}{name}.")
-        elif not fits(value, hint):
-            raise RecipeError(f"recipe field {path}{name}: {value!r} is not {spell(hint)}")
-        else:
-            values[name] = float(value) if hint is float else value
-    return kind(**values)
-
-
-def _loss_settings(name: str, raw: Any, path: str) -> LossSettings:
-    kind = settings_class(name)
-    if kind is None and isinstance(raw, dict):
-        return unregistered(raw)
-    return _build(kind or LossSettings, raw, path)
-
-
-def _refuse_unknown(paths: Iterable[str], known: Collection[str]) -> None:
-    unknown = sorted(set(paths) - set(known))
-    if not unknown:
-        return
-    close = difflib.get_close_matches(unknown[0], known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    if unknown[0].startswith("loss.settings."):
-        own = [path.rpartition(".")[2] for path in known if path.startswith("loss.settings.")]
-        hint = f"; this loss has {', '.join(own)}" if own else "; this loss has no settings"
-    raise RecipeError(f"recipe fields unknown: {', '.join(unknown)}{hint}")

@@ -26,9 +26,12 @@ class Cooccurrence:
     rows: int
     rows_with_any: int
 
-    def conditional(self) -> Float[np.ndarray, "findings findings"]:
-        """P(j | i) = n_ij / n_i in row i, column j, with n_i over the rows in which j is known; 0 where n_i is 0."""
-        return np.divide(self.joint, self.known, out=np.zeros(self.joint.shape), where=self.known > 0)
+    def conditional(self, smoothing: float = 0.0) -> Float[np.ndarray, "findings findings"]:
+        """P(j | i) = n_ij / (n_i + `smoothing`) in row i, column j, with n_i over the rows in which j is known.
+
+        It is 0 where n_i is 0.
+        """
+        return np.divide(self.joint, self.known + smoothing, out=np.zeros(self.joint.shape), where=self.known > 0)
 
     def prevalence(self) -> Float[np.ndarray, " findings"]:
         """Positives of each finding divided by the rows with any finding; 0 without such rows."""
@@ -47,7 +50,11 @@ class Cooccurrence:
 
 def counts(manifest: pl.DataFrame, space: LabelSpace) -> Cooccurrence:
     """Count the given rows of a manifest."""
-    labels = label_array(manifest, space)
+    return count_labels(label_array(manifest, space))
+
+
+def count_labels(labels: Float[np.ndarray, "rows findings"]) -> Cooccurrence:
+    """Count labels: 1 present, 0 absent, NaN unknown."""
     # Products of 0/1 matrices are exact in float32 up to 2^24 rows and many times faster than integer ones.
     present = (labels == 1).astype(np.float32)
     known = (~np.isnan(labels)).astype(np.float32)
@@ -56,6 +63,6 @@ def counts(manifest: pl.DataFrame, space: LabelSpace) -> Cooccurrence:
         known=np.rint(present.T @ known).astype(np.int64),
         positives=present.sum(0, dtype=np.int64),
         labeled=known.sum(0, dtype=np.int64),
-        rows=manifest.height,
+        rows=len(labels),
         rows_with_any=int(present.any(1).sum()),
     )

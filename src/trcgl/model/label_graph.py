@@ -34,22 +34,23 @@ def build_adjacency(conditional: Pairs, recipe: ModelRecipe) -> Pairs:
     `conditional` has P(j|i) in row i, from real training rows only, and 0 where it is unknown.
     """
     if recipe.graph == "symmetric":
-        return adjacency(conditional, recipe.graph_threshold)
+        return adjacency(conditional, recipe.graph_threshold, recipe.graph_self_loop)
     if recipe.graph == "ml_gcn":
         return ml_gcn_adjacency(conditional, recipe.graph_threshold, recipe.graph_share)
     return torch.eye(len(conditional))
 
 
-def adjacency(conditional: Pairs, threshold: float) -> Pairs:
-    """Normalized adjacency Â = Dn^-1/2 (A + I) Dn^-1/2 (Kipf & Welling 2017, equation 2).
+def adjacency(conditional: Pairs, threshold: float, self_loop: float = 1.0) -> Pairs:
+    """Normalized adjacency Â = Dn^-1/2 (A + s I) Dn^-1/2 (Kipf & Welling 2017, equation 2, with s = 1).
 
-    A is the mean of P(j|i) and P(i|j) without its diagonal, and 0 below `threshold`. Every finding has a self-loop, so
-    that Â is defined for a finding that never occurs and for a graph without edges (Â = I). Computed in float64.
+    A is the mean of P(j|i) and P(i|j) without its diagonal, and 0 below `threshold`. Every finding has a self-loop of
+    weight s = `self_loop` > 0, so that Â is defined for a finding that never occurs and for a graph without edges
+    (Â = I). Computed in float64.
     """
     weights = conditional.double()
     weights = (weights + weights.T) / 2
     weights = torch.where(weights >= threshold, weights, 0.0)
-    return _normalized(weights.fill_diagonal_(1.0))
+    return _normalized(weights.fill_diagonal_(self_loop))
 
 
 def ml_gcn_adjacency(conditional: Pairs, threshold: float = 0.4, share: float = 0.2) -> Pairs:
@@ -96,7 +97,7 @@ class LearnedEdges(nn.Module):
 class GraphConvolution(nn.Module):
     """Two graph convolutions over label embeddings, as in ML-GCN; subclasses compare the image with Z.
 
-        Z = Â σ(Â E W1) W2               σ: leaky ReLU with slope 0.2
+        Z = Â σ(Â E W1) W2               σ: leaky ReLU with slope 0.2, or ReLU; then dropout
 
     E starts at random with width `label_embedding`, or at the text vectors with their width; W1 maps to the hidden
     width `label_embedding`. Â is a buffer, which is saved with the weights, or `LearnedEdges` if `model.graph` is
@@ -112,6 +113,8 @@ class GraphConvolution(nn.Module):
         self.embeddings = nn.Parameter(start, requires_grad=recipe.learn_embeddings)
         self.first = nn.Linear(start.shape[1], hidden, bias=False)
         self.second = nn.Linear(hidden, width, bias=False)
+        self.activation = nn.ReLU() if recipe.graph_activation == "relu" else nn.LeakyReLU(0.2)
+        self.dropout = nn.Dropout(recipe.graph_dropout)
         self.edges = LearnedEdges(start.shape[1], hidden) if recipe.graph == "learned" else None
         if self.edges is None:
             self.register_buffer("adjacency", labels.adjacency.clone())
@@ -120,7 +123,7 @@ class GraphConvolution(nn.Module):
         """Z."""
         graph = self.adjacency if self.edges is None else self.edges(self.embeddings)  # (C, C)
         hidden = graph @ self.first(self.embeddings)              # (C, E)
-        hidden = functional.leaky_relu(hidden, 0.2)               # (C, E)
+        hidden = self.dropout(self.activation(hidden))            # (C, E)
         return graph @ self.second(hidden)                        # (C, D)
 
 
@@ -129,13 +132,18 @@ class LabelGraph(GraphConvolution):
 
         l_lab = cosine(P mean_hw F', Z) · scale + bias
 
-    The scale (one number, initially 10) and the bias (one per finding, initially 0) are learned.
+    The scale is one number, learned from 10 or fixed at `cosine_scale`; the bias (one per finding) is learned from 0.
+    Random label embeddings have the standard deviation `embedding_std`.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
         super().__init__(width, recipe, labels)
+        if labels.vectors is None:
+            with torch.no_grad():
+                self.embeddings.mul_(recipe.embedding_std)
         self.project = nn.Linear(width, width, bias=False)
-        self.scale = nn.Parameter(torch.tensor(10.0))
+        fixed = recipe.cosine_scale
+        self.scale = nn.Parameter(torch.tensor(10.0 if fixed is None else fixed), requires_grad=fixed is None)
         self.bias = nn.Parameter(torch.zeros(labels.findings))
 
     def forward(self, pooled: Float[Tensor, "batch width"]) -> Float[Tensor, "batch findings"]:

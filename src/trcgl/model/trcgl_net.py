@@ -48,6 +48,7 @@ class TrcglNet(nn.Module):
         head = HEADS[recipe.head]  # first: an unknown name is refused before weights are downloaded
         self.backbone = create_backbone(recipe, load_weights=load_weights)
         self.norm = take_final_norm(self.backbone)
+        self.head_norm = nn.BatchNorm2d(self.backbone.width) if recipe.head_norm == "batch" else nn.Identity()
         self.head = head(self.backbone.width, recipe, Labels(adjacency, vectors))
         config: dict[str, Any] = self.backbone.body.pretrained_cfg  # type: ignore[assignment]
         self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None])
@@ -63,4 +64,5 @@ class TrcglNet(nn.Module):
         """The feature map that the head receives."""
         image = (image - self.mean) / self.std   # (B, 3, H, W)
         feature = self.backbone(image)           # (B, D, h, w)
-        return self.norm(feature)                # (B, D, h, w)
+        feature = self.norm(feature)             # (B, D, h, w)
+        return self.head_norm(feature)           # (B, D, h, w)

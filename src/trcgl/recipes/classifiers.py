@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from trcgl.core.loss_settings import DistributionBalancedSettings
+from trcgl.core.loss_settings import DistributionBalancedSettings, PublishedMarginSettings
 from trcgl.core.recipe import AugmentRecipe, LossRecipe, ModelRecipe, Recipe, SyntheticRecipe, TrainRecipe
 
 
@@ -46,15 +46,26 @@ def trcgl_paper() -> Recipe:
             backbone="convnextv2_base.fcmae_ft_in22k_in1k",
             weights="hub",
             image_size=224,
+            drop_path=0.2,
+            head_norm="batch",
             head="trcgl",
             reweighting_gate=0.05,
             attention_gate=0.1,
             graph_gate=0.05,
             reduction=16,
+            reweighting_bias=False,
             label_embedding=256,
+            embedding_std=0.02,
+            graph_smoothing=1.0,
             graph_threshold=0.02,
+            graph_self_loop=2.0,
+            graph_activation="relu",
+            graph_dropout=0.1,
+            cosine_scale=1.0,
         ),
-        loss=LossRecipe("published_margin"),
+        loss=LossRecipe(
+            "published_margin", settings=PublishedMarginSettings(margin="effective_number"), reduction="sum"
+        ),
         augment=AugmentRecipe(horizontal_flip=True),
         train=TrainRecipe(
             epochs=60,

@@ -83,13 +83,13 @@ def edges(opened: Dataset, base: Recipe, arms: tuple[Arm, ...]) -> list[dict[str
     from trcgl.model.label_graph import build_adjacency
 
     rows = half(opened, base.train.half, with_none=base.train.with_none)
-    conditional = torch.from_numpy(counts(rows, opened.space).conditional())
-    pairs = len(conditional) * (len(conditional) - 1) // 2
+    counted = counts(rows, opened.space)
+    pairs = len(opened.space.findings) * (len(opened.space.findings) - 1) // 2
     graphs = []
     for arm in arms:
         model = arm.recipe(base, 0).model
         if model.head == "trcgl" and (arm.name == "full" or arm.name.startswith("graph_")):
-            graph = build_adjacency(conditional, model)
+            graph = build_adjacency(torch.from_numpy(counted.conditional(model.graph_smoothing)), model)
             joined = int(((graph != 0) | (graph.T != 0)).triu(1).sum()) if model.graph != "learned" else pairs
             name = f"{model.graph_threshold}" if model.graph in COUNTED else model.graph
             graphs.append({"name": name + (" (full)" if arm.name == "full" else ""), "edges": joined, "pairs": pairs})

@@ -9,13 +9,15 @@ from trcgl.core.recipe import Recipe, overridden
 
 PLAIN: Mapping[str, Any] = {
     "model.head": "linear",
+    "model.head_norm": "none",
     "loss.name": "bce",
     "loss.label_smoothing": 0.0,
+    "loss.reduction": "mean",
     "train.row_sampling": "natural",
 }
 """Global average pooling, a linear layer, binary cross-entropy, every row once an epoch."""
 
-REMEDY: Mapping[str, Any] = {path: value for path, value in PLAIN.items() if path != "model.head"}
+REMEDY: Mapping[str, Any] = {path: value for path, value in PLAIN.items() if not path.startswith("model.")}
 """The settings of `PLAIN` that are not about the network."""
 
 Changes = Mapping[str, Any]

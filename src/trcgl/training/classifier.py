@@ -51,7 +51,8 @@ class Classifier(lightning.LightningModule):
         if recipe.train.frozen_stages is not None:
             freeze_stages(network.backbone, recipe.train.frozen_stages)
         self.recipe, self.space = recipe, space
-        self._initial_head = copy.deepcopy(network.head.state_dict()) if recipe.train.retrain_epochs else {}
+        initial = [module.state_dict() for module in (network.head_norm, network.head)]
+        self._initial_head = copy.deepcopy(initial) if recipe.train.retrain_epochs else []
         self._retrain = retrained_from(recipe.train)
         self.retrain_step = steps // recipe.train.epochs * self._retrain if recipe.train.retrain_epochs else 0
         self._val_rows, self._steps, self._image_ids, self._counts = val, steps, image_ids, counts or {}
@@ -80,10 +81,11 @@ class Classifier(lightning.LightningModule):
 
     def restart_head(self) -> None:
         """Restore the initial weights of the head and remove its optimizer state."""
-        self.network.head.load_state_dict(self._initial_head)
-        for optimizer in self.trainer.optimizers:
-            for parameter in self.network.head.parameters():
-                optimizer.state.pop(parameter, None)
+        for module, initial in zip((self.network.head_norm, self.network.head), self._initial_head, strict=True):
+            module.load_state_dict(initial)
+            for optimizer in self.trainer.optimizers:
+                for parameter in module.parameters():
+                    optimizer.state.pop(parameter, None)
 
     def on_train_start(self) -> None:
         """Freeze or unfreeze the backbone, also when resuming within an epoch; log the counts of a new run."""
@@ -166,8 +168,9 @@ class Classifier(lightning.LightningModule):
         def mean(logits: Tensor, among: Tensor | None = None) -> Tensor:
             elementwise, counted = elements(self.loss, logits, target, known, real)
             counted = counted if among is None else counted & among
-            # DDP averages gradients over processes, so each process divides by the mean of their total weights.
-            total = self._over_processes((counted * weight[:, None]).sum())
+            # DDP averages gradients over processes, so each process divides by the mean of their totals.
+            divisor = real if self.recipe.loss.reduction == "sum" else counted * weight[:, None]
+            total = self._over_processes(divisor.sum().float())
             return masked_mean(elementwise, counted, weight, total)
 
         if output.experts is None:

@@ -20,7 +20,7 @@ def build_optimizer(network: TrcglNet, recipe: TrainRecipe, *, fused: bool = Fal
     groups = []
     for name, modules, rate in (
         ("backbone", (network.backbone, network.norm), recipe.backbone_lr),
-        ("head", (network.head,), recipe.head_lr),
+        ("head", (network.head_norm, network.head), recipe.head_lr),
     ):
         named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
         for decays, kind in ((True, "decayed"), (False, "kept")):

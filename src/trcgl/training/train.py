@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+from torch import nn
 
 from trcgl.core import storage
 from trcgl.core.errors import RecipeError
@@ -44,7 +45,7 @@ from trcgl.training.validation import check_labels
 SCHEMA = "trcgl.run/1"
 _AT_LEAST = {
     0: "train.frozen_stages train.patience train.save_steps train.clip_gradient train.warmup_steps train.workers "
-    "synthetic.weight synthetic.dose augment.mixup",
+    "synthetic.weight synthetic.dose augment.mixup model.graph_smoothing",
     1: "train.epochs train.batch_size train.accumulate model.image_size model.label_embedding model.attention_heads "
     "model.attention_blocks model.queries",
 }
@@ -116,6 +117,9 @@ def check(recipe: Recipe) -> None:
         ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
         ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
         ("model.graph_share", 0 < recipe.model.graph_share < 1, "between 0 and 1"),
+        ("model.graph_self_loop", 0 < recipe.model.graph_self_loop < math.inf, "above 0"),
+        ("model.embedding_std", 0 < recipe.model.embedding_std < math.inf, "above 0"),
+        ("model.graph_dropout", 0 <= recipe.model.graph_dropout < 1, "at least 0 and below 1"),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
     ):
         if not holds:
@@ -194,7 +198,7 @@ def _fit(
     data = RadiographData(opened, recipe, used)
     counted = rows.counts(data.train_manifest) if rows else None
     _announce(data, opened, recipe, counted)
-    conditional = counts(data.train_manifest, opened.space).conditional()
+    conditional = counts(data.train_manifest, opened.space).conditional(recipe.model.graph_smoothing)
     graph = build_adjacency(torch.from_numpy(conditional), recipe.model)
     text = recipe.model.label_text
     vectors = None if text is None else finding_vectors(text, opened.space.findings)
@@ -203,7 +207,7 @@ def _fit(
         say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
     torch.manual_seed(derive_seed(recipe.seed, "network"))
     network = TrcglNet(recipe.model, len(opened.space.findings), graph, vectors=vectors)
-    _prepare_network(network, recipe.train)
+    _prepare_network(network, recipe.train, launch)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
         network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.all_train_rows.image_ids, counted
@@ -255,8 +259,10 @@ def _fit(
     return info
 
 
-def _prepare_network(network: TrcglNet, settings: TrainRecipe) -> None:
-    """Settings of speed and memory, which change no result but the last bits."""
+def _prepare_network(network: TrcglNet, settings: TrainRecipe, launch: Launch) -> None:
+    """Settings of speed, memory and several processes, which change no result but the last bits."""
+    if on_gpu(settings.accelerator) and launch.devices * launch.nodes > 1:  # statistics over the whole batch
+        network.head_norm = nn.SyncBatchNorm.convert_sync_batchnorm(network.head_norm)
     if settings.gradient_checkpointing:
         checkpoint_gradients(network.backbone)
     if on_gpu(settings.accelerator):

@@ -18,6 +18,14 @@ def test_published_margin_loss_by_hand():
     torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
+def test_the_margin_of_the_release_runs_from_0_to_the_largest_by_effective_number():
+    # beta 0.5: effective numbers 2 (1 - 0.5^n) of 1, 2 and 3 positives are 1, 1.5 and 1.75
+    loss = build_loss("published_margin", torch.tensor([3, 1, 2]), 10, beta=0.5, margin="effective_number")
+    torch.testing.assert_close(loss.margin, 0.2 * torch.tensor([1.0, 0.0, 0.5 / 0.75]))
+    alike = build_loss("published_margin", torch.tensor([3, 3]), 10, margin="effective_number")
+    assert alike.margin.tolist() == [0, 0]
+
+
 def test_the_margin_of_ldam_is_larger_the_rarer_a_finding():
     loss = build_loss("ldam", torch.tensor([10_000, 700, 30, 1, 0]), 20_000, max_margin=0.5)
     head, medium, tail, single, none = loss.margin.tolist()

@@ -26,7 +26,9 @@ class TrcglHead(Head):
         learn = {name: recipe.learn_gates and name not in recipe.switched_off for name in gates}
         self.dropout = nn.Dropout(recipe.dropout)
         self.classifier = linear_classifier(width, labels.findings)
-        self.reweight = ChannelReweighting(width, recipe.reduction, gates["reweighting"], learn["reweighting"])
+        self.reweight = ChannelReweighting(
+            width, recipe.reduction, gates["reweighting"], learn["reweighting"], bias=recipe.reweighting_bias
+        )
         self.attend = ClassAttention(width, labels.findings, recipe.attention_temperature)
         self.graph = LabelGraph(width, recipe, labels)
         self.attention_gate = nn.Parameter(torch.tensor(gates["attention"]), requires_grad=learn["attention"])
@@ -58,11 +60,11 @@ class ChannelReweighting(nn.Module):
     The bottleneck has D / `reduction` channels, at least one. `gate` is γ, or its initial value if it is learned.
     """
 
-    def __init__(self, width: int, reduction: int, gate: float, learn_gate: bool) -> None:
+    def __init__(self, width: int, reduction: int, gate: float, learn_gate: bool, *, bias: bool = True) -> None:
         super().__init__()
         hidden = max(width // reduction, 1)
-        self.squeeze = nn.Linear(width, hidden)
-        self.excite = nn.Linear(hidden, width)
+        self.squeeze = nn.Linear(width, hidden, bias=bias)
+        self.excite = nn.Linear(hidden, width, bias=bias)
         self.gate = nn.Parameter(torch.tensor(gate), requires_grad=learn_gate)
 
     def forward(self, pooled: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:

@@ -44,12 +44,13 @@ class PublishedMarginLoss(Loss):
     """The loss of the TRCGL-Net paper: weights, and a margin that grows with frequency (arXiv 2607.00975).
 
         w_c = (e_c / mean e)^power,        e_c = (1 - β) / (1 - β^n_c)       (Cui et al. 2019)
-        m_c = max_margin · n_c / max n
+        m_c = max_margin · n_c / max n                                       with `margin` "counts"
+        m_c = max_margin · (i_c - min i) / (max i - min i),  i_c = 1 / e_c   with `margin` "effective_number"
         loss = w_c · BCE(l_c - m_c y, y)
 
     The margin is largest for the most frequent finding, the opposite of LDAM (Cao et al. 2019), whose margin is
-    proportional to n^-1/4; it is kept as published. The paper states only the largest margin (0.2) and the direction:
-    that it is linear in n, and subtracted from the logit of a positive, is our assumption.
+    proportional to n^-1/4; it is kept as published. The paper states only the largest margin (0.2) and the direction.
+    "effective_number" is the formula of the authors' release; "counts" was our assumption before the release.
     """
 
     Settings = PublishedMarginSettings
@@ -58,9 +59,12 @@ class PublishedMarginLoss(Loss):
 
     def __init__(self, settings: PublishedMarginSettings, positives: PerFinding, rows: PerFinding | int) -> None:
         super().__init__(settings, positives, rows)
-        counts = positives.double().clamp(min=1)
         self.register_buffer("weight", effective_number_weights(positives, settings.beta, settings.weight_power))
-        self.register_buffer("margin", (settings.max_margin * counts / counts.max()).float())
+        share = positives.double().clamp(min=1)
+        if settings.margin == "effective_number":
+            effective = 1 / effective_number_weights(positives, settings.beta).double()
+            share = effective - effective.min()  # 0 for all findings where all are equally frequent
+        self.register_buffer("margin", (settings.max_margin * share / share.max().clamp(min=1e-6)).float())
 
     def forward(self, logits: Elements, target: Elements) -> Elements:
         """Loss of each element."""

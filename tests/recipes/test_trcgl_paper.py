@@ -1,0 +1,111 @@
+"""The recipe `trcgl_paper` and the code that the authors of TRCGL-Net released.
+
+`tests/official_code/trcgl_net.json` has numbers of the authors' functions, with their lines in CXR.py.
+"""
+
+from operator import attrgetter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.official_code import official
+from trcgl.dataset.cooccurrence import count_labels
+from trcgl.model.heads import HEADS
+from trcgl.model.label_graph import Labels, build_adjacency
+from trcgl.recipes import RECIPES
+from trcgl.training.losses import LOSSES
+from trcgl.training.losses.base import elements, masked_mean
+
+RELEASE = official("trcgl_net")
+PAPER = RECIPES["trcgl_paper"]()
+
+VALUES = [
+    ("model.drop_path", 0.2, "CXR.py:989"),
+    ("model.head_norm", "batch", "CXR.py:1009"),
+    ("model.head", "trcgl", "CXR.py:1011"),
+    ("model.reweighting_gate", 0.05, "CXR.py:957"),
+    ("model.attention_gate", 0.1, "CXR.py:1011"),
+    ("model.graph_gate", 0.05, "CXR.py:115"),
+    ("model.learn_gates", False, "CXR.py:957"),
+    ("model.reduction", 16, "CXR.py:939"),
+    ("model.reweighting_bias", False, "CXR.py:939"),
+    ("model.label_embedding", 256, "CXR.py:114"),
+    ("model.embedding_std", 0.02, "CXR.py:861"),
+    ("model.graph", "symmetric", "CXR.py:813"),
+    ("model.graph_smoothing", 1.0, "CXR.py:118"),
+    ("model.graph_threshold", 0.02, "CXR.py:119"),
+    ("model.graph_self_loop", 2.0, "CXR.py:824"),
+    ("model.graph_activation", "relu", "CXR.py:881"),
+    ("model.graph_dropout", 0.1, "CXR.py:116"),
+    ("model.cosine_scale", 1.0, "CXR.py:888"),
+    ("loss.name", "published_margin", "CXR.py:178"),
+    ("loss.reduction", "sum", "CXR.py:366"),
+    ("loss.settings.beta", 0.9999, "CXR.py:86"),
+    ("loss.settings.weight_power", 0.5, "CXR.py:89"),
+    ("loss.settings.max_margin", 0.2, "CXR.py:97"),
+    ("loss.settings.margin", "effective_number", "CXR.py:227"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "line"), VALUES)
+def test_the_recipe_has_the_value_of_the_release(setting, value, line):
+    assert attrgetter(setting)(PAPER) == value, line
+
+
+def paper_graph(labels):
+    return build_adjacency(torch.from_numpy(count_labels(labels).conditional(PAPER.model.graph_smoothing)), PAPER.model)
+
+
+def test_the_label_graph_is_that_of_the_release():
+    graph = RELEASE["graph"]
+    adjacency = paper_graph(np.array(graph["labels"], np.float32))
+    torch.testing.assert_close(adjacency, torch.tensor(graph["adjacency"]), rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_a_batch_is_that_of_the_release():
+    numbers = RELEASE["loss"]
+    loss = LOSSES[PAPER.loss.name](PAPER.loss.settings, torch.tensor(numbers["counts"]), 1000)
+    target, synthetic = torch.tensor(numbers["target"]).float(), torch.tensor(numbers["synthetic"]).bool()
+    for case in numbers["cases"]:
+        logits = torch.tensor(numbers["logits"], requires_grad=True)
+        weight = torch.where(synthetic, case["synthetic_weight"], 1.0)
+        elementwise, counted = elements(loss, logits, target, torch.ones_like(target).bool(), torch.ones(5).bool())
+        value = masked_mean(elementwise, counted, weight, torch.tensor(5.0))
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert value.item() == pytest.approx(case["value"], rel=3e-4)  # the release rounds β to float32
+        torch.testing.assert_close(gradient, torch.tensor(case["gradient"]), rtol=3e-4, atol=1e-5)
+
+
+def test_norm_and_head_compute_the_logits_of_the_release():
+    numbers = RELEASE["head"]
+    width, graph = numbers["width"], torch.tensor(RELEASE["graph"]["adjacency"])
+    paper = PAPER.model.__class__(**{**vars(PAPER.model), "label_embedding": 8})
+    norm, head = nn.BatchNorm2d(width).eval(), HEADS["trcgl"](width, paper, Labels(graph)).eval()
+    theirs = {name: torch.tensor(value).reshape(numbers["shapes"][name]) for name, value in numbers["state"].items()}
+    norm.load_state_dict({name[3:]: value for name, value in theirs.items() if name.startswith("bn.")}, strict=False)
+    ours = {
+        "classifier.weight": theirs["head.classifier.weight"],
+        "classifier.bias": theirs["head.classifier.bias"],
+        "attend.query.weight": theirs["head.conv_att.weight"].flatten(1),
+        "reweight.squeeze.weight": theirs["head.channel_gate.1.weight"].flatten(1),
+        "reweight.excite.weight": theirs["head.channel_gate.3.weight"].flatten(1),
+        "graph.adjacency": theirs["label_gcn.adj"],
+        "graph.embeddings": theirs["label_gcn.label_emb"],
+        "graph.first.weight": theirs["label_gcn.gc1.fc.weight"],
+        "graph.second.weight": theirs["label_gcn.gc2.fc.weight"],
+        "graph.project.weight": theirs["label_gcn.image_proj.weight"],
+        "graph.bias": theirs["label_gcn.bias"],
+    }
+    unset = head.load_state_dict(ours, strict=False)
+    constants = {"reweight.gate", "attention_gate", "graph_gate", "graph.scale"}
+    assert set(unset.missing_keys) == constants and not unset.unexpected_keys
+    assert not any(weight.requires_grad for name, weight in head.named_parameters() if name in constants)
+    feature = torch.tensor(numbers["feature"]).reshape(2, width, 3, 3)
+    torch.testing.assert_close(head(norm(feature)).logits, torch.tensor(numbers["logits"]), rtol=1e-4, atol=1e-5)
+
+
+def test_label_embeddings_start_as_small_as_in_the_release():
+    embeddings = HEADS["trcgl"](8, PAPER.model, Labels(torch.eye(30))).graph.embeddings
+    assert embeddings.std().item() == pytest.approx(0.02, rel=0.05)
