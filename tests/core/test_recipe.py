@@ -6,7 +6,7 @@ import json
 import pytest
 
 from trcgl.core.errors import RecipeError
-from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, overridden, to_json
+from trcgl.core.recipe import ModelRecipe, Recipe, TrainRecipe, differences, from_json, overridden, to_json
 
 
 def test_what_is_stored_is_what_is_read():
@@ -53,3 +53,12 @@ def test_fields_are_overridden_by_their_paths_and_checked():
     ):
         with pytest.raises(RecipeError, match=why):
             overridden(Recipe(), changes)
+
+
+@pytest.mark.parametrize(
+    ("head", "version"), [("csra", "0.2"), ("query2label", "0.2"), ("linear", "official"), ("trcgl", "official")]
+)
+def test_a_recipe_stored_before_heads_had_versions_has_the_heads_of_then(head, version):
+    stored = json.loads(to_json(Recipe(model=ModelRecipe(head=head))))
+    del stored["model"]["head_version"]
+    assert from_json(json.dumps(stored)).model == ModelRecipe(head=head, head_version=version)

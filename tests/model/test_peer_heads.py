@@ -16,22 +16,27 @@ WIDTH = 12
 
 def build(name, findings, vectors=None, **settings):
     torch.manual_seed(0)
-    recipe = ModelRecipe(head=name, label_embedding=16, **settings)
+    recipe = ModelRecipe(**{"head": name, "label_embedding": 16, **settings})
     return HEADS[name](WIDTH, recipe, Labels(torch.eye(findings), vectors)).eval()
 
 
+@pytest.mark.parametrize("version", ["official", "0.2"])
 @pytest.mark.parametrize(
     ("heads", "temperatures"),
     [(1, [1]), (2, [1, 99]), (4, [1, 2, 4, 99]), (6, [1, 2, 3, 4, 5, 99]), (8, [1, 2, 3, 4, 5, 6, 7, 99])],
 )
-def test_csra_is_its_formula(heads, temperatures):
-    head, feature = build("csra", 3, attention_heads=heads, attention_gate=0.3), torch.randn(2, WIDTH, 2, 3)
+def test_csra_is_its_formula(heads, temperatures, version):
+    gate = {"csra_gate" if version == "official" else "attention_gate": 0.3}
+    head = build("csra", 3, attention_heads=heads, head_version=version, **gate)
+    feature = torch.randn(2, WIDTH, 2, 3)
     expected = torch.zeros(2, 3)
     for image in range(2):
         places = [feature[image, :, y, x] for y in range(2) for x in range(3)]
         for finding in range(3):
             for classifier, temperature in zip(head.classifiers, temperatures, strict=True):
-                scores = [(classifier.weight[finding] @ place).item() for place in places]
+                weight = classifier.weight[finding]
+                weight = weight / weight.norm() if version == "official" else weight
+                scores = [(weight @ place).item() for place in places]
                 weights = [math.exp(temperature * (score - max(scores))) for score in scores]
                 attended = sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
                 if temperature == 99:
@@ -41,7 +46,8 @@ def test_csra_is_its_formula(heads, temperatures):
 
 
 def test_csra_with_one_place_is_linear_and_with_a_closed_gate_the_mean():
-    head, feature = build("csra", 3, attention_heads=1, attention_gate=0.0), torch.randn(2, WIDTH, 4, 4)
+    head = build("csra", 3, attention_heads=1, attention_gate=0.0, head_version="0.2")
+    feature = torch.randn(2, WIDTH, 4, 4)
     torch.testing.assert_close(head(feature).logits, feature.mean((2, 3)) @ head.classifiers[0].weight.T)
     assert head.gates() == {"attention": 0.0}
 
@@ -109,8 +115,9 @@ def test_ml_decoder_equals_the_decoder_layer_of_torch_without_its_self_attention
     torch.testing.assert_close(head(feature).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_query2label_equals_the_decoder_of_torch_and_a_classifier_for_each_query():
-    head, feature = build("query2label", 5, attention_blocks=2), torch.randn(2, WIDTH, 3, 4)
+def test_query2label_of_0_2_equals_the_decoder_of_torch_and_a_classifier_for_each_query():
+    head = build("query2label", 5, attention_blocks=2, head_version="0.2")
+    feature = torch.randn(2, WIDTH, 3, 4)
     places, positions = head.places(feature)
     queries = head.queries(feature)
     for among, read in zip(head.among, head.read, strict=True):

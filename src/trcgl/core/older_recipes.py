@@ -12,11 +12,10 @@ RENAMED_FIELDS = {"train.sampler": "train.row_sampling", "fit.sampler": "fit.row
 """Path of a field in a recipe.json of an earlier version to its path now."""
 
 
-def _always(recipe: Raw) -> bool:
-    return True
-
+_VERSIONED = ("csra", "ml_decoder", "query2label", "ml_gcn")
 
 VALUES_BEFORE: Mapping[str, tuple[Any, Callable[[Raw], bool]]] = {
+    "model.head_version": ("0.2", lambda recipe: recipe["model"].get("head") in _VERSIONED),
     "loss.settings.constant_focus": (False, lambda recipe: recipe["loss"].get("name") == "asl"),
     "loss.settings.divide_shift": (False, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),
     "loss.settings.focal_gamma": (0.0, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),

@@ -39,7 +39,7 @@ class ModelRecipe:
     drop_path: float = 0.0
     """Stochastic depth rate of the backbone."""
     dropout: float = 0.0
-    """Dropout rate of the features before the classifier and in the transformer layers of a head."""
+    """Dropout rate of the features before the classifier and in the transformer layers of `clarity`."""
     head_norm: Literal["none", "batch"] = "none"
     """Norm of the feature map before the head, trained with the head: `none` or `batch` norm."""
     head: str = "trcgl"
@@ -48,7 +48,10 @@ class ModelRecipe:
     reweighting_gate: float = 0.05
     """Weight γ of channel reweighting; with `learn_gates`, the initial value of γ."""
     attention_gate: float = 0.1
-    """Weight λ of the attention logit of `trcgl` and `csra`; with `learn_gates`, the initial value of λ."""
+    """Weight λ of the attention logit of `trcgl`; with `learn_gates`, the initial value of λ."""
+    csra_gate: float = 0.5
+    """Weight λ of the attention logit of `csra`; with `learn_gates`, the initial value of λ. The authors use 0.5 with 4
+    attention heads (COCO), and 0.1 with 1 (VOC 2007)."""
     graph_gate: float = 0.05
     """Weight μ of the label-graph logit; with `learn_gates`, the initial value of μ."""
     learn_gates: bool = False
@@ -90,8 +93,15 @@ class ModelRecipe:
     """Attention heads of `csra`, `ml_decoder`, `query2label` and `clarity`."""
     attention_blocks: int = 2
     """Transformer layers of `query2label` and `clarity`."""
+    encoder_blocks: int = 1
+    """Transformer layers over the feature map of `query2label`, before its decoder; 0: none."""
+    decoder_dropout: float = 0.1
+    """Dropout rate in the transformer layers of `ml_decoder` and `query2label`, attention weights included."""
     queries: int | None = None
-    """Number of group queries of `ml_decoder`; default: one per finding."""
+    """Number of group queries of `ml_decoder`; default: one per finding, at most 100."""
+    head_version: Literal["official", "0.2"] = "official"
+    """Version of the heads `csra`, `ml_decoder`, `query2label` and `ml_gcn`: the code that their authors released, or
+    trcgl 0.2, which deviates from it (docs/parity.md)."""
 
 
 @dataclass(frozen=True)

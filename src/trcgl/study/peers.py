@@ -71,6 +71,7 @@ def _ml_gcn(base: Recipe) -> Changes:
         "model.graph_threshold": 0.4,
         "model.graph_share": 0.2,
         "model.learn_embeddings": base.model.label_text is None,
+        **_OFFICIAL,
     }
 
 
@@ -79,6 +80,7 @@ def _second_epoch(base: Recipe) -> str:
     return "" if base.train.epochs > warmup else f"--train.epochs of {warmup + 1} or more"
 
 
+_OFFICIAL: Changes = {"model.head_version": "official"}
 _RANDOM: Changes = {"model.label_text": None}
 _STRIDE_16: Changes = {"model.output_stride": 16}
 _PATCH_8: Changes = {"model.patch_size": 8}
@@ -135,21 +137,38 @@ PEERS: dict[str, Arm] = {
         _head(
             "csra",
             "CSRA, Zhu & Wu 2021",
-            "λ = 0.1; as many heads as model.attention_heads (published: 1 to 8, by data and backbone).",
-            {"model.attention_gate": 0.1, "model.learn_gates": False},
+            "Four heads and λ = 0.5, as the authors' code on COCO.",
+            {"model.attention_heads": 4, "model.csra_gate": 0.5, "model.learn_gates": False, **_OFFICIAL},
         ),
         _head(
             "ml_decoder",
             "ML-Decoder, Ridnik et al. 2023",
-            "A query for every finding; width, feed-forward layer and heads are the base's (768, 2,048 and 8 there).",
-            {"model.queries": None, "model.learn_embeddings": False, **_RANDOM},
+            "A query for every finding, at most 100; the width is the base's (768 there), and the feed-forward layer "
+            "is four times as wide (2,048 there).",
+            {
+                "model.queries": None,
+                "model.attention_heads": 8,
+                "model.learn_embeddings": False,
+                "model.decoder_dropout": 0.1,
+                **_OFFICIAL,
+                **_RANDOM,
+            },
             gentle=True,
         ),
         _head(
             "query2label",
             "Query2Label, Liu et al. 2021",
-            "Two layers and four heads, as published; the width is the base's, and there is no encoder layer.",
-            {"model.attention_blocks": 2, "model.attention_heads": 4, "model.learn_embeddings": True, **_RANDOM},
+            "One encoder and two decoder layers with four heads, as the authors' code; the width is the base's (2,048 "
+            "there), and a linear layer maps the feature map to it.",
+            {
+                "model.encoder_blocks": 1,
+                "model.attention_blocks": 2,
+                "model.attention_heads": 4,
+                "model.learn_embeddings": True,
+                "model.decoder_dropout": 0.1,
+                **_OFFICIAL,
+                **_RANDOM,
+            },
             gentle=True,
         ),
         _head(

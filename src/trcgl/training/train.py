@@ -45,7 +45,7 @@ from trcgl.training.validation import check_labels
 SCHEMA = "trcgl.run/1"
 _AT_LEAST = {
     0: "train.frozen_stages train.patience train.save_steps train.clip_gradient train.warmup_steps train.workers "
-    "synthetic.weight synthetic.dose augment.mixup model.graph_smoothing",
+    "synthetic.weight synthetic.dose augment.mixup model.graph_smoothing model.encoder_blocks",
     1: "train.epochs train.batch_size train.accumulate model.image_size model.label_embedding model.attention_heads "
     "model.attention_blocks model.queries",
 }
@@ -116,6 +116,8 @@ def check(recipe: Recipe) -> None:
         ),
         ("synthetic.warmup", 0 <= (synthetic.warmup or 0) <= train.epochs, "between 0 and train.epochs"),
         ("synthetic.pretrain_share", 0 < synthetic.pretrain_share < 1, "between 0 and 1"),
+        ("model.dropout", 0 <= recipe.model.dropout < 1, "at least 0 and below 1"),
+        ("model.decoder_dropout", 0 <= recipe.model.decoder_dropout < 1, "at least 0 and below 1"),
         ("model.graph_share", 0 < recipe.model.graph_share < 1, "between 0 and 1"),
         ("model.graph_self_loop", 0 < recipe.model.graph_self_loop < math.inf, "above 0"),
         ("model.embedding_std", 0 < recipe.model.embedding_std < math.inf, "above 0"),

@@ -1,8 +1,9 @@
 """Attention layers that several heads share; each also returns its attention map.
 
-A *place* is one spatial position of the feature map. Attention weights have no dropout, so that maps sum to 1 during
-training as well.
+A *place* is one spatial position of the feature map.
 """
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -93,6 +94,23 @@ class Places(nn.Module):
         return places, positions
 
 
+def normalized_positions(places: Keys, height: int, breadth: int) -> Float[Tensor, "places width"]:
+    """Sine-cosine embeddings of rows and columns that are numbered up to 2π over the feature map, whatever its size.
+
+    Source: DETR (Carion et al. 2020), the authors' code with `normalize`.
+    """
+    quarter = places.shape[-1] // 4
+    frequency = 10_000 ** (-torch.arange(quarter, device=places.device) / quarter)  # (E/4,)
+    sides = []
+    for side in (height, breadth):
+        angle = torch.arange(1, side + 1, device=places.device) * (2 * math.pi / (side + 1e-6))
+        phase = angle[:, None] * frequency                                # (side, E/4)
+        sides.append(torch.stack([phase.sin(), phase.cos()], 2).flatten(1))   # (side, E/2)
+    rows, columns = sides
+    grid = [rows[:, None].expand(-1, breadth, -1), columns[None].expand(height, -1, -1)]
+    return torch.cat(grid, 2).flatten(0, 1).to(places.dtype)              # (hw, E)
+
+
 class SelfAttention(nn.Module):
     """Self-attention of the queries, the first sub-layer of a transformer decoder layer (Vaswani et al. 2017).
 
@@ -112,25 +130,29 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Cross-attention and feed-forward, the other sub-layers of a transformer decoder layer (Vaswani et al. 2017).
+    """Attention and feed-forward, sub-layers of a transformer layer (Vaswani et al. 2017).
 
-    Q'  = norm(Q + attention(Q, K, V))
+    Q'  = norm(Q + attention(Q + added, K, V))
     Q'' = norm(Q' + W2 relu(W1 Q'))           hidden layer four times as wide
+
+    With Q of places, and K and V of the same places, it is an encoder layer. `attention_dropout` is that of attention
+    weights; in training, maps then no longer sum to 1.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float = 0.0) -> None:
         super().__init__()
-        self.attend = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attend = nn.MultiheadAttention(width, heads, dropout=attention_dropout, batch_first=True)
         self.feed = Mlp(width, 4 * width, act_layer=nn.ReLU, drop=dropout)
         self.norm_read = nn.LayerNorm(width)
         self.norm_fed = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, queries: Tokens, keys: Keys, values: Keys
+        self, queries: Tokens, keys: Keys, values: Keys, added: Tensor | None = None
     ) -> tuple[Tokens, Float[Tensor, "batch tokens places"]]:
         """Q'', and the attention of each query to the places, averaged over heads."""
-        read, attention = self.attend(queries, keys, values)   # (B, Q, E), (B, Q, hw)
+        asking = queries if added is None else queries + added
+        read, attention = self.attend(asking, keys, values)    # (B, Q, E), (B, Q, hw)
         queries = self.norm_read(queries + self.dropout(read))
         return self.norm_fed(queries + self.feed(queries)), attention.float()
 

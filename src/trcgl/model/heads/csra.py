@@ -25,13 +25,13 @@ TEMPERATURES: dict[int, tuple[float, ...]] = {
 class CsraHead(Head):
     """Class-specific residual attention (Zhu & Wu, ICCV 2021, section 3): average pooling plus attention.
 
-        s_j  = m_c · F_j                             score of finding c at place j
+        s_j  = m_c · F_j / ‖m_c‖                   score of finding c at place j
         A_j  = softmax_j(T s_j)
         l    = Σ_heads (mean_j s_j + λ Σ_j A_j s_j)
 
-    Each of `model.attention_heads` heads has its own classifiers m and temperature T; λ is `model.attention_gate`. The
-    map of a finding is the mean of its A over heads. As in the paper, there is no bias. The authors' code also scales
-    every m to length 1, which the paper does not mention; here m is not scaled.
+    Each of `model.attention_heads` heads has its own classifiers m and temperature T; λ is `model.csra_gate`. The
+    map of a finding is the mean of its A over heads. There is no bias. Unit-length classifiers are those of the
+    authors' code (Kevinz-code/CSRA); `model.head_version` 0.2 has m as it is, and λ = `model.attention_gate`.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
@@ -44,7 +44,9 @@ class CsraHead(Head):
         self.dropout = nn.Dropout(recipe.dropout)
         classifiers = (linear_classifier(width, labels.findings, bias=False) for _ in self.temperatures)
         self.classifiers = nn.ModuleList(classifiers)
-        self.attention_gate = nn.Parameter(torch.tensor(recipe.attention_gate), requires_grad=recipe.learn_gates)
+        self.unit_length = recipe.head_version == "official"
+        gate = recipe.csra_gate if self.unit_length else recipe.attention_gate
+        self.attention_gate = nn.Parameter(torch.tensor(gate), requires_grad=recipe.learn_gates)
 
     def forward(self, feature: Float[Tensor, "batch width height breadth"]) -> HeadOutput:
         """Logits and attention maps, averaged over heads."""
@@ -52,6 +54,9 @@ class CsraHead(Head):
         logits, maps = [], []
         for classifier, temperature in zip(self.classifiers, self.temperatures, strict=True):
             scores = classifier(places).transpose(1, 2).float()                # (B, C, hw)
+            if self.unit_length:
+                length = classifier.get_parameter("weight").float().norm(dim=1)    # (C,)
+                scores = scores / length[:, None]
             if math.isinf(temperature):
                 attention = one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
             else:
