@@ -65,7 +65,8 @@ def fit_stage(
     last, checkpoints = folder / "last.ckpt", WholeCheckpointIO()
     if not (last.exists() and checkpoints.load_checkpoint(last)["global_step"] >= steps):
         trainer = _trainer(stage, folder, steps, settings, LastCheckpoint(last, settings.save_steps, request), launch)
-        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        with quiet():
+            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     module.load_state_dict(checkpoints.load_checkpoint(last)["state_dict"])
 
 
