@@ -17,12 +17,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, UInt8
 from scipy.stats import t
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from trcgl.audit.check import Check, Evidence
+from trcgl.audit.ms_ssim import KERNEL, levels, ms_ssim
 from trcgl.audit.sample_plan import WITH
 from trcgl.audit.scored_images import ScoredSheet
 from trcgl.core.errors import DataError
@@ -31,11 +30,7 @@ from trcgl.metrics.intervals import LEVEL
 
 LEAST = 10  # fewest patients in a subset
 MOST = 200  # most images in a subset; more do not change the result
-BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Weights of the five levels of MS-SSIM; the fewer levels of small images are scaled to sum to 1."""
 SAMPLES = ("synthetic", "held_out", "train")
-_KERNEL = 11
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -121,14 +116,6 @@ def diversity(
     )
 
 
-def levels(side: int) -> tuple[float, ...]:
-    """Weights of the levels that an image of this side has room for, scaled to sum to 1."""
-    # The image is halved before every further level; torchmetrics asks for more room where there are four.
-    room = [level for level in range(len(BETAS)) if side // max(2**level, level**2) >= _KERNEL]
-    betas = BETAS[: max(room, default=-1) + 1]
-    return tuple(beta / sum(betas) for beta in betas)
-
-
 def vendi(features: Float[np.ndarray, "images features"]) -> float:
     """Effective number of different images: exponential of the entropy of the eigenvalues of the cosines, over n."""
     rows = features.astype(np.float64)
@@ -140,22 +127,6 @@ def vendi(features: Float[np.ndarray, "images features"]) -> float:
     return float(np.exp(-values @ np.log(values)))
 
 
-def ms_ssim(
-    images: UInt8[np.ndarray, "pairs side side"], others: UInt8[np.ndarray, "pairs side side"], betas: tuple[float, ...]
-) -> Float[np.ndarray, " pairs"]:
-    """Multi-scale structural similarity of pairs of images."""
-    found = [np.empty(0)]
-    for start in range(0, len(images), _BATCH):
-        first, second = (
-            torch.from_numpy(side[start : start + _BATCH])[:, None].float() / 255 for side in (images, others)
-        )
-        similar = multiscale_structural_similarity_index_measure(
-            first, second, data_range=1.0, betas=betas, reduction="none"
-        )
-        found.append(similar.reshape(-1).numpy().astype(np.float64))
-    return np.concatenate(found)
-
-
 Measured = tuple[float, float] | str  # value and standard error, or the reason why there is none
 
 
@@ -164,7 +135,7 @@ def _pair_similarity(
 ) -> tuple[Measured, int]:
     """Mean MS-SSIM of random pairs of images of different patients, all of them if there are few; and their number."""
     if not betas:
-        return f"images of {sample.images.shape[1]} px are smaller than the kernel of {_KERNEL} px", 0
+        return f"images of {sample.images.shape[1]} px are smaller than the kernel of {KERNEL} px", 0
     first, second = np.triu_indices(len(sample.owner), 1)
     apart = np.flatnonzero(sample.owner[first] != sample.owner[second])
     chosen = generator(seed, "pairs", name).permutation(apart)[:pairs]
