@@ -64,3 +64,9 @@ def test_pictures_of_the_own_test_split_were_not_seen(own, other):
     images = np.array(other.images)
     images[other.split("test")["row"][3]] = own.images[own.split("test")["row"][5]]
     refuse_overlap(own, dataclasses.replace(other, images=images), "test")
+
+
+def test_a_patient_seen_in_training_is_refused_in_a_benchmark_made_of_the_archive(own, other):
+    rows = other.manifest.with_columns(patient_id=pl.lit(own.manifest["patient_id"][0]))
+    with pytest.raises(DataError, match="the patient of"):
+        refuse_overlap(of(own, "padchest"), of(dataclasses.replace(other, manifest=rows), "cxr-lt-2026"), "test")

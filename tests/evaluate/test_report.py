@@ -170,6 +170,18 @@ def test_the_first_sentences_say_what_was_found(page, evaluation):
     assert "It is good (the whole interval is above 0.8) for no finding, effusion" in sentences
 
 
+def test_a_benchmark_that_ranks_by_average_precision_has_its_macro_map_first(tmp_path, evaluation):
+    ranked = {**evaluation, "headline": "AP"}
+    value, (low, high) = (evaluation["overall"]["mAP"][key] for key in ("value", "ci"))
+    sentence = (
+        f"macro mAP, by which methods are ranked on this dataset, is {value:.3f} (95 % interval {low:.3f}–{high:.3f})"
+    )
+    assert sentence in lead(ranked) and "macro mAP" not in lead(evaluation)
+    assert "mean AUROC of" in lead(ranked).partition("macro mAP")[2]
+    page = report(tmp_path, predictions(), evaluation=ranked).read_text()
+    assert re.findall(r'<div class="name">(m\w+)</div>', page)[0] == "mAP"
+
+
 def test_a_finding_is_called_good_only_where_its_whole_interval_is():
     evaluation = evaluate(predictions(signal=0.0), THRESHOLDS, split="val", replicates=120)
     sentences = lead(evaluation)

@@ -9,11 +9,16 @@ from jaxtyping import UInt8
 from trcgl.core.errors import DataError
 from trcgl.dataset.store import Dataset
 
-MADE_OF = {"chestmnist": "nih"}
+MADE_OF = {"chestmnist": "nih", "cxr-lt-2026": "padchest"}
 """Source to the source whose images it was made of."""
 WITHOUT_PATIENTS = ("chestmnist",)
 """Sources that publish no patients, so that an overlap with the archive they were made of cannot be excluded."""
 _TITLES = {"nih": "ChestX-ray14", "chestmnist": "ChestMNIST"}
+
+
+def same_patients(first: Dataset, other: Dataset) -> bool:
+    """Whether the same patient_id is the same person in both datasets, because both come from one archive."""
+    return len({MADE_OF.get(dataset.info["source"], dataset.info["source"]) for dataset in (first, other)}) == 1
 
 
 def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
@@ -21,16 +26,15 @@ def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
 
     An image is recognized by the digest of its file, and by its stored pixels where both datasets store images of the
     same size, which also finds copies in another format. A patient is recognized by its identifier where both datasets
-    come from the same source; elsewhere the same identifier is another person.
+    come from the same archive; elsewhere the same identifier is another person.
 
     Raises:
         DataError: an image or a patient was used in training or selection, or one dataset was made of the images of the
             other's archive and names no patients.
     """
     sources = (own.info["source"], other.info["source"])
-    families = {MADE_OF.get(source, source) for source in sources}
-    if sources[0] != sources[1] and len(families) == 1 and set(sources) & set(WITHOUT_PATIENTS):
-        (archive,) = families
+    if sources[0] != sources[1] and same_patients(own, other) and set(sources) & set(WITHOUT_PATIENTS):
+        archive = MADE_OF.get(sources[0], sources[0])
         copy = next(source for source in sources if source != archive)
         raise DataError(
             f"{other.folder}: {_TITLES[copy]} consists of images of {_TITLES[archive]} and names no patients, so "
@@ -38,7 +42,7 @@ def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
         )
     seen = own.manifest.filter(own.manifest["split"].is_in(["train", "val"]))
     evaluated = other.manifest.filter(other.manifest["split"] == split)
-    names = ["sha256"] if sources[0] != sources[1] else ["sha256", "patient_id"]
+    names = ["sha256", "patient_id"] if same_patients(own, other) else ["sha256"]
     for name in names:
         both = evaluated.filter(evaluated[name].is_in(seen[name].drop_nulls().unique().implode()))
         _refuse(both, other, split, "image" if name == "sha256" else "patient")

@@ -167,6 +167,8 @@ def _write(source: str, table: SourceTable, root: Path | None, out: Path, option
         "license": table.license,
         "notes": list(table.notes),
         "research_use": RESEARCH_USE,
+        # Left out at its default, as in datasets of 0.2.0.
+        **({"headline": table.headline} if table.headline != "AUC" else {}),
     }
     storage.write_json(out / "dataset.json", info)
     clear_parts(out / "parts")

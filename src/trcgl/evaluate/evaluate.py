@@ -88,6 +88,8 @@ def evaluate_run(
         evaluation, predictions = evaluations[target.name], scored.predictions[target.name]
         if target.digest:
             evaluation["dataset_digest"] = target.digest
+        if headline := target.dataset.info.get("headline"):
+            evaluation["headline"] = headline
         tables = {}
         if regions:
             located, evaluation["localization"] = locate(run.model, target.dataset, regions, target.space, **how)

@@ -96,7 +96,10 @@ def report(
     body = _template().render(
         evaluation=evaluation,
         names=names,
-        metrics=[metric for metric in METRICS.values() if f"m{metric.name}" in evaluation["overall"]],
+        metrics=sorted(
+            (metric for metric in METRICS.values() if f"m{metric.name}" in evaluation["overall"]),
+            key=lambda metric: metric.name != evaluation.get("headline"),
+        ),
         means=means,
         figures={
             key: {"svg": Markup(html.inline_svg(svg, description)), "description": description} if svg else None
@@ -132,10 +135,16 @@ def page_name(name: str) -> str:
 
 
 def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
-    """What was found, in two sentences a clinician understands."""
+    """What was found, in two sentences a clinician understands; for a benchmark that ranks by mAP, after its mAP."""
     split = {"val": "validation"}.get(evaluation["split"], evaluation["split"])
-    area = evaluation["overall"]["mAUC"]
+    area, precision = evaluation["overall"]["mAUC"], evaluation["overall"]["mAP"]
     first = f"On {evaluation['images']:,} {split} {images} of {evaluation['patients']:,} patients, "
+    if evaluation.get("headline") == "AP" and precision["value"] is not None:
+        interval = " (95 % interval {:.3f}–{:.3f})".format(*precision["ci"]) if precision["ci"] else ""
+        first += (
+            f"macro mAP, by which methods are ranked on this dataset, is {precision['value']:.3f}{interval}, the mean "
+            f"over {_findings(precision['findings'])}. On the same {images}, "
+        )
     if area["value"] is None:
         return f"{first}no finding can be evaluated: {area['why']}."
     interval = "95 % interval {:.2f}–{:.2f}, ".format(*area["ci"]) if area["ci"] else ""

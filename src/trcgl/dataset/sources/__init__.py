@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from trcgl.dataset.labels import LabelSpace
 
 SOURCES = {
     "padchest": "trcgl.dataset.sources.padchest",
+    "cxr-lt-2026": "trcgl.dataset.sources.cxr_lt_2026",
     "nih": "trcgl.dataset.sources.nih",
     "chexpert": "trcgl.dataset.sources.chexpert",
     "mimic-cxr-lt": "trcgl.dataset.sources.mimic_cxr_lt",
@@ -50,6 +52,7 @@ class SourceTable:
         notices: what looks wrong in the table or was understood in a way that its owner should check; printed.
         accept: reasons of `core.errors.REASONS` for which the files of the source are not refused.
         missing: path of a file that was not found to the reason, where more is known than that it is not there.
+        headline: the metric whose mean over findings ranks methods on this archive; reports state it first.
     """
 
     space: LabelSpace
@@ -65,3 +68,4 @@ class SourceTable:
     notices: tuple[str, ...] = ()
     accept: frozenset[Reason] = frozenset()
     missing: Mapping[str, str] = field(default_factory=dict)
+    headline: Literal["AUC", "AP"] = "AUC"

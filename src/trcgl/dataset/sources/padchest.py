@@ -24,6 +24,9 @@ VIEWS = {
     "L": "lateral",
     **dict.fromkeys(("COSTAL", "EXCLUDE"), "other"),
 }
+PATH = pl.concat_str("ImageDir", "image_id", separator="/")
+"""Path of an image below the root."""
+LICENSE = "PadChest Dataset Research Use Agreement (BIMCV): research only, no redistribution."
 SAYS_NOTHING = ("unchanged", "suboptimal study")
 
 
@@ -62,26 +65,15 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
         pl.col("distinct").list.set_intersection(list(names)).list.len().gt(0).cast(pl.Int8).alias(finding)
         for finding, names in SPACE.raw.items()
     )
-    files, missing = reading.files_anywhere(root, pl.concat_str("ImageDir", "image_id", separator="/"), rows)
-    rows = rows.with_columns(
-        reading.none_of(SPACE),
-        patient_id=pl.col("PatientID"),
-        study_id=pl.col("StudyID"),
-        view=reading.view("Projection", VIEWS),
-        label_source=pl.col("MethodLabel").replace_strict(
-            {"Physician": "physician", "RNN_model": "network"}, default=None, return_dtype=pl.String
-        ),
-        age=_age(),
-        sex=reading.sex("PatientSex_DICOM"),
-        path=files,
-    )
+    files, missing = reading.files_anywhere(root, PATH, rows)
+    rows = rows.with_columns(reading.none_of(SPACE), **about_image(), path=files)
     return SourceTable(
         space=SPACE,
         rows=reading.in_order(rows, SPACE),
         dropped=dropped,
         counts=counts,
         root=root,
-        license="PadChest Dataset Research Use Agreement (BIMCV): research only, no redistribution.",
+        license=LICENSE,
         notices=opened.notices,
         missing=missing,
         notes=(
@@ -89,6 +81,20 @@ def read(root: Path, options: Options | None = None) -> SourceTable:
             "Only rows with label_source 'physician' were labeled by hand; the others by a network.",
         ),
     )
+
+
+def about_image() -> dict[str, pl.Expr]:
+    """Patient, study, view, label source, age and sex of a row of the label table, by column of the manifest."""
+    return {
+        "patient_id": pl.col("PatientID"),
+        "study_id": pl.col("StudyID"),
+        "view": reading.view("Projection", VIEWS),
+        "label_source": pl.col("MethodLabel").replace_strict(
+            {"Physician": "physician", "RNN_model": "network"}, default=None, return_dtype=pl.String
+        ),
+        "age": _age(),
+        "sex": reading.sex("PatientSex_DICOM"),
+    }
 
 
 def _labels() -> pl.Expr:
