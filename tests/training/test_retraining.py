@@ -14,7 +14,7 @@ from trcgl.dataset.store import open_dataset
 from trcgl.model.folder import load_model
 from trcgl.training.batches import RadiographData
 from trcgl.training.classifier import Classifier
-from trcgl.training.sampling import class_balanced
+from trcgl.training.sampling import class_aware
 from trcgl.training.train import check, train
 
 # Three epochs of six batches and three optimizer steps; the last one retrains. LDAM re-weighs from step 5 on.
@@ -91,7 +91,7 @@ def test_the_learning_rate_begins_anew(seen):
 
 def test_the_second_stage_samples_findings_equally_often(dataset, seen):
     labels = RadiographData(open_dataset(dataset), RECIPE).train_rows.labels
-    assert seen["rows"][2] == class_balanced(labels, RECIPE.seed, 2).tolist()
+    assert seen["rows"][2] == class_aware(labels, RECIPE.seed, 2).tolist()
     assert sorted(seen["rows"][1]) == list(range(len(labels)))
 
 

@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.official_code import official
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import TrainRecipe
 from trcgl.training.sampling import repeat_factors, row_sampler
 
+OFFICIAL = official("class_aware")
 LABELS = np.full((1000, 3), 0, np.float32)
 LABELS[:500, 0] = 1
 LABELS[:10, 1] = 1
@@ -17,7 +19,7 @@ def epoch(name, number=0, seed=0, labels=LABELS, **settings):
     return row_sampler(TrainRecipe(row_sampling=name, **settings), labels, seed)(number)
 
 
-@pytest.mark.parametrize("name", ["natural", "class_balanced", "repeat_factor"])
+@pytest.mark.parametrize("name", ["natural", "class_aware", "class_balanced", "repeat_factor"])
 @given(seed=st.integers(0, 2**31), number=st.integers(0, 1000), rows=st.integers(1, 50))
 @settings(max_examples=25)
 def test_an_epoch_is_a_function_of_seed_and_number_and_has_as_many_rows_as_there_are(name, seed, number, rows):
@@ -27,7 +29,7 @@ def test_an_epoch_is_a_function_of_seed_and_number_and_has_as_many_rows_as_there
     assert np.array_equal(shown, epoch(name, number, seed, labels))
 
 
-@pytest.mark.parametrize("name", ["natural", "class_balanced", "repeat_factor"])
+@pytest.mark.parametrize("name", ["natural", "class_aware", "class_balanced", "repeat_factor"])
 def test_two_epochs_differ(name):
     assert not np.array_equal(epoch(name, 0), epoch(name, 1))
 
@@ -36,10 +38,32 @@ def test_natural_shows_every_row_once():
     assert sorted(epoch("natural")) == list(range(1000))
 
 
-def test_the_last_epochs_are_class_balanced_where_they_retrain():
+@pytest.mark.parametrize("sampling", ["class_aware", "class_balanced"])
+def test_the_last_epochs_have_a_sampling_of_their_own_where_they_retrain(sampling):
     for number in range(5):
-        shown = epoch("natural", number, epochs=5, retrain_epochs=2)
-        assert np.array_equal(shown, epoch("natural" if number < 3 else "class_balanced", number))
+        shown = epoch("natural", number, epochs=5, retrain_epochs=2, retrain_sampling=sampling)
+        assert np.array_equal(shown, epoch("natural" if number < 3 else sampling, number))
+
+
+@pytest.mark.parametrize("case", OFFICIAL["showings"], ids=lambda case: f"{case['rows']} rows")
+def test_class_aware_shows_rows_as_often_as_the_sampler_of_crt(case):
+    sizes = OFFICIAL["class_sizes"]
+    labels = np.repeat(np.eye(len(sizes), dtype=np.float32), sizes, axis=0)  # 20 rows of one class each
+    rows = np.concatenate([epoch("class_aware", number, labels=labels) for number in range(5)])[: case["rows"]]
+    showings = np.split(np.bincount(rows, minlength=len(labels)), np.cumsum(sizes)[:-1])
+    assert [sorted(of_class) for of_class in showings] == case["of_each_row"]
+
+
+@given(seed=st.integers(0, 2**31), epochs=st.integers(1, 6), rows=st.integers(1, 40), findings=st.integers(1, 5))
+@settings(max_examples=50)
+def test_class_aware_showings_differ_by_at_most_one_over_any_number_of_epochs(seed, epochs, rows, findings):
+    owner = np.random.default_rng(seed).integers(findings, size=rows)
+    labels = np.eye(findings, dtype=np.float32)[owner]
+    shown = np.concatenate([epoch("class_aware", number, seed, labels) for number in range(epochs)])
+    counts = np.bincount(shown, minlength=rows)
+    of_findings = [counts[owner == finding] for finding in np.unique(owner)]
+    assert all(np.ptp(of_finding) <= 1 for of_finding in of_findings)
+    assert np.ptp([of_finding.sum() for of_finding in of_findings]) <= 1
 
 
 def test_class_balanced_shows_every_finding_with_positives_equally_often():
@@ -49,9 +73,10 @@ def test_class_balanced_shows_every_finding_with_positives_equally_often():
     assert shown.max() < 500
 
 
-def test_class_balanced_without_a_positive_is_refused():
-    with pytest.raises(RecipeError, match="class_balanced"):
-        epoch("class_balanced", labels=np.zeros((4, 2), np.float32))
+@pytest.mark.parametrize("name", ["class_balanced", "class_aware"])
+def test_class_balance_without_a_positive_is_refused(name):
+    with pytest.raises(RecipeError, match=f"row_sampling {name}: no training row"):
+        epoch(name, labels=np.zeros((4, 2), np.float32))
 
 
 def test_repeat_factors_equal_the_formula_of_the_paper():

@@ -16,6 +16,7 @@ _VERSIONED = ("csra", "ml_decoder", "query2label", "ml_gcn")
 
 VALUES_BEFORE: Mapping[str, tuple[Any, Callable[[Raw], bool]]] = {
     "model.head_version": ("0.2", lambda recipe: recipe["model"].get("head") in _VERSIONED),
+    "train.retrain_sampling": ("class_balanced", lambda recipe: recipe["train"].get("retrain_epochs", 0) != 0),
     "loss.settings.constant_focus": (False, lambda recipe: recipe["loss"].get("name") == "asl"),
     "loss.settings.divide_shift": (False, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),
     "loss.settings.focal_gamma": (0.0, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),

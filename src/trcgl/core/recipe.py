@@ -183,10 +183,13 @@ class TrainRecipe:
     """Number of epochs at the end over whose steps the weights are averaged equally (Izmailov et al. 2018), instead of
     `ema`; 0 turns it off."""
     retrain_epochs: int = 0
-    """Number of epochs at the end that retrain the head from its initial weights with class-balanced row sampling."""
-    row_sampling: Literal["natural", "class_balanced", "repeat_factor"] = "natural"
-    """Rows of an epoch: `natural` (every row once), `class_balanced` (findings equally often) or `repeat_factor` (rows
-    of rare findings repeated; Gupta et al. 2019)."""
+    """Number of epochs at the end that retrain the head from its initial weights, see `retrain_sampling`."""
+    retrain_sampling: Literal["class_aware", "class_balanced"] = "class_aware"
+    """Row sampling of `retrain_epochs`."""
+    row_sampling: Literal["natural", "class_aware", "class_balanced", "repeat_factor"] = "natural"
+    """Rows of an epoch: `natural` (every row once), `class_aware` (findings in turn, and the rows of each in turn;
+    Shen et al. 2016), `class_balanced` (a random finding, then a random row of it) or `repeat_factor` (rows of rare
+    findings repeated; Gupta et al. 2019)."""
     repeat_threshold: float = 0.01
     """Frequency T below which `repeat_factor` repeats the rows of a finding."""
     repeat_cap: float = 10.0

@@ -249,10 +249,11 @@ PEERS: dict[str, Arm] = {
                 "loss.name": "distribution_balanced",
                 "loss.settings.divide_shift": True,
                 "loss.settings.focal_gamma": 2.0,
-                "train.row_sampling": "class_balanced",
+                "train.row_sampling": "class_aware",
             },
             "Wu et al. 2020",
-            "With class-balanced row sampling and the focal factor of the authors' code.",
+            "With class-aware row sampling (three rows of a finding at a time there) and the focal factor of the "
+            "authors' code.",
         ),
         _loss(
             "logit_adjusted",
@@ -266,10 +267,16 @@ PEERS: dict[str, Arm] = {
             "Labels may be known to be negative; without pseudo-labels. Equals linear if all labels are known.",
         ),
         Arm(
+            "class_aware",
+            {**PLAIN, "train.row_sampling": "class_aware"},
+            "Shen et al. 2016",
+            "Findings in turn, and the images of each in turn; an epoch shows as many images as there are rows.",
+        ),
+        Arm(
             "class_balanced",
             {**PLAIN, "train.row_sampling": "class_balanced"},
             "Shen et al. 2016",
-            "A finding is chosen first, then one of its images; an epoch shows as many images as there are rows.",
+            "As class_aware, but a finding and one of its images are chosen at random for every image shown.",
         ),
         Arm(
             "repeat_factor",
@@ -279,9 +286,13 @@ PEERS: dict[str, Arm] = {
         ),
         Arm(
             "retrained",
-            lambda base: {**PLAIN, "train.retrain_epochs": max(1, round(base.train.epochs / 10))},
+            lambda base: {
+                **PLAIN,
+                "train.retrain_epochs": max(1, round(base.train.epochs / 10)),
+                "train.retrain_sampling": "class_aware",
+            },
             "cRT, Kang et al. 2020",
-            "The last tenth of the epochs, at least one, retrains the head on class-balanced rows (paper: 10 more).",
+            "The last tenth of the epochs, at least one, retrains the head on class-aware rows (paper: 10 more).",
             lacks=_second_epoch,
         ),
         Arm("mixup", {**PLAIN, "augment.mixup": 0.4}, "Zhang et al. 2018", "α = 0.4; a batch is mixed in pairs."),

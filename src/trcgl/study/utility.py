@@ -89,7 +89,7 @@ def utility(
     _check_folders(opened, base, prompts)
     used, absent = _distinct_doses(synthetic, opened, doses)
     absent |= {name: f"no folder was given (--{name.replace('_', '-')})" for name in PROMPTS if name not in prompts}
-    if base.train.row_sampling == "class_balanced":
+    if base.train.row_sampling in ("class_balanced", "class_aware"):
         absent["balanced"] = "the base recipe samples rows this way already"
     settings = [Setting(dose, schedule) for dose in used for schedule in schedules]
     plan = Plan(

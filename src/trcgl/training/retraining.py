@@ -11,7 +11,7 @@ class HeadRestart(Callback):
     """Transition between the two stages of classifier retraining (cRT; Kang et al. 2020, section 4.1).
 
     The head starts again: weights, momenta and average. With averaged weights, the second stage takes the average of
-    the first stage as its backbone. `Classifier` freezes the backbone, `row_sampler` samples findings equally often,
+    the first stage as its backbone. `Classifier` freezes the backbone, `row_sampler` shows findings equally often,
     and `schedule` starts the learning rate again.
 
     Difference from the original, which retrains a linear classifier: the whole head is retrained with all its modules,

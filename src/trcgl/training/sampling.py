@@ -30,14 +30,34 @@ def class_balanced(labels: Labels, seed: int, epoch: int) -> RowNumbers:
     Raises:
         RecipeError: no row has a positive label.
     """
-    positives = [rows for rows in (np.flatnonzero(column == 1) for column in labels.T) if len(rows)]
-    if not positives:
-        raise RecipeError("train.row_sampling class_balanced: no training row has a positive label. Choose natural.")
+    positives = _positives(labels, "class_balanced")
     rng = generator(seed, "sampling", epoch)
     findings = rng.integers(len(positives), size=len(labels))
     shares = rng.random(len(labels))
     rows = zip((positives[finding] for finding in findings), shares, strict=True)
     return np.array([of_finding[int(share * len(of_finding))] for of_finding, share in rows])
+
+
+def class_aware(labels: Labels, seed: int, epoch: int) -> RowNumbers:
+    """Every finding with positives in turn, and for each the next of its positive rows, all in shuffled order.
+
+    No finding and no row of a finding comes again before all others had their turn, over the epochs of a run as well,
+    so that the numbers of showings of two rows of a finding never differ by more than one. Source: Shen, Lin & Huang
+    2016 (class-aware sampling); the sampler of cRT (Kang et al. 2020).
+
+    Raises:
+        RecipeError: no row has a positive label.
+    """
+    positives = _positives(labels, "class_aware")
+    start, stop = epoch * len(labels), (epoch + 1) * len(labels)
+    findings = _in_turn(len(positives), start, stop, seed, "class-aware findings")
+    rows = np.empty(len(labels), np.int64)
+    for finding, own in enumerate(positives):
+        places = np.flatnonzero(findings == finding)
+        if len(places):
+            first = (start + int(places[0])) // len(positives)  # a finding comes once in every len(positives) places
+            rows[places] = own[_in_turn(len(own), first, first + len(places), seed, "class-aware rows", finding)]
+    return rows
 
 
 def repeat_factors(labels: Labels, threshold: float, cap: float) -> Float[np.ndarray, " rows"]:
@@ -62,17 +82,18 @@ def repeat_factor(labels: Labels, threshold: float, cap: float, seed: int, epoch
 def row_sampler(recipe: TrainRecipe, labels: Labels, seed: int) -> RowSampler:
     """The row sampling of a recipe over the labels of the real training rows (NaN where unknown).
 
-    Epochs that retrain the head are class-balanced.
+    Epochs that retrain the head have the row sampling of `retrain_sampling`.
     """
     samplers: dict[str, RowSampler] = {
         "natural": lambda epoch: natural(len(labels), seed, epoch),
         "class_balanced": lambda epoch: class_balanced(labels, seed, epoch),
+        "class_aware": lambda epoch: class_aware(labels, seed, epoch),
         "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
     }
     if not recipe.retrain_epochs:
         return samplers[recipe.row_sampling]
     first = retrained_from(recipe)
-    return lambda epoch: samplers[recipe.row_sampling if epoch < first else "class_balanced"](epoch)
+    return lambda epoch: samplers[recipe.row_sampling if epoch < first else recipe.retrain_sampling](epoch)
 
 
 def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampler:
@@ -121,3 +142,23 @@ def retrained_from(recipe: TrainRecipe) -> int:
 
 def _repeated(rows: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, " places"]:
     return np.concatenate([rng.permutation(rows) for _ in range(-(-count // rows))] or [np.empty(0, np.int64)])[:count]
+
+
+def _positives(labels: Labels, sampling: str) -> list[np.ndarray]:
+    """Positive rows of each finding that has any."""
+    positives = [rows for rows in (np.flatnonzero(column == 1) for column in labels.T) if len(rows)]
+    if not positives:
+        raise RecipeError(f"train.row_sampling {sampling}: no training row has a positive label. Choose natural.")
+    return positives
+
+
+def _in_turn(items: int, start: int, stop: int, seed: int, *purpose: str | int) -> Int[np.ndarray, " places"]:
+    """Places `start` to `stop` of an endless sequence of shuffled rounds, each of which has every item once."""
+    rounds = -(-1024 // items)  # rounds of one generator: making it takes longer than using it
+    block = rounds * items
+    first = start // block
+    order = [
+        generator(seed, *purpose, number).permuted(np.tile(np.arange(items), (rounds, 1)), axis=1).ravel()
+        for number in range(first, -(-stop // block))
+    ]
+    return np.concatenate(order)[start - first * block : stop - first * block]
