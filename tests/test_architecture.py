@@ -15,6 +15,8 @@ NEEDS_TORCH = (
     "trcgl.api",
     "trcgl.model",
     "trcgl.training",
+    "trcgl.evaluate.common_target",
+    "trcgl.evaluate.ensemble",
     "trcgl.evaluate.evaluate",
     "trcgl.evaluate.localize",
     "trcgl.export",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trcgl.core.errors import CheckpointError, DataError
-from trcgl.core.folder_kind import AUDIT, DATASET, GENERATOR, MODEL, RUN, STUDY, SYNTHETIC, expect, kind_of
+from trcgl.core.folder_kind import AUDIT, DATASET, ENSEMBLE, GENERATOR, MODEL, RUN, STUDY, SYNTHETIC, expect, kind_of
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from trcgl.core.folder_kind import AUDIT, DATASET, GENERATOR, MODEL, RUN, STUDY,
         (["dataset.json", "provenance.parquet"], SYNTHETIC),
         (["run.json", "recipe.json"], RUN),
         (["model.json"], MODEL),
+        (["ensemble.json"], ENSEMBLE),
         (["generator.json", "run.json", "recipe.json"], GENERATOR),
         (["study.json"], STUDY),
         (["audit.json"], AUDIT),

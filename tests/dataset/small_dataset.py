@@ -20,7 +20,18 @@ SPACE = LabelSpace(
 SIDE = 32
 
 
-def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, findings=SPACE.findings[:3], boxes=False):
+def write_dataset(
+    folder,
+    *,
+    train=44,
+    val=24,
+    test=24,
+    unknown=0.1,
+    seed=0,
+    findings=SPACE.findings[:3],
+    boxes=False,
+    images_per_study=1,
+):
     """Write a dataset folder of random images with three planted findings and a normal label; returns the folder."""
     other = LabelSpace("other", (*findings, "None"), dict.fromkeys((*findings, "None"), "tail"), "name")
     space = SPACE if findings == SPACE.findings[:3] else other
@@ -36,7 +47,7 @@ def write_dataset(folder, *, train=44, val=24, test=24, unknown=0.1, seed=0, fin
         {
             "image_id": [f"{seed}-{row}.png" for row in range(rows)],
             "patient_id": [f"{seed}-{row // 2}" for row in range(rows)],
-            "study_id": [str(row) for row in range(rows)],
+            "study_id": [str(row // images_per_study) for row in range(rows)],
             "view": ["frontal" if row % 3 else "lateral" for row in range(rows)],
             "split": ["train"] * train + ["val"] * val + ["test"] * test,
             "label_source": ["report"] * rows,

@@ -1,42 +1,88 @@
 """The verb `evaluate`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from trcgl.cli.verb import Done, plain
+from trcgl.cli.verb import NEVER_MIRRORED, Done, plain
+from trcgl.core.errors import RecipeError
 
 
 def evaluate(
     run: Path,
+    more: tuple[Path, ...] = (),
     /,
     *,
+    out: Path | None = None,
     split: Literal["test", "val"] = "test",
     dataset: Path | None = None,
     localization: bool = True,
+    weights: Literal["equal", "greedy"] = "equal",
+    tta: tuple[str, ...] = (),
+    fusion: Literal["none", "mean", "max", "learned"] = "none",
 ) -> Done:
-    """Evaluate a finished run: metrics with 95 % intervals over patients, and a report.
+    """Evaluate a finished run, or an ensemble of runs: metrics with 95 % intervals over patients, and a report.
 
     Args:
-        run: A finished run folder.
+        run: A finished run folder, or an ensemble folder that this verb wrote.
+        more: Further runs with the same findings and splits; their scores are averaged.
+        out: Folder for the ensemble; needed for several runs, --tta and --fusion. `predict`, `serve`, `export` and
+            `compare` take this folder.
         split: Split to evaluate. Choose between recipes on val; evaluate on test once.
         dataset: Dataset folder for external validation on the shared findings; default: the dataset of the run.
-        localization: Also measure where the model looks, on images with boxes or masks.
+        localization: Also measure where the model looks, on images with boxes or masks; not for an ensemble.
+        weights: Weights of the runs: `equal`, or `greedy`, selected for the mAP on val (Caruana et al. 2004).
+        tta: Test-time augmentation: views whose scores are averaged with the radiograph's. `flip` is the mirror image;
+            a number such as 0.9 or 1.1 is a magnification.
+        fusion: Score studies: the `mean` or the maximum (`max`) over their images, or a mixture of both for each
+            finding, `learned` on val. Default: score images.
     """
+    from trcgl.core.folder_kind import ENSEMBLE, kind_of
     from trcgl.core.storage import read_json
     from trcgl.evaluate.evaluate import evaluate_run
-    from trcgl.evaluate.report import lead
+    from trcgl.evaluate.report import lead, page_name
     from trcgl.metrics.summary import value_text
 
-    evaluation = evaluate_run(run, split=split, dataset=dataset, localization=localization)
+    combined = bool(more or tta or fusion != "none" or weights != "equal")
+    if out is not None:
+        from trcgl.evaluate.ensemble import evaluate_ensemble
+
+        evaluation = evaluate_ensemble(
+            [run, *more], out, split=split, dataset=dataset, weights=weights, tta=tta, fusion=fusion
+        )
+        _warn(evaluation["ensemble"])
+    elif combined:
+        raise RecipeError("several runs, --weights, --tta and --fusion make an ensemble. Name its folder with --out.")
+    elif kind_of(run) is ENSEMBLE:
+        from trcgl.evaluate.ensemble import evaluate_ensemble_folder
+
+        evaluation = evaluate_ensemble_folder(run, split=split, dataset=dataset)
+    else:
+        evaluation = evaluate_run(run, split=split, dataset=dataset, localization=localization)
     name = split if dataset is None else f"{read_json(dataset / 'dataset.json')['name']}-{split}"
-    page = run / ("report.html" if name == "test" else f"report-{name}.html")
+    page = (out or run) / page_name(name)
     rows = [("", "findings", "mAP [95 %]", "mAUC [95 %]")]
     for group, means in (("overall", evaluation["overall"]), *evaluation["groups"].items()):
         rows.append((group, str(means["mAP"]["findings"]), value_text(means["mAP"], 4), value_text(means["mAUC"], 4)))
-    title = f"{name}: {evaluation['images']:,} images of {evaluation['patients']:,} patients"
+    counted = f"{evaluation['images']:,} images"
+    if "studies" in evaluation:
+        counted = f"{evaluation['studies']:,} studies with {counted}"
+    title = f"{name}: {counted} of {evaluation['patients']:,} patients"
     lines = [lead(evaluation, "images"), "", title, *_aligned(rows), *_localization(evaluation.get("localization"))]
+    lines += _runs(evaluation["ensemble"]) if "ensemble" in evaluation else []
     return Done(evaluation, "\n".join([*lines, f"report: {page}"]))
+
+
+def _runs(ensemble: dict[str, Any]) -> list[str]:
+    """The weights of the runs."""
+    return _aligned([("", "weight"), *((run["name"], f"{run['weight']:.2f}") for run in ensemble["runs"])])
+
+
+def _warn(ensemble: dict[str, Any]) -> None:
+    """Say on stderr if mirror images are scored by a run that was trained without any."""
+    if "flip" in ensemble["tta"] and not all(run["mirrored"] for run in ensemble["runs"]):
+        print(NEVER_MIRRORED, file=sys.stderr)
 
 
 def _localization(located: dict[str, Any] | None) -> list[str]:

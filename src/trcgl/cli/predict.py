@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trcgl.cli.verb import Chosen, Done, Verb, say_uncalibrated
+from trcgl.cli.verb import NEVER_MIRRORED, Chosen, Done, Verb, say_uncalibrated
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
 
@@ -61,7 +61,7 @@ def predict(arguments: list[str]) -> Chosen:
     command.__doc__ = """Write calibrated scores for files and folders; files without scores are listed with the reason.
 
     Args:
-        run: A run folder, or a model folder.
+        run: A run folder, a model folder, or an ensemble folder of `trcgl evaluate RUN RUN --out`.
         paths: Files (PNG, JPEG, DICOM) and folders, which are searched in any depth; or one table of paths
             (.csv, .csv.gz, .tsv, .parquet).
         out: Table to write (.csv, .parquet, .json); default: CSV on stdout. After an interruption the same command
@@ -73,17 +73,18 @@ def predict(arguments: list[str]) -> Chosen:
 
 
 def _warn(scores: "Scores", run: Path) -> None:
+    from trcgl.model.views import FLIP
+
     print(RESEARCH_USE, file=sys.stderr)
     if scores.of_phantoms:
         print("Trained on phantoms, not patients: the scores do not apply to a real chest.", file=sys.stderr)
     if not scores.calibrated:
         say_uncalibrated(run)
-    if len(scores.models) > 1 or scores.tta or scores.by_study:
+    if scores.are_means:
         notice = "The thresholds were fitted on single images and models. These scores are means, so fewer reach them."
         print(notice, file=sys.stderr)
-    if scores.tta and not scores.knows_mirrored:
-        notice = "--tta: the model was trained without mirror images and has never seen a heart on the right side."
-        print(notice, file=sys.stderr)
+    if FLIP in scores.tta and not scores.knows_mirrored:
+        print(NEVER_MIRRORED, file=sys.stderr)
     for image, reason in scores.refused.iter_rows():
         print(f"not accepted: {image}: {reason}", file=sys.stderr)
     for image, reason in scores.unreadable.iter_rows():

@@ -98,6 +98,9 @@ def taken(option: str, arguments: list[str]) -> tuple[list[str], list[str]]:
     return values, rest
 
 
+NEVER_MIRRORED = "--tta: the model was trained without mirror images and has never seen a heart on the right side."
+
+
 def say_uncalibrated(folder: Path) -> None:
     """Say on stderr that a model has no thresholds or calibration yet, and how it gets them."""
     own = (folder / "run.json").is_file()

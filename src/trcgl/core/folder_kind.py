@@ -23,6 +23,7 @@ SYNTHETIC = Kind(
     "a synthetic folder", "dataset.json", "trcgl synthesize", "trcgl train DATASET --synthetic {} --out RUN"
 )
 RUN = Kind("a run folder", "run.json", "trcgl train", "trcgl evaluate {}")
+ENSEMBLE = Kind("an ensemble", "ensemble.json", "trcgl evaluate RUN RUN --out", "trcgl predict {} FILES")
 MODEL = Kind("an exported model", "model.json", "trcgl export", "trcgl predict {} FILES")
 GENERATOR = Kind(
     "a generator", "generator.json", "trcgl train-generator", "trcgl synthesize {} --dataset DATASET --out SYNTHETIC"
@@ -34,7 +35,7 @@ AUDIT = Kind("an audit", "audit.json", "trcgl audit", "open {}/audit.html")
 def kind_of(folder: Path) -> Kind | None:
     """The kind of a folder that trcgl wrote, by its files; None for any other folder."""
     folder = Path(folder)
-    kinds = (STUDY, AUDIT, GENERATOR, DATASET, RUN, MODEL)  # a generator has a run.json as well
+    kinds = (STUDY, AUDIT, GENERATOR, DATASET, RUN, ENSEMBLE, MODEL)  # a generator has a run.json as well
     found = next((kind for kind in kinds if (folder / kind.marker).is_file()), None)
     if found is DATASET and (folder / "provenance.parquet").is_file():
         return SYNTHETIC

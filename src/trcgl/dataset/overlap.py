@@ -52,6 +52,27 @@ def refuse_overlap(own: Dataset, other: Dataset, split: str) -> None:
         _refuse(evaluated.filter(pl.Series(same, dtype=pl.Boolean)), other, split, "picture")
 
 
+def refuse_other_splits(first: Dataset, other: Dataset) -> None:
+    """Refuse to combine models of two datasets if the second trains on patients whom the first validates or tests on.
+
+    Raises:
+        DataError: the datasets come from the same archive, and a patient or an image of val or test of `first` is in
+            train of `other`.
+    """
+    if not same_patients(first, other):
+        return
+    held_out = first.manifest.filter(first.manifest["split"].is_in(["val", "test"]))
+    train = other.manifest.filter(other.manifest["split"] == "train")
+    for name, what in (("patient_id", "patient"), ("sha256", "file")):
+        both = held_out.filter(held_out[name].is_in(train[name].drop_nulls().unique().implode()))
+        if both.height:
+            raise DataError(
+                f"the {what} of {both['image_id'][0]!r} and {both.height - 1} more rows are in {both['split'][0]} of "
+                f"{first.folder}, but in train of {other.folder}. Runs of one ensemble need the same splits: train all "
+                "of them on one dataset."
+            )
+
+
 def _digests(images: UInt8[np.ndarray, "images height width"], rows: pl.DataFrame) -> list[bytes | None]:
     """Digest of the stored pixels of every row; None for a blank picture, which is like any other blank one."""
     pictures = (images[row] for row in rows["row"])

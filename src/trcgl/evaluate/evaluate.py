@@ -70,13 +70,7 @@ def evaluate_run(
     targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
     regions = find_regions(target.dataset, target.rows, target.space) if localization else None
     with locked(run.folder):
-        stored = run.folder / "evaluation" / f"{target.name}.json"
-        before = storage.read_json(stored) if target.digest and stored.exists() else {}
-        if before.get("dataset_digest", target.digest) != target.digest:
-            raise DataError(
-                f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it "
-                "was before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
-            )
+        refuse_same_name(run.folder / "evaluation" / f"{target.name}.json", target)
         how = {"replicates": run.recipe.evaluate.replicates, "seed": run.recipe.evaluate.bootstrap_seed}
 
         scored = score(run, targets)
@@ -114,6 +108,16 @@ def evaluate_run(
         for name, text in pages.items():
             storage.write_text(run.folder / name, text)
         return evaluation
+
+
+def refuse_same_name(stored: Path, target: Target) -> None:
+    """Refuse to replace an evaluation by that of another dataset with the same name."""
+    before = storage.read_json(stored) if target.digest and stored.exists() else {}
+    if before.get("dataset_digest", target.digest) != target.digest:
+        raise DataError(
+            f"{stored} is of another dataset called {target.dataset.name!r}, or of {target.dataset.folder} as it "
+            "was before. Give each its own name (trcgl prepare ... --name NAME), or remove that file."
+        )
 
 
 def score_run(run: Run, split: str = "test") -> Scored:

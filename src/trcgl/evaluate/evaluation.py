@@ -83,8 +83,11 @@ def _evaluate_rows(
     def means(findings: tuple[str, ...]) -> dict[str, Any]:
         return measured.means([column[finding] for finding in findings])
 
+    counted = {"images": len(predictions)}
+    if predictions.images is not None:
+        counted = {"images": int(predictions.images.sum()), "studies": len(predictions)}
     return {
-        "images": len(predictions),
+        **counted,
         "patients": int(measured.owner.max()) + 1,
         "overall": means(space.scored),
         "groups": {group: {"findings": list(members), **means(members)} for group, members in groups.items()},

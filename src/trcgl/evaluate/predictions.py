@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
@@ -23,14 +24,16 @@ COLUMNS: dict[str, pl.DataType] = {
     "weight": pl.Float64(),
 }
 """Columns before `score/<finding>`, `logit/<finding>` and `truth/<finding>`."""
+IMAGES = "images"
+"""Further column of fused studies: their number of images."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores and labels of the images of one split.
+    """Scores and labels of the images of one split, or of its studies.
 
     Args:
-        image_id: unique.
+        image_id: unique; of a study, its first image.
         patient_id: never null: the bootstrap resamples patients.
         study_id: may be null.
         view: frontal, lateral, other, or null.
@@ -41,7 +44,8 @@ class Predictions:
         score: calibrated probability.
         truth: 1 present, 0 absent, NaN unknown.
         space: label space of the columns.
-        logit: output of the network, before calibration.
+        logit: output of the network, before calibration; of an ensemble, the log odds of the mean score.
+        images: number of images of each study; None where every row is an image.
 
     Raises:
         DataError: lengths differ, an image_id occurs twice, a patient_id is null, or a score is not a probability.
@@ -59,6 +63,7 @@ class Predictions:
     truth: Float[np.ndarray, "rows findings"]
     space: LabelSpace
     logit: Float[np.ndarray, "rows findings"]
+    images: Int[np.ndarray, " rows"] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.image_id), len(self.space.findings))
@@ -95,7 +100,7 @@ class Predictions:
         score: Float[np.ndarray, "rows findings"],
     ) -> "Predictions":
         """Scores of manifest rows, in their order."""
-        columns = {name: rows[name] for name in COLUMNS if name != "weight"}
+        columns: dict[str, Any] = {name: rows[name] for name in COLUMNS if name != "weight"}
         return cls(
             **columns,
             weight=rows["weight"].to_numpy().astype(np.float64),
@@ -109,7 +114,8 @@ class Predictions:
         """The rows where `rows` is true."""
         series = {name: getattr(self, name).filter(pl.Series(rows)) for name in COLUMNS if name != "weight"}
         arrays = {name: getattr(self, name)[rows] for name in ("weight", "score", "truth", "logit")}
-        return Predictions(**series, **arrays, space=self.space)
+        images = None if self.images is None else self.images[rows]
+        return Predictions(**series, **arrays, space=self.space, images=images)
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -127,8 +133,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def table_of(predictions: Predictions) -> pl.DataFrame:
-    """The table that is stored: `COLUMNS`, then score, logit and truth of every finding."""
+    """The table that is stored: `COLUMNS`, of studies `IMAGES`, then score, logit and truth of every finding."""
     columns = [pl.Series(name, getattr(predictions, name), kind) for name, kind in COLUMNS.items()]
+    columns += [] if predictions.images is None else [pl.Series(IMAGES, predictions.images, pl.Int64)]
     for kind in ("score", "logit", "truth"):
         values = getattr(predictions, kind)
         for column, finding in enumerate(predictions.space.findings):
@@ -165,6 +172,7 @@ def read_predictions(path: Path, space: LabelSpace) -> Predictions:
             truth=matrix("truth"),
             space=space,
             logit=matrix("logit"),
+            images=table[IMAGES].cast(pl.Int64).to_numpy() if IMAGES in table.columns else None,
         )
     except (DataError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: {error}") from error

@@ -25,6 +25,7 @@ SECTIONS = (
     ("calibration", "Calibration"),
     ("mistakes", "Mistakes"),
     ("localization", "Where it looks"),
+    ("ensemble", "Ensemble"),
     ("subsets", "Subsets"),
     ("tail", "The long tail"),
     ("training", "Training"),
@@ -138,7 +139,10 @@ def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
     """What was found, in two sentences a clinician understands; for a benchmark that ranks by mAP, after its mAP."""
     split = {"val": "validation"}.get(evaluation["split"], evaluation["split"])
     area, precision = evaluation["overall"]["mAUC"], evaluation["overall"]["mAP"]
-    first = f"On {evaluation['images']:,} {split} {images} of {evaluation['patients']:,} patients, "
+    counted = f"{evaluation['images']:,} {split} {images}"
+    if "studies" in evaluation:
+        counted = f"{evaluation['studies']:,} {split} studies with {evaluation['images']:,} {images}"
+    first = f"On {counted} of {evaluation['patients']:,} patients, "
     if evaluation.get("headline") == "AP" and precision["value"] is not None:
         interval = " (95 % interval {:.3f}–{:.3f})".format(*precision["ci"]) if precision["ci"] else ""
         first += (

@@ -1,5 +1,6 @@
 """One model, or several models with the same findings whose scores are averaged."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,23 @@ from jaxtyping import UInt8
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError
+from trcgl.core.folder_kind import ENSEMBLE, kind_of
 from trcgl.imaging.file_process import Shape
+from trcgl.model.combination import Combination, EnsembleFolder, pooled, read_ensemble
 from trcgl.model.folder import LoadedModel, Scores, load_model, model_folder
 from trcgl.model.onnx_model import OnnxModel, over_onnx
+from trcgl.model.views import FLIP, Square, seen_as
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """One or more models with the same findings, whose scores are averaged; the first decides the order of findings."""
+    """One or more models with the same findings, whose scores are averaged; the first decides the order of findings.
+
+    `combination` is that of an ensemble folder. Without it, every model has the same weight.
+    """
 
     members: tuple[LoadedModel, ...]
+    combination: Combination | None = None
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -33,7 +41,12 @@ class Ensemble:
 
     @property
     def thresholds(self) -> dict[str, float] | None:
-        """Finding to the mean of the members' thresholds; None if a member has no thresholds."""
+        """Finding to the threshold of the ensemble folder, or else the mean of the members' thresholds.
+
+        None if a member has no thresholds.
+        """
+        if self.combination is not None:
+            return dict(self.combination.thresholds)
         fitted = [member.thresholds for member in self.members if member.thresholds is not None]
         if len(fitted) < len(self.members):
             return None
@@ -62,7 +75,7 @@ class Ensemble:
     @property
     def knows_mirrored(self) -> bool:
         """Whether every member was trained on radiographs that were flipped left to right."""
-        return all(member.info["recipe"].get("augment", {}).get("horizontal_flip", False) for member in self.members)
+        return all(member.knows_mirrored for member in self.members)
 
     @property
     def accept(self) -> frozenset[str]:
@@ -74,42 +87,97 @@ class Ensemble:
         """Whether a member was trained on phantoms."""
         return any(member.of_phantoms for member in self.members)
 
+    @property
+    def fuses(self) -> bool:
+        """Whether the calibration holds for studies, whose images are fused."""
+        return self.combination is not None and self.combination.fusion.name != "none"
+
     def score(
         self, pictures: Mapping[Shape, UInt8[np.ndarray, "batch _ _"]], *, tta: bool = False, batch_size: int = 64
     ) -> Scores:
-        """Average the calibrated scores of the members, float32; `tta` also scores the mirror image of each radiograph.
+        """Average the calibrated scores of the members, float32; of an ensemble folder, over its views as well.
 
-        `pictures` holds the same radiographs in each of `shapes`.
+        Fuse the scores of studies, and then apply `calibrated`.
+
+        Args:
+            pictures: the same radiographs in each of `shapes`.
+            tta: also score the mirror image of each radiograph; not for an ensemble folder, which has views of its own.
+            batch_size: images per call of a network.
 
         Raises:
             CheckpointError: a score is not finite.
         """
-        scores = []
-        for member in self.members:
-            images = member.resized(pictures[member.shape])
-            order = [member.space.index(finding) for finding in self.findings]
-            for version in (images, images[:, :, ::-1])[: 1 + tta]:
-                scores.append(member.score(version, batch_size=batch_size)[:, order])
-        score = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
-        if not np.isfinite(score).all():
-            raise CheckpointError("the model gives scores that are not finite. Train it again.")
-        return score
+        views = (FLIP,) if tta else () if self.combination is None else self.combination.tta
+        each = [
+            scores_of(member, member.resized(pictures[member.shape]), self.findings, views, batch_size)
+            for member in self.members
+        ]
+        return pooled(each, None if self.combination is None else self.combination.weights)
+
+    def calibrated(self, scores: Scores) -> Scores:
+        """Calibrate the means of `score` as the ensemble folder says; else they stay as they are."""
+        return scores if self.combination is None else self.combination.calibrated(scores)
+
+
+def scores_of(
+    model: LoadedModel, images: Square, findings: Sequence[str], views: Sequence[str], batch_size: int = 64
+) -> Scores:
+    """Calibrated scores of a model in the order of `findings`: the mean (float64) over images of its size and views."""
+    order = [model.space.index(finding) for finding in findings]
+    versions = (images, *(seen_as(images, view) for view in views))
+    scores = [model.score(version, batch_size=batch_size)[:, order] for version in versions]
+    return np.stack(scores).mean(axis=0, dtype=np.float64)
 
 
 def load_ensemble(folders: Sequence[Path], *, device: str = "cpu", threads: int = 1) -> Ensemble:
-    """Open run or model folders. On the CPU, ONNX Runtime (`threads` per call) scores an exported folder if installed.
+    """Open run or model folders, or one ensemble folder.
+
+    On the CPU, ONNX Runtime (`threads` per call) scores an exported folder if installed.
 
     Raises:
-        CheckpointError: a folder is missing or damaged, or two models have different findings.
+        CheckpointError: a folder is missing or damaged, two models have different findings, or an ensemble folder is
+            given together with others.
     """
-    members = [load_model(folder, device=device) for folder in folders]
+    combination = None
+    if kind_of(folders[0]) is ENSEMBLE and len(folders) == 1:
+        ensemble = read_ensemble(folders[0])
+        folders, combination = [member.folder for member in ensemble.members], ensemble.combination
+        members = _members_of(ensemble, device)
+    else:
+        if ensembles := [folder for folder in folders if kind_of(folder) is ENSEMBLE]:
+            raise CheckpointError(f"{ensembles[0]} is an ensemble already. Give it alone, or give its runs.")
+        members = [load_model(folder, device=device) for folder in folders]
+    require_same_findings(folders, members)
+    if device == "cpu":
+        pairs = zip(folders, members, strict=True)
+        members = [over_onnx(member, model_folder(folder), threads) for folder, member in pairs]
+    return Ensemble(tuple(members), combination)
+
+
+def require_same_findings(folders: Sequence[Path], members: Sequence[LoadedModel]) -> None:
+    """Refuse models that differ in their findings; their order may differ."""
     for folder, member in zip(folders, members, strict=True):
         if different := sorted({*members[0].space.findings} ^ {*member.space.findings}):
             raise CheckpointError(
                 f"{folder} and {folders[0]} cannot be averaged: only one of them has {', '.join(different)}. Name runs "
                 "of one label space."
             )
-    if device == "cpu":
-        pairs = zip(folders, members, strict=True)
-        members = [over_onnx(member, model_folder(folder), threads) for folder, member in pairs]
-    return Ensemble(tuple(members))
+
+
+def _members_of(ensemble: EnsembleFolder, device: str) -> list[LoadedModel]:
+    """The models of an ensemble folder, with the temperatures that they had when the ensemble was fitted."""
+    members = []
+    for member in ensemble.members:
+        if not member.folder.is_dir():
+            raise CheckpointError(
+                f"{ensemble.folder} averages {member.folder}, which is gone. Put it back; to move an ensemble, export "
+                "it first."
+            )
+        model = load_model(member.folder, device=device)
+        if model.info["weights_sha256"] != member.weights_sha256:
+            raise CheckpointError(
+                f"{member.folder} was trained again after {ensemble.folder} was fitted. Evaluate the runs into another "
+                f"folder: {ensemble.command}"
+            )
+        members.append(dataclasses.replace(model, temperature=member.temperature))
+    return members

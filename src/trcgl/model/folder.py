@@ -87,6 +87,11 @@ class LoadedModel:
         return frozenset(self.info["preprocessing"].get("accept", ()))
 
     @property
+    def knows_mirrored(self) -> bool:
+        """Whether the model was trained on radiographs that were flipped left to right."""
+        return self.info["recipe"].get("augment", {}).get("horizontal_flip", False)
+
+    @property
     def of_phantoms(self) -> bool:
         """Whether the model was trained on rendered phantoms."""
         return self.info["source"] == "phantom"

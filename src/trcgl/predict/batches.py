@@ -89,7 +89,8 @@ class Scoring:
                 batch.unreadable.append([name, read])
                 continue
             if self.of_dicom and read.study is None:
-                why = "names no study (StudyInstanceUID). Leave --by-study out."
+                advice = "Leave it out" if models.fuses else "Leave --by-study out"
+                why = f"names no study (StudyInstanceUID). {advice}."
                 batch.unreadable.append([name, str(read) if isinstance(read, NotAccepted) else why])
                 continue
             batch.image_ids.append(name)
@@ -135,8 +136,12 @@ _loading = threading.Lock()
 @functools.lru_cache(maxsize=1)
 def _models(folders: tuple[Path, ...], identity: str) -> Ensemble:
     models = load_ensemble(folders, device="cpu")
-    for folder, here, expected in zip(folders, models.identity, json.loads(identity), strict=True):
+    members, expected_members = models.identity, json.loads(identity)
+    if len(members) != len(expected_members):
+        raise CheckpointError(f"{folders[0]} holds another ensemble than on the machine of the command.")
+    for place, (here, expected) in enumerate(zip(members, expected_members, strict=True)):
         if here != expected:
+            folder = folders[min(place, len(folders) - 1)]
             changed = ", ".join(key for key in expected if here.get(key) != expected[key])
             raise CheckpointError(
                 f"{folder} holds another model than on the machine of the command ({changed} differ)."

@@ -14,9 +14,11 @@ class PredictOptions:
     ensemble: tuple[Path, ...] = ()
     """Further run or model folders with the same findings; calibrated scores are averaged with those of RUN."""
     tta: bool = False
-    """Average over each radiograph and its mirror image (flip test-time augmentation)."""
+    """Average over each radiograph and its mirror image (flip test-time augmentation). An ensemble folder has its own
+    views."""
     by_study: bool = False
-    """One row per study (StudyInstanceUID of the DICOM files): the mean of the calibrated scores of its images."""
+    """One row per study (StudyInstanceUID of the DICOM files): the mean of the calibrated scores of its images. Always
+    on for an ensemble folder with --fusion, which fuses images as it was evaluated."""
     path_column: str = "path"
     """Column of file paths if PATH is a table."""
     study_column: str | None = None

@@ -17,16 +17,18 @@ import torch
 
 from trcgl.core import storage
 from trcgl.core.cluster import connect
-from trcgl.core.errors import DataError
+from trcgl.core.errors import DataError, RecipeError
 from trcgl.core.progress import track
 from trcgl.imaging.identifiers import KEYWORDS
 from trcgl.model.ensemble import Ensemble, load_ensemble
 from trcgl.model.folder import best_device
+from trcgl.model.fusion import Fusion, fuse
+from trcgl.model.views import FLIP
 from trcgl.predict.batches import File, Scoring
 from trcgl.predict.inputs import find_inputs, fingerprint, refuse_pictures
 from trcgl.predict.journal import Batch, Journal
 from trcgl.predict.options import PredictOptions
-from trcgl.predict.scores import Format, Scores, check_out, fused, journal_of, score_table, write_scores
+from trcgl.predict.scores import Format, Scores, check_out, journal_of, rows_by_study, score_table, write_scores
 from trcgl.predict.structured_report import NEEDS_DICOM, Reports, check_reports, write_reports
 
 
@@ -34,7 +36,7 @@ def predict(model: Path, paths: Sequence[Path], options: PredictOptions | None =
     """Score radiographs.
 
     Args:
-        model: a run folder, or the model folder in it.
+        model: a run folder, the model folder in it, or an ensemble folder.
         paths: files, and folders searched in any depth except for hidden files; or one table.
         options: how radiographs are read and scored.
 
@@ -47,6 +49,7 @@ def predict(model: Path, paths: Sequence[Path], options: PredictOptions | None =
         CheckpointError: a model folder is missing or damaged, or the models have different findings.
         DataError: a path does not exist, a table does not match the options, files without a study are to be fused by
             study, or no file can be read.
+        RecipeError: an ensemble folder is given with `tta` or `ensemble`.
     """
     return _Command(model, paths, options or PredictOptions()).scores(Journal(None, {}, ()))
 
@@ -100,17 +103,20 @@ class _Command:
     def __init__(self, model: Path, paths: Sequence[Path], options: PredictOptions) -> None:
         self.options = options
         self.inputs = find_inputs(paths, options)
-        self.by_study = options.by_study or options.study_column is not None
-        self.of_dicom = self.by_study and self.inputs.studies is None
-        if self.of_dicom:
-            why = "PNG and JPEG files name no study. Give a table with --study-column, or leave --by-study out."
-            refuse_pictures(self.inputs.files.items(), why)
         # Workers of a cluster score on CPUs, as devices of several kinds would give other bytes.
         self.device = best_device() if options.cluster is None else "cpu"
         # Activations of eight images fit into the cache of a core.
         self.batch_size = options.batch_size or (64 if self.device == "cuda" else 8)
         self.folders = [model, *options.ensemble]
         self.models = load_ensemble(self.folders, device=self.device)
+        if options.tta and self.models.combination is not None:
+            raise RecipeError(f"--tta: {model} has views of its own, with which it was evaluated. Leave --tta out.")
+        self.by_study = options.by_study or options.study_column is not None or self.models.fuses
+        self.of_dicom = self.by_study and self.inputs.studies is None
+        if self.of_dicom:
+            images = f"evaluate the runs of {model} without --fusion" if self.models.fuses else "leave --by-study out"
+            why = f"PNG and JPEG files name no study. Give a table with --study-column, or {images}."
+            refuse_pictures(self.inputs.files.items(), why)
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the bytes of the result."""
@@ -118,6 +124,8 @@ class _Command:
         # Left out for equal sizes, so that journals of trcgl 0.1.0, which read files at the network's size, resume.
         resized = {"shapes": self.models.shapes} if any(model.shape[0] != model.image_size for model in members) else {}
         identified: dict[str, Any] = {"identifiers": True} if self.options.identifiers else {}
+        if (fitted := self.models.combination) is not None:
+            identified |= {"ensemble": dataclasses.asdict(fitted)}
         identified |= {"accept": sorted(self.options.accept)} if self.options.accept else {}
         return (
             resized
@@ -166,7 +174,11 @@ class _Command:
 
 
 def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta: bool) -> Scores:
-    """The scores of all batches, per image or averaged by study."""
+    """The calibrated scores of all batches, per image or fused by study.
+
+    An ensemble folder says how studies are fused. Otherwise, or if it was fitted on images, their calibrated scores are
+    averaged.
+    """
     ids = [name for batch in batches for name in batch.image_ids]
     unreadable = [file for batch in batches for file in batch.unreadable]
     refused = {name: reason for batch in batches for name, reason in batch.refused.items()}
@@ -174,9 +186,15 @@ def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta
     scores = np.array([row or nothing for batch in batches for row in batch.scores], np.float32)
     scores = scores.reshape(-1, len(models.findings))
     rows = [[place] for place in range(len(ids))]
+    if not models.fuses:
+        scores = models.calibrated(scores)
     if by_study:
-        studies, scores = fused([str(study) for batch in batches for study in batch.studies], scores)
+        studies = rows_by_study([str(study) for batch in batches for study in batch.studies])
         rows = list(studies.values())
+        fusion = Fusion() if models.combination is None else models.combination.fusion
+        scores = fuse(scores, rows, fusion.weights(models.findings))
+    if models.fuses:
+        scores = models.calibrated(scores)
     scored = [[place for place in row if ids[place] not in refused] for row in rows]
     members = [tuple(ids[place] for place in row) for row in scored]
     if by_study:
@@ -206,7 +224,8 @@ def collected(models: Ensemble, batches: Sequence[Batch], *, by_study: bool, tta
         calibrated=thresholds is not None,
         weights_sha256=models.weights_sha256,
         models=tuple(models.identity),
-        tta=tta,
+        tta=(FLIP,) if tta else () if models.combination is None else models.combination.tta,
+        fitted=models.combination,
         knows_mirrored=models.knows_mirrored,
         of_phantoms=models.of_phantoms,
         members=tuple(members),

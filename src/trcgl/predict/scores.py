@@ -14,6 +14,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.imaging.identifiers import KEYWORDS
+from trcgl.model.combination import Combination
 
 SCHEMA = "trcgl.scores/1"
 Format = Literal["csv", "parquet", "json"]
@@ -34,10 +35,11 @@ class Scores:
             delimited by `|`, each after the image_id, and no scores if all its files are refused.
         unreadable: image_id and reason of every file that could not be read.
         refused: image_id and reason of every file that is sound, but not accepted.
-        calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model.
+        calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model, or of the ensemble.
         weights_sha256: digest of the model's weights; of several models, the digest of their digests.
         models: name of the recipe, weights_sha256, engine, temperature and thresholds of each model.
-        tta: whether scores are means over each radiograph and its mirror image.
+        tta: the views that are averaged with each radiograph: `flip` is its mirror image, a number its magnification.
+        fitted: how an ensemble folder combines scores; None for a run, or for runs that are averaged without one.
         knows_mirrored: whether every model was trained on mirror images.
         of_phantoms: whether a model was trained on phantoms, so that its scores do not apply to patients.
         members: the image_ids of the scored files of each row.
@@ -50,7 +52,8 @@ class Scores:
     calibrated: bool
     weights_sha256: str
     models: tuple[dict[str, Any], ...]
-    tta: bool
+    tta: tuple[str, ...]
+    fitted: Combination | None
     knows_mirrored: bool
     of_phantoms: bool
     members: tuple[tuple[str, ...], ...]
@@ -59,6 +62,13 @@ class Scores:
     def by_study(self) -> bool:
         """Whether a row is a study."""
         return "study_id" in self.table.columns
+
+    @property
+    def are_means(self) -> bool:
+        """Whether scores are means of more images or models than the thresholds were fitted on."""
+        if self.fitted is not None:
+            return self.by_study and self.fitted.fusion.name == "none"
+        return len(self.models) > 1 or bool(self.tta) or self.by_study
 
     @property
     def identified(self) -> bool:
@@ -83,7 +93,8 @@ class Scores:
             "schema": SCHEMA,
             "weights_sha256": self.weights_sha256,
             "models": [{key: model[key] for key in ("name", "weights_sha256", "engine")} for model in self.models],
-            "tta": self.tta,
+            "tta": bool(self.tta),
+            **self._combination(),
             "calibrated": self.calibrated,
             "findings": list(self.findings),
             "studies" if self.by_study else "images": rows,
@@ -91,21 +102,26 @@ class Scores:
             "research_use": RESEARCH_USE,
         }
 
+    def _combination(self) -> dict[str, Any]:
+        if self.fitted is None:
+            return {}
+        fitted = self.fitted
+        return {
+            "ensemble": {
+                "weights": list(fitted.weights),
+                "tta": list(fitted.tta),
+                "fusion": fitted.fusion.name,
+                "temperature": fitted.temperature,
+            }
+        }
 
-def fused(
-    studies: Sequence[str], scores: Float[np.ndarray, "images findings"]
-) -> tuple[dict[str, list[int]], Float[np.ndarray, "studies findings"]]:
-    """Study to the rows of its images, sorted by study, and the mean scores (float32) of each study.
 
-    Images without scores (NaN) do not enter the mean; a study of such images alone has no scores.
-    """
+def rows_by_study(studies: Sequence[str]) -> dict[str, list[int]]:
+    """Study to the rows of its images, sorted by study."""
     rows: dict[str, list[int]] = {}
     for row, study in sorted(enumerate(studies), key=lambda pair: pair[1]):
         rows.setdefault(study, []).append(row)
-    known, nothing = ~np.isnan(scores).any(axis=1), np.full(scores.shape[1], np.nan)
-    scored = [[place for place in places if known[place]] for places in rows.values()]
-    means = [scores[places].mean(axis=0, dtype=np.float64) if places else nothing for places in scored]
-    return rows, np.reshape(means, (-1, scores.shape[1])).astype(np.float32)
+    return rows
 
 
 def score_table(

@@ -21,6 +21,7 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError, TrcglError
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.core.progress import track
+from trcgl.model.views import FLIP
 from trcgl.predict.inputs import Inputs
 from trcgl.predict.report_header import read_header
 from trcgl.predict.scores import Scores
@@ -178,7 +179,11 @@ def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Score
     names = dict.fromkeys(model["name"] for model in scores.models)
     parameters = [f"weights SHA-256 {model['weights_sha256']}" for model in scores.models]
     parameters.append(f"calibrated: {'yes' if scores.calibrated else 'no'}")
-    parameters.append(f"mirror image averaged: {'yes' if scores.tta else 'no'}")
+    parameters.append(f"mirror image averaged: {'yes' if FLIP in scores.tta else 'no'}")
+    if (fitted := scores.fitted) is not None:
+        weights = ", ".join(f"{weight:.3g}" for weight in fitted.weights)
+        parameters.append(f"ensemble: weights {weights}; views {', '.join(fitted.tta) or 'none'}")
+        parameters.append(f"ensemble: studies {fitted.fusion.name}; temperature {fitted.temperature:.4g}")
     algorithm = sr.AlgorithmIdentification(
         name="trcgl " + " + ".join(names), version=__version__, parameters=parameters
     )
