@@ -72,12 +72,25 @@ def test_a_wholly_different_file_lists_only_a_few_differences(tmp_path):
     assert len(str(error.value)) < 800
 
 
+class _Custom:
+    """A class that a pickle may name; reading it would run code."""
+
+
 @pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt"])
-def test_a_pickled_checkpoint_is_never_opened(tmp_path, ending):
+def test_a_pickle_that_needs_a_class_is_refused_with_its_name_and_without_opening_it(tmp_path, ending):
     path = tmp_path / f"weights.{ending}"
-    torch.save({}, path)
-    with pytest.raises(CheckpointError, match=r"safetensors\.torch\.save_file"):
+    torch.save({"model": _Custom()}, path)
+    with pytest.raises(CheckpointError, match=r"test_backbone\._Custom; reading them would run code.*save_model"):
         build(path)
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt"])
+def test_a_checkpoint_of_tensors_starts_the_backbone(tmp_path, peer, ending):
+    save_file(peer.state_dict(), tmp_path / "weights.safetensors")
+    torch.save({"epoch": 3, "state_dict": peer.state_dict()}, tmp_path / f"weights.{ending}")
+    image = torch.rand(1, 1, 64, 64)
+    expected, actual = (features(build(tmp_path / f"weights.{kind}"), image) for kind in ("safetensors", ending))
+    assert torch.equal(actual, expected)
 
 
 def test_a_pickle_under_a_safetensors_name_is_refused(tmp_path):

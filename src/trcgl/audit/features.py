@@ -105,7 +105,7 @@ def _random(argument: str, device: torch.device) -> Extract:
 def _timm(argument: str, device: torch.device) -> Extract:
     import timm
 
-    from trcgl.model.backbone import load_local
+    from trcgl.model.starts import load, open_start
 
     model, at, weights = argument.partition("@")
     known = [*timm.list_models(), *timm.list_pretrained()]
@@ -120,10 +120,10 @@ def _timm(argument: str, device: torch.device) -> Extract:
             f"feature space timm:{argument}: {(str(error) or repr(error)).splitlines()[0]} Check the network, or give "
             f"local weights: timm:{model}@FILE.safetensors."
         ) from error
-    if at:
-        load_local(network, Path(weights))
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     statistics = config["mean"], config["std"]
+    if at:
+        statistics = load(network, open_start(Path(weights)), model).start.normalization or statistics
     return _normalizing(network.to(device).eval(), config["input_size"][-1], statistics, device)
 
 

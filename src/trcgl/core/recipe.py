@@ -29,7 +29,12 @@ class ModelRecipe:
     backbone: str = "convnextv2_base.fcmae_ft_in22k_in1k"
     """Name of a timm model that can return a feature map."""
     weights: str = "none"
-    """Initial weights of the backbone: `hub` (timm's weights for that name), a safetensors file, or `none`."""
+    """Initial weights of the backbone: `hub` (timm's weights for that name), `none`, a weights file, or the folder of a
+    run, of an exported model or of a Hugging Face model."""
+    pixel_mean: float | None = None
+    """Mean of the gray values (0 to 1) that the initial weights expect; default: as stated beside them, or by timm."""
+    pixel_std: float | None = None
+    """Standard deviation of the gray values that the initial weights expect; default: as for `pixel_mean`."""
     image_size: int = 224
     """Side of the square input in pixels."""
     output_stride: int | None = None

@@ -24,10 +24,10 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.sources.phantom import SPACE as PHANTOM_SPACE
 from trcgl.imaging.gray import to_uint8
 from trcgl.imaging.radiograph import Fit, fit_square, read_radiograph
-from trcgl.model.backbone import read_safetensors
 from trcgl.model.hub import pull
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.model.trcgl_net import TrcglNet
+from trcgl.model.weights_file import read_safetensors
 
 SCHEMA = "trcgl.model/1"
 _FIELDS = ("weights_sha256", "recipe", "label_space", "preprocessing", "thresholds", "temperature", "license")
@@ -192,13 +192,15 @@ def save_model(
     source: str | None = None,
     vectors: Float[Tensor, "findings text"] | None = None,
     synthetic: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model folder without calibration, each file atomically, `model.json` last.
 
     `preprocessing` has `image_size` (side of the network's input in pixels), `fit`, and `stored_size` (side of the
     images of the training dataset). The digest of the training patients detects leaks later. `license` is that of the
     initial weights, `source` that of the training dataset, such as `nih`. With the text `vectors` of the initial label
-    embeddings, loading needs no text model. `synthetic` is the folder, digest and number of synthetic training images.
+    embeddings, loading needs no text model. `synthetic` is the folder, digest and number of synthetic training images;
+    `start` is the record of the initial weights, where they came from a file or folder.
     """
     folder = Path(folder)
     tensors = {_NETWORK + name: _portable(tensor) for name, tensor in network.state_dict().items()}
@@ -221,6 +223,7 @@ def save_model(
             "training_patient_digest": training_patient_digest,
             "synthetic": dict(synthetic) if synthetic else None,
             "license": license,
+            **({"start": dict(start)} if start else {}),
             "source": source,
             "research_use": RESEARCH_USE,
         },

@@ -37,6 +37,7 @@ from trcgl.training.launch import Launch, launched
 from trcgl.training.losses import LOSSES
 from trcgl.training.retraining import HeadRestart
 from trcgl.training.sampling import pretraining_epochs, retrained_from
+from trcgl.training.start_patients import check_start, write_patients
 from trcgl.training.stop import StopRequest, stop_signals
 from trcgl.training.trainer import on_gpu, quiet, say, trainer_settings
 from trcgl.training.training_log import GoBack, MetricsLog, Stopwatch, cost, named_logger, progress, require_logger
@@ -63,7 +64,8 @@ def train(dataset: Path, recipe: Recipe, out: Path, synthetic: Path | None = Non
     Raises:
         RecipeError: a setting is wrong or contradicts the launcher, `out` has another recipe or dataset, the text model
             of `model.label_text` is missing, or training diverged.
-        DataError: the dataset cannot be used, `synthetic` was generated for another dataset, another process writes to
+        DataError: the dataset cannot be used, the initial weights have seen patients of val or test, `synthetic` was
+            generated for another dataset, another process writes to
             `out`, or the disk is full.
         CheckpointError: initial weights or the checkpoint to resume from cannot be read.
         Interrupted: a signal stopped the training; its state is saved.
@@ -209,6 +211,12 @@ def _fit(
         say(f"images are resized from {size} to {recipe.model.image_size} pixels (model.image_size) as they are read")
     torch.manual_seed(derive_seed(recipe.seed, "network"))
     network = TrcglNet(recipe.model, len(opened.space.findings), graph, vectors=vectors)
+    loaded = network.backbone.loaded
+    start = None
+    if loaded:
+        start = {**loaded.record(), "patients": check_start(loaded, opened)}
+        say(loaded.sentence())
+        say(start["patients"])
     _prepare_network(network, recipe.train, launch)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
@@ -232,6 +240,8 @@ def _fit(
     trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.is_global_zero:
         classifier.load_state_dict(WholeCheckpointIO().load_checkpoint(checkpoints / BEST)["state_dict"])
+        digest = storage.digest(data.train_manifest["patient_id"].unique().to_list())
+        write_patients(out, opened, data.train_manifest, digest, loaded)
         save_model(
             out / "model",
             network.eval(),
@@ -246,14 +256,17 @@ def _fit(
             },
             adjacency=graph,
             vectors=vectors,
-            training_patient_digest=storage.digest(data.train_manifest["patient_id"].unique().to_list()),
-            license=license_of(recipe.model),
+            training_patient_digest=digest,
+            license=license_of(recipe.model, loaded),
             source=opened.info["source"],
+            start=start,
             synthetic=info.get("synthetic"),
         )
         best = {"epoch": saver.best_epoch + 1, "val/mAP": saver.best}
         info = {**info, "best": best, "steps": trainer.global_step, "cost": cost(network, stopwatch)}
         info["finished"] = _now()
+        if start:
+            info["start"] = start
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         storage.write_json(out / "run.json", info)
