@@ -28,7 +28,7 @@ default_cfgs = generate_default_cfgs({f"eva_x_{size}_patch16": _CONFIG for size 
 
 
 def _create(variant: str, pretrained: bool, **settings: Any) -> Eva:
-    shared = {
+    shared: dict[str, Any] = {
         "patch_size": 16,
         "depth": 12,
         "mlp_ratio": 4 * 2 / 3,
