@@ -92,8 +92,8 @@ def test_every_head_and_every_loss_is_a_peer():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("csra", {"model.head", "model.learn_gates"}),
-        ("ml_decoder", {"model.head", "model.attention_heads", "model.learn_embeddings", "train.head_lr"}),
+        ("csra", {"model.head", "model.attention_gate", "model.learn_gates"}),
+        ("ml_decoder", {"model.head", "model.learn_embeddings", "train.head_lr"}),
         ("query2label", {"model.head", "train.head_lr"}),
         ("clarity", {"model.head", "train.head_lr"}),
         ("ml_gcn", {"model.head", "model.graph", "model.graph_threshold"}),

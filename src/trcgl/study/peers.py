@@ -71,7 +71,6 @@ def _ml_gcn(base: Recipe) -> Changes:
         "model.graph_threshold": 0.4,
         "model.graph_share": 0.2,
         "model.learn_embeddings": base.model.label_text is None,
-        **_OFFICIAL,
     }
 
 
@@ -80,7 +79,6 @@ def _second_epoch(base: Recipe) -> str:
     return "" if base.train.epochs > warmup else f"--train.epochs of {warmup + 1} or more"
 
 
-_OFFICIAL: Changes = {"model.head_version": "official"}
 _RANDOM: Changes = {"model.label_text": None}
 _STRIDE_16: Changes = {"model.output_stride": 16}
 _PATCH_8: Changes = {"model.patch_size": 8}
@@ -138,19 +136,22 @@ PEERS: dict[str, Arm] = {
             "csra",
             "CSRA, Zhu & Wu 2021",
             "Four heads and λ = 0.5, as the authors' code on COCO.",
-            {"model.attention_heads": 4, "model.csra_gate": 0.5, "model.learn_gates": False, **_OFFICIAL},
+            {
+                "model.attention_heads": 4,
+                "model.csra_gate": 0.5,
+                "model.attention_gate": 0.1,  # of model.head_version 0.2
+                "model.learn_gates": False,
+            },
         ),
         _head(
             "ml_decoder",
             "ML-Decoder, Ridnik et al. 2023",
-            "A query for every finding, at most 100; the width is the base's (768 there), and the feed-forward layer "
-            "is four times as wide (2,048 there).",
+            "A query for every finding, at most 100; width and heads are the base's (768 and 8 there), and the "
+            "feed-forward layer is four times as wide (2,048 there).",
             {
                 "model.queries": None,
-                "model.attention_heads": 8,
                 "model.learn_embeddings": False,
                 "model.decoder_dropout": 0.1,
-                **_OFFICIAL,
                 **_RANDOM,
             },
             gentle=True,
@@ -166,7 +167,6 @@ PEERS: dict[str, Arm] = {
                 "model.attention_heads": 4,
                 "model.learn_embeddings": True,
                 "model.decoder_dropout": 0.1,
-                **_OFFICIAL,
                 **_RANDOM,
             },
             gentle=True,

@@ -16,7 +16,7 @@ class ChexGcnHead(Head):
 
     Differences from the original, whose graph over word vectors of the findings "adaptively recalibrates" the outputs
     of an image feature embedding: recalibration is a sum, the graph is the one of `model.graph`, and label embeddings
-    are learned unless `model.label_text` names a text model.
+    are learned unless `model.label_text` names a text model. Not verified: no code of the authors was found.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

@@ -19,7 +19,7 @@ class ClarityHead(Head):
 
     The original is a whole vision transformer; here `model.attention_blocks` blocks of width `model.label_embedding`
     follow any backbone. Background suppression (SegmentCAM), the teacher, the self-supervised initial weights and the
-    loss that keeps class tokens orthogonal are left out.
+    loss that keeps class tokens orthogonal are left out. Not verified: no code of the authors was found.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:
