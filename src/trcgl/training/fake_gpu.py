@@ -1,0 +1,126 @@
+"""Forward passes on a GPU that is not there: shapes, types and devices of tensors without memory or arithmetic.
+
+PyTorch's fake tensors know their device. A network of any size runs in a fraction of a second; an operation whose
+tensors are on different devices fails as on a GPU, and so does reading a value, which would make a GPU wait. Only
+`backward` needs a GPU.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Precision of a recipe to the type in which autocast computes; other precisions have no autocast."""
+_WIDEST_FLASH = 256  # widest attention head of the flash kernel
+
+
+@contextmanager
+def fake_tensors(device: str = "cuda") -> Iterator[None]:
+    """Within the block every new tensor is fake. Tensors from before, such as labels, take part as they are.
+
+    `device`: on `cuda`, attention runs the fused kernels of a GPU, also where PyTorch is built for CPUs.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), FusedAttention() if device == "cuda" else nullcontext():
+        yield
+
+
+@contextmanager
+def autocast(precision: str, device: str = "cuda") -> Iterator[None]:
+    """What `torch.autocast` does for a precision of a recipe; that switches itself off where there is no GPU."""
+    if precision not in AUTOCAST:
+        yield
+        return
+    torch.set_autocast_enabled(device, True)
+    torch.set_autocast_dtype(device, AUTOCAST[precision])
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if not torch.autocast_decrement_nesting():
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled(device, False)
+
+
+def moved(module: Any, device: str = "cuda") -> Any:
+    """Replace the weights and buffers of a module, which may be on the device `meta`, by fake ones; returns the module.
+
+    Called within `fake_tensors`, and once: fake weights cannot be moved again.
+    """
+
+    def fake(tensor: Tensor) -> Tensor:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+    return module._apply(fake)
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention as a GPU computes it: the flash kernel in half precision, else the memory-efficient kernel.
+
+    PyTorch asks the GPU which kernel it has; without a GPU it would fall back to arithmetic that stores every weight.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return _attention(*args, **(kwargs or {}))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if torch.is_autocast_enabled("cuda"):
+        kind = torch.get_autocast_dtype("cuda")
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
+        attn_mask = attn_mask if attn_mask is None or attn_mask.dtype == torch.bool else attn_mask.to(kind)
+    if attn_mask is None and query.dtype != torch.float32 and query.shape[-1] <= _WIDEST_FLASH:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        return flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+    if attn_mask is not None:
+        shape = (*query.shape[:-1], key.shape[-2])
+        attn_mask = torch.zeros(shape, dtype=query.dtype, device=attn_mask.device)
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+    gradient = torch.is_grad_enabled() and query.requires_grad
+    return efficient(query, key, value, attn_mask, gradient, dropout_p, is_causal, scale=scale)[0]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are made within the block, and the most that were alive together (`peak`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in self._known:
+                self._known.add(storage._cdata)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+        return result
+
+    def _free(self, storage: int, size: int) -> None:
+        self._known.discard(storage)
+        self.now -= size
