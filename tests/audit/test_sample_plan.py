@@ -28,6 +28,7 @@ from trcgl.dataset.store import open_dataset
 from trcgl.dataset.synthetic_rows import read_provenance
 from trcgl.generate import sampling_run
 from trcgl.generate.folder import load
+from trcgl.generate.prompts import PromptFormat
 from trcgl.generate.sampling_run import SamplingSettings
 
 SETTINGS = SamplingSettings(SIDE, OPTIONS.steps, OPTIONS.guided_to, "dpm++2m", 8)
@@ -59,8 +60,8 @@ def generated(monkeypatch):
 
 def sheets_of(small, each=9, guidance=OPTIONS.guidance, **guidance_for):
     dataset = open_dataset(small.dataset)
-    options = {"seed": OPTIONS.seed, "guidance": guidance, "guidance_for": guidance_for}
-    return main_sheets(dataset, ("Hernia", "Edema"), each, options, True)
+    options = {"seed": OPTIONS.seed, "views": "auto", "guidance": guidance, "guidance_for": guidance_for}
+    return main_sheets(dataset, PromptFormat(SPACE), ("Hernia", "Edema"), each, options, True)
 
 
 def store_of(small, folder, generator=None, audited_in=OPTIONS.precision, **changed):
@@ -90,14 +91,14 @@ def test_where_nothing_is_left_and_there_is_no_normal_label_the_radiograph_is_pl
     rows = sheets_of(small)[0].rows
     alone = rows.filter(pl.col("findings").list.len() == 1)
     assert alone.height
-    left = without(alone, plain)
+    left = without(alone, PromptFormat(plain))
     assert left["findings"].list.len().sum() == 0
     assert left["prompt"].unique().to_list() == ["chest radiograph"]
 
 
 def test_side_sheets_hold_the_first_images_of_each_finding_in_other_ways(small):
     with_it = sheets_of(small)[0].rows
-    sheets = side_sheets(with_it, SPACE, sweep_each=4, handwritten_each=5, learned=True)
+    sheets = side_sheets(with_it, PromptFormat(SPACE), sweep_each=4, handwritten_each=5, learned=True)
     by_name = {sheet.name: sheet for sheet in sheets}
     assert len(sheets) == 2 + 2 * (len(SWEEP) - 1)
     assert not any("guidance-5-" in name for name in by_name)
@@ -105,7 +106,7 @@ def test_side_sheets_hold_the_first_images_of_each_finding_in_other_ways(small):
     assert not by_name["handwritten-with"].context
     assert by_name["guidance-7.5-without"].rows["guidance"].unique().to_list() == [7.5]
     assert by_name["guidance-7.5-without"].rows.height == 8
-    assert side_sheets(with_it, SPACE, sweep_each=0, handwritten_each=5, learned=False) == []
+    assert side_sheets(with_it, PromptFormat(SPACE), sweep_each=0, handwritten_each=5, learned=False) == []
 
 
 def test_a_finding_with_a_scale_of_its_own_keeps_it_with_and_without(small):
@@ -114,7 +115,7 @@ def test_a_finding_with_a_scale_of_its_own_keeps_it_with_and_without(small):
         scales = sheet.rows.select("target", "guidance").unique().sort("target").rows()
         assert scales == [("Edema", OPTIONS.guidance), ("Hernia", 9.0)]
     assert sheets[2].rows["guidance"].unique().to_list() == [OPTIONS.guidance]
-    swept = side_sheets(sheets[0].rows, SPACE, sweep_each=4, handwritten_each=0, learned=True)
+    swept = side_sheets(sheets[0].rows, PromptFormat(SPACE), sweep_each=4, handwritten_each=0, learned=True)
     assert len(swept) == 2 * len(SWEEP)  # none of the scales is that of all
 
 
@@ -160,7 +161,9 @@ def test_images_at_another_guidance_or_without_tokens_are_not_taken_over(small, 
 def test_a_finding_that_keeps_the_balance_is_generated_as_often_as_the_others(small):
     dataset = open_dataset(small.dataset)
     head = dataset.space.in_group("head")[0]
-    rows = main_sheets(dataset, ("Hernia", head), 5, dataclasses.asdict(OPTIONS), True)[0].rows
+    rows = main_sheets(dataset, PromptFormat(dataset.space), ("Hernia", head), 5, dataclasses.asdict(OPTIONS), True)[
+        0
+    ].rows
     assert rows["target"].value_counts().sort("target").rows() == sorted([("Hernia", 5), (head, 5)])
 
 
@@ -192,7 +195,7 @@ def test_a_finished_sheet_is_not_generated_again_and_an_interrupted_one_continue
 def test_the_handwritten_prompt_leaves_the_tokens_out_and_puts_them_back(small, tmp_path):
     generator, store = load(small.generator), store_of(small, tmp_path / "sheets", generator="x")
     with_it = sheets_of(small)[0]
-    sheets = side_sheets(with_it.rows, SPACE, sweep_each=0, handwritten_each=9, learned=True)
+    sheets = side_sheets(with_it.rows, PromptFormat(SPACE), sweep_each=0, handwritten_each=9, learned=True)
     sample_sheets(generator, [with_it, *sheets], store, SETTINGS, **NETWORK)
     assert generator.context.enabled
     assert np.abs(store.read(with_it).astype(int) - store.read(sheets[0])).mean() > 0

@@ -13,14 +13,15 @@ from trcgl.model.label_graph import adjacency
 from trcgl.model.trcgl_net import TrcglNet
 
 
-def small_generator(space=SPACE, image_size=SIDE, tokens=24):
+def small_generator(space=SPACE, image_size=SIDE, tokens=24, placement="output", views=False):
     """A generator for the findings and the size of the small dataset, and its recipe."""
     recipe = GeneratorRecipe(
         name="small",
         image_size=image_size,
+        views=views,
         unet=UNetRecipe(widths=(32, 32), layers=1, attention_from=1),
         text=TextRecipe(width=32, layers=1, heads=2, tokens=tokens),
-        context=ContextRecipe(shared=1, per_finding=1),
+        context=ContextRecipe(placement=placement, shared=1, per_finding=1),
     )
     generator = pipeline.build(recipe, space)
     for part in (generator.text_encoder, generator.vae, generator.unet, generator.context):

@@ -16,6 +16,7 @@ TWO = prompt(["Hernia", "Mass"], "Normal")
 def recipe(placement="output", tokens=32, **more):
     return GeneratorRecipe(
         image_size=32,
+        views=False,
         unet=UNetRecipe(widths=(32, 32), layers=1),
         text=TextRecipe(width=32, layers=1, heads=2, tokens=tokens),
         context=ContextRecipe(placement=placement, shared=2, per_finding=3),

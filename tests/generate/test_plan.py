@@ -12,6 +12,7 @@ from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import balancing
 from trcgl.generate.plan import SCHEMA, plan
+from trcgl.generate.prompts import PromptFormat
 
 SPACE = LabelSpace(
     "five",
@@ -32,6 +33,7 @@ LABELS = {  # image to its findings; two images a patient
     "held-out": {"Azygos lobe"},
     "aside": {"Azygos lobe"},
 }
+LATERAL = ("n0", "h1", "a0")
 
 
 def dataset(space=SPACE, labels=LABELS, source="table"):
@@ -40,6 +42,7 @@ def dataset(space=SPACE, labels=LABELS, source="table"):
             "image_id": image,
             "patient_id": f"p{place // 2 if image not in ('held-out', 'aside') else image}",
             "split": "test" if image == "held-out" else "train",
+            "view": "lateral" if image in LATERAL else "frontal",
             "set_aside": "none of the findings" if image == "aside" else None,
             **{name: int(name in findings) if name != "Edema" or name in findings else None for name in space.findings},
         }
@@ -86,6 +89,49 @@ def test_normal_is_asked_for_only_where_nothing_else_is():
     normal = plan(dataset(), ["Normal"], each=20).filter(pl.col("target") == "Normal")
     assert set(normal["prompt"]) == {"normal chest radiograph"}
     assert "odd" not in normal["source_image_id"].to_list()
+
+
+NAMED = PromptFormat(SPACE, views=True)
+
+
+def test_images_have_the_view_of_their_source_and_their_prompts_name_it():
+    planned = plan(dataset(), ["Hernia"], each=8, views="all", prompts=NAMED)
+    for row in planned.iter_rows(named=True):
+        assert row["view"] == ("lateral" if row["source_image_id"] in LATERAL else "frontal")
+        assert f"{row['view']} chest radiograph" in row["prompt"]
+    assert set(planned["view"]) == {"frontal", "lateral"}
+
+
+def test_the_view_of_images_can_be_chosen_and_is_frontal_by_default():
+    for views, sources in (("auto", {"h0", "h2"}), ("frontal", {"h0", "h2"}), ("lateral", {"h1", "a0"})):
+        planned = plan(dataset(), ["Hernia"], each=8, views=views, prompts=NAMED).filter(target="Hernia")
+        assert set(planned["source_image_id"]) == sources
+        assert planned.height == 8
+
+
+def test_a_finding_without_images_of_the_view_uses_its_images_of_all_views():
+    planned = plan(dataset(), ["Azygos lobe"], each=2, prompts=NAMED).filter(target="Azygos lobe")
+    assert planned["view"].to_list() == ["lateral", "lateral"]
+
+
+def test_the_dose_counts_real_images_of_all_views():
+    planned = plan(dataset(), ["Hernia"], dose=1.0, prompts=NAMED)
+    assert per_target(planned)["Hernia"] == 4
+
+
+def test_prompts_without_views_leave_the_view_of_an_image_unknown():
+    planned = plan(dataset(), ["Hernia"], each=8)
+    assert planned["view"].null_count() == planned.height
+    assert set(planned.filter(target="Hernia")["source_image_id"]) == {"h0", "h1", "h2", "a0"}
+
+
+def test_what_a_short_prompt_leaves_out_is_recorded_and_the_target_stays():
+    wording = PromptFormat(SPACE, fits=lambda prompt: len(prompt.findings) < 2)
+    planned = plan(dataset(), ["Support devices"], each=12, prompts=wording).filter(target="Support devices")
+    assert set(planned["prompt"]) == {"chest radiograph with support devices"}
+    left_out = dict(planned.select("source_image_id", "left_out").iter_rows())
+    assert left_out["d0"] == [] and left_out["de0"] == ["Edema"] and left_out["h2"] == ["Hernia"]
+    assert all(findings == ["Support devices"] for findings in planned["findings"].to_list())
 
 
 def test_amounts_by_count_dose_and_each():

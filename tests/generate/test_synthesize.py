@@ -489,3 +489,26 @@ def test_the_page_starts_with_what_was_found_and_fits_a_phone(whole):
     assert f"{counts['kept']} of {counts['generated']} synthetic images passed screening" in page
     assert "Reasons for rejection: " in page
     assert_fits(whole / "report.html")
+
+
+def test_synthetic_images_keep_the_view_and_labels_left_out_of_a_prompt_are_unknown(tmp_path):
+    dataset = write_dataset(tmp_path / "small", train=60)
+    generator = write_generator(tmp_path / "generator", dataset, views=True, placement="input", tokens=11)
+    options = dataclasses.replace(OPTIONS, unscreened=True, views="all", each=9)
+    report = synthesize(generator, dataset, None, tmp_path / "synthetic", options)
+    synthetic, rows = open_dataset(tmp_path / "synthetic"), provenance(tmp_path / "synthetic")
+    views = dict(open_dataset(dataset).manifest.select("image_id", "view").iter_rows())
+    assert rows["view"].to_list() == [views[name] for name in rows["source_image_id"]]
+    assert synthetic.manifest["view"].equals(rows["view"])
+    assert report["shortened"] == (rows["left_out"].list.len() > 0).sum() > 0
+    for row, known in zip(rows.iter_rows(named=True), synthetic.manifest.iter_rows(named=True), strict=True):
+        assert all(known[finding] is None for finding in row["left_out"])
+        assert known[row["target"]] == 1
+
+
+def test_images_of_a_generator_whose_prompts_name_views_are_frontal_by_default(tmp_path):
+    dataset = write_dataset(tmp_path / "small", train=60)
+    generator = write_generator(tmp_path / "generator", dataset, views=True)
+    synthesize(generator, dataset, None, tmp_path / "synthetic", dataclasses.replace(OPTIONS, unscreened=True))
+    assert provenance(tmp_path / "synthetic")["view"].unique().to_list() == ["frontal"]
+    assert read_json(tmp_path / "synthetic" / "dataset.json")["synthetic"]["options"]["views"] == "frontal"

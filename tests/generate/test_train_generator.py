@@ -227,6 +227,61 @@ def test_a_vae_is_trained_first_where_it_is_asked_for(dataset, tmp_path):
     assert float(error) < 0.75 * float((images - images.mean()).abs().mean())
 
 
+def test_label_sets_that_are_too_long_are_shortened_and_counted(dataset, tmp_path, capsys):
+    recipe = dataclasses.replace(
+        but(steps=1, context_steps=1, grid_every=0),
+        context=ContextRecipe(placement="input", shared=1, per_finding=2),
+        text=TextRecipe(width=32, layers=1, heads=2, tokens=14),  # room for two findings of three
+    )
+    info = train_generator(dataset, recipe, tmp_path / "g")
+    labels = training_rows(open_dataset(dataset)).labels == 1
+    whole = int(labels[:, :3].all(1).sum())
+    assert whole
+    assert info["prompts"] == {
+        "views": True,
+        "longest": 14,
+        "label_sets": len(np.unique(labels, axis=0)),
+        "shortened_label_sets": 1,
+        "images": len(labels),
+        "shortened_images": whole,
+    }
+    assert f"{whole} of {len(labels)} training images have prompts of more than 14 tokens" in capsys.readouterr().err
+    generator = load(tmp_path / "g")
+    assert generator.positives == dict(zip(generator.space.findings, labels.sum(0).tolist(), strict=True))
+    asked = generator.prompts.prompt(["Mass", "Edema", "Hernia"], "lateral")
+    assert asked.text == "lateral chest radiograph with edema and hernia"
+    assert generator.encode([asked]).shape == (1, 14, 32)
+
+
+def test_training_prompts_name_the_view_of_their_image(dataset, monkeypatch):
+    rows = training_rows(open_dataset(dataset))
+    batch = next(iter(loader(rows, lambda _: np.arange(len(rows)), 1, 8)))
+    for views in (True, False):
+        recipe = dataclasses.replace(RECIPE, views=views)
+        stage, seen = Diffusion(build(recipe, open_dataset(dataset).space), recipe, rows, **STAGE), []
+        monkeypatch.setattr(
+            stage.generator, "encode", lambda asked, seen=seen: (seen.extend(asked), torch.ones(8, 1, 1))[1]
+        )
+        monkeypatch.setattr(stage.generator, "encode_empty", lambda: torch.ones(1, 1, 1))
+        stage._hidden(batch, np.random.default_rng(0))
+        named = [next((view for view in ("frontal", "lateral") if view in prompt.text), None) for prompt in seen]
+        assert named == (rows.views[:8] if views else [None] * 8)
+
+
+def test_a_base_keeps_its_latent_scale_unless_the_recipe_measures_it(dataset, tmp_path):
+    base_pipeline().save_pretrained(tmp_path / "base")
+    for keep in (True, False):
+        recipe = dataclasses.replace(
+            but(steps=1, context_steps=0, grid_every=0),
+            base=str(tmp_path / "base"),
+            unet=UNetRecipe(lora_rank=2),
+            autoencoder=AutoencoderRecipe(keep_scale=keep),
+        )
+        train_generator(dataset, recipe, tmp_path / f"keep-{keep}")
+        scale = load(tmp_path / f"keep-{keep}").vae.config["scaling_factor"]
+        assert (scale == 0.18215) == keep
+
+
 def test_a_base_is_adapted_by_low_rank_matrices_alone(dataset, tmp_path):
     base_pipeline().save_pretrained(tmp_path / "base")
     recipe = dataclasses.replace(

@@ -131,10 +131,10 @@ def _findings(inputs: Inputs, asked: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sheets(inputs: Inputs, options: AuditOptions) -> list[Sheet]:
-    learned = inputs.generator.context.enabled
-    main = main_sheets(inputs.dataset, options.findings, options.each, inputs.options, learned)
+    learned, prompts = inputs.generator.context.enabled, inputs.generator.prompts
+    main = main_sheets(inputs.dataset, prompts, options.findings, options.each, inputs.options, learned)
     each = {"sweep_each": options.sweep_each, "handwritten_each": options.handwritten_each}
-    return main + side_sheets(main[0].rows, inputs.dataset.space, **each, learned=learned)
+    return main + side_sheets(main[0].rows, prompts, **each, learned=learned)
 
 
 def _run_checks(evidence: Evidence) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import UInt8
 
 from trcgl.core.progress import track
-from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.plan import guided, plan, prompt_of
+from trcgl.generate.prompts import PromptFormat
 from trcgl.generate.sampling_run import SamplingSettings, image_parts, prepare_network, read_images, sample_parts
 
 WITH, WITHOUT, NORMALS = "with", "without", "normals"
@@ -66,22 +66,27 @@ class Store:
 
 
 def main_sheets(
-    dataset: Dataset, findings: Sequence[str], each: int, options: Mapping[str, Any], learned: bool
+    dataset: Dataset,
+    prompts: PromptFormat,
+    findings: Sequence[str],
+    each: int,
+    options: Mapping[str, Any],
+    learned: bool,
 ) -> list[Sheet]:
     """Images with and without every finding, and normal radiographs for the shortcut check.
 
-    The options of the synthetic folder give `seed`, `guidance` and `guidance_for`.
+    The options of the synthetic folder give `seed`, `views`, `guidance` and `guidance_for`.
     """
 
     def planned(targets: Sequence[str]) -> pl.DataFrame:
         # A plan holds more images of findings that also balance it.
-        rows = first(plan(dataset, targets, each=each, seed=options["seed"]), each)
-        rows = rows.filter(pl.col("target").is_in(list(targets)))
+        rows = plan(dataset, targets, each=each, seed=options["seed"], views=options["views"], prompts=prompts)
+        rows = first(rows, each).filter(pl.col("target").is_in(list(targets)))
         own_scales = {name: scale for name, scale in options["guidance_for"].items() if name in targets}
         return guided(rows, options["guidance"], own_scales)
 
     with_it = planned(findings)
-    sheets = [Sheet(WITH, with_it, learned), Sheet(WITHOUT, without(with_it, dataset.space), learned)]
+    sheets = [Sheet(WITH, with_it, learned), Sheet(WITHOUT, without(with_it, prompts), learned)]
     normal = dataset.space.normal
     if normal and normal not in findings:
         sheets.append(Sheet(NORMALS, planned((normal,)), learned))
@@ -89,7 +94,7 @@ def main_sheets(
 
 
 def side_sheets(
-    with_it: pl.DataFrame, space: LabelSpace, *, sweep_each: int, handwritten_each: int, learned: bool
+    with_it: pl.DataFrame, prompts: PromptFormat, *, sweep_each: int, handwritten_each: int, learned: bool
 ) -> list[Sheet]:
     """Sheets that repeat the first images of each finding without context tokens and at other guidance scales.
 
@@ -97,7 +102,7 @@ def side_sheets(
     """
 
     def pair(name: str, rows: pl.DataFrame, context: bool) -> list[Sheet]:
-        counterparts = without(rows, space)
+        counterparts = without(rows, prompts)
         return [Sheet(f"{name}-{WITH}", rows, context), Sheet(f"{name}-{WITHOUT}", counterparts, context)]
 
     sheets = pair("handwritten", first(with_it, handwritten_each), False) if handwritten_each and learned else []
@@ -119,18 +124,18 @@ def first(rows: pl.DataFrame, each: int) -> pl.DataFrame:
     return rows.filter(pl.int_range(pl.len()).over("target") < each)
 
 
-def without(with_it: pl.DataFrame, space: LabelSpace) -> pl.DataFrame:
+def without(with_it: pl.DataFrame, prompts: PromptFormat) -> pl.DataFrame:
     """The rows with the target removed from each label set; seeds are unchanged.
 
     A label set that is empty without its target becomes the normal finding, or stays empty if the label space has no
     normal finding.
     """
-    rows = []
+    rows, normal = [], prompts.space.normal
     for row in with_it.iter_rows(named=True):
         left = [finding for finding in row["findings"] if finding != row["target"]]
-        if not left and space.normal and space.normal != row["target"]:
-            left = [space.normal]
-        prompt = prompt_of(left, space, row["seed"]).text
+        if not left and normal and normal != row["target"]:
+            left = [normal]
+        prompt = prompt_of(left, prompts, row["seed"], row["view"]).text
         rows.append({**row, "image_id": f"{row['image_id']}-without", "findings": left, "prompt": prompt})
     return pl.DataFrame(rows, schema=with_it.schema)
 

@@ -28,6 +28,8 @@ class AutoencoderRecipe:
     """Run folder whose classifier adds a feature loss to the reconstruction loss of a `vae`; default: none."""
     feature_weight: float = 0.1
     """Weight of the feature loss."""
+    keep_scale: bool = True
+    """Keep the latent scale of a base; off measures it on training images, as for a generator from scratch."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class GeneratorRecipe:
     """The denoising network."""
     text: TextRecipe = field(default_factory=TextRecipe)
     """The text encoder that reads prompts."""
+    views: bool = True
+    """Name the view in prompts: frontal, lateral, or no view where it is unknown or another."""
     context: ContextRecipe = field(default_factory=ContextRecipe)
     """Learnable context tokens of the prompts."""
     diffusion: DiffusionRecipe = field(default_factory=DiffusionRecipe)

@@ -14,12 +14,23 @@ RENAMED_FIELDS = {"train.sampler": "train.row_sampling", "fit.sampler": "fit.row
 
 _VERSIONED = ("csra", "ml_decoder", "query2label", "ml_gcn")
 
+
+def _of_a_generator(recipe: Raw) -> bool:
+    return "unet" in recipe
+
+
+def _of_a_base(recipe: Raw) -> bool:
+    return _of_a_generator(recipe) and bool(recipe.get("base"))
+
+
 VALUES_BEFORE: Mapping[str, tuple[Any, Callable[[Raw], bool]]] = {
     "model.head_version": ("0.2", lambda recipe: recipe["model"].get("head") in _VERSIONED),
     "train.retrain_sampling": ("class_balanced", lambda recipe: recipe["train"].get("retrain_epochs", 0) != 0),
     "loss.settings.constant_focus": (False, lambda recipe: recipe["loss"].get("name") == "asl"),
     "loss.settings.divide_shift": (False, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),
     "loss.settings.focal_gamma": (0.0, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),
+    "views": (False, _of_a_generator),
+    "autoencoder.keep_scale": (False, _of_a_base),
 }
 """Path of a field that was added later, to the value that a stored recipe without it had, and the recipes in which the
 field has an effect; all other recipes get the default of today."""

@@ -80,8 +80,9 @@ def generation_record(synthetic: Dataset) -> dict[str, Any]:
 
 
 def current_options(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored options of `trcgl synthesize` under their present names; options that are missing get their defaults."""
-    return {"guidance_for": {}} | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
+    """Stored options of `trcgl synthesize` under their present names; missing options get what held before them."""
+    added = {"guidance_for": {}, "views": "all"}
+    return added | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 
 def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> SyntheticRows:

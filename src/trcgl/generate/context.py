@@ -28,6 +28,8 @@ class ContextTokens(nn.Module):
     def __init__(self, recipe: ContextRecipe, findings: int, width: int) -> None:
         super().__init__()
         self.placement = recipe.placement
+        self.read = (recipe.shared, recipe.per_finding) if recipe.placement == "input" else (0, 0)
+        """Numbers of tokens, shared and per finding, that the text encoder reads while all are switched on."""
         self.enabled = recipe.placement != "none"
         self.shared = nn.Parameter(0.02 * torch.randn(recipe.shared, width))
         self.of_finding = nn.Parameter(0.02 * torch.randn(findings, recipe.per_finding, width))

@@ -29,8 +29,7 @@ from trcgl.core.write_errors import writing
 from trcgl.dataset.labels import LabelSpace, phrase
 from trcgl.generate.context import ContextTokens, nearest
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.prompts import EMPTY
-from trcgl.generate.prompts import prompt as prompt_for
+from trcgl.generate.prompts import EMPTY, VIEWS
 
 SCHEMA = "trcgl.generator/1"
 DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -127,6 +126,7 @@ def load(folder: Path, *, device: str | torch.device = "cpu") -> Generator:
     recipe = from_json(json.dumps(info["recipe"]), GeneratorRecipe)
     space = LabelSpace.from_dict(info["label_space"])
     generator = _open(str(folder), None, recipe, space)
+    generator.positives = info.get("training_positives", {})  # versions before 0.3 shortened no prompt
     generator.context.load_state_dict(load_file(folder / "context.safetensors"))
     generator.context.enabled = info["context"]["enabled"]
     generator.info = info
@@ -143,7 +143,7 @@ def context_report(generator: Generator) -> dict[str, Any]:
         finding alone the pieces as they are encoded.
     """
     space, context = generator.space, generator.context
-    prompts = [EMPTY, *(prompt_for((finding,), space.normal) for finding in space.findings)]
+    prompts = [EMPTY, *(generator.prompts.prompt((finding,), VIEWS[0]) for finding in space.findings)]
     report: dict[str, Any] = {
         "placement": context.placement if context.enabled else "none",
         "prompts": {prompt.text: generator.as_encoded(prompt) for prompt in prompts},
@@ -209,7 +209,9 @@ def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: Labe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "context tokens"))
         context = ContextTokens(recipe.context, len(space.findings), text_encoder.config.hidden_size)
-    return Generator(parts["tokenizer"], text_encoder, parts["vae"], parts["unet"], scheduler, context, space, {})
+    return Generator(
+        parts["tokenizer"], text_encoder, parts["vae"], parts["unet"], scheduler, context, space, {}, recipe.views
+    )
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """A generator: a diffusers pipeline like Stable Diffusion 1.x with context tokens and a label space."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,8 +23,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.dataset.labels import LabelSpace
 from trcgl.generate.autoencoder import Autoencoder, build_autoencoder
 from trcgl.generate.context import ContextTokens
-from trcgl.generate.prompts import EMPTY, Prompt
-from trcgl.generate.prompts import prompt as prompt_for
+from trcgl.generate.prompts import EMPTY, VIEWS, Prompt, PromptFormat
 from trcgl.generate.tokenizer import build_tokenizer
 
 _WORD_END = "</w>"
@@ -44,6 +43,8 @@ class Generator:
     context: ContextTokens
     space: LabelSpace
     info: dict[str, Any]  # content of `generator.json`; empty before the generator is saved
+    views: bool = False  # whether prompts name the view
+    positives: Mapping[str, int] = field(default_factory=dict)  # finding to its number of positive training images
     _known: dict[str, list[int]] = field(default_factory=dict, repr=False)  # cache of the ids of words
 
     def __post_init__(self) -> None:
@@ -53,6 +54,19 @@ class Generator:
     @cached_property
     def _column(self) -> dict[str, int]:
         return {finding: column for column, finding in enumerate(self.space.findings)}
+
+    @property
+    def prompts(self) -> PromptFormat:
+        """The wording of the prompts, which fit into the text encoder with all context tokens.
+
+        The context tokens count also while they are switched off, so that prompts with and without them are the same.
+        """
+        return PromptFormat(self.space, self.views, self.positives, lambda prompt: self.tokens(prompt) <= self.longest)
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens that the text encoder reads."""
+        return self.tokenizer.model_max_length
 
     @property
     def image_size(self) -> int:
@@ -92,23 +106,32 @@ class Generator:
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt with placeholders of the context tokens, begin and end, padded to full length."""
-        vocabulary, longest = self.text_encoder.config.vocab_size, self.tokenizer.model_max_length
+        vocabulary = self.text_encoder.config.vocab_size
         ids = [self.tokenizer.bos_token_id]
         if self.context.within:
             ids += self.context.shared_ids(vocabulary)
         for words, finding in prompt.pieces:
             if finding and self.context.within:
                 ids += self.context.finding_ids(self._column[finding], vocabulary)
-            if words not in self._known:
-                self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
-            ids += self._known[words]
+            ids += self._ids_of(words)
         ids.append(self.tokenizer.eos_token_id)
-        if len(ids) > longest:
+        if len(ids) > self.longest:
             raise DataError(
-                f"the prompt {prompt.text!r} has {len(ids)} tokens, and the text encoder reads {longest}. "
+                f"the prompt {prompt.text!r} has {len(ids)} tokens, and the text encoder reads {self.longest}. "
                 "Ask for fewer findings, or use fewer context tokens."
             )
-        return ids + [self.tokenizer.pad_token_id] * (longest - len(ids))
+        return ids + [self.tokenizer.pad_token_id] * (self.longest - len(ids))
+
+    def tokens(self, prompt: Prompt) -> int:
+        """Number of tokens of a prompt, with begin, end and every context token that the text encoder may read."""
+        shared, each = self.context.read
+        words = sum(len(self._ids_of(words)) for words, _ in prompt.pieces)
+        return 2 + shared + words + each * len(prompt.findings)
+
+    def _ids_of(self, words: str) -> list[int]:
+        if words not in self._known:
+            self._known[words] = self.tokenizer(words, add_special_tokens=False).input_ids
+        return self._known[words]
 
     def as_encoded(self, prompt: Prompt) -> list[str]:
         """A prompt as it is encoded: tokens of the text encoder, and context tokens within or after them."""
@@ -171,9 +194,9 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
             f"image_size is {recipe.image_size}; with autoencoder.factor {recipe.autoencoder.factor} and {levels} "
             f"levels of the U-Net it must be a multiple of {coarsest}."
         )
-    tokenizer = build_tokenizer(
-        (prompt_for((finding,), space.normal).text + ", and" for finding in space.findings), recipe.text.tokens
-    )
+    wording, named_views = PromptFormat(space, recipe.views), VIEWS if recipe.views else (None,)
+    texts = (wording.prompt((finding,), view).text + ", and" for finding in space.findings for view in named_views)
+    tokenizer = build_tokenizer(texts, recipe.text.tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "generator"))
         text_encoder = CLIPTextModel(
@@ -218,7 +241,7 @@ def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
         clip_sample=False,
         steps_offset=1,
     )
-    generator = Generator(tokenizer, text_encoder, vae, unet, scheduler, context, space, {})
+    generator = Generator(tokenizer, text_encoder, vae, unet, scheduler, context, space, {}, recipe.views)
     _initialize_conditioning(generator)
     return generator
 
@@ -237,8 +260,8 @@ def _initialize_conditioning(generator: Generator) -> None:
             for part in module.attn2.to_out[0].parameters():
                 part.zero_()
         elif isinstance(module, TextTimeEmbedding):
-            space = generator.space
-            text = generator.encode([prompt_for((finding,), space.normal) for finding in space.findings])
+            findings = generator.space.findings
+            text = generator.encode([generator.prompts.prompt((finding,), VIEWS[0]) for finding in findings])
             pooled = module.proj(module.pool(module.norm1(text)))
             spread = pooled.std(0).clamp(min=1e-3) if len(pooled) > 1 else torch.ones_like(pooled[0])
             module.proj.weight.div_(spread[:, None])

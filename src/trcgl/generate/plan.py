@@ -6,7 +6,7 @@ A label set is always that of a real training row, so that findings occur togeth
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -16,18 +16,22 @@ from trcgl.core.randomness import generator as randomness
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import balancing, images_at, sources
-from trcgl.generate.prompts import Prompt, prompt
+from trcgl.generate.prompts import Prompt, PromptFormat
 
 SCHEMA: dict[str, Any] = {
     "image_id": pl.String(),
     "target": pl.String(),  # the finding that the image is generated for
     "source_image_id": pl.String(),  # the real row whose label set is used
     "patient_id": pl.String(),  # of that row
-    "findings": pl.List(pl.String()),  # the label set
+    "view": pl.String(),  # of that row; null if prompts do not name the view
+    "findings": pl.List(pl.String()),  # the label set that the prompt names
+    "left_out": pl.List(pl.String()),  # the findings that were left out of it because the prompt was too long
     "prompt": pl.String(),
     "seed": pl.Int64(),
 }
 """Columns of a plan."""
+
+Views = Literal["auto", "frontal", "lateral", "all"]
 
 
 def plan(
@@ -38,6 +42,8 @@ def plan(
     dose: float | None = None,
     each: int | None = None,
     seed: int = 0,
+    views: Views = "auto",
+    prompts: PromptFormat | None = None,
 ) -> pl.DataFrame:
     """One row per image to generate.
 
@@ -50,12 +56,19 @@ def plan(
     of a target to reach, real and synthetic together; `dose`, images per real positive training image of a target, at
     least one; or `each`, images of each target, not counting balancing images.
 
+    `views` are the views of the rows whose label sets are used, and so of the images; a finding without rows of that
+    view uses its rows of all views. `auto` is `frontal` if the prompts name the view, else `all`. `prompts` words the
+    prompts of the generator; by default they are of any length and do not name the view.
+
     Returns:
         Columns of `SCHEMA`: the targets one after the other, then the balancing findings; within each in seed order.
     """
     if dataset.info["source"] == "synthetic":
         raise DataError(f"{dataset.folder} holds synthetic images. Name the real dataset.")
     space, train = dataset.space, dataset.split("train")
+    prompts = prompts or PromptFormat(space)
+    if views == "auto":
+        views = "frontal" if prompts.views else "all"
     targets = tuple(dict.fromkeys(targets or space.in_group("tail")))
     if not targets:
         raise RecipeError(f"{dataset.folder} has no tail finding. Name findings: --targets {space.findings[0]!r}")
@@ -72,7 +85,11 @@ def plan(
     for place, finding in enumerate(balance):
         more = needed // len(balance) + (place < needed % len(balance))
         amounts[finding] = amounts.get(finding, 0) + more
-    rows = [row for target, number in amounts.items() for row in _rows(real[target], space, target, number, seed)]
+    rows = [
+        row
+        for target, number in amounts.items()
+        for row in _rows(_of_view(real[target], views), prompts, target, number, seed)
+    ]
     if not rows:
         raise RecipeError(f"--count {count}: every finding has that many real images already. Give a larger --count.")
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
@@ -108,22 +125,33 @@ def _amounts(positives: dict[str, int], count: int | None, dose: float | None, e
 
 
 # Image ids begin with `drawn-` as in version 0.1: audits and studies of stored folders depend on them.
-def _rows(real: pl.DataFrame, space: LabelSpace, target: str, number: int, seed: int) -> list[tuple[Any, ...]]:
-    available = real.select("image_id", "patient_id", *space.findings).to_dicts()
+def _rows(real: pl.DataFrame, prompts: PromptFormat, target: str, number: int, seed: int) -> list[tuple[Any, ...]]:
+    space = prompts.space
+    available = real.select("image_id", "patient_id", "view", *space.findings).to_dicts()
     order = randomness(seed, "plan", target).permutation(len(available))
     slug, rows = _slug(space.findings, target), []
     for index in range(number):
         source = available[order[index % len(available)]]
         own = derive_seed(seed, "synthesize", target, index)
-        findings = label_set(source, space)
-        image, text = f"drawn-{seed}-{slug}-{index:05d}", prompt_of(findings, space, own).text
-        rows.append((image, target, source["image_id"], source["patient_id"], findings, text, own))
+        view = source["view"] if prompts.views else None
+        whole = label_set(source, space)
+        findings = prompts.shortened(whole, view, target)
+        left_out = [finding for finding in whole if finding not in findings]
+        image, text = f"drawn-{seed}-{slug}-{index:05d}", prompt_of(findings, prompts, own, view).text
+        of_source = (source["image_id"], source["patient_id"], view)
+        rows.append((image, target, *of_source, findings, left_out, text, own))
     return rows
 
 
-def prompt_of(findings: Sequence[str], space: LabelSpace, seed: int) -> Prompt:
+def _of_view(rows: pl.DataFrame, views: Views) -> pl.DataFrame:
+    """The rows of a view, or all rows if none has it."""
+    chosen = rows if views == "all" else rows.filter(view=views)
+    return chosen if chosen.height else rows
+
+
+def prompt_of(findings: Sequence[str], prompts: PromptFormat, seed: int, view: str | None = None) -> Prompt:
     """The prompt of an image: its label set in an order that depends on its seed."""
-    return prompt(findings, space.normal, randomness(seed, "prompt"))
+    return prompts.prompt(findings, view, randomness(seed, "prompt"))
 
 
 def label_set(row: dict[str, Any], space: LabelSpace) -> list[str]:

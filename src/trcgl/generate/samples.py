@@ -11,7 +11,7 @@ from PIL import Image
 
 from trcgl.core import storage
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.prompts import prompt
+from trcgl.generate.prompts import VIEWS
 from trcgl.generate.solver import sample
 
 STEPS = 12
@@ -26,7 +26,7 @@ def sample_grid(generator: Generator, path: Path, step: int, loggers: Sequence[A
     space = generator.space
     chosen = space.in_group("tail") or space.findings
     findings = dict.fromkeys([*([space.normal] if space.normal else []), *chosen])
-    prompts = [prompt((finding,), space.normal) for finding in findings for _ in range(COLUMNS)]
+    prompts = [generator.prompts.prompt((finding,), VIEWS[0]) for finding in findings for _ in range(COLUMNS)]
     images = sample(generator, generator.encode(prompts), generator.encode_empty(), range(len(prompts)), steps=STEPS)
     picture = tiled(images, COLUMNS)
     with storage.atomic(path) as aside:

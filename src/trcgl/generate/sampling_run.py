@@ -135,11 +135,12 @@ def _encoded(
 
 def prompts_of(generator: Generator, rows: pl.DataFrame) -> Iterator[Prompt]:
     """The prompt of every row of a plan."""
-    for findings, seed in rows.select("findings", "seed").iter_rows():
-        yield prompt_of(findings, generator.space, seed)
+    wording = generator.prompts
+    for findings, seed, view in rows.select("findings", "seed", "view").iter_rows():
+        yield prompt_of(findings, wording, seed, view)
 
 
 def check_prompts(generator: Generator, rows: pl.DataFrame) -> None:
     """Check, before the first image is sampled, that the text encoder can read every prompt of a plan."""
-    for prompt in prompts_of(generator, rows.unique("findings", maintain_order=True)):
+    for prompt in prompts_of(generator, rows.unique(["findings", "view"], maintain_order=True)):
         generator.ids(prompt)

@@ -16,7 +16,6 @@ from trcgl.core.randomness import generator as randomness
 from trcgl.generate import diffusion
 from trcgl.generate.fitting import warmed_up
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.prompts import prompt
 from trcgl.generate.samples import sample_grid
 from trcgl.generate.training_rows import loader, most_sampled, sampler
 from trcgl.model.tensors import at_size, to_unit
@@ -194,14 +193,17 @@ class Diffusion(Stage):
         tail = np.isin(space.findings, space.in_group("tail"))
         orders = random.integers(2**32, size=whole)[slots]
         prompts = []
-        for label, chance, order in zip(batch["label"].cpu().numpy(), chances, orders, strict=True):
+        wording = self.generator.prompts
+        labels, rows = batch["label"].cpu().numpy(), batch["row"].tolist()
+        for label, row, chance, order in zip(labels, rows, chances, orders, strict=True):
             present = np.flatnonzero(label == 1)
             if len(present) > 1 and chance[0] < settings.label_dropout:
                 kept = (chance[2:][present] < 0.5) | tail[present]
                 kept[chance[2:][present].argmin()] = True
                 present = present[kept]
             shuffled = np.random.default_rng(order)
-            prompts.append(prompt([space.findings[place] for place in present], space.normal, shuffled))
+            findings = [space.findings[place] for place in present]
+            prompts.append(wording.prompt(findings, self.rows.views[row], shuffled))
         hidden = self.generator.encode(prompts)
         empty = torch.from_numpy(chances[:, 1] < settings.caption_dropout).to(hidden.device)
         return torch.where(empty[:, None, None], self.generator.encode_empty(), hidden)

@@ -27,7 +27,7 @@ from trcgl.dataset.synthetic_rows import current_options
 from trcgl.generate.context import PromptKind
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
-from trcgl.generate.plan import guided, plan
+from trcgl.generate.plan import Views, guided, plan
 from trcgl.generate.sampling_run import (
     Precision,
     SamplingSettings,
@@ -61,6 +61,9 @@ class SynthesizeOptions:
     """Number of synthetic images per real training image of the finding; 1 if neither --count nor --each is given."""
     each: int | None = None
     """Synthetic images per finding."""
+    views: Views = "auto"
+    """Views of the real images whose label sets are used, and so of the synthetic images; a finding without images of
+    that view uses all its images. `auto`: `frontal` if the prompts of the generator name the view, else `all`."""
     prompt: PromptKind = "learned"
     """Prompt: words with all context tokens (`learned`), without tokens (`handwritten`), or with one kind of tokens
     (`shared_tokens`, `per_finding_tokens`)."""
@@ -130,6 +133,8 @@ def synthesize(
     side = dataset.require_images().shape[1]
     generator = open_generator(Path(generator_folder), dataset)
     generator.context.restrict(options.prompt)
+    if options.views == "auto":
+        options = dataclasses.replace(options, views="frontal" if generator.views else "all")
     screener = None if screener_run is None else open_screener(Path(screener_run), dataset)
     record = {
         "dataset": dataset.name,
@@ -141,7 +146,9 @@ def synthesize(
         "options": {**dataclasses.asdict(options), "targets": list(options.targets)},
     }
 
-    rows = plan(dataset, options.targets, count=options.count, dose=options.dose, each=options.each, seed=options.seed)
+    amounts = {"count": options.count, "dose": options.dose, "each": options.each}
+    how = {"seed": options.seed, "views": options.views, "prompts": generator.prompts}
+    rows = plan(dataset, options.targets, **amounts, **how)
     check_prompts(generator, rows)
     rows = guided(rows, options.guidance, options.guidance_for)
     launch = _launch(options)

@@ -49,7 +49,7 @@ def write_synthetic_folder(
     manifest = _manifest(rows, images, dataset.space)
     splits = split_table(manifest)
     provenance = rows.select(
-        *("image_id", "source_image_id", "target", "prompt", "seed", "guidance"),
+        *("image_id", "source_image_id", "target", "view", "prompt", "left_out", "seed", "guidance"),
         guided_to=pl.lit(options["guided_to"], pl.Float64),
         steps=pl.lit(options["steps"], pl.Int64),
         solver=pl.lit(options["solver"]),
@@ -101,7 +101,7 @@ def _manifest(rows: pl.DataFrame, images: np.ndarray, space: LabelSpace) -> pl.D
         "weight": pl.lit(1.0),
         **labels,
     }
-    return manifests.validate(rows.select("image_id", "patient_id", **{**empty, **known}), space, where="plan")
+    return manifests.validate(rows.select("image_id", "patient_id", "view", **{**empty, **known}), space, where="plan")
 
 
 def describe_synthesis(
@@ -136,6 +136,7 @@ def describe_synthesis(
         "reasons": _reasons(provenance["verdict"]),
         "targets": targets,
         "limits": dict(screening.limits),
+        "shortened": int((provenance["left_out"].list.len() > 0).sum()),
         "options": dict(options),
         "notes": notes,
         "environment": storage.environment(),

@@ -10,6 +10,7 @@ Stages, each of which resumes where it stopped:
 import datetime
 import os
 from contextlib import nullcontext
+from itertools import compress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from trcgl.generate import folder, pipeline
 from trcgl.generate.autoencoder import measure_scale
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.inputs import check_train_patients
-from trcgl.generate.prompts import prompt
 from trcgl.generate.stages import Autoencoder, Diffusion, Stage
 from trcgl.generate.training_rows import training_rows
 from trcgl.model.folder import load_model
@@ -96,16 +96,48 @@ def check(recipe: GeneratorRecipe) -> None:
 
 
 def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipeline.Generator:
-    """The generator before training; its text encoder can read the prompt of every training row."""
+    """The generator before training; its text encoder can read the prompt of every training row.
+
+    Raises:
+        DataError: the prompt of a single finding is too long.
+    """
     if recipe.base and (Path(recipe.base) / "generator.json").exists():
         base = storage.read_json(Path(recipe.base) / "generator.json")
         check_train_patients(Path(recipe.base), base["training_patient_digest"], opened)
     generator = (folder.load_base if recipe.base else pipeline.build)(recipe, opened.space)
     generator.context.enabled = recipe.context.placement != "none"
-    names = np.array(opened.space.findings)
-    for labels in np.unique(rows.labels == 1, axis=0):
-        generator.ids(prompt(names[labels].tolist(), opened.space.normal))
+    positives = (rows.labels == 1).sum(0).tolist()
+    generator.positives = dict(zip(opened.space.findings, positives, strict=True))
+    for finding in opened.space.findings:
+        for view in set(rows.views):
+            generator.ids(generator.prompts.prompt((finding,), view))
+    counts = _prompt_counts(generator, rows)
+    if counts["shortened_images"]:
+        say(
+            f"{counts['shortened_images']:,} of {counts['images']:,} training images have prompts of more than "
+            f"{generator.longest} tokens ({counts['shortened_label_sets']} of {counts['label_sets']:,} label sets): "
+            "their most frequent findings are left out of the prompt"
+        )
     return generator
+
+
+def _prompt_counts(generator: pipeline.Generator, rows: SplitRows) -> dict[str, Any]:
+    """The entry `prompts` of `generator.json`: how many label sets were too long for the text encoder."""
+    space, prompts = generator.space, generator.prompts
+    label_sets = [tuple(compress(space.findings, labels)) for labels in rows.labels == 1]
+    shortened = {
+        (findings, view)
+        for findings, view in {*zip(label_sets, rows.views, strict=True)}
+        if {*findings} - {space.normal, *prompts.shortened(findings, view)}
+    }
+    return {
+        "views": generator.views,
+        "longest": generator.longest,
+        "label_sets": len({*label_sets}),
+        "shortened_label_sets": len({findings for findings, _ in shortened}),
+        "images": len(rows),
+        "shortened_images": sum(key in shortened for key in zip(label_sets, rows.views, strict=True)),
+    }
 
 
 def _train(
@@ -134,7 +166,8 @@ def _train(
         features = load_model(Path(run) / "model").network.backbone if run else None
         vae = generator.vae.requires_grad_(True)
         fit(Autoencoder, "autoencoder", settings.steps, settings.lr, vae, features=features)
-    measure_scale(generator.vae, _some_images(opened, recipe))
+    if not (recipe.base and recipe.autoencoder.keep_scale):
+        measure_scale(generator.vae, _some_images(opened, recipe))
 
     trained: tuple[torch.nn.Module, ...] = (pipeline.adapt(generator, recipe),)
     if not recipe.base:
@@ -173,6 +206,8 @@ def _finish(
         dataset_digest=storage.sha256_file(opened.folder / "dataset.json"),
         training_patient_digest=storage.digest(patients),
         training_images=len(rows),
+        training_positives=dict(generator.positives),
+        prompts=_prompt_counts(generator, rows),
         license=license,
         command=storage.command(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

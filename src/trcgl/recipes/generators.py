@@ -31,6 +31,7 @@ def generator_phantom() -> GeneratorRecipe:
     return GeneratorRecipe(
         name="generator_phantom",
         image_size=64,
+        views=False,
         autoencoder=AutoencoderRecipe(factor=2),
         unet=UNetRecipe(widths=(32, 64, 128), layers=1, attention_from=2),
         diffusion=DiffusionRecipe(min_snr=0.0, log_snr_std=2.0),

@@ -39,9 +39,10 @@ class SplitRows(data.Dataset[dict[str, Any]]):
 
     def __init__(self, *tables: tuple[Dataset, pl.DataFrame]) -> None:
         self.labels = np.concatenate([label_array(rows, dataset.space) for dataset, rows in tables])
-        rows = pl.concat([rows.select("weight", "image_id", "row") for _, rows in tables])
+        rows = pl.concat([rows.select("weight", "image_id", "row", "view") for _, rows in tables])
         self.weights = rows["weight"].to_numpy().astype(np.float64)
         self.image_ids = rows["image_id"].to_list()
+        self.views = rows["view"].to_list()
         self._store_rows = rows["row"].to_numpy()
         self._store = np.repeat(np.arange(len(tables)), [rows.height for _, rows in tables])
         self._paths = [dataset.folder / "images.npy" for dataset, _ in tables]
