@@ -146,9 +146,16 @@ def synthesize(
         "options": {**dataclasses.asdict(options), "targets": list(options.targets)},
     }
 
-    amounts = {"count": options.count, "dose": options.dose, "each": options.each}
-    how = {"seed": options.seed, "views": options.views, "prompts": generator.prompts}
-    rows = plan(dataset, options.targets, **amounts, **how)
+    rows = plan(
+        dataset,
+        options.targets,
+        count=options.count,
+        dose=options.dose,
+        each=options.each,
+        seed=options.seed,
+        views=options.views,
+        prompts=generator.prompts,
+    )
     check_prompts(generator, rows)
     rows = guided(rows, options.guidance, options.guidance_for)
     launch = _launch(options)
