@@ -59,6 +59,18 @@ def test_loading_gives_the_same_logits_bit_for_bit(tmp_path, head, settings):
     assert model.space == SPACE and model.image_size == 32 and model.fit == "letterbox"
 
 
+@pytest.mark.parametrize("head", ["csra", "ml_decoder", "query2label", "ml_gcn"])
+def test_a_model_stored_before_heads_had_versions_scores_as_then(tmp_path, head):
+    network = save(tmp_path, head, head_version="0.2")
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images())[:, None].float() / 255).logits.numpy()
+    description = json.loads((tmp_path / "model.json").read_text())
+    for added in ("head_version", "csra_gate", "encoder_blocks", "decoder_dropout"):
+        del description["recipe"]["model"][added]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert np.array_equal(load_model(tmp_path).logits(images()), expected)
+
+
 @pytest.mark.parametrize("head", ["linear", "trcgl"])
 def test_the_graph_comes_back_with_the_model(tmp_path, head):
     save(tmp_path, head)
