@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.official_code import official
 from trcgl.core.errors import RecipeError
 from trcgl.core.recipe import TrainRecipe
-from trcgl.training.sampling import repeat_factors, row_sampler
+from trcgl.training.sampling import epoch_rows, repeat_factors, row_sampler
 
 OFFICIAL = official("class_aware")
 LABELS = np.full((1000, 3), 0, np.float32)
@@ -90,3 +90,25 @@ def test_repeat_factor_shows_rare_rows_as_often_as_the_formula_says():
     shown = np.concatenate([epoch("repeat_factor", number, repeat_threshold=0.0225) for number in range(200)])
     # Each of the 10 rare rows is repeated 1.5 times on average, and 1,005 rows are cut to 1,000.
     assert np.mean(shown < 10) * 1000 == pytest.approx(10 * 1.5 * 1000 / 1005, rel=0.05)
+
+
+def test_a_finding_can_be_rare_among_the_labels():
+    # 500 and 10 positives, and the third finding without any counts as one: 500, 10 and 1 of 511 labels
+    factors = repeat_factors(LABELS, 0.04, 10.0, "labels")
+    assert factors[0] == pytest.approx(np.sqrt(0.04 / (10 / 511)))
+    assert (factors[10:] == 1).all()
+
+
+def test_a_whole_epoch_shows_every_row_with_its_repeats_in_succession():
+    settings = {"repeat_threshold": 0.0625, "repeat_epoch": "whole"}  # sqrt(6.25) = 2.5 is rounded to 2
+    shown = epoch("repeat_factor", **settings)
+    assert np.bincount(shown).tolist() == [2] * 10 + [1] * 990
+    assert np.count_nonzero(np.diff(shown)) == 999
+    assert not np.array_equal(shown, epoch("repeat_factor", 1, **settings))
+
+
+@pytest.mark.parametrize(("batch_size", "rows"), [(100, 1000), (101, 1010), (2000, 1010)])
+def test_a_whole_epoch_has_no_incomplete_last_batch_unless_it_is_the_only_one(batch_size, rows):
+    settings = {"row_sampling": "repeat_factor", "repeat_threshold": 0.0625, "batch_size": batch_size}
+    assert epoch_rows(TrainRecipe(**settings, repeat_epoch="whole"), LABELS) == rows
+    assert epoch_rows(TrainRecipe(**settings), LABELS) == 1000

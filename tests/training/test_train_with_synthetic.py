@@ -19,6 +19,7 @@ from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.generate.inputs import open_screener
 from trcgl.model.folder import load_model
 from trcgl.training import batches as datamodule
+from trcgl.training import classifier as classifier_module
 from trcgl.training.classifier import Classifier
 from trcgl.training.losses import LOSSES
 from trcgl.training.train import train
@@ -115,6 +116,41 @@ def test_pretraining_does_not_stop_training_early(dataset, generated, tmp_path, 
     recipe = recipe_with({"epochs": 8, "patience": 1}, schedule="pretrain", pretrain_share=0.5)
     info = train(dataset, recipe, tmp_path / "run", generated)
     assert info["best"]["epoch"] == 5 and info["steps"] == 6 * STEPS
+
+
+def test_a_pool_shows_synthetic_rows_as_often_as_real_ones_and_with_weight_0_at_first(
+    dataset, generated, tmp_path, shown, monkeypatch
+):
+    weights = []
+    mean = classifier_module.masked_mean
+    monkeypatch.setattr(classifier_module, "masked_mean", lambda *values: weights.append(values[2]) or mean(*values))
+    recipe = recipe_with({"head_warmup_epochs": 1}, schedule="pool")
+    info = train(dataset, recipe, tmp_path / "run", generated)
+    batches = -(-(REAL + 14) // 8)
+    assert info["steps"] == 2 * batches
+    for epoch, weight in ((0, 0.0), (1, 0.5)):
+        of_epoch = slice(epoch * batches, (epoch + 1) * batches)
+        rows = np.concatenate(shown[of_epoch])
+        assert sorted(rows) == list(range(REAL + 14))
+        assert np.array_equal(np.concatenate(weights[of_epoch]), np.where(rows < REAL, 1.0, weight))
+
+
+@pytest.mark.parametrize("unrequested", ["unknown", "absent"])
+def test_a_pool_counts_synthetic_rows(dataset, generated, unrequested):
+    opened = open_dataset(dataset)
+    recipe = recipe_with(schedule="pool", unrequested=unrequested)
+    data = datamodule.RadiographData(opened, recipe, open_synthetic(generated, opened))
+    labels = data.counted_rows.labels
+    assert len(labels) == REAL + 14 == data.epoch_rows
+    assert np.isnan(labels[REAL:]).any() == (unrequested == "unknown")
+    assert np.isnan(labels[:REAL]).any()
+
+
+def test_a_whole_epoch_of_repeats_is_mixed_with_synthetic_rows(dataset, generated, tmp_path, shown):
+    settings = {"row_sampling": "repeat_factor", "repeat_threshold": 1.0, "repeat_epoch": "whole"}
+    train(dataset, recipe_with({"epochs": 1, **settings}), tmp_path / "run", generated)
+    rows = np.concatenate(shown)
+    assert len(rows) > REAL and len(rows) % 8 == 0 and REAL <= rows.max() < REAL + 14
 
 
 def test_labels_not_requested_are_unknown_and_a_synthetic_row_weighs_half(dataset, generated, tmp_path, monkeypatch):

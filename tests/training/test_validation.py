@@ -33,6 +33,8 @@ def test_a_group_without_positives_has_no_mean():
     truth[:, 2] = 0
     found = validation_metrics(truth, SCORE, WEIGHT, SPACE)
     assert "val/mAP_tail" not in found and np.isfinite(found["val/mAP"])
+    with_zero = validation_metrics(truth, SCORE, WEIGHT, SPACE, "zero")
+    assert with_zero == {**found, "val/mAP": pytest.approx(found["val/mAP"] * 2 / 3)}  # Hernia is one of three scored
 
 
 def test_a_val_split_without_any_positive_is_refused():

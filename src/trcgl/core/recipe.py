@@ -163,13 +163,20 @@ class TrainRecipe:
     """Optimization, checkpoint selection and hardware."""
 
     epochs: int = 30
-    """Passes over the training split; each has ceil(rows / batch_size) steps, whatever the row sampling."""
+    """Passes over the training split; each has ceil(rows / batch_size) steps, unless `repeat_epoch` is whole."""
     batch_size: int = 32
     """Images per batch, on all devices together."""
     accumulate: int = 1
     """Batches per optimizer step."""
     head_warmup_epochs: int = 0
     """Number of epochs at the start that train only the head, with a frozen backbone."""
+    head_warmup_lr: float | None = None
+    """Constant learning rate of `head_warmup_epochs`, which are then a stage of their own: after it the optimizer, the
+    schedule and the averages start anew, and only later epochs can be the best. Default: part of the schedule."""
+    head_warmup_decay: float | None = None
+    """Weight decay during `head_warmup_epochs` where `head_warmup_lr` is set; default: `weight_decay`."""
+    frozen_mode: Literal["eval", "train"] = "eval"
+    """Mode of a frozen backbone: `eval`, or `train` with stochastic depth, dropout and running statistics of norms."""
     frozen_stages: int | None = None
     """Freeze the stem and this many stages of the backbone for the whole run; default: train everything."""
     backbone_lr: float = 1e-4
@@ -178,12 +185,26 @@ class TrainRecipe:
     """Peak learning rate of the head."""
     weight_decay: float = 0.05
     """Weight decay of AdamW; norms, biases, gates and embeddings do not decay."""
+    backbone_decay: float | None = None
+    """Weight decay of the backbone; default: `weight_decay`."""
+    decay_all: bool = False
+    """Apply weight decay to norms, biases, gates and embeddings as well."""
+    adam_eps: float = 1e-8
+    """Constant ε of AdamW."""
+    schedule: Literal["step", "epoch"] = "step"
+    """Change the learning rate after every optimizer `step` or after every `epoch`."""
     warmup_steps: int = 100
-    """Optimizer steps of linear learning-rate warm-up before the cosine decay."""
+    """Optimizer steps of linear learning-rate warm-up before the cosine decay, with `schedule` step."""
+    warmup_epochs: int = 5
+    """Epochs of linear learning-rate warm-up before the cosine decay, with `schedule` epoch."""
+    lr_floor: float = 0.0
+    """Smallest share of the peak learning rate that the cosine decay reaches."""
     clip_gradient: float = 1.0
     """Largest norm of the gradient; 0 turns clipping off."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights, which is validated and kept; 0 turns it off."""
+    ema_warmup: bool = True
+    """Let the decay of `ema` grow to its value over the first updates; off keeps it constant."""
     swa_epochs: int = 0
     """Number of epochs at the end over whose steps the weights are averaged equally (Izmailov et al. 2018), instead of
     `ema`; 0 turns it off."""
@@ -199,6 +220,13 @@ class TrainRecipe:
     """Frequency T below which `repeat_factor` repeats the rows of a finding."""
     repeat_cap: float = 10.0
     """Largest repeat factor of a row."""
+    repeat_frequency: Literal["rows", "labels"] = "rows"
+    """Frequency of a finding in `repeat_factor`: its positives per row, or per positive label of all findings."""
+    repeat_epoch: Literal["cut", "whole"] = "cut"
+    """Epoch of `repeat_factor`: `cut` to as many rows as the split has, shuffled; or `whole`: all repeats, rounded to
+    whole numbers, those of a row in succession, without an incomplete last batch."""
+    absent_findings: Literal["left_out", "zero"] = "left_out"
+    """Findings without positives in val: `left_out` of val mAP, or with an AP of `zero`; both choose the same epoch."""
     patience: int = 0
     """Stop after this many epochs without a better val mAP; 0 turns early stopping off."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -230,14 +258,18 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class SyntheticRecipe:
-    """Use of the synthetic images of `--synthetic`. The number of training steps is the same without them."""
+    """Use of the synthetic images of `--synthetic`. Without `pool`, the number of steps is the same without them."""
 
     weight: float = 0.5
     """Loss weight of a synthetic image's labels; a real image weighs 1. At 0 no synthetic image is used."""
     warmup: int | None = None
-    """With `mix`, number of epochs at the start that show real images only; default: train.head_warmup_epochs."""
-    schedule: Literal["mix", "pretrain"] = "mix"
-    """`mix`: synthetic and real images together; `pretrain`: first synthetic images only, then real images only."""
+    """Number of epochs at the start that show real images only (`mix`), or in which synthetic images weigh 0 (`pool`);
+    default: train.head_warmup_epochs."""
+    schedule: Literal["mix", "pretrain", "pool"] = "mix"
+    """`mix`: synthetic and real images together; `pretrain`: first synthetic images only, then real images only;
+    `pool`: synthetic images are further rows of the training split, counted like real ones, and epochs are longer."""
+    unrequested: Literal["unknown", "absent"] = "unknown"
+    """Findings that a synthetic image was not generated for: `unknown`, and left out of the loss, or `absent`."""
     pretrain_share: float = 0.3
     """With `pretrain`, share of the epochs that show synthetic images only."""
     dose: float | None = None

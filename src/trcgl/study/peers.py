@@ -118,9 +118,11 @@ PEERS: dict[str, Arm] = {
                 "train.row_sampling": "repeat_factor",
                 "train.repeat_threshold": 0.01,
                 "train.repeat_cap": 10.0,
+                "train.repeat_frequency": "labels",
             },
             "TRCGL-Net, arXiv 2607.00975",
-            "Published gates, graph, loss and row sampling; the base's backbone, schedule and augmentation.",
+            "Head, graph, loss and repeat factors of the authors' release; an epoch is cut to as many images as there "
+            "are rows. The base's backbone, optimizer, schedule and augmentation.",
         ),
         _backbone("resnet50", "resnet50", "He et al. 2016", fine=_STRIDE_16),
         _backbone("densenet121", "densenet121", "Huang et al. 2017; CheXNet, Rajpurkar et al. 2017", drops=False),

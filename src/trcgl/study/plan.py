@@ -47,10 +47,14 @@ class Plan:
 def comparable(base: Recipe) -> Recipe:
     """The base with equally many steps for all arms and one device for each run.
 
-    Early stopping would end arms at different steps, before their schedules do. To use several devices, start the
-    command of the study once for each device.
+    Early stopping would end arms at different steps, before their schedules do; whole epochs of repeats and pooled
+    synthetic images would make epochs longer. To use several devices, start the command of the study once for each
+    device.
     """
-    return overridden(base, {"train.devices": 1, "train.nodes": 1, "train.patience": 0})
+    alike = {"train.devices": 1, "train.nodes": 1, "train.patience": 0, "train.repeat_epoch": "cut"}
+    if base.synthetic.schedule == "pool":
+        alike["synthetic.schedule"] = "mix"
+    return overridden(base, alike)
 
 
 def against_baseline(arms: Sequence[Arm], baseline: str, primary: str | None) -> tuple[Contrast, ...]:

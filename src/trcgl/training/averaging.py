@@ -15,6 +15,13 @@ def decay_at(updates: int, decay: float) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
+def exponential_share(updates: int, decay: float, start: int = 0, *, warmup: bool = True) -> float:
+    """Share of the present weights in their exponential average since the update `start`; 1 before."""
+    if updates < start:
+        return 1.0
+    return 1 - (decay_at(updates - start, decay) if warmup else decay)
+
+
 def equal_share(updates: int, start: int) -> float:
     """Share of the present weights in their equal average since the update `start`; 1 before: nothing is averaged."""
     return 1 / max(1, updates - start + 1)
@@ -27,16 +34,17 @@ class MovingAverage(WeightAveraging):
 
     Args:
         share: share of the present weights in the new average, after t updates.
+        start: number of updates before the average begins, with a share of 1.
     """
 
-    def __init__(self, share: Callable[[int], float]) -> None:
+    def __init__(self, share: Callable[[int], float], start: int = 0) -> None:
         super().__init__(multi_avg_fn=self._average)
-        self._share = share
+        self._share, self._start = share, start
 
     @classmethod
-    def exponential(cls, decay: float) -> "MovingAverage":
-        """An exponential moving average whose decay warms up, see `decay_at`."""
-        return cls(lambda updates: 1 - decay_at(updates, decay))
+    def exponential(cls, decay: float, *, start: int = 0, warmup: bool = True) -> "MovingAverage":
+        """An exponential moving average from step `start` on, whose decay warms up (`decay_at`) or is constant."""
+        return cls(partial(exponential_share, decay=decay, start=start, warmup=warmup), start)
 
     @classmethod
     def equal(cls, start: int) -> "MovingAverage":
@@ -52,7 +60,7 @@ class MovingAverage(WeightAveraging):
         """Start the average again from the present weights of `module`."""
         assert self._average_model is not None
         self._average_model.module.load_state_dict(module.state_dict())
-        self._average_model.n_averaged.zero_()
+        self._average_model.n_averaged.fill_(self._start)
 
     def copy_to(self, module: LightningModule) -> None:
         """Continue training `module` from the average."""

@@ -18,7 +18,7 @@ from trcgl.dataset.synthetic_rows import SyntheticRows
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, mixup, sample_parameters, sample_shares
 from trcgl.training.losses.base import Elements
-from trcgl.training.sampling import RowSampler, row_sampler, with_synthetic
+from trcgl.training.sampling import RowSampler, epoch_rows, row_sampler, with_synthetic
 
 
 class Part(NamedTuple):
@@ -170,24 +170,35 @@ class RadiographData(lightning.LightningDataModule):
         train = (dataset, self.train_manifest)
         self.train_rows = self.all_train_rows = SplitRows(train)
         if synthetic and synthetic.rows.height:
-            self.all_train_rows = SplitRows(train, (synthetic.dataset, synthetic.rows))  # synthetic rows are the last
+            rows = synthetic.rows
+            if recipe.synthetic.unrequested == "absent":
+                rows = rows.with_columns(pl.col(dataset.space.findings).fill_null(0))
+            self.all_train_rows = SplitRows(train, (synthetic.dataset, rows))  # synthetic rows are the last
+        pooled = recipe.synthetic.schedule == "pool"
+        self.counted_rows = self.all_train_rows if pooled else self.train_rows
+        """Rows that row sampling, class frequencies and co-occurrence count."""
         self.val_rows = SplitRows((dataset, dataset.split("val", with_none=recipe.train.with_none)))
 
     @property
     def train_batches(self) -> int:
         """Number of batches of an epoch."""
-        return -(-len(self.train_rows) // self.recipe.train.batch_size)
+        return -(-self.epoch_rows // self.recipe.train.batch_size)
+
+    @property
+    def epoch_rows(self) -> int:
+        """Number of rows of an epoch."""
+        return epoch_rows(self.recipe.train, self.counted_rows.labels)
 
     def train_dataloader(self) -> ResumableLoader:
         """Training batches, in the order of the row sampling."""
-        order = row_sampler(self.recipe.train, self.train_rows.labels, self.recipe.seed)
-        if synthetic := len(self.all_train_rows) - len(self.train_rows):
-            order = with_synthetic(self.recipe, order, synthetic)
-        return ResumableLoader(self.all_train_rows, self._batches(self.train_rows, order), self.recipe.train.workers)
+        order = row_sampler(self.recipe.train, self.counted_rows.labels, self.recipe.seed)
+        if added := len(self.all_train_rows) - len(self.counted_rows):
+            order = with_synthetic(self.recipe, order, len(self.train_rows), added)
+        return ResumableLoader(self.all_train_rows, self._batches(self.epoch_rows, order), self.recipe.train.workers)
 
     def val_dataloader(self) -> Loader:
         """Validation batches, in the order of the manifest."""
-        batches = self._batches(self.val_rows, lambda epoch: np.arange(len(self.val_rows)))
+        batches = self._batches(len(self.val_rows), lambda epoch: np.arange(len(self.val_rows)))
         return Loader(self.val_rows, batches, self.recipe.train.workers)
 
     def transfer_batch_to_device(
@@ -209,9 +220,9 @@ class RadiographData(lightning.LightningDataModule):
                 return {**batch, "image": image, "label": label}
         return {**batch, "image": image}
 
-    def _batches(self, rows: SplitRows, order: RowSampler) -> Batches:
+    def _batches(self, rows: int, order: RowSampler) -> Batches:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return Batches(order, len(rows), self.recipe.train.batch_size, rank, processes)
+        return Batches(order, rows, self.recipe.train.batch_size, rank, processes)
 
 
 def other_of_pair(real: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,8 @@ from trcgl.training.batches import SplitRows, known_labels
 from trcgl.training.clipping import Clipping
 from trcgl.training.losses import LOSSES
 from trcgl.training.losses.base import elements, masked_mean, smoothed
-from trcgl.training.optimizer import build_optimizer, schedule
-from trcgl.training.sampling import retrained_from
+from trcgl.training.optimizer import build_optimizer, rate_factor
+from trcgl.training.sampling import retrained_from, synthetic_warmup
 from trcgl.training.trainer import LOG_EVERY, is_fused
 from trcgl.training.validation import SELECTED, validation_metrics
 
@@ -30,7 +30,8 @@ from trcgl.training.validation import SELECTED, validation_metrics
 class Classifier(lightning.LightningModule):
     """A network with its loss and optimizer.
 
-    The loss counts the labels of `train`, the real rows; `image_ids` names the real rows, then the synthetic rows.
+    `train` are the real rows; `image_ids` names them, then the synthetic rows. The loss counts the labels of `counted`
+    rows, by default the real rows.
     `steps` is the number of optimizer steps of the whole run; `counts` has the numbers of real and synthetic rows of
     each finding, which are logged at the start.
     """
@@ -45,6 +46,7 @@ class Classifier(lightning.LightningModule):
         steps: int,
         image_ids: Sequence[str],
         counts: Mapping[str, Mapping[str, Any]] | None = None,
+        counted: SplitRows | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -57,8 +59,8 @@ class Classifier(lightning.LightningModule):
         self.retrain_step = steps // recipe.train.epochs * self._retrain if recipe.train.retrain_epochs else 0
         self._val_rows, self._steps, self._image_ids, self._counts = val, steps, image_ids, counts or {}
         self._real_rows = len(train)
-        positives = torch.from_numpy((train.labels == 1).sum(0))
-        known = torch.from_numpy((~np.isnan(train.labels)).sum(0))
+        labels = (counted or train).labels
+        positives, known = torch.from_numpy((labels == 1).sum(0)), torch.from_numpy((~np.isnan(labels)).sum(0))
         self.loss = LOSSES[recipe.loss.name](recipe.loss.settings, positives, known)
         self.validated: dict[str, float] = {}
         self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and rows (-1: padding) of each batch of a step
@@ -73,10 +75,8 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW and its learning-rate schedule, updated every step."""
         optimizer = build_optimizer(self.network, self.recipe.train, fused=is_fused(self.recipe.train, self.device))
-        warmup = self.recipe.train.warmup_steps
-        rate = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: schedule(step, warmup, self._steps, self.retrain_step)
-        )
+        factor = rate_factor(self.recipe.train, self._steps, self.retrain_step)
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def restart_head(self) -> None:
@@ -98,7 +98,7 @@ class Classifier(lightning.LightningModule):
         """Freeze or unfreeze the backbone."""
         frozen = self.backbone_is_frozen
         for module in (self.network.backbone, self.network.norm):
-            module.train(not frozen)  # eval mode also keeps the running statistics
+            module.train(not frozen or self.recipe.train.frozen_mode == "train")
             module.requires_grad_(not frozen)
         if self.recipe.train.frozen_stages is not None:
             freeze_stages(self.network.backbone, self.recipe.train.frozen_stages)
@@ -109,7 +109,7 @@ class Classifier(lightning.LightningModule):
         target, known = known_labels(batch["label"], batch["real"])
         target = smoothed(target, self.recipe.loss.label_smoothing)
         weight = batch["real"].float()
-        weight = torch.where(batch["row"] < self._real_rows, weight, self.recipe.synthetic.weight * weight)
+        weight = torch.where(batch["row"] < self._real_rows, weight, self._synthetic_weight * weight)
         self.loss.progress = self.global_step / self._steps
         output = self.network(batch["image"])
         loss = self._objective(output, target, known, batch["real"], weight)
@@ -154,7 +154,9 @@ class Classifier(lightning.LightningModule):
                 "another --out with a lower --train.backbone-lr and --train.head-lr, or --train.precision 32-true."
             )
         val = self._val_rows
-        self.validated = validation_metrics(val.labels, score.numpy(), val.weights, self.space)
+        self.validated = validation_metrics(
+            val.labels, score.numpy(), val.weights, self.space, self.recipe.train.absent_findings
+        )
         self.log(SELECTED, self.validated[SELECTED], prog_bar=True, logger=False, rank_zero_only=True)
         self._record(self.validated)
 
@@ -181,6 +183,11 @@ class Classifier(lightning.LightningModule):
 
     def _over_processes(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="mean") if self.trainer.world_size > 1 else value
+
+    @property
+    def _synthetic_weight(self) -> float:
+        pooled = self.recipe.synthetic.schedule == "pool"
+        return 0.0 if pooled and self.current_epoch < synthetic_warmup(self.recipe) else self.recipe.synthetic.weight
 
     @property
     def backbone_is_frozen(self) -> bool:

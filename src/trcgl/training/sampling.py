@@ -1,10 +1,11 @@
 """Row sampling: the rows of an epoch and their order, as pure functions of (labels, seed, epoch).
 
-Every epoch has as many rows as there are real training rows, so that epochs with different row sampling, and with and
-without synthetic images, cost the same.
+Epochs with different row sampling, and with and without synthetic images, cost the same: each has as many rows as there
+are real training rows. Exceptions are whole epochs of `repeat_factor` and a pool of real and synthetic rows.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -60,35 +61,56 @@ def class_aware(labels: Labels, seed: int, epoch: int) -> RowNumbers:
     return rows
 
 
-def repeat_factors(labels: Labels, threshold: float, cap: float) -> Float[np.ndarray, " rows"]:
+def repeat_factors(
+    labels: Labels, threshold: float, cap: float, frequency: Literal["rows", "labels"] = "rows"
+) -> Float[np.ndarray, " rows"]:
     """Mean number of repeats of each row: r_i = max over its findings c of min(cap, max(1, sqrt(T / f_c))).
 
-    Source: Gupta, Dollár & Girshick 2019 (LVIS), appendix B; f_c is the fraction of rows with finding c.
+    Source: Gupta, Dollár & Girshick 2019 (LVIS), appendix B; f_c is the fraction of rows with finding c. With
+    `frequency` "labels", as in the authors' release of TRCGL-Net, it is the share n_c / Σ_k n_k of all positive labels.
     """
     present = labels == 1
-    fraction = np.maximum(present.mean(0), 1 / max(len(labels), 1))
+    if frequency == "labels":
+        counts = present.sum(0).clip(min=1)
+        fraction = counts / counts.sum()
+    else:
+        fraction = np.maximum(present.mean(0), 1 / max(len(labels), 1))
     of_finding = np.clip(np.sqrt(threshold / fraction), 1, cap)
     return np.where(present, of_finding, 1.0).max(1)
 
 
-def repeat_factor(labels: Labels, threshold: float, cap: float, seed: int, epoch: int) -> RowNumbers:
-    """Rows repeated by `repeat_factors` (rounded at random to keep the mean), shuffled, and cut to an epoch."""
-    factors = repeat_factors(labels, threshold, cap)
+def repeat_factor(factors: Float[np.ndarray, " rows"], seed: int, epoch: int) -> RowNumbers:
+    """Rows repeated by their factors (rounded at random to keep the mean), shuffled, and cut to an epoch."""
     rng = generator(seed, "sampling", epoch)
     repeats = np.floor(factors + rng.random(len(factors))).astype(np.int64)
     return rng.permutation(np.repeat(np.arange(len(factors)), repeats))[: len(factors)]
 
 
+def whole_repeats(factors: Float[np.ndarray, " rows"], seed: int, epoch: int) -> Int[np.ndarray, " repeats"]:
+    """Rows in random order, each in succession as often as its factor, rounded to a whole number, says."""
+    order = generator(seed, "sampling", epoch).permutation(len(factors))
+    return np.repeat(order, _rounded(factors)[order])
+
+
+def epoch_rows(recipe: TrainRecipe, labels: Labels) -> int:
+    """Number of rows of an epoch; a whole epoch of repeats has no incomplete last batch, unless it is the only one."""
+    if recipe.row_sampling != "repeat_factor" or recipe.repeat_epoch == "cut":
+        return len(labels)
+    rows = int(_rounded(_repeat_factors(recipe, labels)).sum())
+    return rows - rows % recipe.batch_size if rows > recipe.batch_size else rows
+
+
 def row_sampler(recipe: TrainRecipe, labels: Labels, seed: int) -> RowSampler:
-    """The row sampling of a recipe over the labels of the real training rows (NaN where unknown).
+    """The row sampling of a recipe over the labels of training rows (NaN where unknown).
 
     Epochs that retrain the head have the row sampling of `retrain_sampling`.
     """
+    repeats = whole_repeats if recipe.repeat_epoch == "whole" else repeat_factor
     samplers: dict[str, RowSampler] = {
         "natural": lambda epoch: natural(len(labels), seed, epoch),
         "class_balanced": lambda epoch: class_balanced(labels, seed, epoch),
         "class_aware": lambda epoch: class_aware(labels, seed, epoch),
-        "repeat_factor": lambda epoch: repeat_factor(labels, recipe.repeat_threshold, recipe.repeat_cap, seed, epoch),
+        "repeat_factor": lambda epoch: repeats(_repeat_factors(recipe, labels), seed, epoch),
     }
     if not recipe.retrain_epochs:
         return samplers[recipe.row_sampling]
@@ -96,8 +118,8 @@ def row_sampler(recipe: TrainRecipe, labels: Labels, seed: int) -> RowSampler:
     return lambda epoch: samplers[recipe.row_sampling if epoch < first else recipe.retrain_sampling](epoch)
 
 
-def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampler:
-    """Row sampling of a run with synthetic rows, which are numbered after the real rows.
+def with_synthetic(recipe: Recipe, sampler: RowSampler, real: int, synthetic: int) -> RowSampler:
+    """Row sampling of a run with `synthetic` rows, which are numbered after the `real` rows of `sampler`.
 
     `mix`: after the warm-up, synthetic rows replace real rows in proportion to their number: K synthetic and N real
     rows have the shares K / (N + K) and N / (N + K) of an epoch. `pretrain`: the first epochs have synthetic rows
@@ -105,31 +127,36 @@ def with_synthetic(recipe: Recipe, real: RowSampler, synthetic: int) -> RowSampl
     """
 
     def rows_of(epoch: int) -> RowNumbers:
-        order = real(epoch)
+        order = sampler(epoch)
         places = len(order)
         rng = generator(recipe.seed, "drawn", epoch)
         if recipe.synthetic.schedule == "pretrain":
             pretraining = epoch < pretraining_epochs(recipe)
-            return places + _repeated(synthetic, places, rng) if pretraining else order
-        warmup = recipe.synthetic.warmup
-        if epoch < (recipe.train.head_warmup_epochs if warmup is None else warmup):
+            return real + _repeated(synthetic, places, rng) if pretraining else order
+        if epoch < synthetic_warmup(recipe):
             return order
         # Pairs of a batch are replaced together, because mixup does not mix real with synthetic images; the number of
         # pairs is rounded at random to keep the mean.
         batch, pair = np.divmod(np.arange(places), recipe.train.batch_size)
         pair = batch * recipe.train.batch_size + pair // 2
         pairs = np.unique(pair)
-        chosen = rng.permutation(pairs)[: int(len(pairs) * synthetic / (places + synthetic) + rng.random())]
+        chosen = rng.permutation(pairs)[: int(len(pairs) * synthetic / (real + synthetic) + rng.random())]
         taken = np.flatnonzero(np.isin(pair, chosen))
-        order[taken] = places + _repeated(synthetic, len(taken), rng)
+        order[taken] = real + _repeated(synthetic, len(taken), rng)
         return order
 
     return rows_of
 
 
+def synthetic_warmup(recipe: Recipe) -> int:
+    """Number of epochs at the start in which synthetic rows are not shown (`mix`) or weigh 0 (`pool`)."""
+    warmup = recipe.synthetic.warmup
+    return recipe.train.head_warmup_epochs if warmup is None else warmup
+
+
 def pretraining_epochs(recipe: Recipe) -> int:
-    """Number of epochs on synthetic rows alone: the share of `pretrain`, at least one and not all; 0 with `mix`."""
-    if recipe.synthetic.schedule == "mix":
+    """Number of epochs on synthetic rows alone: the share of `pretrain`, at least one and not all; else 0."""
+    if recipe.synthetic.schedule != "pretrain":
         return 0
     epochs = recipe.train.epochs
     return min(max(1, round(recipe.synthetic.pretrain_share * epochs)), epochs - 1)
@@ -162,3 +189,11 @@ def _in_turn(items: int, start: int, stop: int, seed: int, *purpose: str | int) 
         for number in range(first, -(-stop // block))
     ]
     return np.concatenate(order)[start - first * block : stop - first * block]
+
+
+def _repeat_factors(recipe: TrainRecipe, labels: Labels) -> Float[np.ndarray, " rows"]:
+    return repeat_factors(labels, recipe.repeat_threshold, recipe.repeat_cap, recipe.repeat_frequency)
+
+
+def _rounded(factors: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    return np.rint(factors).astype(np.int64)

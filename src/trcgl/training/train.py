@@ -19,7 +19,7 @@ from trcgl.core.folder_kind import DATASET, expect
 from trcgl.core.lock import locked
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, to_json
-from trcgl.dataset.cooccurrence import counts
+from trcgl.dataset.cooccurrence import count_labels
 from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
@@ -33,8 +33,10 @@ from trcgl.training.batches import RadiographData
 from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.checkpointing import BEST, LAST, CheckpointSaver
 from trcgl.training.classifier import Classifier
+from trcgl.training.head_warmup import HeadWarmup
 from trcgl.training.launch import Launch, launched
 from trcgl.training.losses import LOSSES
+from trcgl.training.optimizer import warmup_stage
 from trcgl.training.retraining import HeadRestart
 from trcgl.training.sampling import pretraining_epochs, retrained_from
 from trcgl.training.start_patients import check_start, write_patients
@@ -46,6 +48,7 @@ from trcgl.training.validation import check_labels
 SCHEMA = "trcgl.run/1"
 _AT_LEAST = {
     0: "train.frozen_stages train.patience train.save_steps train.clip_gradient train.warmup_steps train.workers "
+    "train.warmup_epochs train.weight_decay train.backbone_decay train.head_warmup_decay "
     "synthetic.weight synthetic.dose augment.mixup model.graph_smoothing model.encoder_blocks",
     1: "train.epochs train.batch_size train.accumulate model.image_size model.label_embedding model.attention_heads "
     "model.attention_blocks model.queries",
@@ -108,6 +111,28 @@ def check(recipe: Recipe) -> None:
             0 <= train.retrain_epochs <= max(0, train.epochs - max(1, train.head_warmup_epochs)),
             "at least 0, and leave an epoch of train.epochs after train.head_warmup_epochs",
         ),
+        (
+            "train.head_warmup_lr",
+            train.head_warmup_lr is None or (0 < train.head_warmup_lr < math.inf and train.head_lr > 0),
+            "above 0, and so must be train.head_lr",
+        ),
+        (
+            "train.head_warmup_epochs",
+            train.head_warmup_lr is None or train.head_warmup_epochs < train.epochs,
+            "below train.epochs where train.head_warmup_lr is set, because only later epochs can be the best",
+        ),
+        (
+            "train.repeat_epoch",
+            not (train.repeat_epoch == "whole" and train.row_sampling == "repeat_factor" and train.retrain_epochs),
+            "cut where train.retrain_epochs is set, because all epochs have the same number of rows",
+        ),
+        (
+            "augment.mixup",
+            not (recipe.augment.mixup and synthetic.schedule == "pool"),
+            "0 where synthetic.schedule is pool, because it would mix real with synthetic images",
+        ),
+        ("train.adam_eps", 0 < train.adam_eps < math.inf, "above 0"),
+        ("train.lr_floor", 0 <= train.lr_floor <= 1, "between 0 and 1"),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
         ("train.swa_epochs", 0 <= train.swa_epochs <= train.epochs, "between 0 and train.epochs"),
         ("train.swa_epochs", not (train.swa_epochs and train.ema), "0 where train.ema is set, which averages as well"),
@@ -202,7 +227,7 @@ def _fit(
     data = RadiographData(opened, recipe, used)
     counted = rows.counts(data.train_manifest) if rows else None
     _announce(data, opened, recipe, counted)
-    conditional = counts(data.train_manifest, opened.space).conditional(recipe.model.graph_smoothing)
+    conditional = count_labels(data.counted_rows.labels).conditional(recipe.model.graph_smoothing)
     graph = build_adjacency(torch.from_numpy(conditional), recipe.model)
     text = recipe.model.label_text
     vectors = None if text is None else finding_vectors(text, opened.space.findings)
@@ -220,15 +245,23 @@ def _fit(
     _prepare_network(network, recipe.train, launch)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
-        network, recipe, opened.space, data.train_rows, data.val_rows, steps, data.all_train_rows.image_ids, counted
+        network,
+        recipe,
+        opened.space,
+        data.train_rows,
+        data.val_rows,
+        steps,
+        data.all_train_rows.image_ids,
+        counted,
+        data.counted_rows,
     )
 
     if launch.devices * launch.nodes == 1:  # several processes pad their parts of a batch to pairs
-        _check_last_batch(classifier, len(data.train_rows))
+        _check_last_batch(classifier, data.epoch_rows)
 
     checkpoints = out / "checkpoints"
     retrained = retrained_from(recipe.train) if recipe.train.retrain_epochs else 0
-    first_epoch = max(retrained, pretraining_epochs(recipe) if used else 0)
+    first_epoch = max(retrained, warmup_stage(recipe.train), pretraining_epochs(recipe) if used else 0)
     saver, stopwatch = CheckpointSaver(checkpoints, recipe.train, request, first_epoch), Stopwatch()
     trainer = _trainer(recipe, out, saver, stopwatch, launch, steps)
     if trainer.is_global_zero:
@@ -298,7 +331,7 @@ def _check_last_batch(classifier: Classifier, rows: int) -> None:
     network = copy.deepcopy(classifier.network).train()  # a forward pass changes running statistics
     if train.frozen_stages is not None:
         freeze_stages(network.backbone, train.frozen_stages)
-    if train.head_warmup_epochs == train.epochs:
+    if train.head_warmup_epochs == train.epochs and train.frozen_mode == "eval":
         network.backbone.eval()
         network.norm.eval()
     try:
@@ -339,17 +372,21 @@ def _trainer(
     recipe: Recipe, out: Path, saver: CheckpointSaver, stopwatch: Stopwatch, launch: Launch, steps: int
 ) -> lightning.Trainer:
     settings = recipe.train
-    average = MovingAverage.exponential(settings.ema) if settings.ema else None
-    if settings.swa_epochs:
-        average = MovingAverage.equal(steps // settings.epochs * (settings.epochs - settings.swa_epochs))
+    of_epoch, stage = steps // settings.epochs, warmup_stage(settings)
+    average = None
+    if settings.ema:
+        average = MovingAverage.exponential(settings.ema, start=of_epoch * stage, warmup=settings.ema_warmup)
+    elif settings.swa_epochs:
+        average = MovingAverage.equal(of_epoch * (settings.epochs - settings.swa_epochs))
+    warmup = HeadWarmup(settings, of_epoch * stage) if stage else None
     restart = HeadRestart(average) if settings.retrain_epochs else None
-    callbacks = [callback for callback in (average, restart, GoBack(), progress(), stopwatch, saver) if callback]
+    stages = [callback for callback in (average, warmup, restart) if callback]
     frozen = settings.head_warmup_epochs + settings.retrain_epochs > 0  # a frozen backbone has no gradient
     return lightning.Trainer(
         **trainer_settings(settings, launch, unused_parameters=frozen),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
-        callbacks=callbacks,
+        callbacks=[*stages, GoBack(), progress(), stopwatch, saver],
         logger=[MetricsLog(out / "metrics.jsonl"), *named_logger(settings.logger, out)],
         default_root_dir=out,
     )

@@ -1,6 +1,7 @@
 """Validation between epochs: means over findings of the ranking metrics on val."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -20,10 +21,17 @@ SELECTED = "val/mAP"
 """The metric that selects the best epoch."""
 
 
-def validation_metrics(truth: Table, score: Table, weight: Rows, space: LabelSpace) -> dict[str, float]:
+def validation_metrics(
+    truth: Table,
+    score: Table,
+    weight: Rows,
+    space: LabelSpace,
+    absent_findings: Literal["left_out", "zero"] = "left_out",
+) -> dict[str, float]:
     """`val/m<metric>` over the scored findings for every ranking metric, and `val/mAP_<group>`, where defined.
 
     `truth` is 1 present, 0 absent, NaN unknown; `score` any monotone function of the probability, such as the logit.
+    An undefined AP is left out of `val/mAP`, or counts as `zero` there.
 
     Raises:
         DataError: no scored finding has a positive and a known negative in val, so that no epoch can be chosen.
@@ -35,6 +43,8 @@ def validation_metrics(truth: Table, score: Table, weight: Rows, space: LabelSpa
     means |= {f"val/mAP_{group}": _mean(precision[name] for name in space.in_group(group)) for group in GROUPS}
     if means[SELECTED] is None:
         raise DataError(_NO_CHOICE)
+    if absent_findings == "zero":
+        means[SELECTED] = _mean(value or 0.0 for value in precision.values())
     return {name: value for name, value in means.items() if value is not None}
 
 
