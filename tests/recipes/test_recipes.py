@@ -14,8 +14,8 @@ from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.recipe import ModelRecipe, from_json, to_json
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.recipes import GENERATORS, RECIPES
+from trcgl.training.check_recipe import check
 from trcgl.training.losses import LOSSES
-from trcgl.training.train import check
 
 FINDINGS = 30
 every_recipe = pytest.mark.parametrize("name", RECIPES)

@@ -16,9 +16,9 @@ from trcgl.study.arms import PLAIN, choose_arms, over_base
 from trcgl.study.peers import PEERS
 from trcgl.study.plan import against_baseline
 from trcgl.training.batches import SplitRows
+from trcgl.training.check_recipe import check
 from trcgl.training.classifier import Classifier
 from trcgl.training.losses import LOSSES
-from trcgl.training.train import check
 from trcgl.training.trainer import quiet
 
 SHARED = (

@@ -10,9 +10,10 @@ from tests.training.test_resume import same, stop_at
 from trcgl.core.errors import Interrupted, RecipeError
 from trcgl.model.trcgl_net import TrcglNet
 from trcgl.training.averaging import exponential_share
+from trcgl.training.check_recipe import check
 from trcgl.training.classifier import Classifier
 from trcgl.training.optimizer import build_optimizer
-from trcgl.training.train import check, train
+from trcgl.training.train import train
 
 STEPS = 6  # of an epoch
 SETTINGS = {

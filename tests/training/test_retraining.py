@@ -13,9 +13,10 @@ from trcgl.core.recipe import LossRecipe
 from trcgl.dataset.store import open_dataset
 from trcgl.model.folder import load_model
 from trcgl.training.batches import RadiographData
+from trcgl.training.check_recipe import check
 from trcgl.training.classifier import Classifier
 from trcgl.training.sampling import class_aware
-from trcgl.training.train import check, train
+from trcgl.training.train import train
 
 # Three epochs of six batches and three optimizer steps; the last one retrains. LDAM re-weighs from step 5 on.
 RECIPE = dataclasses.replace(

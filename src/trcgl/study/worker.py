@@ -102,7 +102,8 @@ def try_out(jobs: Sequence[Job], sender: Connection) -> None:
 
     from trcgl.model.label_text import finding_vectors
     from trcgl.model.trcgl_net import TrcglNet
-    from trcgl.training.train import check, synthetic_rows
+    from trcgl.training.check_recipe import check
+    from trcgl.training.train import synthetic_rows
 
     loaded: set[tuple[str | None, ...]] = set()  # what was downloaded or read for another arm
     for job in jobs:
