@@ -5,10 +5,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.dataset.small_dataset import write_dataset
 from tests.evaluate.examples import SPACE, predictions
+from tests.model.small_run import write_evaluated_ensemble
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.evaluate.compare import compare, markdown
+from trcgl.evaluate.ensemble import evaluate_ensemble, evaluate_ensemble_folder
+from trcgl.evaluate.evaluate import evaluate_run
 from trcgl.evaluate.predictions import write_predictions
 
 
@@ -121,3 +125,33 @@ def test_the_table_is_markdown_with_columns_that_line_up(runs):
     assert len({len(line) for line in rows}) == 1 and len(rows) == 2 + 1 + 3 + 4
     assert "**strong** against **weak**" in text and "600 images of 300 patients" in text
     assert " *" in next(line for line in rows if line.startswith("| overall"))
+
+
+def test_a_run_and_an_ensemble_are_compared_on_another_dataset(tmp_path):
+    ensemble = write_evaluated_ensemble(tmp_path)
+    run, other = tmp_path / "linear", write_dataset(tmp_path / "other", seed=1, findings=("Hernia", "Other", "Mass"))
+    evaluate_run(run, dataset=other, localization=False)
+    with pytest.raises(DataError, match=r"ensemble was not evaluated on test of .*Run: trcgl evaluate .*ensemble --da"):
+        compare([run, ensemble], dataset=other)
+    evaluate_ensemble_folder(ensemble, dataset=other)
+    comparison = compare([run, ensemble], dataset=other, replicates=50)
+    assert set(comparison["comparisons"][0]["findings"]) == {"Mass", "Hernia"}
+    assert "against **linear**, small-1 test: 24 images of 12 patients" in markdown(comparison)
+    evaluate_run(run, localization=False)
+    assert compare([run, ensemble], "test", replicates=50)["images"] == 24
+    storage.write_json(other / "dataset.json", {**storage.read_json(other / "dataset.json"), "license": "another"})
+    with pytest.raises(DataError, match="as it is now"):
+        compare([run, ensemble], dataset=other)
+
+
+def test_studies_and_images_are_not_compared(tmp_path):
+    ensemble = write_evaluated_ensemble(tmp_path, fusion="mean")
+    run = tmp_path / "linear"
+    evaluate_run(run, localization=False)
+    with pytest.raises(DataError, match=r"ensemble was evaluated by study and .*linear by image\. Evaluate .*--fusion"):
+        compare([run, ensemble])
+    alone = tmp_path / "alone"
+    evaluate_ensemble([run], alone, fusion="mean")
+    comparison = compare([alone, ensemble], replicates=50)
+    assert (comparison["images"], comparison["studies"]) == (24, 12)
+    assert "12 studies with 24 images" in markdown(comparison)

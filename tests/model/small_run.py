@@ -12,6 +12,7 @@ from trcgl.core import storage
 from trcgl.core.recipe import EvaluateRecipe, ModelRecipe, Recipe, to_json
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import open_dataset
+from trcgl.evaluate.ensemble import evaluate_ensemble
 from trcgl.evaluate.evaluation import evaluate
 from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics.calibrate import calibrated
@@ -92,11 +93,19 @@ def write_evaluated_run(folder, recipe: Recipe | None = None, **settings):
     """A run as an export reads it: calibrated and evaluated, beside a dataset of its own."""
     dataset = write_dataset(folder.parent / f"{folder.name}-data")
     write_run(folder, recipe=recipe, **settings)
-    described = {"splits": SPLITS, "counts": {"images": 92}, "license": "nobody's", "notes": ["Bars, not bones."]}
-    storage.write_json(dataset / "dataset.json", {**storage.read_json(dataset / "dataset.json"), **described})
+    _describe(dataset)
     storage.write_json(folder / "run.json", _study(dataset, folder))
     storage.write_json(folder / "evaluation" / "test.json", _evaluation(dataset))
     return folder
+
+
+def write_evaluated_ensemble(folder, **settings):
+    """An ensemble folder of two runs, beside them and their dataset, whose studies have two images."""
+    dataset = write_dataset(folder / "data", images_per_study=2)
+    _describe(dataset)
+    runs = [write_run_beside(dataset, folder / head, head=head) for head in ("trcgl", "linear")]
+    evaluate_ensemble(runs, folder / "ensemble", **settings)
+    return folder / "ensemble"
 
 
 def with_backbone(backbone: str, head: str, **settings) -> Recipe:
@@ -114,6 +123,11 @@ def study_file(image, study, *, seed=0, shape=(40, 36), **elements):
     }
     header = {"StudyDate": "20260102", "AccessionNumber": "ACC-99", "StudyDescription": "Thorax pa"}
     return dicom(pixels, **{**PATIENT, **uids, **header, **elements})
+
+
+def _describe(dataset):
+    described = {"splits": SPLITS, "counts": {"images": 92}, "license": "nobody's", "notes": ["Bars, not bones."]}
+    storage.write_json(dataset / "dataset.json", {**storage.read_json(dataset / "dataset.json"), **described})
 
 
 def _study(dataset, folder):

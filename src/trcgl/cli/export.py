@@ -9,16 +9,20 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
     """Write a self-contained model folder with weights, ONNX file and model card; on request, push it to the hub.
 
     Args:
-        run: A finished run folder, preferably after `trcgl evaluate`; or a model folder.
+        run: A finished run folder, preferably after `trcgl evaluate`; a model folder; or an ensemble folder, which
+            is exported with all of its models.
         out: Folder to write; a finished export of the same run is left unchanged.
         onnx: Also write the ONNX file and compare it with PyTorch.
         push: Name of a Hugging Face repository, OWNER/NAME, to push to; default: nothing leaves the machine.
         private: If --push creates the repository, create it as a private repository.
     """
-    from trcgl.export import export as stage
+    from trcgl.core.folder_kind import ENSEMBLE, kind_of
     from trcgl.export import hub
+    from trcgl.export.ensemble import export_ensemble
+    from trcgl.export.export import export as export_model
 
-    result = stage.export(run, out, onnx=onnx)
+    is_ensemble = kind_of(run) is ENSEMBLE
+    result = (export_ensemble if is_ensemble else export_model)(run, out, onnx=onnx)
     if not result["calibrated"]:
         say_uncalibrated(run)
     address = hub.push(out, push, result["files"], private=private) if push else None
@@ -28,7 +32,8 @@ def export(run: Path, /, *, out: Path, onnx: bool = True, push: str | None = Non
     if parity := result["parity"]:
         largest = ", ".join(f"{name} {value:.1e}" for name, value in parity["largest_difference"].items())
         lines.append(f"largest difference between ONNX and PyTorch: {largest}")
-    lines.append(f"hub: {address}" if address else f"next: read {out / 'README.md'} and complete {out / 'DATA.md'}")
+    data = out / ("members/*/DATA.md" if is_ensemble else "DATA.md")
+    lines.append(f"hub: {address}" if address else f"next: read {out / 'README.md'} and complete {data}")
     return Done(result | {"hub": address}, "\n".join(lines))
 
 

@@ -10,10 +10,10 @@ from trcgl.serve.options import NodeOptions, ServeOptions
 
 
 def serve(run: Path, /, *, options: ServeOptions, node: NodeOptions) -> Done:
-    """Serve one model as a page and an HTTP interface, and score studies that arrive by DICOM or in a folder.
+    """Serve a model as a page and an HTTP interface, and score studies that arrive by DICOM or in a folder.
 
     Args:
-        run: A run folder, or a model folder.
+        run: A run folder, a model folder, or an ensemble folder of `trcgl evaluate RUN RUN --out`.
         options: Address and limits.
         node: Studies that arrive and where their answers go.
     """

@@ -48,21 +48,30 @@ def external_target(own: Dataset, space: LabelSpace, other: Dataset, split: str,
         DataError: the datasets share no finding, the split is empty or has images or patients that were used in
             training.
     """
-    shared = _shared_space(space, other)
+    shared = shared_space(space, other)
     refuse_overlap(own, other, split)
     rows = other.split(split, with_none=with_none)
     digest = storage.sha256_file(other.folder / "dataset.json")
     return Target(f"{other.name}-{split}", split, other, rows, shared, digest)
 
 
-def _shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
-    """The label space of a model, reduced to the findings of a dataset."""
+def shared_space(space: LabelSpace, dataset: Dataset) -> LabelSpace:
+    """The label space of a model, reduced to the findings of a dataset.
+
+    Raises:
+        DataError: they share no finding.
+    """
     findings = tuple(finding for finding in space.findings if finding in dataset.space.findings)
     if not findings:
         raise DataError(
             f"{dataset.folder} has none of the model's findings. It has {', '.join(dataset.space.findings)}; the model "
             f"has {', '.join(space.findings)}. Map its labels to these names when preparing it."
         )
+    return reduced_space(space, findings)
+
+
+def reduced_space(space: LabelSpace, findings: tuple[str, ...]) -> LabelSpace:
+    """A label space with some of its findings."""
     return LabelSpace(
         space.name,
         findings,

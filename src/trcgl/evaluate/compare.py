@@ -8,8 +8,11 @@ import numpy as np
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
+from trcgl.core.folder_kind import ENSEMBLE, kind_of
 from trcgl.core.markdown import table
 from trcgl.dataset.labels import GROUPS, LabelSpace
+from trcgl.dataset.store import Dataset, open_dataset
+from trcgl.dataset.target import reduced_space, shared_space
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import FEW, LEVEL, difference_interval
 from trcgl.metrics.registry import RANKING
@@ -18,15 +21,25 @@ from trcgl.metrics.summary import Measured, mean_over_findings, measure, with_in
 SCHEMA = "trcgl.comparison/1"
 
 
-def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
+def compare(
+    runs: Sequence[Path],
+    split: str = "test",
+    *,
+    dataset: Path | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Differences between every further run and the first, overall, per group and per finding.
 
     Only metrics that depend on nothing but the ranking of the scores are compared. Every replicate resamples the same
     patients for all runs, so that images that are hard for all runs cancel out.
 
     Args:
-        runs: run folders that `trcgl evaluate` has scored; the first is the reference.
+        runs: run folders or ensemble folders that `trcgl evaluate` has scored; the first is the reference.
         split: split whose predictions are compared.
+        dataset: folder of another dataset on which `trcgl evaluate --dataset` has scored them, after its check that no
+            image and no patient was used in training; they are compared on the findings that all of them have. None
+            compares on their own dataset.
         replicates: number of patient-bootstrap replicates.
         seed: random seed of the bootstrap.
 
@@ -34,24 +47,32 @@ def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000
         The document of schema `trcgl.comparison/1`; a difference is run minus reference, with its 95 % interval.
 
     Raises:
-        DataError: there are fewer than two runs, a run has no predictions, or the runs were evaluated on different
-            findings, images or labels.
+        DataError: there are fewer than two runs, a run has no predictions of the dataset as it is now, or the runs were
+            evaluated on different findings, images or labels, or one by study and another by image.
     """
     if len(runs) < 2:
         raise DataError("compare needs two runs or more: trcgl compare RUN RUN ...")
     folders = [Path(run) for run in runs]
-    first, *others = (read_predictions(run / "predictions" / f"{split}.parquet", _label_space(run)) for run in folders)
+    if dataset is None:
+        read = [read_predictions(run / "predictions" / f"{split}.parquet", _label_space(run)) for run in folders]
+    else:
+        read = _of_dataset(folders, split, open_dataset(dataset))
+    first, *others = read
     aligned = [_aligned(first, other, folders[0], run) for other, run in zip(others, folders[1:], strict=True)]
     reference, *measured = (
         measure(*predictions.arrays, metrics=RANKING, replicates=replicates, seed=seed)
         for predictions in (first, *aligned)
     )
+    counted = {"images": len(first)}
+    if first.images is not None:
+        counted = {"images": int(first.images.sum()), "studies": len(first)}
     names = [run.resolve().name for run in folders]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     return {
         "schema": SCHEMA,
         "split": split,
-        "images": len(first),
+        **({} if dataset is None else {"dataset": open_dataset(dataset).name}),
+        **counted,
         "patients": first.patient_id.n_unique(),
         "reference": names[0],
         "comparisons": [
@@ -63,7 +84,27 @@ def compare(runs: Sequence[Path], split: str = "test", *, replicates: int = 2000
 
 
 def _label_space(run: Path) -> LabelSpace:
-    return LabelSpace.from_dict(storage.read_json(run / "model" / "model.json")["label_space"])
+    path = run / ENSEMBLE.marker if kind_of(run) is ENSEMBLE else run / "model" / "model.json"
+    return LabelSpace.from_dict(storage.read_json(path)["label_space"])
+
+
+def _of_dataset(folders: Sequence[Path], split: str, dataset: Dataset) -> list[Predictions]:
+    """The predictions of a dataset that is not the runs' own, on the findings that all runs share with it."""
+    name, digest = f"{dataset.name}-{split}", storage.sha256_file(dataset.folder / "dataset.json")
+    spaces = [shared_space(_label_space(run), dataset) for run in folders]
+    findings = tuple(finding for finding in spaces[0].findings if all(finding in space.findings for space in spaces))
+    if not findings:
+        raise DataError(f"the runs share no finding of {dataset.folder}. Compare runs of overlapping label spaces.")
+    for run in folders:
+        path = run / "evaluation" / f"{name}.json"
+        if not path.is_file() or storage.read_json(path).get("dataset_digest") != digest:
+            options = "" if split == "test" else f" --split {split}"
+            raise DataError(
+                f"{run} was not evaluated on {split} of {dataset.folder} as it is now. "
+                f"Run: trcgl evaluate {run} --dataset {dataset.folder}{options}"
+            )
+    space = reduced_space(spaces[0], findings)
+    return [read_predictions(run / "predictions" / f"{name}.parquet", space) for run in folders]
 
 
 def markdown(comparison: dict[str, Any]) -> str:
@@ -71,6 +112,10 @@ def markdown(comparison: dict[str, Any]) -> str:
 
     Metrics that an earlier version did not compare are left out.
     """
+    where = " ".join([*([comparison["dataset"]] if "dataset" in comparison else []), comparison["split"]])
+    counted = f"{comparison['images']:,} images"
+    if "studies" in comparison:
+        counted = f"{comparison['studies']:,} studies with {counted}"
     parts = []
     for other in comparison["comparisons"]:
         metrics = [metric.name for metric in RANKING if f"m{metric.name}" in other["overall"]]
@@ -83,8 +128,8 @@ def markdown(comparison: dict[str, Any]) -> str:
             n = f"n = {finding['positive_patients']}" + (" (few)" if finding["few"] else "")
             rows.append((name, n, *_cells(finding, metrics)))
         parts.append(
-            f"**{other['run']}** against **{comparison['reference']}**, {comparison['split']}: "
-            f"{comparison['images']:,} images of {comparison['patients']:,} patients; "
+            f"**{other['run']}** against **{comparison['reference']}**, {where}: "
+            f"{counted} of {comparison['patients']:,} patients; "
             f"* the interval does not contain 0\n\n" + table(rows)
         )
     return "\n\n".join(parts) + "\n"
@@ -112,6 +157,12 @@ def _aligned(first: Predictions, other: Predictions, reference: Path, run: Path)
     if other.space.findings != first.space.findings:
         different = sorted(set(other.space.findings) ^ set(first.space.findings)) or ["their order"]
         raise DataError(f"{run} and {reference} differ in findings: {different[0]}. Compare runs of one label space.")
+    if (first.images is None) != (other.images is None):
+        by_study, by_image = (run, reference) if first.images is None else (reference, run)
+        raise DataError(
+            f"{by_study} was evaluated by study and {by_image} by image. Evaluate {by_image} with --fusion mean and "
+            "--out, and compare that folder."
+        )
     here, there = first.image_id.to_list(), {image: row for row, image in enumerate(other.image_id)}
     missing = [image for image in here if image not in there]
     if missing or len(there) != len(here):

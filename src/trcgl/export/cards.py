@@ -10,6 +10,7 @@ from trcgl.core import html, storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
 from trcgl.metrics.summary import value_text
+from trcgl.model.combination import Combination
 from trcgl.model.folder import dataset_of
 
 _NAMED_LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "bsd-3-clause")
@@ -37,8 +38,13 @@ def origin_of(source: Path) -> Origin:
     if not (source / "run.json").is_file():
         return Origin(None, None, {})
     run = storage.read_json(source / "run.json")
-    pages = sorted((source / "evaluation").glob("*.json"), key=lambda page: (page.stem not in ("test", "val"), page))
-    return Origin(run, dataset_of(source), {page.stem: _evaluation(page) for page in pages})
+    return Origin(run, dataset_of(source), evaluations_of(source))
+
+
+def evaluations_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name to evaluation of a run folder or ensemble folder; those of its own dataset come first."""
+    pages = sorted((folder / "evaluation").glob("*.json"), key=lambda page: (page.stem not in ("test", "val"), page))
+    return {page.stem: _evaluation(page) for page in pages}
 
 
 def model_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> str:
@@ -46,6 +52,17 @@ def model_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> st
     license = info["license"].lower()
     named = {"model": info["recipe"]["model"], "hub_license": license if license in _NAMED_LICENSES else None}
     return _render("model_card.md.j2", info=info, onnx=info.get("onnx"), origin=origin, space=space, **named)
+
+
+def ensemble_card(
+    members: Sequence[Mapping[str, Any]],
+    combination: Combination,
+    evaluations: Mapping[str, Mapping[str, Any]],
+    space: LabelSpace,
+) -> str:
+    """README.md of an exported ensemble; a member has a name, a folder, a weight and a license."""
+    named = {"combination": combination, "evaluations": evaluations, "space": space}
+    return _render("ensemble_card.md.j2", members=members, **named)
 
 
 def data_card(info: Mapping[str, Any], origin: Origin, space: LabelSpace) -> str:

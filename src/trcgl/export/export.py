@@ -59,7 +59,7 @@ def export(source: Path, out: Path, *, onnx: bool = True) -> dict[str, Any]:
         stored = _stored(out, info, onnx)
         updated = stored is not None and stored["evaluation"] != info["evaluation"]
         if stored is None:
-            with _whole(out) as aside:
+            with whole(out) as aside:
                 stored = _write(aside, folder, model, info, origin, onnx)
         elif updated:
             stored = {**stored, "evaluation": info["evaluation"]}
@@ -144,7 +144,7 @@ def _stored(out: Path, info: Mapping[str, Any], onnx: bool) -> dict[str, Any] | 
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def whole(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out` that replaces `out` on success and is removed on failure."""
     out = out.resolve()
     with writing(out):

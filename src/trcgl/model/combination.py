@@ -38,6 +38,16 @@ class Combination:
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Weights, views, fusion and temperature, as plain JSON values."""
+        return {
+            "weights": list(self.weights),
+            "tta": list(self.tta),
+            "fusion": self.fusion.name,
+            "temperature": self.temperature,
+        }
+
     def calibrated(self, scores: Float[np.ndarray, "rows findings"]) -> Float[np.ndarray, "rows findings"]:
         """Calibrated probabilities, float32; NaN where there is no score."""
         return expit(log_odds(scores) / np.float32(self.temperature))
@@ -80,7 +90,8 @@ class Member:
 class EnsembleFolder:
     """The content of `ensemble.json`.
 
-    Its `info` has `made`, the settings of the command: `runs` with their weights, `weights`, `tta` and `fusion`.
+    Its `info` has `made`, the settings of the command: `runs` with their weights, `weights`, `tta` and `fusion`; an
+    exported ensemble has the means of its evaluations in `evaluation`.
     """
 
     folder: Path
@@ -137,6 +148,7 @@ def write_ensemble(ensemble: EnsembleFolder) -> None:
             },
             "temperature": fitted.temperature,
             "thresholds": dict(fitted.thresholds),
+            **{name: value for name, value in ensemble.info.items() if name == "evaluation"},
             "research_use": RESEARCH_USE,
         },
     )

@@ -94,25 +94,12 @@ class Scores:
             "weights_sha256": self.weights_sha256,
             "models": [{key: model[key] for key in ("name", "weights_sha256", "engine")} for model in self.models],
             "tta": bool(self.tta),
-            **self._combination(),
+            **({} if self.fitted is None else {"ensemble": self.fitted.summary}),
             "calibrated": self.calibrated,
             "findings": list(self.findings),
             "studies" if self.by_study else "images": rows,
             "unreadable": self.unreadable.to_dicts(),
             "research_use": RESEARCH_USE,
-        }
-
-    def _combination(self) -> dict[str, Any]:
-        if self.fitted is None:
-            return {}
-        fitted = self.fitted
-        return {
-            "ensemble": {
-                "weights": list(fitted.weights),
-                "tta": list(fitted.tta),
-                "fusion": fitted.fusion.name,
-                "temperature": fitted.temperature,
-            }
         }
 
 

@@ -44,15 +44,24 @@ class SampleEntry(_Strict):
     labels: list[str]
 
 
+class ServedEnsemble(_Strict):
+    """How an ensemble combines scores."""
+
+    weights: list[float] = Field(description="weight of each model in the mean of their probabilities")
+    tta: list[str] = Field(description="views that are averaged with the radiograph: flip, or a magnification")
+    fusion: Literal["none", "mean", "max", "learned"] = Field(description="how the images of a study are fused")
+    temperature: float
+
+
 class ServedModel(_Strict):
     """Answer of GET /v1/model."""
 
     schema_: Literal["trcgl.served-model/1"] = Field(alias="schema")
     research_use: str
     trcgl: str = Field(description="version of trcgl")
-    name: str = Field(description="name of the recipe")
+    name: str = Field(description="name of the recipe; of an ensemble, all names joined by ' + '")
     weights_sha256: str
-    image_size: int = Field(description="side of the square input of the network, in pixels")
+    image_size: int = Field(description="side of the square input of the network, in pixels; of several, the largest")
     stored_size: int = Field(description="side of the square that an upload is fitted to before resizing, in pixels")
     fit: Literal["letterbox", "squash"]
     head: str
@@ -61,6 +70,7 @@ class ServedModel(_Strict):
     map_kind: MapKind
     license: str = Field(description="license of the initial weights")
     phantom: bool = Field(description="whether the model was trained on phantoms")
+    ensemble: ServedEnsemble | None = Field(default=None, description="how scores are combined; null for one model")
     findings: list[ServedFinding]
     limits: Limits
     samples: list[SampleEntry]

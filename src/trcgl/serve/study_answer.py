@@ -45,10 +45,11 @@ class StudyScorer:
         batch = Batch(unreadable=[[name, reason] for name, reason in read.items() if isinstance(reason, str)])
         if readable:
             pictures = np.stack([file.pictures[0] for file in readable.values()])
-            scores = self.service.batcher.call(self.network.scores, pictures)
+            means = self.service.batcher.call(self.network.means, pictures)
+            scores = self.network.models.calibrated(means)
             batch.image_ids.extend(readable)
             batch.studies.extend([study.name] * len(readable))
-            batch.scores.extend(scores.tolist())
+            batch.scores.extend(means.tolist())
             if self.service.options.identifiers:
                 batch.identifiers.extend(file.identifiers for file in readable.values())
         scored = collected(self.network.models, [batch], by_study=True, tta=False)
