@@ -52,7 +52,9 @@ def test_fresh_images_that_show_their_target_are_kept_with_every_score():
     assert table["verdict"].to_list() == [KEPT] * 40
     assert table.columns == [*SCORES, "verdict"]
     assert table["screen/synthetic_similarity"].null_count() == 1  # the first has none before it
-    assert table.drop("screen/synthetic_similarity").null_count().sum_horizontal().item() == 0
+    assert table["screen/source_similarity"].null_count() == 40  # no pixel source
+    scores = table.drop("screen/synthetic_similarity", "screen/source_similarity")
+    assert scores.null_count().sum_horizontal().item() == 0
 
 
 def test_every_planted_failure_is_rejected_for_its_reason():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from tests.dataset.small_dataset import SIDE, SPACE, write_dataset
 from tests.generate import processes
@@ -124,6 +125,7 @@ def test_every_row_has_its_source_and_how_it_was_sampled(whole, inputs):
     real, rows = open_dataset(inputs[1]).split("train"), provenance(whole)
     assert rows.columns == [
         *("image_id", "source_image_id", "target", "view", "prompt", "left_out", "seed", "guidance"),
+        *("pixel_source_image", "pixel_source_patient", "strength"),
         *("guided_to", "steps", "solver", "generator"),
         *SCORES,
         "verdict",
@@ -511,3 +513,16 @@ def test_images_of_a_generator_whose_prompts_name_views_are_frontal_by_default(t
     synthesize(generator, dataset, None, tmp_path / "synthetic", dataclasses.replace(OPTIONS, unscreened=True))
     assert provenance(tmp_path / "synthetic")["view"].unique().to_list() == ["frontal"]
     assert read_json(tmp_path / "synthetic" / "dataset.json")["synthetic"]["options"]["views"] == "frontal"
+
+
+def test_a_gpu_that_computes_in_bfloat16_uses_it_and_a_cpu_does_not(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert sampling_run.precision_for("auto", gpu=True) == "bf16"
+    assert sampling_run.precision_for("auto", gpu=False) == "32-true"
+    assert sampling_run.precision_for("32-true", gpu=True) == "32-true"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert sampling_run.precision_for("auto", gpu=True) == "32-true"
+
+
+def test_the_precision_that_was_used_is_recorded(whole):
+    assert read_json(whole / "dataset.json")["synthetic"]["options"]["precision"] == "32-true"

@@ -26,6 +26,7 @@ from trcgl.core.lock import locked
 from trcgl.core.notice import RESEARCH_USE
 from trcgl.dataset.store import check_space
 from trcgl.dataset.synthetic_rows import balancing
+from trcgl.generate.pixel_sources import ImageStart
 from trcgl.generate.sampling_run import SamplingSettings, check_prompts
 from trcgl.model.folder import best_device
 
@@ -95,7 +96,9 @@ def audit(
         rated = None if ratings is None else read_ratings(out / "reader_kit", out / "reader_key", Path(ratings))
         if not done.exists():
             how = inputs.options
-            settings = SamplingSettings(inputs.side, how["steps"], how["guided_to"], how["solver"], options.batch_size)
+            start = ImageStart.of(inputs.dataset, how["strength"]) if how["from_real"] else None
+            same = (how["steps"], how["guided_to"], how["solver"])
+            settings = SamplingSettings(inputs.side, *same, options.batch_size, start)
             precision = options.precision or "32-true"
             sample_sheets(inputs.generator, sheets, store, settings, precision=precision, device=device)
         images = score_all(inputs, options.findings, sheets, store, options.held_out, options.batch_size)
@@ -143,7 +146,7 @@ def _run_checks(evidence: Evidence) -> dict[str, Any]:
     for check in CHECKS:
         if check.of_all:
             evidence.overall[check.key] = check.of_all(evidence)
-    sampling = ("guidance", "guidance_for", "guided_to", "steps", "solver", "seed")
+    sampling = ("guidance", "guidance_for", "guided_to", "steps", "solver", "seed", "strength", "source_images")
     return {
         "schema": SCHEMA,
         "synthetic": inputs.synthetic.name,

@@ -74,6 +74,19 @@ def best_matches(
     return found
 
 
+@torch.inference_mode()
+def pair_similarity(
+    query: UInt8[np.ndarray, "pairs height width"], originals: UInt8[np.ndarray, "pairs height width"]
+) -> Float[np.ndarray, " pairs"]:
+    """Similarity of each query to the original of the same row, as in `best_matches`."""
+    found, rows = np.empty(len(query)), np.arange(len(query))
+    for start in range(0, len(query), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        places = torch.from_numpy(rows[part])[:, None]
+        found[part] = _fit(_square(query[part]), originals, rows, places, torch.zeros(places.shape)).similarity
+    return found
+
+
 def _candidates(
     query: np.ndarray, originals: np.ndarray, rows: np.ndarray, groups: tuple[Tensor, Tensor] | None
 ) -> tuple[Int[Tensor, "queries candidates"], Float[Tensor, "queries candidates"]]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int, UInt8
 
 from trcgl.core.progress import track
+from trcgl.generate.autoencoder import decode, encode
 from trcgl.generate.pipeline import Generator
 from trcgl.model.tensors import at_size
 
@@ -48,8 +49,8 @@ def round_trip(
     for start in track(range(0, len(rows), batch_size), what="encode and decode"):
         part = slice(start, start + batch_size)
         batch = at_size(torch.from_numpy(images[rows[part]]), generator.image_size).to(device)
-        pixels = (batch[:, None].float() / 127.5 - 1).expand(-1, generator.vae.config["in_channels"], -1, -1)
-        output = generator.vae.decode(generator.vae.encode(pixels).latent_dist.mode()).sample
+        pixels = batch[:, None].float() / 127.5 - 1
+        output = decode(generator.vae, encode(generator.vae, pixels).mode())
         gray = ((output.float().mean(1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         decoded[part] = at_size(gray.cpu(), side).numpy()
     return decoded

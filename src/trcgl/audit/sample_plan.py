@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from trcgl.core.progress import track
 from trcgl.dataset.store import Dataset, write_images
 from trcgl.generate.pipeline import Generator
+from trcgl.generate.pixel_sources import with_pixel_sources
 from trcgl.generate.plan import guided, plan, prompt_of
 from trcgl.generate.prompts import PromptFormat
 from trcgl.generate.sampling_run import SamplingSettings, image_parts, prepare_network, read_images, sample_parts
@@ -83,7 +84,8 @@ def main_sheets(
         rows = plan(dataset, targets, each=each, seed=options["seed"], views=options["views"], prompts=prompts)
         rows = first(rows, each).filter(pl.col("target").is_in(list(targets)))
         own_scales = {name: scale for name, scale in options["guidance_for"].items() if name in targets}
-        return guided(rows, options["guidance"], own_scales)
+        rows = guided(rows, options["guidance"], own_scales)
+        return with_pixel_sources(rows, dataset, options["source_images"]) if options["from_real"] else rows
 
     with_it = planned(findings)
     sheets = [Sheet(WITH, with_it, learned), Sheet(WITHOUT, without(with_it, prompts), learned)]

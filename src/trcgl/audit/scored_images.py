@@ -56,6 +56,11 @@ class ScoredSheet:
     images: UInt8[np.ndarray, "rows side side"]  # in the order of the rows
     scores: Float[np.ndarray, "rows findings"]  # calibrated scores of the auditor
 
+    @property
+    def from_real(self) -> bool:
+        """Whether the images started from real images (image-to-image synthesis)."""
+        return "pixel_source_image" in self.rows.columns
+
     def rows_of(self, finding: str) -> Int[np.ndarray, " rows"]:
         """Rows generated for a finding."""
         return np.flatnonzero((self.rows["target"] == finding).to_numpy())

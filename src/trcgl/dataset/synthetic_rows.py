@@ -19,6 +19,14 @@ KEPT = "kept"  # verdict of a synthetic image that passed screening; every other
 _RENAMED_COLUMNS = {"sampler": "solver", "screen/drawn_similarity": "screen/synthetic_similarity"}
 _RENAMED_VERDICTS = {"rejected: repeats a drawn image": "rejected: repeats a synthetic image"}
 _RENAMED_OPTIONS = {"sampler": "solver"}
+_ADDED_OPTIONS = {
+    "guidance_for": {},
+    "views": "all",
+    "from_real": False,
+    "strength": None,
+    "source_images": "without_target",
+}
+_ADDED_COLUMNS = {"pixel_source_image": pl.String, "pixel_source_patient": pl.String, "strength": pl.Float64}
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ def read_provenance(folder: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}). Run `trcgl synthesize` again.") from error
     table = table.rename(_RENAMED_COLUMNS, strict=False)
+    added = {name: kind for name, kind in _ADDED_COLUMNS.items() if name not in table.columns}
+    table = table.with_columns(pl.lit(None, kind).alias(name) for name, kind in added.items())
     return table.with_columns(pl.col("verdict").replace(_RENAMED_VERDICTS))
 
 
@@ -81,8 +91,7 @@ def generation_record(synthetic: Dataset) -> dict[str, Any]:
 
 def current_options(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Stored options of `trcgl synthesize` under their present names; missing options get what held before them."""
-    added = {"guidance_for": {}, "views": "all"}
-    return added | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
+    return _ADDED_OPTIONS | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 
 def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> SyntheticRows:
@@ -105,33 +114,45 @@ def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> Sy
         )
     if synthetic.space.findings != real.space.findings:
         raise DataError(f"{folder} has other findings than {real.folder}. Generate images for this dataset.")
-    _check_patients(synthetic, real)
+    provenance = _provenance(folder, synthetic)
+    _check_patients(synthetic, provenance, real)
     if synthetic.require_images().shape[1:] != real.require_images().shape[1:]:
         raise DataError(
             f"{folder}: images are {synthetic.require_images().shape[1]} px, those of {real.folder} are not."
         )
-    rows = synthetic.manifest.join(_verdicts(folder, synthetic), on="image_id", how="left", maintain_order="left")
+    verdicts = provenance.select("image_id", "target", "verdict")
+    rows = synthetic.manifest.join(verdicts, on="image_id", how="left", maintain_order="left")
     kept = rows.filter(pl.col("verdict") == KEPT)
     taken = kept if dose is None or not kept.height else _up_to(kept, dose, real)
     digest = storage.sha256_file(folder / "dataset.json")
     return SyntheticRows(synthetic, taken.select(synthetic.manifest.columns), taken["target"], digest)
 
 
-def _check_patients(synthetic: Dataset, real: Dataset) -> None:
-    train = real.manifest.filter(pl.col("split") == "train")["patient_id"].unique()
-    outside = synthetic.manifest.filter((pl.col("split") != "train") | ~pl.col("patient_id").is_in(train.implode()))
+def _check_patients(synthetic: Dataset, provenance: pl.DataFrame, real: Dataset) -> None:
+    """Labels and pixels must be of train patients."""
+    train = real.manifest.filter(pl.col("split") == "train")
+    patients = train["patient_id"].unique().implode()
+    outside = synthetic.manifest.filter((pl.col("split") != "train") | ~pl.col("patient_id").is_in(patients))
     if outside.height:
         raise DataError(
             f"{synthetic.folder}: image {outside['image_id'][0]!r} and {outside.height - 1} more are not of train "
             f"patients of {real.folder}. Generate images for this dataset."
         )
+    started = provenance.filter(pl.col("strength").is_not_null())
+    known = train.select(pixel_source_image="image_id", pixel_source_patient="patient_id")
+    strange = started.join(known, on=["pixel_source_image", "pixel_source_patient"], how="anti", maintain_order="left")
+    if strange.height:
+        raise DataError(
+            f"{synthetic.folder}: image {strange['image_id'][0]!r} and {strange.height - 1} more start from images "
+            f"that are not of train patients of {real.folder}. Generate images for this dataset."
+        )
 
 
-def _verdicts(folder: Path, synthetic: Dataset) -> pl.DataFrame:
-    verdicts = read_provenance(folder).select("image_id", "target", "verdict")
-    if missing := set(synthetic.manifest["image_id"]) - set(verdicts["image_id"]):
+def _provenance(folder: Path, synthetic: Dataset) -> pl.DataFrame:
+    provenance = read_provenance(folder)
+    if missing := set(synthetic.manifest["image_id"]) - set(provenance["image_id"]):
         raise DataError(f"{folder}/provenance.parquet: image {min(missing)!r} is missing. Generate the images again.")
-    return verdicts
+    return provenance
 
 
 def _up_to(kept: pl.DataFrame, dose: float, real: Dataset) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import torch
 from diffusers import AutoencoderKL
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from trcgl.core.errors import RecipeError
 from trcgl.core.generator_recipe import AutoencoderRecipe
+
+PIXELS = 2**20  # pixels encoded or decoded at once; Stable Diffusion's VAE needs about 1 GiB for 512 x 512 pixels
+_MEASURED = 32  # images encoded at once to measure the latent scale
 
 
 class Exactly:
@@ -63,6 +66,32 @@ class SpaceToDepth(ModelMixin, ConfigMixin):
 
 
 Autoencoder: TypeAlias = SpaceToDepth | AutoencoderKL
+Posterior: TypeAlias = Exactly | DiagonalGaussianDistribution
+
+
+def encode(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 height width"]) -> Posterior:
+    """Distribution of the unscaled latents of images in [-1, 1], encoded in slices of at most `PIXELS` pixels."""
+    seen = images.expand(-1, autoencoder.config["in_channels"], -1, -1)
+    slices = [autoencoder.encode(part).latent_dist for part in seen.split(_together(images[0].numel()))]
+    if len(slices) == 1:
+        return slices[0]
+    if isinstance(slices[0], Exactly):
+        return Exactly(torch.cat([part.mode() for part in slices]))
+    return DiagonalGaussianDistribution(torch.cat([part.parameters for part in slices]))
+
+
+def decode(
+    autoencoder: Autoencoder, latents: Float[Tensor, "batch channels h w"]
+) -> Float[Tensor, "batch colors height width"]:
+    """Images of unscaled latents, decoded in slices of at most `PIXELS` pixels."""
+    factor = 2 ** (len(autoencoder.config["block_out_channels"]) - 1)
+    slices = latents.split(_together(latents[0, 0].numel() * factor**2))
+    return torch.cat([autoencoder.decode(part).sample for part in slices])
+
+
+def _together(pixels: int) -> int:
+    """Number of images of a slice, for images of so many pixels."""
+    return max(1, PIXELS // pixels)
 
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> Autoencoder:
@@ -93,8 +122,7 @@ def measure_scale(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 heigh
 
     The factor of Stable Diffusion, 0.18215, is right only for its own autoencoder on photographs.
     """
-    seen = images.expand(-1, autoencoder.config["in_channels"], -1, -1)
-    latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in seen.split(32)])
+    latents = torch.cat([encode(autoencoder, part).mode() for part in images.split(_MEASURED)])
     scale = float(1 / latents.std())
     autoencoder.register_to_config(scaling_factor=scale)
     return scale

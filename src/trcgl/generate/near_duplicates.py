@@ -59,12 +59,34 @@ def nearest(
     return found.numpy()
 
 
+def paired(query: Thumbnails, reference: Thumbnails) -> Float[np.ndarray, " rows"]:
+    """Correlation of each thumbnail, or its mirror image, with the reference of the same row."""
+    return torch.maximum((query * reference).sum((1, 2)), (query.flip(-1) * reference).sum((1, 2))).numpy()
+
+
+def nearest_repeat(images: Thumbnails, patient: RowNumbers, rows: RowNumbers) -> Float[np.ndarray, " asked"]:
+    """Correlation of some images with the nearest other image of the same patient; -1 if there is none."""
+    order = np.argsort(patient, kind="stable")
+    first, last = (np.searchsorted(patient[order], patient[rows], side) for side in ("left", "right"))
+    found = np.full(len(rows), -1.0, np.float32)
+    for place, row in enumerate(rows):
+        others = order[first[place] : last[place]]
+        others = others[others != row]
+        if len(others):
+            found[place] = _correlation(images[row][None], images[torch.from_numpy(others)]).max()
+    return found
+
+
 def repeats(
-    images: Thumbnails, candidates: Bool[np.ndarray, " rows"], limit: float
+    images: Thumbnails,
+    candidates: Bool[np.ndarray, " rows"],
+    limit: float,
+    same: tuple[RowNumbers, float] | None = None,
 ) -> tuple[Float[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
     """Find candidates that nearly repeat an earlier candidate; the first of them stays.
 
-    `limit`: correlation above which an image repeats another.
+    `limit`: correlation above which an image repeats another. `same`: number of the patient of each image's pixel
+    source, and the limit for two images whose pixel sources are of the same patient.
 
     Returns:
         Correlation with the nearest earlier image that stays (NaN if none does), and which rows repeat such an image.
@@ -73,6 +95,7 @@ def repeats(
     repeated = np.zeros(len(images), bool)
     places = np.flatnonzero(candidates)
     chosen = images[torch.from_numpy(places)]
+    source, limit_of_source = (np.arange(len(places)), limit) if same is None else (same[0][places], same[1])
     stays = np.zeros(len(places), bool)
     step = max(1, min(_IMAGES, _PRODUCTS // max(1, len(places))))
     for start in range(0, len(places), step):
@@ -82,7 +105,8 @@ def repeats(
             earlier = correlation[:row][stays[:row]]
             if len(earlier):
                 similarity[places[row]] = earlier.max()
-            stays[row] = not len(earlier) or earlier.max() <= limit
+            limits = np.where(source[:row][stays[:row]] == source[row], limit_of_source, limit)
+            stays[row] = not (earlier > limits).any()
             repeated[places[row]] = not stays[row]
     return similarity, repeated
 

@@ -21,14 +21,13 @@ from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.memory import keep_freed_memory
 from trcgl.core.randomness import derive_seed
 from trcgl.dataset.labels import LabelSpace
-from trcgl.generate.autoencoder import Autoencoder, build_autoencoder
+from trcgl.generate.autoencoder import Autoencoder, build_autoencoder, decode, encode
 from trcgl.generate.context import ContextTokens
 from trcgl.generate.prompts import EMPTY, VIEWS, Prompt, PromptFormat
 from trcgl.generate.tokenizer import build_tokenizer
 
 _WORD_END = "</w>"
 _WEAK = 0.3  # initial scale of the pooled prompt
-_DECODED_PIXELS = 2**22  # pixels decoded at once: the feature maps of a large autoencoder take gigabytes
 
 
 @dataclass
@@ -172,14 +171,11 @@ class Generator:
 
     def to_latents(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch channels h w"]:
         """Latents of unit variance of images in [-1, 1]."""
-        seen = images.expand(-1, self.vae.config["in_channels"], -1, -1)
-        return self.vae.encode(seen).latent_dist.sample() * self.vae.config["scaling_factor"]
+        return encode(self.vae, images).sample() * self.vae.config["scaling_factor"]
 
     def from_latents(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch colors height width"]:
         """Images of latents, nominally in [-1, 1]."""
-        together = max(1, _DECODED_PIXELS // self.image_size**2)
-        scaled = latents / self.vae.config["scaling_factor"]
-        return torch.cat([self.vae.decode(part).sample for part in scaled.split(together)])
+        return decode(self.vae, latents / self.vae.config["scaling_factor"])
 
 
 def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,7 @@ from torch import Tensor
 from trcgl.core.parts import Parts
 from trcgl.dataset.store import write_images
 from trcgl.generate.pipeline import Generator
+from trcgl.generate.pixel_sources import ImageStart
 from trcgl.generate.plan import prompt_of
 from trcgl.generate.prompts import Prompt
 from trcgl.generate.solver import Solver, sample
@@ -32,6 +33,7 @@ from trcgl.training.trainer import on_gpu
 
 IMAGES_PER_PART = 128
 Precision = Literal["32-true", "bf16"]
+ChosenPrecision = Literal["auto", "32-true", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class SamplingSettings:
     guided_to: float
     solver: Solver
     batch_size: int
+    start: ImageStart | None = None  # of image-to-image synthesis; None starts from noise
+
+
+def precision_for(chosen: ChosenPrecision, gpu: bool) -> Precision:
+    """The precision to compute in; `auto` is bfloat16 on a GPU that computes in it, else float32."""
+    if chosen != "auto":
+        return chosen
+    return "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def image_parts(folder: Path, count: int) -> Parts:
@@ -95,7 +105,8 @@ def sample_parts(
 ) -> Iterator[int]:
     """Sample and write parts; yields the index of each image in the plan once it is sampled.
 
-    `generator`: prepared by `prepare_network`. `plan`: rows of `trcgl.generate.plan`, with the column `guidance`.
+    `generator`: prepared by `prepare_network`. `plan`: rows of `trcgl.generate.plan`, with the column `guidance`, and
+    with pixel sources if `settings` start from images.
     """
     with torch.inference_mode():
         empty = generator.encode_empty().to(generator.unet.dtype)
@@ -106,6 +117,7 @@ def sample_parts(
         batches = []
         for start in range(0, len(seeds), settings.batch_size):
             batch = slice(start, start + settings.batch_size)
+            how = {} if settings.start is None else _start(settings.start, rows[batch], generator)
             images = sample(
                 generator,
                 hidden[places[batch]],
@@ -115,10 +127,16 @@ def sample_parts(
                 guidance=guidance[batch],
                 guided_to=settings.guided_to,
                 solver=settings.solver,
+                **how,
             )
             batches.append(at_size(torch.from_numpy(images), settings.side).numpy())
             yield from parts.rows(part)[batch]
         write_images(parts.path(part), [np.concatenate(batches)], rows.height, settings.side)
+
+
+def _start(start: ImageStart, rows: pl.DataFrame, generator: Generator) -> dict[str, Any]:
+    images = start.read(rows, generator.image_size).to(generator.unet.device)
+    return {"images": images, "strength": start.strength}
 
 
 @torch.inference_mode()

@@ -6,7 +6,9 @@ An image is rejected for the first of these reasons that holds:
 2. `saturated`: the share of its pixels that are black or white (0 or 255) is more than 5 percentage points above the
    share that 999 of 1,000 real training images stay below.
 3. `copy of a training image`: it, or its mirror image, is nearer to a training image than 999 of 1,000 real training
-   images are to images of other patients.
+   images are to images of other patients. In image-to-image synthesis, images of the patient of its pixel source are
+   left out of this comparison; instead, it must not be nearer to its pixel source than 99 of 100 real training images
+   are to another image of the same patient.
 4. `target not recognized`: a classifier that was trained on real images alone scores its target below the threshold of
    `LabelRule`.
 5. `repeats a synthetic image`: it is as near to a synthetic image that was kept before it.
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -25,7 +28,7 @@ from trcgl.dataset import manifest as manifests
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT
-from trcgl.generate.near_duplicates import nearest, repeats, thumbnails
+from trcgl.generate.near_duplicates import nearest, nearest_repeat, paired, repeats, thumbnails
 from trcgl.metrics.calibrate import calibrated, fit_threshold
 from trcgl.metrics.rows import Rows, Table
 from trcgl.model.folder import LoadedModel
@@ -38,7 +41,8 @@ UNRECOGNIZED = "rejected: target not recognized"
 REPEATED = "rejected: repeats a synthetic image"
 
 SCORES = tuple(
-    f"screen/{score}" for score in ("contrast", "extremes", "train_similarity", "target", "synthetic_similarity")
+    f"screen/{score}"
+    for score in ("contrast", "extremes", "train_similarity", "source_similarity", "target", "synthetic_similarity")
 )
 """Columns of screening scores, Float64; null where a score was not computed."""
 
@@ -47,6 +51,8 @@ _FALSE_POSITIVES = 0.05  # share of real images without the finding that may pas
 _FEW = 5
 _RARE = 0.001  # share of real images beyond a limit
 _SAMPLE = 4096  # real images that limits are measured on
+_REPEAT = 0.99  # quantile of the similarity of real images to another image of the same patient
+_REPEATS = 20  # fewest images with another image of the same patient for that quantile
 _COPY = 0.999  # correlation above which an image is a copy even if real images repeat each other
 _CHUNK = 256
 
@@ -82,11 +88,13 @@ class Reference:
     contrast: float  # standard deviation of gray levels below which an image is blank
     extremes: float  # share of pixels 0 or 255 above which an image is saturated
     similarity: float  # correlation of thumbnails above which an image is a copy
+    patient: Int[np.ndarray, " rows"] | None = None  # number of the patient of each thumbnail
+    source_similarity: float = _COPY  # correlation above which an image is a copy of its own pixel source
 
-    @property
-    def limits(self) -> dict[str, float]:
-        """The three limits, for reports."""
-        return {name: getattr(self, name) for name in ("contrast", "extremes", "similarity")}
+    def limits(self, from_real: bool) -> dict[str, float]:
+        """The limits, for reports; that of pixel sources only for image-to-image synthesis."""
+        names = ("contrast", "extremes", "similarity", *(["source_similarity"] if from_real else []))
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -97,14 +105,18 @@ class Screening:
     """
 
     table: pl.DataFrame
-    limits: Mapping[str, float] = field(default_factory=dict)  # of contrast, extremes and similarity
+    limits: Mapping[str, float] = field(default_factory=dict)  # of `Reference`, by name
     rules: Mapping[str, LabelRule] = field(default_factory=dict)  # by target
 
 
-def screen_images(images: Images, targets: Sequence[str], dataset: Dataset, screener: LoadedModel | None) -> Screening:
-    """Screen images with a classifier and against real training images; without a classifier, keep all of them."""
+def screen_images(images: Images, plan: pl.DataFrame, dataset: Dataset, screener: LoadedModel | None) -> Screening:
+    """Screen images with a classifier and against real training images; without a classifier, keep all of them.
+
+    `plan`: a row per image, with `target` and, for image-to-image synthesis, `pixel_source_image`.
+    """
     if screener is None:
-        return unscreened(len(targets))
+        return unscreened(plan.height)
+    targets = plan["target"].to_list()
     train, val = dataset.split("train"), dataset.split("val")
     real, temperature = dataset.require_images(), screener.temperature or 1.0
     score = calibrated(score_images(screener, real, val["row"].to_numpy()), temperature)
@@ -112,7 +124,12 @@ def screen_images(images: Images, targets: Sequence[str], dataset: Dataset, scre
     rules = label_rules(targets, score, truth, dataset.space, weight)
     reference = measure(real, train["row"].to_numpy(), train["patient_id"].to_list())
     score = calibrated(score_images(screener, images), temperature)
-    return Screening(screen(images, targets, score, rules, reference, dataset.space), reference.limits, rules)
+    origin = None
+    if "pixel_source_image" in plan.columns:
+        place_of = {image: place for place, image in enumerate(train["image_id"])}
+        origin = np.array([place_of[image] for image in plan["pixel_source_image"]], dtype=np.int64)
+    table = screen(images, targets, score, rules, reference, dataset.space, origin)
+    return Screening(table, reference.limits(origin is not None), rules)
 
 
 def unscreened(rows: int) -> Screening:
@@ -128,11 +145,17 @@ def screen(
     rules: dict[str, LabelRule],
     reference: Reference,
     space: LabelSpace,
+    origin: Int[np.ndarray, " rows"] | None = None,
 ) -> pl.DataFrame:
-    """The columns of `SCORES` and `verdict`; `score` is from a classifier that was trained on real images alone."""
+    """The columns of `SCORES` and `verdict`; `score` is from a classifier that was trained on real images alone.
+
+    `origin`: row of the reference that each image started from; None for images from noise.
+    """
     contrast, extremes = appearance(images)
-    small = thumbnails(images)
-    similarity = nearest(small, reference.thumbnails)
+    small, known = thumbnails(images), reference.thumbnails
+    apart = None if origin is None or reference.patient is None else (reference.patient[origin], reference.patient)
+    similarity = nearest(small, known, apart)
+    to_source = np.full(len(images), np.nan) if origin is None else paired(small, known[torch.from_numpy(origin)])
     names = np.asarray(targets)
     seen, unrecognized = np.zeros(len(names)), np.zeros(len(names), bool)
     for target, rule in rules.items():
@@ -142,14 +165,15 @@ def screen(
     verdict = np.full(len(images), KEPT, dtype=object)
     for reason, holds in (
         (UNRECOGNIZED, unrecognized),
-        (COPY, similarity > reference.similarity),
+        (COPY, (similarity > reference.similarity) | (to_source > reference.source_similarity)),
         (SATURATED, extremes > reference.extremes),
         (BLANK, contrast < reference.contrast),
     ):
         verdict[holds] = reason
-    repeat_similarity, repeated = repeats(small, verdict == KEPT, reference.similarity)
+    same = None if apart is None else (apart[0], reference.source_similarity)
+    repeat_similarity, repeated = repeats(small, verdict == KEPT, reference.similarity, same)
     verdict[repeated] = REPEATED
-    values = (contrast, extremes, similarity, seen, repeat_similarity)
+    values = (contrast, extremes, similarity, to_source, seen, repeat_similarity)
     columns = {
         name: pl.Series(column.astype(np.float64)).fill_nan(None) for name, column in zip(SCORES, values, strict=True)
     }
@@ -202,11 +226,15 @@ def measure(images: Store, rows: Int[np.ndarray, " rows"], patients: Sequence[st
     sample = randomness(seed, "screen").permutation(len(rows))[:_SAMPLE]
     contrast, extremes = appearance(images, rows[sample])
     similarity = nearest(small[sample], small, apart=(patient[sample], patient))
+    repeated = nearest_repeat(small, patient, sample)
+    repeated = repeated[repeated > -1]
     return Reference(
         small,
         contrast=0.5 * float(np.quantile(contrast, _RARE)),
         extremes=float(np.quantile(extremes, 1 - _RARE)) + 0.05,
         similarity=min(_COPY, float(np.quantile(similarity, 1 - _RARE))) if similarity.max() > -1 else _COPY,
+        patient=patient,
+        source_similarity=min(_COPY, float(np.quantile(repeated, _REPEAT))) if len(repeated) >= _REPEATS else _COPY,
     )
 
 

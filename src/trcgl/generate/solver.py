@@ -10,7 +10,8 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from trcgl.generate.diffusion import Latents, log_snr_of
+from trcgl.generate.autoencoder import encode
+from trcgl.generate.diffusion import Latents, log_snr_of, noised
 from trcgl.generate.pipeline import Generator
 
 Encoded = Float[Tensor, "batch tokens features"]
@@ -34,6 +35,8 @@ def sample(
     guidance: float | Sequence[float] = 5.0,
     guided_to: float = GUIDED_TO,
     solver: Solver = DEFAULT_SOLVER,
+    images: Float[Tensor, "batch 1 height width"] | None = None,
+    strength: float = 1.0,
 ) -> UInt8[np.ndarray, "batch height width"]:
     """Sample a radiograph for each seed, on the device of the generator.
 
@@ -48,8 +51,16 @@ def sample(
         guided_to: log-SNR above which guidance stops. The content of a radiograph is decided by then; later guidance
             exaggerates texture (Kynkäänniemi et al. 2024) and costs a second evaluation.
         solver: DPM-Solver++ 2M (Lu et al. 2022) on `even_in_log_snr`, or DDIM (Song et al. 2021); both deterministic.
+        images: image-to-image: the real images in [-1, 1] to start from (Meng et al. 2022, SDEdit); None starts from
+            pure noise.
+        strength: share of the noise levels that is added to `images` and removed again, above 0 and at most 1. With
+            the zero terminal SNR of a generator from scratch, nothing of the images is left at 1.
     """
-    latents = denoise(generator, condition, empty, starts(generator, seeds), steps, guidance, solver, guided_to)
+    noise = starts(generator, seeds)
+    with torch.inference_mode():
+        scale = generator.vae.config["scaling_factor"]
+        origin = None if images is None else encode(generator.vae, images).mode().float() * scale
+    latents = denoise(generator, condition, empty, noise, steps, guidance, solver, guided_to, origin, strength)
     gray = generator.from_latents(latents).float().mean(1).clamp(-1, 1)
     return ((gray + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
@@ -71,12 +82,20 @@ def denoise(
     guidance: float | Sequence[float],
     solver: Solver,
     guided_to: float = math.inf,
+    origin: Latents | None = None,
+    strength: float = 1.0,
 ) -> Latents:
-    """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network."""
-    scheduler = _scheduler(generator, solver, steps)
+    """Denoise; guidance and the solver's arithmetic in float32 whatever the precision of the network.
+
+    `origin`: latents to which noise of a share `strength` of the noise levels is added first; None for pure noise.
+    """
+    scheduler = _scheduler(generator, solver, steps, strength)
     levels = log_snr_of(generator.scheduler.alphas_cumprod)
     both = torch.cat([condition, empty.expand(len(condition), -1, -1)])
     latents = noise * scheduler.init_noise_sigma
+    if origin is not None:
+        first = generator.scheduler.alphas_cumprod[int(scheduler.timesteps[0])]
+        latents = noised(origin, noise, first.to(noise).expand(len(noise)))
     scale = torch.as_tensor(guidance, dtype=torch.float32, device=latents.device).reshape(-1, 1, 1, 1)
     guided_at_all = bool((scale != 1).any())
     for step in scheduler.timesteps:
@@ -93,11 +112,16 @@ def denoise(
     return latents
 
 
-def _scheduler(generator: Generator, solver: Solver, steps: int) -> DPMSolverMultistepScheduler | DDIMScheduler:
-    config = generator.scheduler.config
+def _scheduler(
+    generator: Generator, solver: Solver, steps: int, strength: float
+) -> DPMSolverMultistepScheduler | DDIMScheduler:
+    """A solver with its noise levels: those of `steps` steps up to a share `strength` of all levels."""
+    config, first = generator.scheduler.config, max(0, round(strength * len(generator.scheduler.alphas_cumprod)) - 1)
     if solver == "ddim":
         scheduler = DDIMScheduler.from_config(config, timestep_spacing="trailing", clip_sample=False)
         scheduler.set_timesteps(steps)
+        below = scheduler.timesteps[scheduler.timesteps <= first]
+        scheduler.timesteps = below if len(below) else scheduler.timesteps[-1:]
         return scheduler
     scheduler = DPMSolverMultistepScheduler.from_config(
         config,
@@ -106,7 +130,8 @@ def _scheduler(generator: Generator, solver: Solver, steps: int) -> DPMSolverMul
         final_sigmas_type="zero",
         **dict.fromkeys(_OTHER_SPACINGS, False),  # spacings of a base, which would contradict the given levels
     )
-    scheduler.set_timesteps(timesteps=even_in_log_snr(generator.scheduler.alphas_cumprod, steps))
+    levels = even_in_log_snr(generator.scheduler.alphas_cumprod, steps)
+    scheduler.set_timesteps(timesteps=[first, *(level for level in levels if level < first)])
     return scheduler
 
 

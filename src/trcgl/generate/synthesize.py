@@ -22,18 +22,20 @@ from trcgl.core import storage
 from trcgl.core.errors import RecipeError
 from trcgl.core.lock import locked
 from trcgl.core.progress import track
-from trcgl.dataset.store import check_space, open_dataset, write_images
+from trcgl.dataset.store import Dataset, check_space, open_dataset, write_images
 from trcgl.dataset.synthetic_rows import current_options
 from trcgl.generate.context import PromptKind
 from trcgl.generate.inputs import open_generator, open_screener
 from trcgl.generate.pipeline import Generator
+from trcgl.generate.pixel_sources import ImageStart, SourceImages, with_pixel_sources
 from trcgl.generate.plan import Views, guided, plan
 from trcgl.generate.sampling_run import (
-    Precision,
+    ChosenPrecision,
     SamplingSettings,
     begin,
     check_prompts,
     image_parts,
+    precision_for,
     prepare_network,
     read_images,
     sample_parts,
@@ -45,6 +47,7 @@ from trcgl.training.launch import Launch, launched
 from trcgl.training.trainer import on_gpu
 
 SETTINGS_SCHEMA = "trcgl.synthesize/1"
+DEFAULT_STRENGTH = 0.5
 _HARDWARE = ("batch_size", "devices", "nodes", "accelerator", "compile")
 
 
@@ -81,8 +84,18 @@ class SynthesizeOptions:
     """Images sampled at once on each device; changes images by rounding at most."""
     seed: int = 0
     """Random seed of the label sets and the images."""
-    precision: Precision = "32-true"
-    """Precision of the network; guidance and solver always compute in float32."""
+    from_real: bool = False
+    """Image-to-image: start from real training images of other patients, without the target finding, instead of pure
+    noise."""
+    strength: float | None = None
+    """Noise that is added to the real images of --from-real and removed again, as a share of the noise levels (above 0,
+    at most 1); a lower strength keeps more of the real image. Default: 0.5."""
+    source_images: SourceImages = "without_target"
+    """Real images that --from-real starts from: `without_target` (not known to have the target finding; normal images
+    for Normal), `with_target` or `any`."""
+    precision: ChosenPrecision = "auto"
+    """Precision of the network: `32-true`, `bf16`, or `auto` for bf16 on a GPU and 32-true elsewhere; guidance and
+    solver always compute in float32."""
     devices: int | Literal["auto"] = "auto"
     """Devices per node; ignored under torchrun, which sets it."""
     nodes: int = 1
@@ -103,9 +116,22 @@ class SynthesizeOptions:
             ("batch-size", self.batch_size >= 1, "at least 1"),
             ("devices", self.devices == "auto" or self.devices >= 1, "auto, or at least 1"),
             ("nodes", self.nodes >= 1, "at least 1"),
+            ("strength", self.strength is None or 0 < self.strength <= 1, "above 0 and at most 1"),
         ):
             if not holds:
                 raise RecipeError(f"--{name} {getattr(self, name.replace('-', '_'))}: it must be {wanted}.")
+        if not self.from_real and self.strength is not None:
+            raise RecipeError(f"--strength {self.strength} acts on real images. Give --from-real, or leave it out.")
+        if not self.from_real and self.source_images != "without_target":
+            raise RecipeError(f"--source-images {self.source_images} chooses real images. Give --from-real, too.")
+
+    def resolved(self) -> "SynthesizeOptions":
+        """The options with the defaults that depend on other options or on the machine."""
+        precision = precision_for(self.precision, on_gpu(self.accelerator))
+        strength = DEFAULT_STRENGTH if self.from_real and self.strength is None else self.strength
+        amounts_missing = self.count is self.dose is self.each is None
+        dose = 1.0 if amounts_missing else self.dose
+        return dataclasses.replace(self, precision=precision, strength=strength, dose=dose)
 
 
 def synthesize(
@@ -124,9 +150,7 @@ def synthesize(
     Returns:
         The content of `report.json`; an empty dict in processes other than the first.
     """
-    options, out = options or SynthesizeOptions(), Path(out)
-    if options.count is options.dose is options.each is None:
-        options = dataclasses.replace(options, dose=1.0)
+    options, out = (options or SynthesizeOptions()).resolved(), Path(out)
     if options.unscreened != (screener_run is None):
         raise RecipeError("name the classifier that screens with --screener RUN, or keep every image by --unscreened.")
     dataset = open_dataset(Path(dataset_folder))
@@ -158,14 +182,16 @@ def synthesize(
     )
     check_prompts(generator, rows)
     rows = guided(rows, options.guidance, options.guidance_for)
+    if options.from_real:
+        rows = with_pixel_sources(rows, dataset, options.source_images)
     launch = _launch(options)
     with nullcontext() if launch.rank else locked(out):
         if _is_finished(out, record, rows.height, side, launch):
             return read_report(out)
-        images = _sample(generator, rows, out, side, options, launch)
+        images = _sample(generator, rows, dataset, out, options, launch)
         if images is None:  # this is not the first process
             return {}
-        screening = screen_images(images, rows["target"].to_list(), dataset, screener)
+        screening = screen_images(images, rows, dataset, screener)
         license = " ".join(filter(None, (dataset.info.get("license"), generator.info.get("license"))))
         return write_synthetic_folder(out, rows, images, screening, dataset, record, license)
 
@@ -196,18 +222,20 @@ def _is_finished(out: Path, record: dict[str, Any], images: int, side: int, laun
 
 
 def _sample(
-    generator: Generator, rows: pl.DataFrame, out: Path, side: int, options: SynthesizeOptions, launch: Launch
+    generator: Generator, rows: pl.DataFrame, dataset: Dataset, out: Path, options: SynthesizeOptions, launch: Launch
 ) -> UInt8[np.ndarray, "rows side side"] | None:
     """Sample the missing images, shared among the processes; the first process returns all images, memory-mapped."""
-    fabric = begin(launch, options.accelerator)
+    fabric, side = begin(launch, options.accelerator), dataset.require_images().shape[1]
     parts = image_parts(out / "parts", rows.height)
     own = fabric.broadcast(parts.missing())[fabric.global_rank :: fabric.world_size]
     if own:
-        prepare_network(generator, fabric.device, options.precision, options.compile)
+        precision = precision_for(options.precision, fabric.device.type == "cuda")
+        prepare_network(generator, fabric.device, precision, options.compile)
     if generator.image_size != side and fabric.is_global_zero:
         size = f"images are generated at {generator.image_size} pixels and resized to the dataset's {side}"
         print(size, file=sys.stderr, flush=True)
-    settings = SamplingSettings(side, options.steps, options.guided_to, options.solver, options.batch_size)
+    start = ImageStart.of(dataset, options.strength) if options.strength is not None else None
+    settings = SamplingSettings(side, options.steps, options.guided_to, options.solver, options.batch_size, start)
     sampled = sample_parts(generator, rows, parts, own, settings)
     if fabric.is_global_zero:
         process = f", process 1 of {fabric.world_size}" if fabric.world_size > 1 else ""

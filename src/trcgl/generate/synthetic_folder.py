@@ -19,6 +19,7 @@ from trcgl.dataset.finding_counts import tally
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import SCHEMA, Dataset, file_table, split_table
 from trcgl.dataset.synthetic_rows import KEPT, balancing, sources
+from trcgl.generate.pixel_sources import COLUMNS, absent_in_sources
 from trcgl.generate.samples import tiled
 from trcgl.generate.sampling_run import image_parts
 from trcgl.generate.screen import Screening
@@ -46,10 +47,12 @@ def write_synthetic_folder(
     dataset, generator, screener and `options`.
     """
     options = record["options"]
-    manifest = _manifest(rows, images, dataset.space)
+    manifest = _manifest(rows, images, dataset)
     splits = split_table(manifest)
     provenance = rows.select(
         *("image_id", "source_image_id", "target", "view", "prompt", "left_out", "seed", "guidance"),
+        *(pl.col(name) if name in rows.columns else pl.lit(None, pl.String).alias(name) for name in COLUMNS),
+        strength=pl.lit(options["strength"], pl.Float64),
         guided_to=pl.lit(options["guided_to"], pl.Float64),
         steps=pl.lit(options["steps"], pl.Int64),
         solver=pl.lit(options["solver"]),
@@ -85,12 +88,16 @@ def write_synthetic_folder(
     return report
 
 
-def _manifest(rows: pl.DataFrame, images: np.ndarray, space: LabelSpace) -> pl.DataFrame:
-    """Findings of the prompt are present; all other findings are unknown, or absent if the prompt asked for normal."""
+def _manifest(rows: pl.DataFrame, images: np.ndarray, dataset: Dataset) -> pl.DataFrame:
+    """Findings of the prompt are present; all other findings are unknown, or absent if the prompt asked for normal.
+
+    A finding is not labeled absent unless it is known to be absent in the pixel source, too.
+    """
+    space = dataset.space
     normal = pl.col("findings").list.contains(space.normal or "")
     labels = {
-        finding: pl.when(pl.col("findings").list.contains(finding)).then(1).when(normal).then(0).cast(pl.Int8)
-        for finding in space.findings
+        finding: pl.when(pl.col("findings").list.contains(finding)).then(1).when(normal & absent).then(0).cast(pl.Int8)
+        for finding, absent in absent_in_sources(rows, dataset).items()
     }
     empty = {name: pl.lit(None, kind) for name, kind in manifests.SCHEMA.items() if name not in rows.columns}
     known: dict[str, Any] = {

@@ -14,6 +14,9 @@ Similarity is the best correlation of details over mirroring and crops of up to 
 is listed as a memorized copy if it is more similar to a training image than 999 of 1,000 held-out images would be: the
 99.9 % quantile of a Gumbel law through the quartiles of their similarities, so that a patient who is in both sets under
 two names does not shift it.
+
+An image of image-to-image synthesis is compared with the training images of other patients than that of its pixel
+source, and with its pixel source apart (`source_similarity`).
 """
 
 import dataclasses
@@ -28,6 +31,7 @@ from scipy.stats import fisher_exact, gumbel_r
 from trcgl.audit.check import Check, Evidence, Verdict
 from trcgl.audit.registration import Matches, best_matches
 from trcgl.audit.sample_plan import WITH
+from trcgl.audit.source_similarity import repeat_similarity, source_similarity
 from trcgl.core.errors import DataError
 from trcgl.core.randomness import generator
 
@@ -103,19 +107,23 @@ def memorization(
     train_patients: Sequence[str],
     held_out_patients: Sequence[str],
     source_patients: Sequence[str] | None = None,
+    pixel_patients: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Memorization:
     """Look for training images among synthetic ones, all with the same finding; held-out images are of other patients.
 
     Memory is bounded: stores may be memory-mapped. For `closer`, the larger of train and held-out is reduced to as many
-    patients, and then to as many images, as the other. Source patients of synthetic images are only counted.
+    patients, and then to as many images, as the other. Source patients of synthetic images are only counted. Images of
+    `pixel_patients`, the patients of the pixel sources of image-to-image synthesis, are not compared.
     """
     real = {"train": (train, train_patients), "held-out": (held_out, held_out_patients)}
     patient, held_out_patient = _numbers(synthetic, real)
     equal, held_out_equal = _equal_sets(patient, held_out_patient, seed)
     train_asked, held_out_asked = _asked(patient, seed, "train"), _asked(held_out_patient, seed, "held-out")
+    number_of = dict(zip(train_patients, patient.tolist(), strict=True))
+    apart = [number_of.get(name, -1) for name in pixel_patients or [""] * len(synthetic)]
     queries = {
-        "synthetic": (np.asarray(synthetic), np.full(len(synthetic), -1)),
+        "synthetic": (np.asarray(synthetic), np.array(apart, dtype=np.int64)),
         "held_out": (held_out[held_out_asked], held_out_patient[held_out_asked]),
         "train": (train[train_asked], patient[train_asked]),
     }
@@ -291,7 +299,15 @@ def among(evidence: Evidence, findings: Sequence[str]) -> dict[str, Any]:
         nothing: dict[str, Any] = dict.fromkeys(("flagged", "p", "closer", "much_closer", "held_out_copies", "limit"))
         n = {"synthetic": {"images": len(synthetic)}, "asked": {"held_out": 0}}
         why = "no held-out image has it"
-        return {**nothing, "why": why, "copies": [], "pairs": [], "detectable": None, "n": n}
+        return {
+            **nothing,
+            "why": why,
+            "copies": [],
+            "pairs": [],
+            "detectable": None,
+            "n": n,
+            **_of_sources(evidence, synthetic),
+        }
     result = memorization(
         sheet.images[synthetic],
         images.pixels(images.train, train),
@@ -299,17 +315,36 @@ def among(evidence: Evidence, findings: Sequence[str]) -> dict[str, Any]:
         train_patients=images.train.patients(train),
         held_out_patients=images.held_out.patients(held_out),
         source_patients=sheet.patients(synthetic),
+        pixel_patients=sheet.rows["pixel_source_patient"].gather(synthetic).to_list() if sheet.from_real else None,
         seed=evidence.seed,
     )
-    found = dataclasses.asdict(result)
+    found = dataclasses.asdict(result) | _of_sources(evidence, synthetic)
     for pair in (*found["pairs"], *found["copies"]):
         pair["train"] = int(train[pair["train"]])  # a row of train, not of the images compared
     return found
 
 
+def _of_sources(evidence: Evidence, synthetic: Int[np.ndarray, " rows"]) -> dict[str, Any]:
+    """The entry `source` of the result: similarity to the pixel sources; None for images from noise."""
+    images, sheet = evidence.images, evidence.images.sheets[WITH]
+    if not sheet.from_real:
+        return {"source": None}
+    place_of = {image: place for place, image in enumerate(images.train.rows["image_id"])}
+    sources = np.array([place_of[image] for image in sheet.rows["pixel_source_image"].gather(synthetic)])
+    stored = images.inputs.dataset.require_images()
+    repeats = repeat_similarity(stored, images.train.store, images.train.patients(), evidence.seed)
+    found = source_similarity(sheet.images[synthetic], images.pixels(images.train, sources), repeats)
+    return {"source": dataclasses.asdict(found)}
+
+
 def _verdict(result: dict[str, Any], so_far: Verdict) -> Verdict:
     if result["flagged"]:
-        return so_far.but("Copies: synthetic images are nearer to training images than held-out images are.")
+        so_far = so_far.but("Copies: synthetic images are nearer to training images than held-out images are.")
+    if (result.get("source") or {}).get("flagged"):
+        so_far = so_far.but(
+            "Copies: synthetic images are nearer to the real images that they started from than images of the same "
+            "patient are to each other. Generate with a higher --strength."
+        )
     return so_far
 
 
