@@ -30,6 +30,9 @@ class AutoencoderRecipe:
     """Weight of the feature loss."""
     keep_scale: bool = True
     """Keep the latent scale of a base; off measures it on training images, as for a generator from scratch."""
+    cache_latents: bool = True
+    """Encode the training images once and keep their latents on disk until training has finished, if the autoencoder is
+    a `vae` or that of a base and images are not augmented."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class FitRecipe:
     deterministic: bool = False
     """Use deterministic algorithms on a GPU, so that the same command gives the same weights bit for bit; slower. On
     CPUs that is always so."""
+    workers: int = 0
+    """Worker processes that read images or latents; the memory-mapped files rarely need any."""
     grid_every: int = 500
     """Optimizer steps between two grids of sampled images; 0 samples none."""
     save_steps: int = 500

@@ -23,9 +23,14 @@ def _of_a_base(recipe: Raw) -> bool:
     return _of_a_generator(recipe) and bool(recipe.get("base"))
 
 
+def _with_vae(recipe: Raw) -> bool:
+    return _of_a_generator(recipe) and bool(recipe.get("base") or recipe.get("autoencoder", {}).get("kind") == "vae")
+
+
 VALUES_BEFORE: Mapping[str, tuple[Any, Callable[[Raw], bool]]] = {
     "model.head_version": ("0.2", lambda recipe: recipe["model"].get("head") in _VERSIONED),
     "train.retrain_sampling": ("class_balanced", lambda recipe: recipe["train"].get("retrain_epochs", 0) != 0),
+    "autoencoder.cache_latents": (False, _with_vae),
     "loss.settings.constant_focus": (False, lambda recipe: recipe["loss"].get("name") == "asl"),
     "loss.settings.divide_shift": (False, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),
     "loss.settings.focal_gamma": (0.0, lambda recipe: recipe["loss"].get("name") == "distribution_balanced"),

@@ -15,6 +15,7 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 from trcgl.generate import diffusion
 from trcgl.generate.fitting import warmed_up
+from trcgl.generate.latent_cache import LatentCache, LatentRows, encode_missing
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.samples import sample_grid
 from trcgl.generate.training_rows import loader, most_sampled, sampler
@@ -83,7 +84,13 @@ class Stage(lightning.LightningModule):
         most = most_sampled(self.generator.space)
         order = sampler(self.rows.labels, most, self.recipe.fit, derive_seed(self.recipe.seed, self.name))
         processes = (self.trainer.global_rank, self.trainer.world_size)
-        return loader(self.rows, order, self.steps, self.recipe.fit.batch_size, *processes)
+        fit = self.recipe.fit
+        return loader(self.shown, order, self.steps, fit.batch_size, *processes, workers=fit.workers)
+
+    @property
+    def shown(self) -> SplitRows | LatentRows:
+        """The rows as the loader reads them."""
+        return self.rows
 
     def configure_optimizers(self) -> Any:
         """AdamW; the rate warms up, stays, and falls to 0 in the second half."""
@@ -141,6 +148,26 @@ class Diffusion(Stage):
 
     grids: Path | None = None
     """Folder of the grids of samples; None samples none."""
+    cache: LatentCache | None = None
+    """Latents of the rows; None encodes the images of every batch."""
+
+    @property
+    def shown(self) -> SplitRows | LatentRows:
+        """The rows with their cached latents, if there is a cache."""
+        return LatentRows(self.rows, self.cache) if self.cache else self.rows
+
+    def on_fit_start(self) -> None:
+        """Encode the images that the cache lacks, shared among the processes."""
+        if self.cache:
+            encode_missing(self.cache, self.generator.vae, self.rows, self.global_rank, self.trainer.world_size)
+            self.trainer.strategy.barrier()
+
+    def _latents(self, batch: dict[str, Any]) -> diffusion.Latents:
+        if not self.cache:
+            return self.generator.to_latents(self.images(batch)).float()
+        mean, spread = batch["latent"].float().unbind(1)
+        sampled = mean + spread * torch.randn(mean.shape, device=mean.device)
+        return sampled * self.generator.vae.config["scaling_factor"]
 
     @cached_property
     def _shares(self) -> Float[Tensor, " levels"]:
@@ -155,7 +182,7 @@ class Diffusion(Stage):
         torch.manual_seed(derive_seed(seed, self.global_rank))
         with torch.no_grad():
             # Noise levels take the precision of the latents, and bfloat16 has too few numbers for a thousand of them.
-            latent = self.generator.to_latents(self.images(batch)).float()
+            latent = self._latents(batch)
         random = torch.Generator().manual_seed(seed)
         noise = torch.randn((whole, *latent.shape[1:]), generator=random)[slot].to(latent)
         levels = self.generator.scheduler.alphas_cumprod

@@ -9,6 +9,7 @@ Stages, each of which resumes where it stopped:
 
 import datetime
 import os
+import shutil
 from contextlib import nullcontext
 from itertools import compress
 from operator import attrgetter
@@ -29,6 +30,7 @@ from trcgl.generate import folder, pipeline
 from trcgl.generate.autoencoder import measure_scale
 from trcgl.generate.fitting import fit_stage
 from trcgl.generate.inputs import check_train_patients
+from trcgl.generate.latent_cache import latent_cache
 from trcgl.generate.stages import Autoencoder, Diffusion, Stage
 from trcgl.generate.training_rows import training_rows
 from trcgl.model.folder import load_model
@@ -70,7 +72,7 @@ def check(recipe: GeneratorRecipe) -> None:
     unet, text = recipe.unet, recipe.text
     least = dict.fromkeys(("image_size", "fit.steps", "fit.batch_size", "autoencoder.factor"), 1)
     least |= dict.fromkeys(("fit.context_steps", "fit.clip_gradient", "fit.save_steps", "fit.grid_every"), 0)
-    least |= dict.fromkeys(("context.shared", "context.per_finding", "autoencoder.steps"), 0)
+    least |= dict.fromkeys(("fit.workers", "context.shared", "context.per_finding", "autoencoder.steps"), 0)
     shares = ("fit.replay", "fit.tail", "diffusion.label_dropout")
     below_one = ("fit.ema", "diffusion.caption_dropout", "augment.scale")
     for path, holds, wanted in (
@@ -152,10 +154,12 @@ def _train(
     for part in (generator.vae, generator.text_encoder, generator.unet, generator.context):
         part.requires_grad_(False)
 
+    cache = None
+
     def fit(kind: type[Stage], name: str, steps: int, rate: float, *trained: torch.nn.Module, **more: Any) -> None:
         stage = kind(generator, recipe, rows, name=name, steps=steps, rate=rate, trained=trained, **more)
         if isinstance(stage, Diffusion):
-            stage.grids = out / "samples"
+            stage.grids, stage.cache = out / "samples", cache
         fit_stage(stage, name, out / "training" / name, steps, recipe.fit, request, launch)
         generator.to("cpu")  # Lightning moves back only the trained parts
         for part in trained:
@@ -168,6 +172,9 @@ def _train(
         fit(Autoencoder, "autoencoder", settings.steps, settings.lr, vae, features=features)
     if not (recipe.base and recipe.autoencoder.keep_scale):
         measure_scale(generator.vae, _some_images(opened, recipe))
+
+    digest = storage.sha256_file(opened.folder / "dataset.json")
+    cache = latent_cache(_latents(out), generator.vae, recipe, digest, len(rows), first=not launch.rank)
 
     trained: tuple[torch.nn.Module, ...] = (pipeline.adapt(generator, recipe),)
     if not recipe.base:
@@ -197,6 +204,7 @@ def _finish(
     license = f"Adapted from {recipe.base}: its license applies (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
     if not recipe.base:
         license = "Trained from scratch: only the license of the training images applies."
+    shutil.rmtree(_latents(out), ignore_errors=True)
     patients = opened.split("train")["patient_id"].unique().to_list()
     info = folder.save(
         generator,
@@ -214,6 +222,11 @@ def _finish(
     )
     say(f"{out} is finished. Next: trcgl synthesize {out} --dataset {opened.folder} --screener RUN --out SYNTHETIC")
     return info
+
+
+def _latents(out: Path) -> Path:
+    """Folder of the cached latents."""
+    return out / "training" / "latents"
 
 
 def _claim(dataset: Path, recipe: GeneratorRecipe, out: Path) -> None:

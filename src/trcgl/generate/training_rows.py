@@ -9,6 +9,7 @@ from trcgl.core.generator_recipe import FitRecipe
 from trcgl.core.randomness import derive_seed, generator
 from trcgl.dataset.labels import LabelSpace
 from trcgl.dataset.store import Dataset
+from trcgl.generate.latent_cache import LatentRows
 from trcgl.training.batches import Batches, ResumableLoader, SplitRows
 from trcgl.training.sampling import Labels, RowNumbers, RowSampler, class_balanced, natural
 
@@ -60,7 +61,13 @@ def sampler(labels: Labels, favored: Sequence[int], settings: FitRecipe, seed: i
 
 
 def loader(
-    rows: SplitRows, order: RowSampler, steps: int, batch_size: int, rank: int = 0, processes: int = 1
+    rows: SplitRows | LatentRows,
+    order: RowSampler,
+    steps: int,
+    batch_size: int,
+    rank: int = 0,
+    processes: int = 1,
+    workers: int = 0,
 ) -> ResumableLoader:
     """A loader of `steps` batches, divided among the processes, that can resume at any batch.
 
@@ -68,4 +75,4 @@ def loader(
     """
     needed = steps * batch_size
     shown = np.concatenate([order(epoch) for epoch in range(-(-needed // len(rows)))])[:needed]
-    return ResumableLoader(rows, Batches(lambda _: shown, needed, batch_size, rank, processes), workers=0)
+    return ResumableLoader(rows, Batches(lambda _: shown, needed, batch_size, rank, processes), workers)

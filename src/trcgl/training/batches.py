@@ -7,7 +7,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from torch.utils import data
 
 from trcgl.core.recipe import Recipe
@@ -53,13 +53,20 @@ class SplitRows(data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, part: Part) -> dict[str, Any]:
         """Images (b, H, W) uint8, labels (b, C) float32 with NaN for unknown, and the fields of the part."""
+        return {"image": torch.from_numpy(self.pixels(part.rows)), **self.fields(part)}
+
+    def pixels(self, rows: Int[np.ndarray, " rows"]) -> UInt8[np.ndarray, "rows height width"]:
+        """Images of some rows."""
         self._images = self._images or [np.load(path, mmap_mode="r") for path in self._paths]
-        image = np.empty((len(part.rows), *self._images[0].shape[1:]), np.uint8)
+        image = np.empty((len(rows), *self._images[0].shape[1:]), np.uint8)
         for place, images in enumerate(self._images):
-            own = self._store[part.rows] == place
-            image[own] = images[self._store_rows[part.rows[own]]]
+            own = self._store[rows] == place
+            image[own] = images[self._store_rows[rows[own]]]
+        return image
+
+    def fields(self, part: Part) -> dict[str, Any]:
+        """An item without its images."""
         return {
-            "image": torch.from_numpy(image),
             "label": torch.from_numpy(self.labels[part.rows]),
             "row": torch.from_numpy(part.rows),
             "slot": torch.from_numpy(part.slots),
@@ -104,7 +111,7 @@ class Batches:
 class Loader:
     """Loads the parts of an epoch as tensors, with any number of worker processes."""
 
-    def __init__(self, rows: SplitRows, batches: Batches, workers: int) -> None:
+    def __init__(self, rows: data.Dataset[dict[str, Any]], batches: Batches, workers: int) -> None:
         self._dataset, self._batches, self._workers = rows, batches, workers
         self._used = 0
 
