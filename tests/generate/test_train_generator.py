@@ -339,7 +339,8 @@ def test_a_prompt_leaves_out_common_findings_but_never_one_of_the_tail(dataset, 
     encode = generator.encode
     monkeypatch.setattr(generator, "encode", lambda prompts: named.extend(prompts) or encode(prompts))
     label = torch.tensor([[float(finding != space.normal) for finding in space.findings]] * 40)
-    module._hidden({"of": 40, "slot": torch.arange(40), "label": label}, np.random.default_rng(0))
+    batch = {"of": 40, "slot": torch.arange(40), "row": torch.zeros(40, dtype=torch.int64), "label": label}
+    module._hidden(batch, np.random.default_rng(0))
     named = [set(text.findings) for text in named if text.findings]
     assert len(named) >= 40
     assert all(tail <= findings for findings in named)
