@@ -60,7 +60,8 @@ def generated(monkeypatch):
 
 def sheets_of(small, each=9, guidance=OPTIONS.guidance, **guidance_for):
     dataset = open_dataset(small.dataset)
-    options = {"seed": OPTIONS.seed, "views": "auto", "guidance": guidance, "guidance_for": guidance_for}
+    scales = {"guidance": guidance, "guidance_for": guidance_for}
+    options = {"seed": OPTIONS.seed, "views": "auto", "from_real": False, **scales}
     return main_sheets(dataset, PromptFormat(SPACE), ("Hernia", "Edema"), each, options, True)
 
 

@@ -76,7 +76,7 @@ def main_sheets(
 ) -> list[Sheet]:
     """Images with and without every finding, and normal radiographs for the shortcut check.
 
-    The options of the synthetic folder give `seed`, `views`, `guidance` and `guidance_for`.
+    Options of the synthetic folder: `seed`, `views`, `guidance`, `guidance_for`, `from_real` and `source_images`.
     """
 
     def planned(targets: Sequence[str]) -> pl.DataFrame:
