@@ -46,6 +46,12 @@ _SD15: dict[str, dict[str, Any]] = {
 """Configuration of Stable Diffusion 1.5 where it differs from the defaults of diffusers and transformers."""
 
 
+def placeholder_space(findings: int) -> LabelSpace:
+    """A label space for estimates without a dataset."""
+    names = tuple(f"finding {number}" for number in range(findings))
+    return LabelSpace("placeholder", names, dict.fromkeys(names, "medium"), "name")
+
+
 def outline(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
     """A generator with the shapes of a recipe; the weights of a base are on the device `meta`.
 
