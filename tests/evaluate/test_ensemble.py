@@ -156,6 +156,13 @@ def test_another_command_for_the_same_folder_is_refused(runs, tmp_path):
         evaluate_ensemble(runs, runs[0])
 
 
+def test_what_an_interrupted_command_left_is_written_again(runs, tmp_path):
+    other = write_dataset(tmp_path / "other", seed=1, findings=("Hernia", "Other", "Mass"))
+    first = evaluate_ensemble(runs, tmp_path / "out", dataset=other)
+    (tmp_path / "out" / "ensemble.json").unlink()
+    assert evaluate_ensemble(runs, tmp_path / "out", dataset=other) == first
+
+
 def test_a_run_that_was_trained_again_is_refused(dataset, tmp_path):
     run = write_run_beside(dataset, tmp_path / "run")
     evaluate_ensemble([run], tmp_path / "out", tta=("flip",))

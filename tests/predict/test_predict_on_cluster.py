@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.clusters import killing_a_worker, two_workers
-from tests.model.small_run import study_file, write_run
+from tests.model.small_run import study_file, write_evaluated_ensemble, write_run
 from trcgl.cli import main as cli
 from trcgl.core.errors import DataError
 from trcgl.predict import batches
@@ -68,6 +68,14 @@ def test_studies_and_an_ensemble_are_averaged_as_on_one_machine(run, scans, addr
     shared = predict(run, files, dataclasses.replace(options, workers=0, cluster=address))
     assert shared.table.equals(alone.table)
     assert shared.table.height == 3
+
+
+def test_an_ensemble_folder_scores_as_on_one_machine(scans, address, tmp_path):
+    ensemble = write_evaluated_ensemble(tmp_path, fusion="max", tta=("1.1",))
+    files = sorted(scans.glob("*.dcm"))
+    alone = predict(ensemble, files, ONE)
+    shared = predict(ensemble, files, dataclasses.replace(ONE, workers=0, cluster=address))
+    assert shared.table.equals(alone.table) and alone.by_study
 
 
 def test_studies_of_a_table_are_averaged_as_on_one_machine(run, scans, address, tmp_path):

@@ -32,8 +32,8 @@ from trcgl.model.scoring import score_views
 from trcgl.model.views import checked_views
 
 Scores = Float[np.ndarray, "rows findings"]
-_PARTS = {LOCK, "predictions", "evaluation", "figures", "report.html", "report-val.html"}
-"""What an interrupted command leaves in its folder."""
+_PARTS = (LOCK, "predictions", "evaluation", "figures")
+"""What an interrupted command leaves in its folder, beside reports."""
 
 
 def evaluate_ensemble(
@@ -136,7 +136,7 @@ def _holds(out: Path, made: Mapping[str, Any]) -> bool:
         if {**stored.info["made"], "runs": runs} != made:
             raise RecipeError(f"{out} holds another ensemble, made by: {stored.command}. Choose another --out.")
         return True
-    if out.is_dir() and not {path.name for path in out.iterdir()} <= _PARTS:
+    if out.is_dir() and any(path.name not in _PARTS and path.suffix != ".html" for path in out.iterdir()):
         kind = kind_of(out)
         raise RecipeError(f"{out} is {kind.name if kind else 'a folder of other files'}. Choose another --out.")
     return False

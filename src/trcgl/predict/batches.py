@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +74,7 @@ class Scoring:
             CheckpointError: a worker finds other models in the folders.
         """
         absolute = tuple(Path(folder).absolute() for folder in folders)
-        identity = json.dumps(models.identity)
+        identity = _identity(models)
         size = _TASK_BATCHES * self.batch_size
         tasks = (
             _Task(self, absolute, identity, tuple(files[start : start + size])) for start in range(0, len(files), size)
@@ -117,7 +117,7 @@ class _Task:
 
     scoring: Scoring
     folders: tuple[Path, ...]
-    identity: str  # JSON of `Ensemble.identity` on the machine that writes the scores
+    identity: str  # `_identity` of the models on the machine that writes the scores
     named: tuple[File, ...]
 
     @property
@@ -136,14 +136,20 @@ _loading = threading.Lock()
 @functools.lru_cache(maxsize=1)
 def _models(folders: tuple[Path, ...], identity: str) -> Ensemble:
     models = load_ensemble(folders, device="cpu")
-    members, expected_members = models.identity, json.loads(identity)
-    if len(members) != len(expected_members):
+    here, expected = (json.loads(text) for text in (_identity(models), identity))
+    if here["ensemble"] != expected["ensemble"] or len(here["models"]) != len(expected["models"]):
         raise CheckpointError(f"{folders[0]} holds another ensemble than on the machine of the command.")
-    for place, (here, expected) in enumerate(zip(members, expected_members, strict=True)):
-        if here != expected:
+    for place, (model, wanted) in enumerate(zip(here["models"], expected["models"], strict=True)):
+        if model != wanted:
             folder = folders[min(place, len(folders) - 1)]
-            changed = ", ".join(key for key in expected if here.get(key) != expected[key])
+            changed = ", ".join(key for key in wanted if model.get(key) != wanted[key])
             raise CheckpointError(
                 f"{folder} holds another model than on the machine of the command ({changed} differ)."
             )
     return models
+
+
+def _identity(models: Ensemble) -> str:
+    """What decides the scores of models, as JSON."""
+    combination = None if models.combination is None else asdict(models.combination)
+    return json.dumps({"models": models.identity, "ensemble": combination})
