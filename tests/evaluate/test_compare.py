@@ -13,6 +13,7 @@ from trcgl.core.errors import DataError
 from trcgl.evaluate.compare import compare, markdown
 from trcgl.evaluate.ensemble import evaluate_ensemble, evaluate_ensemble_folder
 from trcgl.evaluate.evaluate import evaluate_run
+from trcgl.evaluate.evaluation import subset_rows
 from trcgl.evaluate.predictions import write_predictions
 
 
@@ -120,9 +121,11 @@ def test_one_run_alone_or_one_that_was_not_evaluated_is_refused(runs, tmp_path):
 
 
 def test_the_table_is_markdown_with_columns_that_line_up(runs):
-    text = markdown(compare(runs, "test", replicates=120))
+    comparison = compare(runs, "test", replicates=120)
+    text = markdown(comparison)
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({len(line) for line in rows}) == 1 and len(rows) == 2 + 1 + 3 + 4
+    subsets = comparison["comparisons"][0]["subsets"]
+    assert len({len(line) for line in rows}) == 1 and len(rows) == 2 + 1 + 3 + 4 + len(subsets)
     assert "**strong** against **weak**" in text and "600 images of 300 patients" in text
     assert " *" in next(line for line in rows if line.startswith("| overall"))
 
@@ -155,3 +158,17 @@ def test_studies_and_images_are_not_compared(tmp_path):
     comparison = compare([alone, ensemble], replicates=50)
     assert (comparison["images"], comparison["studies"]) == (24, 12)
     assert "12 studies with 24 images" in markdown(comparison)
+
+
+def test_each_view_source_sex_and_age_band_has_a_difference_of_its_own(runs):
+    comparison = compare(runs, "test", replicates=120)
+    subsets = comparison["comparisons"][0]["subsets"]
+    assert {name.partition("=")[0] for name in subsets} >= {"view", "sex"}
+    scored = predictions(seed=1)
+    for name, subset in subsets.items():
+        (rows,) = [rows for key, rows in subset_rows(scored) if key == name]
+        assert subset["images"] == rows.sum() < comparison["images"]
+    view = next(name for name in subsets if name.startswith("view="))
+    found = subsets[view]["mAP"]
+    assert found["value"] == pytest.approx(found["run"] - found["reference"])
+    assert f"| {view.replace('=', ': ')} " in markdown(comparison)

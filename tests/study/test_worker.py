@@ -30,3 +30,14 @@ def test_every_run_is_evaluated_on_the_same_resamples_of_patients():
         measure(predictions(seed=3, signal=signal), thresholds, recipe) for signal in (2.0, 2.05)
     )
     assert np.corrcoef(first["overall"], second["overall"])[0, 1] > 0.95
+
+
+def test_each_view_source_sex_and_age_band_has_a_mean_of_its_own():
+    scored = predictions(seed=3)
+    thresholds = dict.fromkeys(SPACE.findings, 0.4)
+    measured, _ = measure(scored, thresholds, Recipe(evaluate=EvaluateRecipe(replicates=2)))
+    evaluated = evaluate(scored, thresholds, split="test", replicates=2)["subsets"]
+    assert measured["subsets"].keys() == evaluated.keys() and len(evaluated) >= 2
+    for name, means in measured["subsets"].items():
+        for metric, value in means.items():
+            assert value == pytest.approx(evaluated[name]["overall"][metric]["value"])

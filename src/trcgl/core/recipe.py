@@ -18,6 +18,8 @@ from trcgl.core.field_types import flatten
 from trcgl.core.loss_settings import FIELDS_OF_0_1, LossSettings, settings_class
 from trcgl.core.older_recipes import RENAMED_FIELDS, of_today
 
+View = Literal["frontal", "lateral", "other"]
+
 UNUSED_GATE = 0.01
 """A module whose gate is nearer to 0 than this has no effect worth mentioning."""
 
@@ -248,6 +250,8 @@ class TrainRecipe:
     """Worker processes that read images; the memory-mapped dataset rarely needs any."""
     with_none: bool = False
     """Include images without a known label."""
+    views: tuple[View, ...] = ()
+    """Views to train on and to choose the best epoch on: `frontal`, `lateral`, `other`; default: every image."""
     half: Literal["none", "first", "second"] = "none"
     """Half of the train patients to train on: `first`, `second`, or `none` for all. The halves share no patient."""
     save_steps: int = 0
@@ -284,6 +288,9 @@ class EvaluateRecipe:
     """Number of bootstrap replicates; each resamples patients."""
     bootstrap_seed: int = 0
     """Random seed of the bootstrap."""
+    views: tuple[View, ...] = ()
+    """Views to evaluate and to fit temperature and thresholds on: `frontal`, `lateral`, `other`; default: every
+    image."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The manifest: a validated table with a row per radiograph, which every later step reads."""
 
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -86,6 +87,27 @@ def label_array(manifest: pl.DataFrame, space: LabelSpace) -> Float[np.ndarray, 
     """Labels as float32: 1 present, 0 absent, NaN unknown."""
     columns = [manifest[finding].cast(pl.Float32).fill_null(float("nan")).to_numpy() for finding in space.findings]
     return np.stack(columns, axis=1) if manifest.height else np.empty((0, len(space.findings)), np.float32)
+
+
+def of_views(manifest: pl.DataFrame, views: Collection[str], where: str = "manifest") -> pl.DataFrame:
+    """The rows of some views (`frontal`, `lateral`, `other`); no view named means all rows.
+
+    Raises:
+        DataError: no row has one of these views; the message begins with `where` and names the column.
+    """
+    if not views:
+        return manifest
+    rows = manifest.filter(pl.col("view").is_in(list(views)).fill_null(False))
+    if rows.height:
+        return rows
+    stated = ", ".join(manifest["view"].drop_nulls().unique().sort())
+    if stated:
+        raise DataError(f"{where} has no {' or '.join(views)} image: column 'view' holds {stated}. Name one of these.")
+    raise DataError(
+        f"{where} has no {' or '.join(views)} image, because column 'view' of the manifest is empty. Prepare the "
+        "dataset with its views (of a table: --source.view-column), or give --train.views and --evaluate.views without "
+        "a value."
+    )
 
 
 def taking_part(manifest: pl.DataFrame, *, with_none: bool = False) -> pl.DataFrame:

@@ -1,12 +1,13 @@
 """Two halves of the training patients, so that the classifiers for screening and for the audit share no patient."""
 
+from collections.abc import Collection
 from typing import Literal
 
 import polars as pl
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
-from trcgl.dataset.manifest import taking_part
+from trcgl.dataset.manifest import of_views, taking_part
 from trcgl.dataset.split import split_patients
 from trcgl.dataset.store import Dataset
 
@@ -14,16 +15,19 @@ Half = Literal["none", "first", "second"]  # values of `train.half`; `none` mean
 HALVES: tuple[Half, ...] = ("none", "first", "second")
 
 
-def half(dataset: Dataset, which: Half, *, with_none: bool = False) -> pl.DataFrame:
-    """The training rows of one half of the patients, in the order of the manifest.
+def half(dataset: Dataset, which: Half, *, with_none: bool = False, views: Collection[str] = ()) -> pl.DataFrame:
+    """The training rows of one half of the patients, in the order of the manifest; of some views if any are named.
 
     Patients are assigned rarest finding first, as in `prepare`, so that each half has about half of the positives of
-    every finding. The halves depend on the dataset only: not on a seed, a recipe or `with_none`.
+    every finding. The halves depend on the dataset only: not on a seed, a recipe, `with_none` or `views`.
+
+    Raises:
+        DataError: the half has no rows, or no row of these views.
     """
     rows = _rows(dataset, which, with_none)
     if not rows.height:
         raise DataError(f"{dataset.folder}: the {which} half of the training patients has no rows. Train on all.")
-    return rows
+    return of_views(rows, views, f"{dataset.folder}: train")
 
 
 def half_of(dataset: Dataset, training_patient_digest: str) -> Half | None:

@@ -1,7 +1,7 @@
 """The dataset folder: label space, manifest, and every image decoded once into a memory-mapped array."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,16 +72,21 @@ class Dataset:
         columns = self.table(split, with_none=with_none).to_dict(as_series=False)
         return pandas.DataFrame(columns).convert_dtypes()
 
-    def split(self, name: str, *, with_none: bool = False) -> pl.DataFrame:
+    def split(self, name: str, *, with_none: bool = False, views: Collection[str] = ()) -> pl.DataFrame:
         """The rows of one split that take part in training and evaluation.
 
+        Args:
+            name: `train`, `val` or `test`.
+            with_none: include images that were set aside because no finding of the label space is known.
+            views: `frontal`, `lateral` or `other`: the views to keep; empty keeps every image.
+
         Raises:
-            DataError: the split is unknown or empty.
+            DataError: the split is unknown or empty, or has no image of these views.
         """
         rows = manifests.taking_part(self.manifest.filter(pl.col("split") == name), with_none=with_none)
         if not rows.height:
             raise DataError(f"{self.folder}: split {name!r} has no rows; splits are {', '.join(manifests.SPLITS)}.")
-        return rows
+        return manifests.of_views(rows, views, f"{self.folder}: {name}")
 
     def require_images(self) -> UInt8[np.ndarray, "rows height width"]:
         """The images, for work that cannot do without them.

@@ -1,7 +1,7 @@
 """The rows of a synthetic folder that are used for training beside real rows: kept images, up to a dose."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import polars as pl
 from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.dataset.labels import LabelSpace
-from trcgl.dataset.manifest import taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 
 KEPT = "kept"  # verdict of a synthetic image that passed screening; every other verdict says why the image was rejected
@@ -94,13 +93,16 @@ def current_options(stored: Mapping[str, Any]) -> dict[str, Any]:
     return _ADDED_OPTIONS | {_RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 
-def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> SyntheticRows:
+def open_synthetic(
+    folder: Path, real: Dataset, dose: float | None = None, views: Collection[str] = ()
+) -> SyntheticRows:
     """The kept rows of a synthetic folder, up to a dose.
 
     A dose r takes the first r × N images of a target with N real training images, in seed order, so that a smaller dose
     is a prefix of a larger dose. Balancing images are taken in the same proportion.
 
-    `dose`: synthetic images per real training image; `None` takes every kept row.
+    `dose`: synthetic images per real training image; `None` takes every kept row. `views`: count real images of these
+    views only, and leave out synthetic images of other views; by default all.
     """
     folder = Path(folder)
     synthetic = open_dataset(folder)
@@ -123,7 +125,9 @@ def open_synthetic(folder: Path, real: Dataset, dose: float | None = None) -> Sy
     verdicts = provenance.select("image_id", "target", "verdict")
     rows = synthetic.manifest.join(verdicts, on="image_id", how="left", maintain_order="left")
     kept = rows.filter(pl.col("verdict") == KEPT)
-    taken = kept if dose is None or not kept.height else _up_to(kept, dose, real)
+    if views:  # a generator that does not know views leaves the column empty
+        kept = kept.filter(pl.col("view").is_in(list(views)).fill_null(True))
+    taken = kept if dose is None or not kept.height else _up_to(kept, dose, real, views)
     digest = storage.sha256_file(folder / "dataset.json")
     return SyntheticRows(synthetic, taken.select(synthetic.manifest.columns), taken["target"], digest)
 
@@ -155,12 +159,12 @@ def _provenance(folder: Path, synthetic: Dataset) -> pl.DataFrame:
     return provenance
 
 
-def _up_to(kept: pl.DataFrame, dose: float, real: Dataset) -> pl.DataFrame:
+def _up_to(kept: pl.DataFrame, dose: float, real: Dataset, views: Collection[str]) -> pl.DataFrame:
     """The first rows of every target, in their order."""
     available = dict(kept.group_by("target").len().iter_rows())
     balance = [finding for finding in available if finding in balancing(real.space)]
     targets = [finding for finding in available if finding not in balance] or balance
-    train = taking_part(real.manifest.filter(pl.col("split") == "train"))
+    train = real.split("train", views=views)
     taken = {finding: min(available[finding], images_at(dose, int((train[finding] == 1).sum()))) for finding in targets}
     share = sum(taken.values()) / max(1, sum(available[finding] for finding in targets))
     taken |= {finding: math.ceil(share * available[finding]) for finding in balance if finding not in targets}

@@ -1,5 +1,6 @@
 """The split on which a model is evaluated: of the dataset that it was trained on, or of another one."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -32,25 +33,34 @@ class Target:
     digest: str | None = None
 
 
-def own_target(dataset: Dataset, split: str, with_none: bool = False) -> Target:
-    """A split of the dataset that the model was trained on; `with_none` includes rows without a known label.
+def own_target(dataset: Dataset, split: str, with_none: bool = False, views: Collection[str] = ()) -> Target:
+    """A split of the dataset that the model was trained on.
+
+    `with_none` includes rows without a known label; `views` are the views to evaluate, by default every image.
 
     Raises:
-        DataError: the split is unknown or empty.
+        DataError: the split is unknown or empty, or has no image of these views.
     """
-    return Target(split, split, dataset, dataset.split(split, with_none=with_none), dataset.space)
+    return Target(split, split, dataset, dataset.split(split, with_none=with_none, views=views), dataset.space)
 
 
-def external_target(own: Dataset, space: LabelSpace, other: Dataset, split: str, with_none: bool = False) -> Target:
+def external_target(
+    own: Dataset,
+    space: LabelSpace,
+    other: Dataset,
+    split: str,
+    with_none: bool = False,
+    views: Collection[str] = (),
+) -> Target:
     """A split of another dataset than `own`, on the findings that it shares with the label `space` of the model.
 
     Raises:
-        DataError: the datasets share no finding, the split is empty or has images or patients that were used in
-            training.
+        DataError: the datasets share no finding, the split is empty, has no image of `views`, or has images or patients
+            that were used in training.
     """
     shared = shared_space(space, other)
     refuse_overlap(own, other, split)
-    rows = other.split(split, with_none=with_none)
+    rows = other.split(split, with_none=with_none, views=views)
     digest = storage.sha256_file(other.folder / "dataset.json")
     return Target(f"{other.name}-{split}", split, other, rows, shared, digest)
 

@@ -25,7 +25,7 @@ def common_target(runs: Sequence[Run], split: str, dataset: str | Path | None = 
     other, first = open_dataset(dataset), runs[0]
     for run in runs:
         check_fit(run.model, other)
-    target = external_target(first.dataset, first.model.space, other, split, first.recipe.train.with_none)
+    target = external_target(first.dataset, first.model.space, other, split, first.recipe.train.with_none, first.recipe.evaluate.views)
     for run in _of_other_datasets(runs):
         refuse_overlap(run.dataset, other, split)
     return [target] * len(runs)
@@ -38,7 +38,7 @@ def own_targets(runs: Sequence[Run], split: str) -> list[Target]:
         DataError: an image is not in the split of every run.
     """
     with_none = runs[0].recipe.train.with_none
-    targets = [own_target(run.dataset, split, with_none) for run in runs]
+    targets = [own_target(run.dataset, split, with_none, run.recipe.evaluate.views) for run in runs]
     order = targets[0].rows.select("image_id")
     aligned = [targets[0]]
     for run, target in zip(runs[1:], targets[1:], strict=True):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from trcgl.core import storage
 from trcgl.core.errors import DataError
@@ -13,6 +14,7 @@ from trcgl.core.markdown import table
 from trcgl.dataset.labels import GROUPS, LabelSpace
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.target import reduced_space, shared_space
+from trcgl.evaluate.evaluation import subset_rows
 from trcgl.evaluate.predictions import Predictions, read_predictions
 from trcgl.metrics.intervals import FEW, LEVEL, difference_interval
 from trcgl.metrics.registry import RANKING
@@ -29,7 +31,7 @@ def compare(
     replicates: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Differences between every further run and the first, overall, per group and per finding.
+    """Differences between every further run and the first: overall, per group, per finding and per subset.
 
     Only metrics that depend on nothing but the ranking of the scores are compared. Every replicate resamples the same
     patients for all runs, so that images that are hard for all runs cancel out.
@@ -76,8 +78,12 @@ def compare(
         "patients": first.patient_id.n_unique(),
         "reference": names[0],
         "comparisons": [
-            {"run": name, **_differences(first.space, reference, other)}
-            for name, other in zip(names[1:], measured, strict=True)
+            {
+                "run": name,
+                **_differences(first.space, reference, other),
+                "subsets": _subsets(first, predictions, replicates, seed),
+            }
+            for name, other, predictions in zip(names[1:], measured, aligned, strict=True)
         ],
         "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": LEVEL, "paired": True},
     }
@@ -118,6 +124,7 @@ def markdown(comparison: dict[str, Any]) -> str:
         counted = f"{comparison['studies']:,} studies with {counted}"
     parts = []
     for other in comparison["comparisons"]:
+        subsets = other.get("subsets", {})  # comparisons of 0.2.0 have none
         metrics = [metric.name for metric in RANKING if f"m{metric.name}" in other["overall"]]
         means = [f"m{name}" for name in metrics]
         rows = [("", "findings", *(f"{name} {what}" for name in means for what in ("", "difference [95 %]")))]
@@ -127,6 +134,9 @@ def markdown(comparison: dict[str, Any]) -> str:
         for name, finding in other["findings"].items():
             n = f"n = {finding['positive_patients']}" + (" (few)" if finding["few"] else "")
             rows.append((name, n, *_cells(finding, metrics)))
+        for name, subset in subsets.items():
+            n = f"{subset['mAP']['findings']}; {subset['images']:,} images"
+            rows.append((name.replace("_", " ").replace("=", ": "), n, *_cells(subset, means)))
         parts.append(
             f"**{other['run']}** against **{comparison['reference']}**, {where}: "
             f"{counted} of {comparison['patients']:,} patients; "
@@ -180,6 +190,21 @@ def _aligned(first: Predictions, other: Predictions, reference: Path, run: Path)
             "Evaluate both runs on the same dataset."
         )
     return Predictions(**{**vars(first), "score": other.score[rows], "logit": other.logit[rows]})
+
+
+def _subsets(first: Predictions, other: Predictions, replicates: int, seed: int) -> dict[str, Any]:
+    """Mean differences within each view, label source, sex and age band that is a part of the images."""
+    found = {}
+    for name, rows in subset_rows(first):
+        if rows.all():
+            continue
+        before, after = (
+            measure(*run.select(rows).arrays, metrics=RANKING, replicates=replicates, seed=seed)
+            for run in (first, other)
+        )
+        counted = {"images": int(rows.sum()), "patients": first.patient_id.filter(pl.Series(rows)).n_unique()}
+        found[name] = {**counted, **_differences(first.space, before, after)["overall"]}
+    return found
 
 
 def _differences(space: LabelSpace, reference: Measured, other: Measured) -> dict[str, Any]:

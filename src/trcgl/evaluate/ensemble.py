@@ -157,7 +157,8 @@ def _temperature(run: Run) -> float:
     """Temperature of the calibration of a run on val; fitted here for a run that was not evaluated."""
     if run.model.temperature is not None:
         return run.model.temperature
-    return score(run, {"val": own_target(run.dataset, "val", run.recipe.train.with_none)}).calibration.temperature
+    val = own_target(run.dataset, "val", run.recipe.train.with_none, run.recipe.evaluate.views)
+    return score(run, {"val": val}).calibration.temperature
 
 
 def _scores(models: Sequence[LoadedModel], targets: Sequence[Target], tta: Sequence[str]) -> list[Scores]:

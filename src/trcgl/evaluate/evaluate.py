@@ -60,14 +60,14 @@ def evaluate_run(
         CheckpointError: the model folder is damaged.
     """
     run = open_run(Path(run_folder))
-    with_none = run.recipe.train.with_none
+    with_none, views = run.recipe.train.with_none, run.recipe.evaluate.views
     if dataset is not None:
         other = open_dataset(dataset)
         check_fit(run.model, other)
-        target = external_target(run.dataset, run.model.space, other, split, with_none)
+        target = external_target(run.dataset, run.model.space, other, split, with_none, views)
     else:
-        target = own_target(run.dataset, split, with_none)
-    targets = {"val": own_target(run.dataset, "val", with_none), target.name: target}
+        target = own_target(run.dataset, split, with_none, views)
+    targets = {"val": own_target(run.dataset, "val", with_none, views), target.name: target}
     regions = find_regions(target.dataset, target.rows, target.space) if localization else None
     with locked(run.folder):
         refuse_same_name(run.folder / "evaluation" / f"{target.name}.json", target)
@@ -122,8 +122,8 @@ def refuse_same_name(stored: Path, target: Target) -> None:
 
 def score_run(run: Run, split: str = "test") -> Scored:
     """Score val and a split of the run's own dataset, and write predictions and calibration into the run folder."""
-    with_none = run.recipe.train.with_none
-    scored = score(run, {name: own_target(run.dataset, name, with_none) for name in ("val", split)})
+    with_none, views = run.recipe.train.with_none, run.recipe.evaluate.views
+    scored = score(run, {name: own_target(run.dataset, name, with_none, views) for name in ("val", split)})
     if scored.is_fitted:
         update_calibration(run.folder / "model", scored.calibration.thresholds, scored.calibration.temperature)
     for name in scored.new:

@@ -11,6 +11,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "trcgl": classifiers.trcgl,
     "trcgl_paper": classifiers.trcgl_paper,
     "padchest": classifiers.padchest,
+    "cxr_lt_2026": classifiers.cxr_lt_2026,
     "nih": classifiers.nih,
     "nih_mini": classifiers.nih_mini,
     "chexpert": classifiers.chexpert,

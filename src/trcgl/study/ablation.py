@@ -82,7 +82,7 @@ def edges(opened: Dataset, base: Recipe, arms: tuple[Arm, ...]) -> list[dict[str
 
     from trcgl.model.label_graph import build_adjacency
 
-    rows = half(opened, base.train.half, with_none=base.train.with_none)
+    rows = half(opened, base.train.half, with_none=base.train.with_none, views=base.train.views)
     counted = counts(rows, opened.space)
     pairs = len(opened.space.findings) * (len(opened.space.findings) - 1) // 2
     graphs = []

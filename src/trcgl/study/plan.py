@@ -85,7 +85,7 @@ def begin(plan: Plan, opened: Dataset, out: Path, trial: Callable[[], None] | No
     opened.require_images()
     if not (opened.manifest["split"] == "test").any():
         raise DataError(f"{plan.dataset} has no test split, and a study reports on test. Prepare the dataset with one.")
-    rows = opened.split("test", with_none=plan.base.train.with_none)
+    rows = opened.split("test", with_none=plan.base.train.with_none, views=plan.base.evaluate.views)
     if not any((rows[finding] == 1).any() for finding in opened.space.in_group("tail")):
         raise DataError(f"{plan.dataset}: test has no positive of a tail finding, and a study compares tail mAP.")
     if plan.synthetic:

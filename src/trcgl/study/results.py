@@ -74,6 +74,15 @@ def results(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 for finding in first["findings"]
             },
         }
+        subsets = contents[0].get("subsets", {}) if runs else {}  # runs of 0.2.0 have none
+        if subsets:
+            arms[arm.name]["subsets"] = {
+                name: {
+                    metric: over_seeds([run.get("subsets", {}).get(name, {}).get(metric) for run in contents])
+                    for metric in means
+                }
+                for name, means in subsets.items()
+            }
     document = {
         "schema": SCHEMA,
         "kind": plan.kind,

@@ -28,6 +28,12 @@ def tables_of(document: dict[str, Any]) -> list[Table]:
     found = [Table("differences", "Differences in tail mAP", caption, _differences(document))]
     caption = "Test: mean ± standard deviation over the seeds of each arm"
     found.append(Table("means", "Means over seeds", caption, _means(document)))
+    if subsets := _subsets(document):
+        caption = (
+            "Test, mAP by view, label source, sex and age: mean ± standard deviation over seeds. Compare the arms in a "
+            "column, not the columns: a finding without positives in a subset is left out of its mean"
+        )
+        found.append(Table("subsets", "Subsets", caption, subsets, folded=True))
     if gates := _gates(document):
         caption = "Gates of the best epoch, mean ± standard deviation over seeds"
         found.append(Table("gates", "Gates", caption, gates, folded=True))
@@ -110,6 +116,18 @@ def _means(document: dict[str, Any]) -> Rows:
         cells = [spread(arm["metrics"][metric]) for metric in metrics]
         rows.append((name, str(len(arm["seeds"])), *cells, _millions(arm["parameters"])))
     return rows
+
+
+def _subsets(document: dict[str, Any]) -> Rows:
+    """Table of the mAP of each arm in each subset; empty where the runs have none."""
+    parts = {name: arm.get("subsets", {}) for name, arm in document["arms"].items()}
+    names = list(dict.fromkeys(subset for subsets in parts.values() for subset in subsets))
+    rows: Rows = [("arm", *(name.replace("_", " ").replace("=", ": ") for name in names))]
+    rows += [
+        (arm, *(spread(subsets[name]["mAP"]) if name in subsets else "–" for name in names))
+        for arm, subsets in parts.items()
+    ]
+    return rows if names else []
 
 
 def _differences(document: dict[str, Any]) -> Rows:

@@ -100,7 +100,7 @@ def unscreened(synthetic: Path, real: Dataset, out: Path) -> None:
     _write_rows(out, opened, f"unscreened of {opened.name}", taken.select(opened.manifest.columns), taken["target"])
 
 
-def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
+def deranged(synthetic: Path, real: Dataset, dose: float, out: Path, views: Sequence[str] = ()) -> int:
     """The kept images up to a dose, each with the label set of an image that was generated for another finding.
 
     Only the assignment of label sets to images changes; each label set is as frequent as before.
@@ -108,7 +108,7 @@ def deranged(synthetic: Path, real: Dataset, dose: float, out: Path) -> int:
     Returns:
         How many images have a label set with their own target nevertheless; see `derange`.
     """
-    rows = open_synthetic(synthetic, real, dose)
+    rows = open_synthetic(synthetic, real, dose, views)
     findings, targets = list(real.space.findings), rows.targets.to_list()
     requested = label_sets(rows.rows, findings)
     giver = derange(targets, requested)

@@ -87,7 +87,7 @@ def utility(
     _check(base, doses, schedules, choosing_seeds)
     opened = open_dataset(dataset)
     _check_folders(opened, base, prompts)
-    used, absent = _distinct_doses(synthetic, opened, doses)
+    used, absent = _distinct_doses(synthetic, opened, doses, base.train.views)
     absent |= {name: f"no folder was given (--{name.replace('_', '-')})" for name in PROMPTS if name not in prompts}
     if base.train.row_sampling in ("class_balanced", "class_aware"):
         absent["balanced"] = "the base recipe samples rows this way already"
@@ -114,8 +114,10 @@ def utility(
     chosen = Setting(choice["dose"], choice["schedule"])
     deranged = f"deranged_{chosen.dose:g}"
     with alone(out):
-        right = training_variants.deranged(synthetic, opened, chosen.dose, out / deranged)
-    kept, first = (open_synthetic(folder, opened, chosen.dose).rows for folder in (synthetic, out / "unscreened"))
+        right = training_variants.deranged(synthetic, opened, chosen.dose, out / deranged, base.train.views)
+    kept, first = (
+        open_synthetic(folder, opened, chosen.dose, base.train.views).rows for folder in (synthetic, out / "unscreened")
+    )
     if kept["image_id"].to_list() == first["image_id"].to_list():
         absent["unscreened"] = "screening rejected none of these images"
     curve = "mix" if "mix" in schedules else schedules[0]
@@ -131,7 +133,7 @@ def utility(
         results(whole, outcomes),
         choice=choice,
         curve=curve,
-        amounts=amounts(synthetic, opened, used),
+        amounts=amounts(synthetic, opened, used, base),
         absent=absent,
         deranged_right=right,
     )
@@ -153,7 +155,7 @@ def _check(base: Recipe, doses: Sequence[float], schedules: Sequence[str], choos
 
 
 def _check_folders(opened: Dataset, base: Recipe, prompts: Mapping[str, Path]) -> None:
-    val = opened.split("val", with_none=base.train.with_none)
+    val = opened.split("val", with_none=base.train.with_none, views=base.train.views)
     if not any((val[finding] == 1).any() for finding in opened.space.in_group("tail")):
         raise DataError(f"{opened.folder}: val has no positive of a tail finding; dose and schedule are chosen on it.")
     for name, folder in prompts.items():
@@ -173,12 +175,14 @@ def _check_images(jobs: Sequence[Job]) -> None:
                 )
 
 
-def _distinct_doses(synthetic: Path, opened: Dataset, doses: Sequence[float]) -> tuple[list[float], dict[str, str]]:
+def _distinct_doses(
+    synthetic: Path, opened: Dataset, doses: Sequence[float], views: Sequence[str]
+) -> tuple[list[float], dict[str, str]]:
     """Doses that take different images, ascending; and the left-out doses, each with the reason."""
     absent = {}
     taken: dict[float, list[str]] = {}
     for dose in sorted(doses):
-        rows = open_synthetic(synthetic, opened, dose).rows["image_id"].to_list()
+        rows = open_synthetic(synthetic, opened, dose, views).rows["image_id"].to_list()
         if not rows:
             raise DataError(f"{synthetic}: screening kept no image. Generate more, or with another generator.")
         if same := [smaller for smaller, before in taken.items() if before == rows]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from trcgl.dataset.manifest import taking_part
+from trcgl.core.recipe import Recipe
 from trcgl.dataset.store import Dataset
 from trcgl.dataset.synthetic_rows import KEPT, balancing, images_at, open_synthetic, read_provenance
 from trcgl.metrics.intervals import FEW
@@ -17,8 +17,10 @@ HEAD_LOSS = 0.01
 """Loss of head mAP up to which a gain is claimed."""
 
 
-def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> list[dict[str, Any]]:
+def amounts(synthetic: Path, real: Dataset, doses: Sequence[float], base: Recipe | None = None) -> list[dict[str, Any]]:
     """Numbers of images for every finding that has synthetic images or is a tail finding.
+
+    `base` gives the views of the real images, in training and in test.
 
     Returns:
         For each finding: its group, positive `test_patients`, `real` training images, `synthetic` and `kept` images
@@ -28,8 +30,11 @@ def amounts(synthetic: Path, real: Dataset, doses: Sequence[float]) -> list[dict
     verdicts = read_provenance(synthetic)
     generated = dict(verdicts.group_by("target").len().iter_rows())
     kept = dict(verdicts.filter(pl.col("verdict") == KEPT).group_by("target").len().iter_rows())
-    used = {dose: dict(open_synthetic(synthetic, real, dose).targets.value_counts().iter_rows()) for dose in doses}
-    train, test = (taking_part(real.manifest.filter(pl.col("split") == split)) for split in ("train", "test"))
+    base = base or Recipe()
+    views = base.train.views
+    opened = {dose: open_synthetic(synthetic, real, dose, views) for dose in doses}
+    used = {dose: dict(rows.targets.value_counts().iter_rows()) for dose, rows in opened.items()}
+    train, test = real.split("train", views=views), real.split("test", views=base.evaluate.views)
     dosed = [finding for finding in generated if finding not in balancing(real.space)] or list(generated)
 
     def at_dose(finding: str, dose: float, positives: int) -> dict[str, Any]:

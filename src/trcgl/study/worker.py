@@ -25,6 +25,7 @@ from trcgl.core.lock import try_lock
 from trcgl.core.recipe import Recipe
 from trcgl.dataset.labels import GROUPS
 from trcgl.dataset.store import open_dataset
+from trcgl.evaluate.evaluation import subset_rows
 from trcgl.evaluate.predictions import Predictions
 from trcgl.metrics import summary
 from trcgl.metrics.intervals import freedom_of_mean
@@ -173,7 +174,19 @@ def measure(
     for column, finding in enumerate(space.findings):
         values = {name: float(table[name][column]) for name in ("AP", "AUC")}
         found["findings"][finding] = {name: None if np.isnan(value) else value for name, value in values.items()}
+    found["subsets"] = {name: _means(predictions.select(rows)) for name, rows in subset_rows(predictions)}
     return found, replicates
+
+
+def _means(predictions: Predictions) -> dict[str, float | None]:
+    """Mean AP and AUC of the findings that have both classes among some images, without intervals."""
+    truth, score, found = predictions.truth.astype(np.float64), predictions.score.astype(np.float64), {}
+    scored = [predictions.space.index(finding) for finding in predictions.space.scored]
+    for name in ("AP", "AUC"):
+        values = [METRICS[name](truth[:, place], score[:, place], predictions.weight, None).value for place in scored]
+        defined = [value for value in values if value is not None]
+        found[f"m{name}"] = float(np.mean(defined)) if defined else None
+    return found
 
 
 def stop_when_orphaned() -> None:

@@ -173,18 +173,22 @@ class RadiographData(lightning.LightningDataModule):
         super().__init__()
         dataset.require_images()
         self.recipe = recipe
-        self.train_manifest = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
+        rows = {"with_none": recipe.train.with_none, "views": recipe.train.views}
+        self.train_manifest = half(dataset, recipe.train.half, **rows)
+        # Patients of all views: the audit recognizes the half by them, whatever the views.
+        everyone = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
+        self.training_patients: list[str] = everyone["patient_id"].unique().to_list()
         train = (dataset, self.train_manifest)
         self.train_rows = self.all_train_rows = SplitRows(train)
         if synthetic and synthetic.rows.height:
-            rows = synthetic.rows
+            generated = synthetic.rows
             if recipe.synthetic.unrequested == "absent":
-                rows = rows.with_columns(pl.col(dataset.space.findings).fill_null(0))
-            self.all_train_rows = SplitRows(train, (synthetic.dataset, rows))  # synthetic rows are the last
+                generated = generated.with_columns(pl.col(dataset.space.findings).fill_null(0))
+            self.all_train_rows = SplitRows(train, (synthetic.dataset, generated))  # synthetic rows are the last
         pooled = recipe.synthetic.schedule == "pool"
         self.counted_rows = self.all_train_rows if pooled else self.train_rows
         """Rows that row sampling, class frequencies and co-occurrence count."""
-        self.val_rows = SplitRows((dataset, dataset.split("val", with_none=recipe.train.with_none)))
+        self.val_rows = SplitRows((dataset, dataset.split("val", **rows)))
 
     @property
     def train_batches(self) -> int:

@@ -18,7 +18,7 @@ from trcgl.core.lock import locked
 from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import Recipe, TrainRecipe, differences, from_json, to_json
 from trcgl.dataset.cooccurrence import count_labels
-from trcgl.dataset.manifest import taking_part
+from trcgl.dataset.manifest import of_views, taking_part
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.dataset.synthetic_rows import SyntheticRows, open_synthetic
 from trcgl.model.backbone import checkpoint_gradients, freeze_stages, license_of
@@ -96,7 +96,7 @@ def synthetic_rows(synthetic: Path, opened: Dataset, recipe: Recipe) -> Syntheti
             f"train.retrain_epochs is {recipe.train.retrain_epochs}, which leaves no epoch of real images after the "
             f"{pretraining_epochs(recipe)} of synthetic.pretrain_share. Choose fewer of either."
         )
-    return open_synthetic(synthetic, opened, recipe.synthetic.dose)
+    return open_synthetic(synthetic, opened, recipe.synthetic.dose, recipe.train.views)
 
 
 def _claim(
@@ -144,7 +144,8 @@ def _fit(
     rows: SyntheticRows | None,
     launch: Launch,
 ) -> dict[str, Any]:
-    for sentence in check_labels(taking_part(opened.manifest, with_none=recipe.train.with_none), opened.space):
+    rows_used = taking_part(opened.manifest, with_none=recipe.train.with_none)
+    for sentence in check_labels(of_views(rows_used, recipe.train.views, str(opened.folder)), opened.space):
         say(sentence)
     used = rows if rows and rows.rows.height and recipe.synthetic.weight else None
     data = RadiographData(opened, recipe, used)
@@ -196,7 +197,7 @@ def _fit(
     trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.is_global_zero:
         classifier.load_state_dict(WholeCheckpointIO().load_checkpoint(checkpoints / BEST)["state_dict"])
-        digest = storage.digest(data.train_manifest["patient_id"].unique().to_list())
+        digest = storage.digest(data.training_patients)
         write_patients(out, opened, data.train_manifest, digest, loaded)
         save_model(
             out / "model",
