@@ -173,7 +173,7 @@ class RadiographData(lightning.LightningDataModule):
         super().__init__()
         dataset.require_images()
         self.recipe = recipe
-        rows = {"with_none": recipe.train.with_none, "views": recipe.train.views}
+        rows: dict[str, Any] = {"with_none": recipe.train.with_none, "views": recipe.train.views}
         self.train_manifest = half(dataset, recipe.train.half, **rows)
         # Patients of all views: the audit recognizes the half by them, whatever the views.
         everyone = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
