@@ -25,7 +25,9 @@ def common_target(runs: Sequence[Run], split: str, dataset: str | Path | None = 
     other, first = open_dataset(dataset), runs[0]
     for run in runs:
         check_fit(run.model, other)
-    target = external_target(first.dataset, first.model.space, other, split, first.recipe.train.with_none, first.recipe.evaluate.views)
+    target = external_target(
+        first.dataset, first.model.space, other, split, first.recipe.train.with_none, first.recipe.evaluate.views
+    )
     for run in _of_other_datasets(runs):
         refuse_overlap(run.dataset, other, split)
     return [target] * len(runs)
