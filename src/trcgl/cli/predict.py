@@ -24,8 +24,22 @@ def predict(arguments: list[str]) -> Chosen:
         out: Path | None = None,
         format: Literal["csv", "parquet", "json"] | None = None,
         sr: Path | None = None,
+        list: Path | None = None,
+        submission: Path | None = None,
         options: PredictOptions,
     ) -> Done:
+        if (list is None) != (submission is None):
+            raise DataError("--list and --submission belong together: the images to score, and the zip to write.")
+        if list is not None and submission is not None:
+            if out is not None or sr is not None:
+                raise DataError("--submission writes a zip of its own. Leave --out and --sr out.")
+            from trcgl.predict.submission import read_list, submit
+
+            listed = read_list(list, paths)
+            scores, entry = submit(submission, run, listed, paths, options)
+            _warn(scores, run)
+            result = {"submission": str(entry), "images": len(listed.images), "findings": [*scores.findings]}
+            return Done(result, f"{len(listed.images):,} images scored: {entry}")
         if out is None and format == "parquet":
             raise DataError("Parquet cannot be printed. Name a file with --out.")
         if out is None and sr is not None:
@@ -68,6 +82,9 @@ def predict(arguments: list[str]) -> Chosen:
             resumes.
         format: Format of the table; default: from the extension of --out.
         sr: Folder for one DICOM SR per row. The reports hold the patient and study data of the DICOM files.
+        list: List of a challenge, such as CXRLT_2026_TEST_ALL_TASK1.csv, whose images are scored; they are looked for
+            by name below the one folder that is given.
+        submission: Zip to write for CXR-LT 2026, of one table in the order of the list and of the folder `code/`.
     """
     return command, arguments, None
 
