@@ -16,7 +16,7 @@ hd = pytest.importorskip("highdicom", reason="DICOM SR needs highdicom")
 import pydicom
 
 from tests.dataset.small_dataset import SPACE
-from tests.model.small_run import PATIENT, study_file, write_run
+from tests.model.small_run import PATIENT, study_file, write_evaluated_ensemble, write_run
 from trcgl import __version__
 from trcgl.cli import main as cli
 from trcgl.core.errors import DataError
@@ -104,6 +104,17 @@ def test_a_study_has_one_report_of_all_its_views(run, scans, tmp_path):
     assert written.name == f"{scores.table['study_id'][0]}.sr.dcm"
     group = hd.sr.srread(written).content.get_image_measurement_groups()[0]
     assert [image.referenced_sop_instance_uid for image in group.source_images] == ["1.2.7.1.1", "1.2.7.1.2"]
+
+
+def test_the_report_of_an_ensemble_names_its_combination(scans, tmp_path):
+    ensemble = write_evaluated_ensemble(tmp_path, fusion="max", tta=("flip", "0.9"))
+    _, _, reports = predict_to(tmp_path / "s.csv", ensemble, [scans], PredictOptions(workers=1), sr=tmp_path / "sr")
+    (written,) = reports.written
+    parameters = texts(hd.sr.srread(written), "AlgorithmParameters")
+    temperature = read_json(ensemble / "ensemble.json")["temperature"]
+    assert "ensemble: weights 0.5, 0.5; views flip, 0.9" in parameters
+    assert f"ensemble: studies max; temperature {temperature:.4g}" in parameters
+    assert {"mirror image averaged: yes", "calibrated: yes"} <= parameters
 
 
 def test_names_in_other_alphabets_survive(run, tmp_path):
