@@ -13,7 +13,7 @@ from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core import storage
 from trcgl.core.errors import DataError, Interrupted
 from trcgl.dataset.store import open_dataset
-from trcgl.dataset.synthetic_rows import open_synthetic
+from trcgl.dataset.synthetic_rows import open_synthetic, read_provenance
 from trcgl.generate.training_rows import training_rows
 from trcgl.study.experiments import dcgan as module
 from trcgl.study.experiments.dcgan import (
@@ -64,7 +64,7 @@ def test_rows_targets_verdicts_and_provenance_stay_and_images_are_new(folders, t
     images = dcgan_images(tmp_path / "dcgan", real, synthetic)
     before, after = open_synthetic(synthetic, real), open_synthetic(tmp_path / "dcgan", real)
     assert after.rows.equals(before.rows) and after.targets.equals(before.targets)
-    table = [pl.read_parquet(folder / "provenance.parquet") for folder in (synthetic, tmp_path / "dcgan")]
+    table = [read_provenance(folder) for folder in (synthetic, tmp_path / "dcgan")]
     assert table[0].equals(table[1]) and after.dataset.manifest.equals(before.dataset.manifest)
     assert images.shape == before.dataset.images.shape and images.dtype == np.uint8
     assert len(np.unique(images, axis=0)) == len(images)
