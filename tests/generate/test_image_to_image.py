@@ -14,7 +14,7 @@ from trcgl.core.storage import read_json
 from trcgl.dataset.store import open_dataset
 from trcgl.dataset.synthetic_rows import open_synthetic, read_provenance
 from trcgl.generate import sampling_run
-from trcgl.generate.pixel_sources import absent_in_sources, with_pixel_sources
+from trcgl.generate.pixel_sources import COLUMNS, absent_in_sources, with_pixel_sources
 from trcgl.generate.plan import plan
 from trcgl.generate.prompts import prompt
 from trcgl.generate.screen import COPY, KEPT, Reference, measure, screen
@@ -123,6 +123,28 @@ def test_the_first_images_of_a_larger_plan_and_of_another_batch_size_are_the_sam
         images.update(zip(read_provenance(folder)["image_id"], np.load(folder / "images.npy").astype(int), strict=True))
     assert set(first) < set(more)
     assert max(np.abs(image - more[name]).max() for name, image in first.items()) <= 1
+
+
+def test_an_interrupted_call_resumes_and_other_strengths_are_refused(whole, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling_run, "IMAGES_PER_PART", 4)
+    of, calls = sampling_run.sample, []
+
+    def stop(*given, **how):
+        calls.append(how["strength"])
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return of(*given, **how)
+
+    monkeypatch.setattr(sampling_run, "sample", stop)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(*inputs, tmp_path / "synthetic", OPTIONS)
+    with pytest.raises(RecipeError, match="strength"):
+        synthesize(*inputs, tmp_path / "synthetic", dataclasses.replace(OPTIONS, strength=0.7))
+    synthesize(*inputs, tmp_path / "synthetic", OPTIONS)
+    images = [np.load(folder / "images.npy").astype(int) for folder in (whole, tmp_path / "synthetic")]
+    assert np.abs(images[0] - images[1]).max() <= 1
+    planned = [read_provenance(folder).select(*COLUMNS, "seed") for folder in (whole, tmp_path / "synthetic")]
+    assert planned[0].equals(planned[1])
 
 
 def test_findings_that_a_source_may_have_are_unknown_never_absent(whole, inputs):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.dataset.small_dataset import write_dataset
+from tests.generate.test_folder import base_pipeline
 from trcgl.core.errors import DataError
 from trcgl.core.generator_recipe import (
     AutoencoderRecipe,
@@ -19,9 +20,11 @@ from trcgl.core.generator_recipe import (
 )
 from trcgl.core.recipe import AugmentRecipe, from_json, to_json
 from trcgl.dataset.store import open_dataset
+from trcgl.dataset.synthetic_rows import read_provenance
 from trcgl.generate import autoencoder, latent_cache, train_generator
 from trcgl.generate.autoencoder import build_autoencoder, decode, encode
 from trcgl.generate.folder import load
+from trcgl.generate.synthesize import SynthesizeOptions, synthesize
 from trcgl.generate.training_rows import training_rows
 
 VAE = AutoencoderRecipe(kind="vae", width=16, steps=0, factor=4)
@@ -125,6 +128,16 @@ def test_the_cache_holds_mean_and_standard_deviation_of_every_row(dataset, tmp_p
     torch.testing.assert_close(found[:, 0], expected.mean, atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(found[:, 1], expected.std, atol=2e-3, rtol=2e-3)
     assert cache.bytes == sum(np.load(path).nbytes for path in tmp_path.glob("part-*"))
+
+
+def test_a_base_is_adapted_on_its_cached_latents_and_starts_from_real_images(dataset, tmp_path, encoded):
+    base_pipeline().save_pretrained(tmp_path / "base")
+    recipe = dataclasses.replace(RECIPE, base=str(tmp_path / "base"), unet=UNetRecipe(lora_rank=2))
+    train_generator.train_generator(dataset, recipe, tmp_path / "generator")
+    assert sum(encoded) == 50  # once for both stages
+    options = SynthesizeOptions(each=2, steps=4, accelerator="cpu", from_real=True, strength=0.5, unscreened=True)
+    synthesize(tmp_path / "generator", dataset, None, tmp_path / "synthetic", options)
+    assert read_provenance(tmp_path / "synthetic")["pixel_source_image"].null_count() == 0
 
 
 def test_parts_are_shared_among_processes(dataset, tmp_path):
