@@ -105,7 +105,7 @@ def test_every_head_and_every_loss_is_a_peer():
         ("distribution_balanced", {"loss.name", "train.row_sampling"}),
         ("logit_adjusted", {"loss.name"}),
         ("entropy_maximization", {"loss.name"}),
-        ("retrained", {"train.retrain_epochs"}),
+        ("retrained", {"train.retrain_epochs", "train.frozen_mode"}),
         ("mixup", {"augment.mixup"}),
     ],
 )

@@ -292,9 +292,11 @@ PEERS: dict[str, Arm] = {
                 **PLAIN,
                 "train.retrain_epochs": max(1, round(base.train.epochs / 10)),
                 "train.retrain_sampling": "class_aware",
+                "train.frozen_mode": "train",
             },
             "cRT, Kang et al. 2020",
-            "The last tenth of the epochs, at least one, retrains the head on class-aware rows (paper: 10 more).",
+            "The last tenth of the epochs, at least one, retrains the head on class-aware rows (paper: 10 more); the "
+            "frozen backbone stays in training mode, as in the authors' code.",
             lacks=_second_epoch,
         ),
         Arm("mixup", {**PLAIN, "augment.mixup": 0.4}, "Zhang et al. 2018", "α = 0.4; a batch is mixed in pairs."),

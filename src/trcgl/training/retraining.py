@@ -14,8 +14,9 @@ class HeadRestart(Callback):
     the first stage as its backbone. `Classifier` freezes the backbone, `row_sampler` shows findings equally often,
     and `schedule` starts the learning rate again.
 
-    Difference from the original, which retrains a linear classifier: the whole head is retrained with all its modules,
-    from the initial weights of the first stage, with the run's own loss and optimizer.
+    Differences from the original, which retrains a linear classifier: the whole head is retrained with all its modules,
+    from the initial weights of the first stage, with the run's own loss and optimizer; and the frozen backbone is in
+    evaluation mode unless `train.frozen_mode` is `train`, as in the authors' code.
 
     The transition happens before the first step of the second stage and depends on the checkpoint and the seed alone,
     so that it has the same result when it is repeated after an interruption.
