@@ -151,7 +151,19 @@ class AugmentRecipe:
     brightness: float = 0.1
     """Add or subtract up to this fraction of the gray range."""
     contrast: float = 0.1
-    """Raise or lower the contrast around the image mean by up to this fraction."""
+    """Raise or lower the contrast by up to this fraction."""
+    contrast_around: Literal["mean", "black"] = "mean"
+    """Gray value that a change of contrast leaves as it is: the `mean` of the image, or `black`."""
+    geometry_probability: float = 1.0
+    """Probability that rotation, translation and scale change, together."""
+    intensity_probability: float = 1.0
+    """Probability that brightness and contrast change, together."""
+    clahe: float = 0.0
+    """Probability of contrast-limited adaptive histogram equalization (8 x 8 tiles, clip limit 1 to 2)."""
+    noise: float = 0.0
+    """Probability of Gaussian noise, with a variance of 1 to 5 (in squared gray levels of 255)."""
+    holes: float = 0.0
+    """Probability that six black squares hide parts of the image; their side is 24/224 of the image side."""
     erasing: float = 0.0
     """Probability that a rectangle of 2-10 % of the image is set to the image mean."""
     mixup: float = 0.0

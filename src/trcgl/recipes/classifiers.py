@@ -38,7 +38,12 @@ def trcgl() -> Recipe:
 
 
 def trcgl_paper() -> Recipe:
-    """TRCGL-Net as published (arXiv 2607.00975); add the paper's synthetic images with `--synthetic`.
+    """TRCGL-Net as its authors released it (arXiv 2607.00975; November-1113/TRCGL-Net at 31bb3c8, CXR.py).
+
+    Add the paper's synthetic images with `--synthetic`. Differences from the release, which docs/train.md explains: the
+    backbone starts from ImageNet; augmentation is as written, not as the release's albumentations executes it, with the
+    same noise in all color channels; initial weights of classifier and attention; the best epoch follows the warm-up of
+    the head; a loss that is not finite stops the run; the batch size is of all devices together; thresholds are fitted.
 
     Data: PadChest-30 at 224 px, squashed to a square (`trcgl prepare padchest --fit squash`). Hardware: one GPU with 24
     GB or more. Training time and metrics: not measured; the paper reports mAP .4408, tail mAP .4904 and mAUC .8989 on
@@ -74,7 +79,20 @@ def trcgl_paper() -> Recipe:
         loss=LossRecipe(
             "published_margin", settings=PublishedMarginSettings(margin="effective_number"), reduction="sum"
         ),
-        augment=AugmentRecipe(horizontal_flip=True),
+        augment=AugmentRecipe(
+            horizontal_flip=True,
+            rotation=7.0,
+            translation=0.03,
+            scale=0.05,
+            geometry_probability=0.4,
+            brightness=0.08,
+            contrast=0.08,
+            contrast_around="black",
+            intensity_probability=0.2,
+            clahe=0.2,
+            noise=0.15,
+            holes=0.15,
+        ),
         train=TrainRecipe(
             epochs=60,
             head_warmup_epochs=10,

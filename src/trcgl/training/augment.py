@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from trcgl.core.randomness import generator
 from trcgl.core.recipe import AugmentRecipe
+from trcgl.training.quality import QualityParameters
 
 _ERASED = (0.02, 0.1)  # smallest and largest area of the erased rectangle, as fractions of the image
 
@@ -31,7 +32,8 @@ class AugmentParameters:
     scale: Tensor         # magnification
     flip: Tensor          # -1 mirrors left to right, 1 does not
     brightness: Tensor    # added gray value
-    contrast: Tensor      # factor around the image mean
+    contrast: Tensor      # factor around `center`
+    center: Tensor        # 1: the image mean, 0: black
     erase_x: Tensor       # left edge of the erased rectangle
     erase_y: Tensor       # upper edge of the erased rectangle
     erase_width: Tensor   # 0 erases nothing
@@ -55,32 +57,43 @@ def sample_parameters(recipe: AugmentRecipe, size: int, seed: int, number: int) 
     area = rng.uniform(*_ERASED, size)
     aspect = 2 ** rng.uniform(-1, 1, size)
     width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
+    erase_x, erase_y = rng.random(size) * (1 - width), rng.random(size) * (1 - height)
+    moved = rng.random(size) < recipe.geometry_probability
+    lit = rng.random(size) < recipe.intensity_probability
     values = {
-        "angle": np.deg2rad(recipe.rotation) * around["angle"],
-        "shift_x": recipe.translation * around["x"],
-        "shift_y": recipe.translation * around["y"],
-        "scale": 1 + recipe.scale * around["scale"],
+        "angle": np.deg2rad(recipe.rotation) * around["angle"] * moved,
+        "shift_x": recipe.translation * around["x"] * moved,
+        "shift_y": recipe.translation * around["y"] * moved,
+        "scale": 1 + recipe.scale * around["scale"] * moved,
         "flip": np.where(mirrored, -1.0, 1.0),
-        "brightness": recipe.brightness * around["brightness"],
-        "contrast": 1 + recipe.contrast * around["contrast"],
-        "erase_x": rng.random(size) * (1 - width),
-        "erase_y": rng.random(size) * (1 - height),
+        "brightness": recipe.brightness * around["brightness"] * lit,
+        "contrast": 1 + recipe.contrast * around["contrast"] * lit,
+        "center": np.full(size, float(recipe.contrast_around == "mean")),
+        "erase_x": erase_x,
+        "erase_y": erase_y,
         "erase_width": np.where(erased, width, 0.0),
         "erase_height": np.where(erased, height, 0.0),
     }
     return AugmentParameters(**{name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()})
 
 
-def augment(image: Images, parameters: AugmentParameters) -> Images:
+def augment(image: Images, parameters: AugmentParameters, quality: QualityParameters | None = None) -> Images:
     """Rotate, shift, scale and mirror in one bilinear resampling, then change brightness and contrast, then erase.
+
+    `quality`: local contrast, changed before brightness; noise and holes, before erasing.
 
     Pixels from outside the image are 0, like letterbox bars and the air beside a patient; repeating the border would
     make streaks of shoulders and burned-in markers. Images are square, float32 in [0, 1].
     """
     image = _resample(image, parameters)
-    mean = image.mean((1, 2, 3), keepdim=True)
-    image = (image - mean) * _per_image(parameters.contrast) + mean + _per_image(parameters.brightness)
-    return _erase(image.clamp(0, 1), parameters)
+    if quality:
+        image = quality.equalize(image)
+    center = image.mean((1, 2, 3), keepdim=True) * _per_image(parameters.center)
+    image = (image - center) * _per_image(parameters.contrast) + center + _per_image(parameters.brightness)
+    image = image.clamp(0, 1)
+    if quality:
+        image = quality.degrade(image)
+    return _erase(image, parameters)
 
 
 def mixup(

@@ -18,6 +18,7 @@ from trcgl.dataset.synthetic_rows import SyntheticRows
 from trcgl.model.tensors import at_size, to_unit
 from trcgl.training.augment import augment, mixup, sample_parameters, sample_shares
 from trcgl.training.losses.base import Elements
+from trcgl.training.quality import sample_quality
 from trcgl.training.sampling import RowSampler, epoch_rows, row_sampler, with_synthetic
 
 
@@ -223,7 +224,9 @@ class RadiographData(lightning.LightningDataModule):
         image = to_unit(at_size(batch["image"], self.recipe.model.image_size))
         if self.trainer and self.trainer.training:
             parameters = sample_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
-            image = augment(image, parameters.take(batch["slot"], image.device))
+            quality = sample_quality(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])
+            quality = quality and quality.take(batch["slot"].numpy())
+            image = augment(image, parameters.take(batch["slot"], image.device), quality)
             if alpha := self.recipe.augment.mixup:
                 shares = sample_shares(alpha, batch["of"], self.recipe.seed, batch["number"])[batch["slot"]]
                 shares = shares.to(image.device, non_blocking=True)

@@ -79,6 +79,10 @@ def check(recipe: Recipe) -> None:
         ("model.graph_self_loop", 0 < recipe.model.graph_self_loop < math.inf, "above 0"),
         ("model.embedding_std", 0 < recipe.model.embedding_std < math.inf, "above 0"),
         ("model.graph_dropout", 0 <= recipe.model.graph_dropout < 1, "at least 0 and below 1"),
+        *(
+            (f"augment.{name}", 0 <= getattr(recipe.augment, name) <= 1, "between 0 and 1")
+            for name in ("geometry_probability", "intensity_probability", "clahe", "noise", "holes")
+        ),
         ("augment.scale", 0 <= recipe.augment.scale < 1, "at least 0 and below 1"),
     ):
         if not holds:
