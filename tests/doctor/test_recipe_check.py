@@ -1,6 +1,7 @@
 """`trcgl doctor --recipe`: memory, disk, time and license before a training."""
 
 import json
+import re
 
 import pytest
 
@@ -34,6 +35,18 @@ def test_without_a_gpu_the_smallest_that_fits_is_named(name, capsys):
     assert report["kind"] == ("generator" if name.startswith("generator") else "classifier")
 
 
+@pytest.mark.parametrize("name", [*RECIPES, *GENERATORS])
+def test_a_recipe_fits_the_gpu_that_its_docstring_names(name):
+    function = {**RECIPES, **GENERATORS}[name]
+    said = " ".join((function.__doc__ or "").split())
+    total = check_recipe(function(), trial=False)["memory"]["total_gib"]
+    if gpu := re.search(r"one GPU with (\d+) GB", said):
+        assert total <= int(gpu[1]) * 22 / 24
+    for estimate in re.findall(r"an estimated ([\d.]+) GiB", said)[:1]:
+        assert total == pytest.approx(float(estimate), abs=0.5)
+    assert gpu or "CPU cores" in said or "any GPU" in said
+
+
 def test_any_setting_is_an_option_and_changes_the_estimate(capsys):
     totals = []
     for batch in ("16", "64"):
@@ -44,7 +57,7 @@ def test_any_setting_is_an_option_and_changes_the_estimate(capsys):
 
 def test_a_gpu_that_is_too_small_comes_with_options_that_fit(monkeypatch):
     on_a_gpu(monkeypatch, 24.0)
-    recipe = RECIPES["mimic_cxr_lt"]()
+    recipe = overridden(RECIPES["mimic_cxr_lt"](), {"train.batch_size": 64, "train.accumulate": 1})
     report = check_recipe(recipe, trial=False)
     assert report["memory"]["fits"] is False
     assert report["advice"] == ["it does not fit into 24 GiB: give --train.gradient-checkpointing."]

@@ -11,6 +11,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "trcgl": classifiers.trcgl,
     "trcgl_paper": classifiers.trcgl_paper,
     "padchest": classifiers.padchest,
+    "padchest_80gb": classifiers.padchest_80gb,
+    "padchest_mldecoder": classifiers.padchest_mldecoder,
     "cxr_lt_2026": classifiers.cxr_lt_2026,
     "nih": classifiers.nih,
     "nih_mini": classifiers.nih_mini,
