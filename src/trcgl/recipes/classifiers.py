@@ -292,7 +292,8 @@ def vindr() -> Recipe:
     """TRCGL-Net over ConvNeXtV2-Tiny at 512 px, for VinDr-CXR (VinBigData).
 
     Data: 15,000 radiographs read by radiologists (`trcgl prepare vindr --root VINDR --out vindr --size 512`, 4 GB).
-    Hardware: one GPU with 24 GB; two batches of 16 images per step take an estimated 12 GiB. Training time and metrics: not measured.
+    Hardware: one GPU with 24 GB; two batches of 16 images per step take an estimated 12 GiB. Training time and metrics:
+    not measured.
 
     The ImageNet weights of ConvNeXtV2 are CC-BY-NC 4.0.
 
