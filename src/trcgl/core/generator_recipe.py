@@ -168,7 +168,8 @@ class GeneratorRecipe:
     seed: int = 0
     """Random seed of initial weights, row sampling, prompts and noise."""
     base: str | None = None
-    """Folder or hub id of a Stable Diffusion 1.x pipeline to adapt; default: a one-channel generator from scratch."""
+    """Folder or hub id of a Stable Diffusion 1.x or 2.x pipeline, or a generator folder, to adapt; default: a generator
+    from scratch with a single image channel."""
     revision: str | None = None
     """Commit or tag of a base on the hub. A branch name can move, a commit cannot."""
     image_size: int = 96

@@ -126,3 +126,28 @@ def measure_scale(autoencoder: Autoencoder, images: Float[Tensor, "batch 1 heigh
     scale = float(1 / latents.std())
     autoencoder.register_to_config(scaling_factor=scale)
     return scale
+
+
+def normalized(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
+    """Latents of unit variance (B, channels, h, w), from those of the encoder.
+
+    The autoencoder's config has a `scaling_factor`, and may have a `shift_factor`, or a mean and a standard deviation
+    for each channel (`latents_mean`, `latents_std`).
+    """
+    shift, factor = _shift_and_factor(autoencoder, latents)
+    return (latents - shift) * factor
+
+
+def denormalized(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
+    """The inverse of `normalized`: latents for the decoder."""
+    shift, factor = _shift_and_factor(autoencoder, latents)
+    return latents / factor + shift
+
+
+def _shift_and_factor(autoencoder: Autoencoder, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    config = autoencoder.config
+    factor, mean, std = config["scaling_factor"], config.get("latents_mean"), config.get("latents_std")
+    if mean is None or std is None:
+        return config.get("shift_factor") or 0.0, factor
+    shift, spread = (torch.tensor(each, device=latents.device).view(1, -1, 1, 1) for each in (mean, std))
+    return shift, factor / spread

@@ -27,12 +27,12 @@ from trcgl.core.randomness import derive_seed
 from trcgl.core.recipe import from_json
 from trcgl.core.write_errors import writing
 from trcgl.dataset.labels import LabelSpace, phrase
+from trcgl.generate.base_parts import DOCUMENTED_BASE, check_conditions, check_parts
 from trcgl.generate.context import ContextTokens, nearest
 from trcgl.generate.pipeline import Generator
 from trcgl.generate.prompts import EMPTY, VIEWS
 
 SCHEMA = "trcgl.generator/1"
-DOCUMENTED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")  # of a pipeline and of `Generator`
 _UNUSED: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 _BESIDE = ("training", "samples")  # folders beside those of the pipeline
@@ -40,7 +40,7 @@ _VOCABULARY = 20_000  # words compared with a token; whole vocabularies of bases
 
 
 def load_base(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
-    """A generator that starts from a pipeline of the kind of Stable Diffusion 1.x, with new context tokens."""
+    """A generator that starts from a pipeline of the kind of Stable Diffusion, with new context tokens."""
     generator = _open(str(recipe.base), recipe.revision, recipe, space)
     check_fit(generator, str(recipe.base))
     factor = 2 ** (len(generator.vae.config["block_out_channels"]) - 1)
@@ -63,7 +63,7 @@ def check_fit(generator: Generator, where: str) -> None:
     ):
         if left != right:
             raise CheckpointError(
-                f"{where}: {what.format(left, right)}. trcgl adapts pipelines of the kind of Stable Diffusion 1.x, "
+                f"{where}: {what.format(left, right)}. trcgl adapts pipelines of the kind of Stable Diffusion, "
                 f"such as {DOCUMENTED_BASE}."
             )
     predicts = generator.scheduler.config["prediction_type"]
@@ -193,6 +193,7 @@ def _quiet() -> Iterator[None]:
 def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: LabelSpace) -> Generator:
     try:
         with _quiet():
+            check_parts(where, revision)
             pipeline = StableDiffusionPipeline.from_pretrained(
                 where, revision=revision, use_safetensors=True, **_UNUSED
             )
@@ -204,6 +205,7 @@ def _open(where: str, revision: str | None, recipe: GeneratorRecipe, space: Labe
             "Without network, fetch the pipeline elsewhere and give its folder."
         ) from error
     parts = pipeline.components
+    check_conditions(where, parts["unet"].config, parts["scheduler"].config)
     scheduler = DDIMScheduler.from_config(parts["scheduler"].config, clip_sample=False)
     text_encoder = parts["text_encoder"]
     with torch.random.fork_rng(devices=[]):

@@ -21,7 +21,7 @@ from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.core.memory import keep_freed_memory
 from trcgl.core.randomness import derive_seed
 from trcgl.dataset.labels import LabelSpace
-from trcgl.generate.autoencoder import Autoencoder, build_autoencoder, decode, encode
+from trcgl.generate.autoencoder import Autoencoder, build_autoencoder, decode, denormalized, encode, normalized
 from trcgl.generate.context import ContextTokens
 from trcgl.generate.prompts import EMPTY, VIEWS, Prompt, PromptFormat
 from trcgl.generate.tokenizer import build_tokenizer
@@ -171,11 +171,11 @@ class Generator:
 
     def to_latents(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch channels h w"]:
         """Latents of unit variance of images in [-1, 1]."""
-        return encode(self.vae, images).sample() * self.vae.config["scaling_factor"]
+        return normalized(self.vae, encode(self.vae, images).sample())
 
     def from_latents(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch colors height width"]:
         """Images of latents, nominally in [-1, 1]."""
-        return decode(self.vae, latents / self.vae.config["scaling_factor"])
+        return decode(self.vae, denormalized(self.vae, latents))
 
 
 def build(recipe: GeneratorRecipe, space: LabelSpace) -> Generator:

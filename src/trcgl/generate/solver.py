@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from trcgl.generate.autoencoder import encode
+from trcgl.generate.autoencoder import encode, normalized
 from trcgl.generate.diffusion import Latents, log_snr_of, noised
 from trcgl.generate.pipeline import Generator
 
@@ -58,8 +58,8 @@ def sample(
     """
     noise = starts(generator, seeds)
     with torch.inference_mode():
-        scale = generator.vae.config["scaling_factor"]
-        origin = None if images is None else encode(generator.vae, images).mode().float() * scale
+        vae = generator.vae
+        origin = None if images is None else normalized(vae, encode(vae, images).mode().float())
     latents = denoise(generator, condition, empty, noise, steps, guidance, solver, guided_to, origin, strength)
     gray = generator.from_latents(latents).float().mean(1).clamp(-1, 1)
     return ((gray + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

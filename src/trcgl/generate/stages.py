@@ -14,6 +14,7 @@ from trcgl.core.generator_recipe import UNCHANGED, GeneratorRecipe
 from trcgl.core.randomness import derive_seed
 from trcgl.core.randomness import generator as randomness
 from trcgl.generate import diffusion
+from trcgl.generate.autoencoder import normalized
 from trcgl.generate.fitting import warmed_up
 from trcgl.generate.latent_cache import LatentCache, LatentRows, encode_missing
 from trcgl.generate.pipeline import Generator
@@ -166,8 +167,7 @@ class Diffusion(Stage):
         if not self.cache:
             return self.generator.to_latents(self.images(batch)).float()
         mean, spread = batch["latent"].float().unbind(1)
-        sampled = mean + spread * torch.randn(mean.shape, device=mean.device)
-        return sampled * self.generator.vae.config["scaling_factor"]
+        return normalized(self.generator.vae, mean + spread * torch.randn(mean.shape, device=mean.device))
 
     @cached_property
     def _shares(self) -> Float[Tensor, " levels"]:

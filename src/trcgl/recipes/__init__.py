@@ -28,6 +28,8 @@ GENERATORS: dict[str, Callable[[], GeneratorRecipe]] = {
     "generator_phantom": generators.generator_phantom,
     "generator_nih_mini": generators.generator_nih_mini,
     "generator_sd15": generators.generator_sd15,
+    "generator_sd15_80gb": generators.generator_sd15_80gb,
+    "generator_roentgen": generators.generator_roentgen,
 }
 """Name (`trcgl train-generator --recipe NAME`) to the function that builds the recipe."""
 

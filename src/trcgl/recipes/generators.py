@@ -60,9 +60,10 @@ def generator_nih_mini() -> GeneratorRecipe:
 def generator_sd15() -> GeneratorRecipe:
     """Stable Diffusion 1.5 with low-rank matrices in its attention, then context tokens within its text encoder.
 
-    Data: PadChest or NIH at 512 px or more. Hardware: one GPU with 24 GB or more. Training time and results: not
-    measured. The base is downloaded from the hub once, or given as a folder with `--base`; its license is CreativeML
-    Open RAIL-M.
+    Data: PadChest or NIH at 512 px or more. Hardware: one GPU with 24 GB. Training time and results: not measured.
+    LoRA of rank 16, bfloat16, gradient checkpointing. The base is downloaded from the hub once, or given as a folder
+    with `--base`, and keeps its latent scale, prediction type and noise schedule; its license is CreativeML Open
+    RAIL-M.
 
         trcgl train-generator padchest --recipe generator_sd15 --out generator
     """
@@ -86,3 +87,28 @@ def generator_sd15() -> GeneratorRecipe:
             save_steps=1000,
         ),
     )
+
+
+def generator_sd15_80gb() -> GeneratorRecipe:
+    """The recipe `generator_sd15` for a GPU with 80 GB: larger batches and LoRA rank.
+
+    Data: PadChest or NIH at 512 px or more. Hardware: one GPU with 80 GB. Training time and results: not measured. LoRA
+    of rank 64, bfloat16, gradient checkpointing.
+
+        trcgl train-generator padchest --recipe generator_sd15_80gb --out generator
+    """
+    recipe = generator_sd15()
+    fit = replace(recipe.fit, batch_size=64, lr=2e-4)
+    return replace(recipe, name="generator_sd15_80gb", unet=UNetRecipe(lora_rank=64), fit=fit)
+
+
+def generator_roentgen() -> GeneratorRecipe:
+    """The recipe `generator_sd15` from RoentGen-v2, a base that has seen chest radiographs of other hospitals.
+
+    Data: PadChest or NIH at 512 px or more; not the archive on which RoentGen-v2 was trained. Hardware: one GPU with
+    24 GB. Training time and results: not measured. The base has the architecture of Stable Diffusion 2.1 at 512 px and
+    predicts the noise (arXiv 2508.16783); read its license on the hub, or give its folder with `--base`.
+
+        trcgl train-generator padchest --recipe generator_roentgen --out generator
+    """
+    return replace(generator_sd15(), name="generator_roentgen", base="stanfordmimi/RoentGen-v2")
