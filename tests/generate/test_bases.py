@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
 
 from tests.dataset.small_dataset import SPACE, write_dataset
 from tests.generate.pipelines import FORMS, SCALE, small_pipeline
-from trcgl.core.errors import CheckpointError
-from trcgl.core.generator_recipe import ContextRecipe, FitRecipe, GeneratorRecipe, UNetRecipe
+from trcgl.core.errors import CheckpointError, DataError
+from trcgl.core.generator_recipe import ContextRecipe, FitRecipe, GeneratorRecipe, TextRecipe, UNetRecipe
+from trcgl.core.storage import read_json
 from trcgl.dataset.store import open_dataset
 from trcgl.generate import diffusion, folder, solver
 from trcgl.generate.train_generator import train_generator
@@ -51,14 +54,14 @@ def test_a_base_generates_what_the_pipeline_of_diffusers_generates(saved, form, 
     noise = solver.starts(generator, [1, 2, 3])
     with torch.no_grad():
         condition, empty = generator.encode(prompts), generator.encode_empty()
-        latents = solver.denoise(generator, condition, empty, noise, 6, 4.0, name)
+        latents = solver.denoise(generator, condition, empty, noise, 6, 4.0, name, math.inf, None, 1.0)
         images = generator.from_latents(latents)
 
     pipeline = StableDiffusionPipeline.from_pretrained(saved / form)
     pipeline.set_progress_bar_config(disable=True)
     own = pipeline.scheduler.config
     assert own["prediction_type"] == PREDICTS[form]
-    pipeline.scheduler = solver._scheduler(generator, name, 6)
+    pipeline.scheduler = solver._scheduler(generator, name, 6, 1.0)
     how = {"timesteps": pipeline.scheduler.timesteps.tolist()} if name == "dpm++2m" else {"num_inference_steps": 6}
     expected = pipeline(
         [prompt.text for prompt in prompts], latents=noise, guidance_scale=4.0, output_type="latent", **how
@@ -162,3 +165,48 @@ def test_a_base_whose_noise_is_no_schedule_of_betas_is_refused(tmp_path):
     pipeline.save_pretrained(tmp_path / "base")
     with pytest.raises(CheckpointError, match="FlowMatchEulerDiscreteScheduler has no schedule of betas"):
         opened(tmp_path, "base")
+
+
+def small_training(dataset, out, base=None):
+    """Train a generator for one step; from a base without LoRA."""
+    recipe = GeneratorRecipe(
+        base=None if base is None else str(base),
+        image_size=32,
+        unet=UNetRecipe(widths=(32, 32), layers=1, attention_from=1),
+        text=TextRecipe(width=32, layers=1, heads=2, tokens=24),
+        context=ContextRecipe(shared=1, per_finding=1),
+        fit=FitRecipe(steps=1, context_steps=0, batch_size=4, grid_every=0),
+    )
+    return train_generator(dataset, recipe, out)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A generator of another dataset, whose patients are named otherwise."""
+    folder = tmp_path_factory.mktemp("other")
+    dataset = write_dataset(folder / "other", seed=1)
+    assert small_training(dataset, folder / "g")["base"] == {"kind": "none"}
+    return folder / "g"
+
+
+def test_a_generator_of_other_patients_is_an_external_base(other, tmp_path):
+    dataset = write_dataset(tmp_path / "small")
+    base = small_training(dataset, tmp_path / "g", other)["base"]
+    assert (base["kind"], base["sources"], base["patients"]) == ("external", ["table"], 22)
+    assert base["digest"] == read_json(other / "generator.json")["digest"]
+    groups = read_json(tmp_path / "g" / "training_patients.json")["groups"]
+    assert [len(group["patients"]) for group in groups] == [22, 22]
+    assert small_training(dataset, tmp_path / "again", tmp_path / "g")["base"]["kind"] == "own"
+
+
+def test_a_generator_that_has_seen_evaluated_patients_is_no_base(other, tmp_path):
+    moved = write_dataset(tmp_path / "moved", seed=1, train=24, val=44)  # ten patients went from train to val
+    with pytest.raises(DataError, match="trained on 10 of the 34 patients in val and test"):
+        small_training(moved, tmp_path / "g", other)
+
+
+def test_a_generator_without_recorded_patients_is_no_base_for_another_dataset(other, tmp_path):
+    shutil.copytree(other, tmp_path / "older")
+    (tmp_path / "older" / "training_patients.json").unlink()
+    with pytest.raises(DataError, match="has no training_patients.json"):
+        small_training(write_dataset(tmp_path / "small"), tmp_path / "g", tmp_path / "older")

@@ -126,7 +126,7 @@ def test_every_row_has_its_source_and_how_it_was_sampled(whole, inputs):
     assert rows.columns == [
         *("image_id", "source_image_id", "target", "view", "prompt", "left_out", "seed", "guidance"),
         *("pixel_source_image", "pixel_source_patient", "strength"),
-        *("guided_to", "steps", "solver", "generator"),
+        *("guided_to", "steps", "solver", "generator", "base"),
         *SCORES,
         "verdict",
     ]

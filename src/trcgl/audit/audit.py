@@ -161,7 +161,11 @@ def _run_checks(evidence: Evidence) -> dict[str, Any]:
             "unchecked": inputs.unchecked,
             "half": inputs.auditor_half,
         },
-        "generator": {"digest": inputs.generator.info["digest"], "image_size": inputs.generator.image_size},
+        "generator": {
+            "digest": inputs.generator.info["digest"],
+            "image_size": inputs.generator.image_size,
+            "base": inputs.generator.info.get("base"),
+        },
         "held_out": {
             "splits": options.held_out,
             "images": images.held_out.rows.height,

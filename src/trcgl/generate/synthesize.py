@@ -164,6 +164,7 @@ def synthesize(
         "dataset": dataset.name,
         "dataset_digest": storage.sha256_file(dataset.folder / "dataset.json"),
         "generator": generator.info["digest"],
+        "base": generator.info.get("base"),
         "screener": screener.info["weights_sha256"] if screener else None,
         "generator_folder": _relative(generator_folder, out),
         "screener_folder": _relative(screener_run, out),

@@ -57,6 +57,7 @@ def write_synthetic_folder(
         steps=pl.lit(options["steps"], pl.Int64),
         solver=pl.lit(options["solver"]),
         generator=pl.lit(record["generator"]),
+        base=pl.lit((record["base"] or {}).get("kind"), pl.String),
     ).hstack(screening.table)
     notes = [] if balancing(dataset.space) else [_NO_BALANCE]
     train = dataset.split("train")

@@ -28,8 +28,8 @@ from trcgl.core.recipe import differences, from_json, to_json
 from trcgl.dataset.store import Dataset, open_dataset
 from trcgl.generate import folder, pipeline
 from trcgl.generate.autoencoder import measure_scale
+from trcgl.generate.base_patients import describe_base, write_patients
 from trcgl.generate.fitting import fit_stage
-from trcgl.generate.inputs import check_train_patients
 from trcgl.generate.latent_cache import latent_cache
 from trcgl.generate.stages import Autoencoder, Diffusion, Stage
 from trcgl.generate.training_rows import training_rows
@@ -103,9 +103,7 @@ def _begin(recipe: GeneratorRecipe, opened: Dataset, rows: SplitRows) -> pipelin
     Raises:
         DataError: the prompt of a single finding is too long.
     """
-    if recipe.base and (Path(recipe.base) / "generator.json").exists():
-        base = storage.read_json(Path(recipe.base) / "generator.json")
-        check_train_patients(Path(recipe.base), base["training_patient_digest"], opened)
+    describe_base(recipe, opened)  # refuses a base that has seen patients of val or test
     generator = (folder.load_base if recipe.base else pipeline.build)(recipe, opened.space)
     generator.context.enabled = recipe.context.placement != "none"
     positives = (rows.labels == 1).sum(0).tolist()
@@ -201,18 +199,23 @@ def _train(
 def _finish(
     generator: pipeline.Generator, opened: Dataset, rows: SplitRows, recipe: GeneratorRecipe, out: Path
 ) -> dict[str, Any]:
+    base = describe_base(recipe, opened)
     license = f"Adapted from {recipe.base}: its license applies (CreativeML Open RAIL-M for Stable Diffusion 1.x)."
     if not recipe.base:
         license = "Trained from scratch: only the license of the training images applies."
+    elif base.get("license"):
+        license = f"Adapted from {recipe.base}. {base['license']}"
     shutil.rmtree(_latents(out), ignore_errors=True)
-    patients = opened.split("train")["patient_id"].unique().to_list()
+    patient_digest = storage.digest(opened.split("train")["patient_id"].unique().to_list())
+    write_patients(out, opened, patient_digest, recipe)
     info = folder.save(
         generator,
         out,
         recipe,
         dataset=os.path.relpath(opened.folder.resolve(), out.resolve()),
         dataset_digest=storage.sha256_file(opened.folder / "dataset.json"),
-        training_patient_digest=storage.digest(patients),
+        base=base,
+        training_patient_digest=patient_digest,
         training_images=len(rows),
         training_positives=dict(generator.positives),
         prompts=_prompt_counts(generator, rows),

@@ -41,12 +41,12 @@ def check_start(loaded: Loaded, dataset: Dataset) -> str:
             "or test, the results are too good."
         )
     evaluated = dataset.manifest.filter(pl.col("split").is_in(["val", "test"]))["patient_id"].unique().to_list()
-    groups = {group["digest"]: group for group in _groups(start.path.parent.parent)}
+    groups = {group["digest"]: group for group in patient_groups(start.path.parent.parent)}
     unknown: list[str] = []
     described: Mapping[str, Any] | None = start.info
     while described:
         digest, source = str(described.get("training_patient_digest")), described.get("source")
-        if half_of(dataset, digest) is None and _same_archive(source, dataset):
+        if half_of(dataset, digest) is None and same_archive(source, dataset):
             _compare(start.path, groups.get(digest), source, evaluated, dataset, unknown)
         elif half_of(dataset, digest) is None and not source:
             unknown.append("an unnamed source")
@@ -75,11 +75,9 @@ def write_patients(folder: Path, dataset: Dataset, train: pl.DataFrame, digest: 
         digest: digest of the training patients, as in `model.json`.
         loaded: the initial weights; None without any.
     """
-    salt = storage.sha256_file(dataset.folder / "dataset.json")
     selected = dataset.manifest.filter(pl.col("split") == "val")["patient_id"]
-    patients = {*train["patient_id"].unique(), *selected.unique()}
-    own = {"source": dataset.info["source"], "digest": digest, "salt": salt, "patients": _hashed(patients, salt)}
-    earlier = _groups(loaded.start.path.parent.parent) if loaded and loaded.start.kind == "run" else []
+    own = patient_group(dataset, {*train["patient_id"].unique(), *selected.unique()}, digest)
+    earlier = patient_groups(loaded.start.path.parent.parent) if loaded and loaded.start.kind == "run" else []
     storage.write_json(folder / FILE, {"schema": SCHEMA, "groups": [own, *earlier]})
 
 
@@ -99,8 +97,7 @@ def _compare(
             f"{path} was trained on patients of {source}, and not on the train patients of {dataset.folder}: whether "
             f"it has seen patients of val or test cannot be checked. Give the run folder, which has {FILE}. {_ADVICE}"
         )
-    known = set(group["patients"])
-    seen = [patient for patient in evaluated if _hash(patient, group["salt"]) in known]
+    seen = seen_patients(group, evaluated)
     if seen:
         raise DataError(
             f"{path} was trained or selected on {len(seen)} of the {len(evaluated)} patients in val and test of "
@@ -108,14 +105,27 @@ def _compare(
         )
 
 
-def _same_archive(source: Any, dataset: Dataset) -> bool:
+def patient_group(dataset: Dataset, patients: Iterable[str], digest: str) -> dict[str, Any]:
+    """Hashed patients of a dataset; `digest` is that of the training patients."""
+    salt = storage.sha256_file(dataset.folder / "dataset.json")
+    return {"source": dataset.info["source"], "digest": digest, "salt": salt, "patients": _hashed(patients, salt)}
+
+
+def seen_patients(group: Mapping[str, Any], patients: Iterable[str]) -> list[str]:
+    """The patients that are in a group of hashed patients."""
+    known = set(group["patients"])
+    return [patient for patient in patients if _hash(patient, group["salt"]) in known]
+
+
+def same_archive(source: Any, dataset: Dataset) -> bool:
+    """Whether a source is that of a dataset, or one is made of the images of the other."""
     names = (source, dataset.info["source"])
     return len({MADE_OF.get(name, name) for name in names}) == 1
 
 
-def _groups(run: Path) -> list[dict[str, Any]]:
-    """The groups of hashed patients that a run folder has; none for an exported model."""
-    path = run / FILE
+def patient_groups(folder: Path) -> list[dict[str, Any]]:
+    """The groups of hashed patients in the folder of a run or a generator; none in that of an exported model."""
+    path = folder / FILE
     return storage.read_json(path)["groups"] if path.is_file() else []
 
 
