@@ -77,3 +77,12 @@ def test_thresholds_are_fitted_on_calibrated_scores():
     score = calibrated(3 * val.logit, fitted.temperature)
     assert fitted.temperature == pytest.approx(fit_temperature(3 * val.logit, val.truth, val.weight))
     assert fitted.thresholds["Nodule"] == fit_threshold(val.truth[:, 2], score[:, 2], val.weight)
+
+
+def test_a_fixed_threshold_is_a_probability_before_calibration():
+    logits = np.random.default_rng(0).normal(0, 3, (200, 2))
+    truth = (np.random.default_rng(1).random((200, 2)) < expit(logits / 2)).astype(np.float64)
+    found = fit_calibration(logits, truth, ("A", "B"), None, 0.2)
+    called = calibrated(logits, found.temperature) >= found.thresholds["A"]
+    assert abs(found.temperature - 1) > 0.3 and found.thresholds["A"] == found.thresholds["B"]
+    assert np.array_equal(called, expit(logits) >= 0.2)

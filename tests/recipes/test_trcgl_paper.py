@@ -91,6 +91,7 @@ VALUES = [
     ("synthetic.warmup", 10, "CXR.py:1454"),
     ("synthetic.weight", 0.5, "CXR.py:1529"),
     ("train.absent_findings", "zero", "CXR.py:1270"),
+    ("evaluate.threshold", 0.2, "CXR.py:109"),
     ("train.patience", 10, "CXR.py:106"),
     ("train.precision", "16-mixed", "CXR.py:1133"),
 ]

@@ -300,6 +300,8 @@ class EvaluateRecipe:
     """Number of bootstrap replicates; each resamples patients."""
     bootstrap_seed: int = 0
     """Random seed of the bootstrap."""
+    threshold: float | None = None
+    """Threshold of every finding for a single run, before its temperature; default: fitted on val for the best F1."""
     views: tuple[View, ...] = ()
     """Views to evaluate and to fit temperature and thresholds on: `frontal`, `lateral`, `other`; default: every
     image."""

@@ -152,7 +152,8 @@ def score(run: Run, targets: Mapping[str, Target]) -> Scored:
         new.append(name)
     if is_fitted:
         val = predictions["val"]
-        calibration = fit_calibration(val.logit, val.truth, val.space.findings, val.weight)
+        fixed = run.recipe.evaluate.threshold
+        calibration = fit_calibration(val.logit, val.truth, val.space.findings, val.weight, fixed)
         predictions = {
             name: dataclasses.replace(each, score=calibrated(each.logit, calibration.temperature))
             for name, each in predictions.items()

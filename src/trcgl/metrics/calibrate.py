@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from trcgl.core.errors import DataError
 from trcgl.metrics.rows import Rows, Table, descending, known_rows
@@ -23,12 +23,21 @@ class Calibration:
     thresholds: dict[str, float]
 
 
-def fit_calibration(logits: Table, truth: Table, findings: Sequence[str], weight: Rows | None = None) -> Calibration:
+def fit_calibration(
+    logits: Table,
+    truth: Table,
+    findings: Sequence[str],
+    weight: Rows | None = None,
+    fixed_threshold: float | None = None,
+) -> Calibration:
     """Fit the temperature, then for each finding the threshold with the best F1 on the calibrated probabilities.
 
-    A finding without a positive has the threshold 0.5.
+    A finding without a positive has the threshold 0.5. With `fixed_threshold`, a probability before calibration, the
+    threshold of every finding is that probability after calibration.
     """
     temperature = fit_temperature(logits, truth, weight)
+    if fixed_threshold is not None:
+        return Calibration(temperature, dict.fromkeys(findings, float(expit(logit(fixed_threshold) / temperature))))
     score = calibrated(logits, temperature)
     thresholds = {}
     for column, finding in enumerate(findings):

@@ -24,7 +24,7 @@ def check(recipe: Recipe) -> None:
     Raises:
         RecipeError: names the setting.
     """
-    train, synthetic = recipe.train, recipe.synthetic
+    train, synthetic, fixed = recipe.train, recipe.synthetic, recipe.evaluate.threshold
     LOSSES[recipe.loss.name]  # raises for an unknown name
     require_logger(train.logger)
     at_least = [
@@ -62,6 +62,7 @@ def check(recipe: Recipe) -> None:
             "0 where synthetic.schedule is pool, because it would mix real with synthetic images",
         ),
         ("train.adam_eps", 0 < train.adam_eps < math.inf, "above 0"),
+        ("evaluate.threshold", fixed is None or 0 < fixed < 1, "above 0 and below 1"),
         ("train.lr_floor", 0 <= train.lr_floor <= 1, "between 0 and 1"),
         ("train.ema", 0 <= train.ema < 1, "at least 0 and below 1"),
         ("train.swa_epochs", 0 <= train.swa_epochs <= train.epochs, "between 0 and train.epochs"),
