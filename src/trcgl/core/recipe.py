@@ -43,6 +43,8 @@ class ModelRecipe:
     """Output stride of the backbone (8, 16 or 32) where it can be chosen; default: the backbone's own."""
     patch_size: int | None = None
     """Patch size of the stem; 1 gives a ConvNeXt an output stride of 8. Default: the backbone's own."""
+    feature_grid: int | None = None
+    """Pool the feature map to this many rows and columns before the head; default: keep it."""
     drop_path: float = 0.0
     """Stochastic depth rate of the backbone."""
     dropout: float = 0.0
@@ -191,6 +193,11 @@ class TrainRecipe:
     """Weight decay during `head_warmup_epochs` where `head_warmup_lr` is set; default: `weight_decay`."""
     frozen_mode: Literal["eval", "train"] = "eval"
     """Mode of a frozen backbone: `eval`, or `train` with stochastic depth, dropout and running statistics of norms."""
+    frozen_backbone: bool = False
+    """Train the head alone, on features of the frozen backbone that are computed once, without augmentation."""
+    features: str | None = None
+    """Folder that keeps the features of `frozen_backbone` for other runs; default: in the run folder, until the run is
+    finished."""
     frozen_stages: int | None = None
     """Freeze the stem and this many stages of the backbone for the whole run; default: train everything."""
     backbone_lr: float = 1e-4

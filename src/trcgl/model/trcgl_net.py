@@ -10,6 +10,7 @@ from trcgl.core.recipe import ModelRecipe
 from trcgl.model.backbone import Backbone, create_backbone, take_final_norm
 from trcgl.model.heads import HEADS, HeadOutput
 from trcgl.model.label_graph import Labels
+from trcgl.model.tensors import pool_to_grid
 
 
 class TrcglNet(nn.Module):
@@ -50,6 +51,7 @@ class TrcglNet(nn.Module):
         self.norm = take_final_norm(self.backbone)
         self.head_norm = nn.BatchNorm2d(self.backbone.width) if recipe.head_norm == "batch" else nn.Identity()
         self.head = head(self.backbone.width, recipe, Labels(adjacency, vectors))
+        self.feature_grid = recipe.feature_grid
         mean, std = _normalization(self.backbone, recipe)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
@@ -57,15 +59,25 @@ class TrcglNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch 1 height width"]) -> HeadOutput:
         """Logits and attention maps of gray images in [0, 1]."""
-        feature = self.features(image)           # (B, D, h, w)
+        return self.from_backbone(self.backbone_features(image))
+
+    def from_backbone(self, feature: Float[Tensor, "batch features rows columns"]) -> HeadOutput:
+        """Logits and attention maps of feature maps of `backbone_features`."""
+        feature = self.head_norm(feature)        # (B, D, h, w)
         return self.head(feature)                # (B, C), (B, C, h, w)
 
     def features(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch features rows columns"]:
         """The feature map that the head receives."""
+        return self.head_norm(self.backbone_features(image))
+
+    def backbone_features(
+        self, image: Float[Tensor, "batch 1 height width"]
+    ) -> Float[Tensor, "batch features rows columns"]:
+        """The feature map of the backbone, which does not depend on the weights of the head."""
         image = (image - self.mean) / self.std   # (B, 3, H, W)
         feature = self.backbone(image)           # (B, D, h, w)
         feature = self.norm(feature)             # (B, D, h, w)
-        return self.head_norm(feature)           # (B, D, h, w)
+        return feature if self.feature_grid is None else pool_to_grid(feature, self.feature_grid)
 
 
 def _normalization(backbone: Backbone, recipe: ModelRecipe) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,13 +1,14 @@
 """Batches for training and validation. Batch k of an epoch is a function of (seed, epoch, k), also after a resume."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 from torch.utils import data
 
 from trcgl.core.recipe import Recipe
@@ -53,13 +54,13 @@ class SplitRows(data.Dataset[dict[str, Any]]):
         return len(self.labels)
 
     def __getitem__(self, part: Part) -> dict[str, Any]:
-        """Images (b, H, W) uint8, labels (b, C) float32 with NaN for unknown, and the fields of the part."""
+        """Images (b, H, W) uint8 or features (b, D, h, w) float16; labels (b, C), NaN for unknown; the part."""
         return {"image": torch.from_numpy(self.pixels(part.rows)), **self.fields(part)}
 
-    def pixels(self, rows: Int[np.ndarray, " rows"]) -> UInt8[np.ndarray, "rows height width"]:
-        """Images of some rows."""
+    def pixels(self, rows: Int[np.ndarray, " rows"]) -> Shaped[np.ndarray, "rows ..."]:
+        """Images (b, H, W) uint8 of some rows, or features (b, D, h, w) float16."""
         self._images = self._images or [np.load(path, mmap_mode="r") for path in self._paths]
-        image = np.empty((len(rows), *self._images[0].shape[1:]), np.uint8)
+        image = np.empty((len(rows), *self._images[0].shape[1:]), self._images[0].dtype)
         for place, images in enumerate(self._images):
             own = self._store[rows] == place
             image[own] = images[self._store_rows[rows[own]]]
@@ -78,6 +79,19 @@ class SplitRows(data.Dataset[dict[str, Any]]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_images": []}
+
+    def store_rows(self, folder: Path) -> Int[np.ndarray, " rows"]:
+        """The rows of `images.npy` of a dataset folder that are read, in ascending order."""
+        own = [place for place, path in enumerate(self._paths) if path.parent == folder]
+        return np.unique(self._store_rows[np.isin(self._store, own)])
+
+    def read_features(self, folder: Path, path: Path, rows: Int[np.ndarray, " rows"]) -> None:
+        """Read an array with the features of the images `rows` instead of the images of a dataset folder."""
+        for place, images in enumerate(self._paths):
+            if images.parent == folder:
+                own = self._store == place
+                self._store_rows = np.where(own, np.searchsorted(rows, self._store_rows), self._store_rows)
+                self._paths[place] = path
 
 
 class Batches:
@@ -180,8 +194,10 @@ class RadiographData(lightning.LightningDataModule):
         everyone = half(dataset, recipe.train.half, with_none=recipe.train.with_none)
         self.training_patients: list[str] = everyone["patient_id"].unique().to_list()
         train = (dataset, self.train_manifest)
+        self._datasets = [dataset]
         self.train_rows = self.all_train_rows = SplitRows(train)
         if synthetic and synthetic.rows.height:
+            self._datasets.append(synthetic.dataset)
             generated = synthetic.rows
             if recipe.synthetic.unrequested == "absent":
                 generated = generated.with_columns(pl.col(dataset.space.findings).fill_null(0))
@@ -200,6 +216,18 @@ class RadiographData(lightning.LightningDataModule):
     def epoch_rows(self) -> int:
         """Number of rows of an epoch."""
         return epoch_rows(self.recipe.train, self.counted_rows.labels)
+
+    def images_of_run(self) -> list[tuple[Dataset, Int[np.ndarray, " rows"]]]:
+        """Each dataset of the run and the rows of its `images.npy` that train or val read."""
+        splits = (self.all_train_rows, self.val_rows)
+        rows = [np.concatenate([split.store_rows(dataset.folder) for split in splits]) for dataset in self._datasets]
+        return [(dataset, np.unique(own)) for dataset, own in zip(self._datasets, rows, strict=True)]
+
+    def read_features(self, dataset: Dataset, path: Path, rows: Int[np.ndarray, " rows"]) -> None:
+        """Read an array with the features of the images `rows` instead of the images of a dataset."""
+        splits = {id(split): split for split in (self.train_rows, self.all_train_rows, self.val_rows)}
+        for split in splits.values():
+            split.read_features(dataset.folder, path, rows)
 
     def train_dataloader(self) -> ResumableLoader:
         """Training batches, in the order of the row sampling."""
@@ -221,6 +249,8 @@ class RadiographData(lightning.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Resize, and augment for training, on the device in float32 whatever the precision of the network."""
+        if self.recipe.train.frozen_backbone:
+            return {**batch, "image": batch["image"].float()}
         image = to_unit(at_size(batch["image"], self.recipe.model.image_size))
         if self.trainer and self.trainer.training:
             parameters = sample_parameters(self.recipe.augment, batch["of"], self.recipe.seed, batch["number"])

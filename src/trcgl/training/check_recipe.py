@@ -13,7 +13,7 @@ _AT_LEAST = {
     "train.warmup_epochs train.weight_decay train.backbone_decay train.head_warmup_decay "
     "synthetic.weight synthetic.dose augment.mixup model.graph_smoothing model.encoder_blocks",
     1: "train.epochs train.batch_size train.accumulate model.image_size model.label_embedding model.attention_heads "
-    "model.attention_blocks model.queries",
+    "model.attention_blocks model.queries model.feature_grid",
 }
 """Smallest value to the paths of the settings that have it."""
 

@@ -52,6 +52,9 @@ class Classifier(lightning.LightningModule):
         self.network = network
         if recipe.train.frozen_stages is not None:
             freeze_stages(network.backbone, recipe.train.frozen_stages)
+        if recipe.train.frozen_backbone:  # before the optimizer is built
+            network.backbone.requires_grad_(False)
+            network.norm.requires_grad_(False)
         self.recipe, self.space = recipe, space
         initial = [module.state_dict() for module in (network.head_norm, network.head)]
         self._initial_head = copy.deepcopy(initial) if recipe.train.retrain_epochs else []
@@ -111,7 +114,7 @@ class Classifier(lightning.LightningModule):
         weight = batch["real"].float()
         weight = torch.where(batch["row"] < self._real_rows, weight, self._synthetic_weight * weight)
         self.loss.progress = self.global_step / self._steps
-        output = self.network(batch["image"])
+        output = self._output(batch)
         loss = self._objective(output, target, known, batch["real"], weight)
         self._since_step.append((loss.detach(), torch.where(batch["real"], batch["row"], -1)))
         return loss
@@ -138,7 +141,7 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Score a val batch."""
-        logits = self.network(batch["image"]).logits.float()
+        logits = self._output(batch).logits.float()
         self._scored.append((logits, torch.where(batch["real"], batch["row"], -1)))
 
     def on_validation_epoch_end(self) -> None:
@@ -159,6 +162,12 @@ class Classifier(lightning.LightningModule):
         )
         self.log(SELECTED, self.validated[SELECTED], prog_bar=True, logger=False, rank_zero_only=True)
         self._record(self.validated)
+
+    def _output(self, batch: dict[str, Any]) -> HeadOutput:
+        """The output for a batch of images, or of features of a frozen backbone."""
+        if self.recipe.train.frozen_backbone:
+            return self.network.from_backbone(batch["image"])
+        return self.network(batch["image"])
 
     def _record(self, values: dict[str, Any]) -> None:
         for logger in self.loggers:
@@ -192,4 +201,6 @@ class Classifier(lightning.LightningModule):
     @property
     def backbone_is_frozen(self) -> bool:
         """Whether this epoch trains the head alone."""
+        if self.recipe.train.frozen_backbone:
+            return True
         return not self.recipe.train.head_warmup_epochs <= self.current_epoch < self._retrain

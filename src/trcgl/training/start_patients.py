@@ -62,7 +62,7 @@ def check_start(loaded: Loaded, dataset: Dataset) -> str:
     return f"No patient of val or test was used to train {start.name}."
 
 
-def write_patients(folder: Path, dataset: Dataset, train: pl.DataFrame, digest: str, loaded: Loaded | None) -> None:
+def write_patients(folder: Path, dataset: Dataset, train: list[str], digest: str, loaded: Loaded | None) -> None:
     """Write the hashed patients of a run and of its starts, so that a later run that starts from it can compare them.
 
     The hashes are salted with the digest of the dataset. Whoever has the file can still test whether a known identifier
@@ -71,12 +71,12 @@ def write_patients(folder: Path, dataset: Dataset, train: pl.DataFrame, digest: 
     Args:
         folder: the run folder.
         dataset: the training dataset.
-        train: its training rows.
+        train: its training patients.
         digest: digest of the training patients, as in `model.json`.
         loaded: the initial weights; None without any.
     """
     selected = dataset.manifest.filter(pl.col("split") == "val")["patient_id"]
-    own = patient_group(dataset, {*train["patient_id"].unique(), *selected.unique()}, digest)
+    own = patient_group(dataset, {*train, *selected.unique()}, digest)
     earlier = patient_groups(loaded.start.path.parent.parent) if loaded and loaded.start.kind == "run" else []
     storage.write_json(folder / FILE, {"schema": SCHEMA, "groups": [own, *earlier]})
 

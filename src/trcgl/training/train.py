@@ -33,6 +33,7 @@ from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.checkpointing import BEST, LAST, CheckpointSaver
 from trcgl.training.classifier import Classifier
 from trcgl.training.head_warmup import HeadWarmup
+from trcgl.training.features import read_cached_features, remove_own_features
 from trcgl.training.launch import Launch, launched
 from trcgl.training.optimizer import warmup_stage
 from trcgl.training.retraining import HeadRestart
@@ -166,6 +167,8 @@ def _fit(
         start = {**loaded.record(), "patients": check_start(loaded, opened)}
         say(loaded.sentence())
         say(start["patients"])
+    if recipe.train.frozen_backbone:
+        read_cached_features(data, network, recipe, out, launch, request)
     _prepare_network(network, recipe.train, launch)
     steps = recipe.train.epochs * -(-data.train_batches // recipe.train.accumulate)
     classifier = Classifier(
@@ -198,7 +201,7 @@ def _fit(
     if trainer.is_global_zero:
         classifier.load_state_dict(WholeCheckpointIO().load_checkpoint(checkpoints / BEST)["state_dict"])
         digest = storage.digest(data.training_patients)
-        write_patients(out, opened, data.train_manifest, digest, loaded)
+        write_patients(out, opened, data.training_patients, digest, loaded)
         save_model(
             out / "model",
             network.eval(),
@@ -227,6 +230,7 @@ def _fit(
         if counted:
             info["synthetic"] = {**info["synthetic"], "findings": counted}
         storage.write_json(out / "run.json", info)
+        remove_own_features(recipe, out)
         say(_finished(out, info))
     return info
 
@@ -255,7 +259,8 @@ def _check_last_batch(classifier: Classifier, rows: int) -> None:
     network = copy.deepcopy(classifier.network).train()  # a forward pass changes running statistics
     if train.frozen_stages is not None:
         freeze_stages(network.backbone, train.frozen_stages)
-    if train.head_warmup_epochs == train.epochs and train.frozen_mode == "eval":
+    stopped = train.head_warmup_epochs == train.epochs and train.frozen_mode == "eval"
+    if stopped or train.frozen_backbone:
         network.backbone.eval()
         network.norm.eval()
     try:
