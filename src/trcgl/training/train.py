@@ -32,8 +32,8 @@ from trcgl.training.check_recipe import check
 from trcgl.training.checkpoint_io import WholeCheckpointIO
 from trcgl.training.checkpointing import BEST, LAST, CheckpointSaver
 from trcgl.training.classifier import Classifier
-from trcgl.training.head_warmup import HeadWarmup
 from trcgl.training.features import read_cached_features, remove_own_features
+from trcgl.training.head_warmup import HeadWarmup
 from trcgl.training.launch import Launch, launched
 from trcgl.training.optimizer import warmup_stage
 from trcgl.training.retraining import HeadRestart
