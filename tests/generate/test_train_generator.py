@@ -361,9 +361,9 @@ def test_what_is_refused_leaves_the_folder_to_the_corrected_command(dataset, tmp
     train_generator(dataset, short, tmp_path / "g")
 
 
-def test_a_generator_of_other_patients_is_no_base(whole, tmp_path):
-    other = write_dataset(tmp_path / "other", train=50)
-    with pytest.raises(DataError, match="was not trained on the train patients"):
+def test_a_generator_that_has_seen_patients_of_val_is_no_base(whole, tmp_path):
+    other = write_dataset(tmp_path / "other", train=40)
+    with pytest.raises(DataError, match="was trained on 2 of the 24 patients in val and test"):
         train_generator(other, dataclasses.replace(RECIPE, base=str(whole)), tmp_path / "g")
 
 
