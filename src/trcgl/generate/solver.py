@@ -97,7 +97,7 @@ def denoise(
         first = generator.scheduler.alphas_cumprod[int(scheduler.timesteps[0])]
         latents = noised(origin, noise, first.to(noise).expand(len(noise)))
     scale = torch.as_tensor(guidance, dtype=torch.float32, device=latents.device).reshape(-1, 1, 1, 1)
-    guided_at_all = bool((scale != 1).any())
+    guided_at_all = bool(np.any(np.asarray(guidance) != 1))  # not read from the GPU, which would wait
     for step in scheduler.timesteps:
         guided = guided_at_all and float(levels[int(step)]) <= guided_to
         predicted = generator.unet(

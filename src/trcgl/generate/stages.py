@@ -124,6 +124,13 @@ class Stage(lightning.LightningModule):
                 logger.log_metrics({**values, "lr": scheduler.optimizer.param_groups[0]["lr"]}, step=self.global_step)
         scheduler.step()
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move what the network reads. Prompts are written on the CPU; reading labels back would wait for a GPU."""
+        if not isinstance(batch, dict):  # of `val_dataloader`
+            return batch
+        read = {name: batch[name].to(device, non_blocking=True) for name in ("image", "latent") if name in batch}
+        return {**batch, **read}
+
     def images(self, batch: dict[str, Any]) -> Float[Tensor, "batch 1 height width"]:
         """Augmented images of a batch at the generator's size, in [-1, 1]."""
         image = to_unit(at_size(batch["image"], self.recipe.image_size))
@@ -135,7 +142,7 @@ class Stage(lightning.LightningModule):
 
     def mean(self, each: Float[Tensor, " batch"], batch: dict[str, Any]) -> Tensor:
         """Mean over the real rows of the batch on all processes; also stores the loss for the log."""
-        real = batch["real"].float()
+        real = batch["real"].to(each)
         count = real.sum()
         if self.trainer.world_size > 1:  # DDP averages gradients over processes
             count = self.trainer.strategy.reduce(count, reduce_op="mean")
@@ -190,7 +197,7 @@ class Diffusion(Stage):
         alpha_bar = levels[step].to(latent)
         hidden = self._hidden(batch, randomness(seed, "words"))
         predicted = self.generator.unet(
-            diffusion.noised(latent, noise, alpha_bar), step.to(self.device), encoder_hidden_states=hidden
+            diffusion.noised(latent, noise, alpha_bar), step.to(latent.device), encoder_hidden_states=hidden
         ).sample
         predicts = self.generator.scheduler.config["prediction_type"]
         target = diffusion.target(latent, noise, alpha_bar, predicts)

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Precision of a recipe to the type in which autocast computes; other precisions have no autocast."""
 _WIDEST_FLASH = 256  # widest attention head of the flash kernel
+_COPIES = (torch.ops.aten._to_copy, torch.ops.aten.to)
 
 
 @contextmanager
@@ -60,6 +61,37 @@ def moved(module: Any, device: str = "cuda") -> Any:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
 
     return module._apply(fake)
+
+
+@contextmanager
+def fake_gpu() -> Iterator[None]:
+    """Within the block tensors on the device `cuda` are fake, and all others are real.
+
+    It executes whole functions: random numbers, labels and schedules on the CPU have their true values.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), _RealCpu(), FusedAttention():
+        yield
+
+
+class _RealCpu(TorchDispatchMode):
+    """Keeps an operation from the fake mode if it neither reads nor makes a tensor on `cuda`."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        leaves = tree_leaves((args, kwargs))
+        fake = any(isinstance(leaf, FakeTensor) for leaf in leaves)
+        onto = next((leaf for leaf in leaves if isinstance(leaf, torch.device) and leaf.type == "cuda"), None)
+        if onto and not fake and func.overloadpacket in _COPIES:  # the fake mode would try it
+            kind = (kwargs or {}).get("dtype") or args[0].dtype
+            return torch.empty(args[0].shape, dtype=kind, device=onto)
+        devices = {leaf.device for leaf in leaves if isinstance(leaf, Tensor)}
+        if fake and len(devices) > 1 and func.name().startswith("aten::_foreach"):  # the fake mode checks other kinds
+            raise RuntimeError(f"{func.name()}: found tensors on different devices, {devices}")
+        if fake or onto:
+            return func(*args, **(kwargs or {}))
+        with _disable_current_modes():
+            return func(*args, **(kwargs or {}))
 
 
 class FusedAttention(TorchFunctionMode):
