@@ -91,10 +91,13 @@ def test_a_full_disk_leaves_a_folder_that_is_refused(tmp_path, monkeypatch):
         folder.load(tmp_path / "generator")
 
 
-def base_pipeline(latent=4, width=32, text=32, longest=24):
+SENTENCES = ("chest radiograph with normal hernia, mass and edema",)
+
+
+def base_pipeline(latent=4, width=32, text=32, longest=24, tokens=24, texts=SENTENCES):
     """A pipeline of the kind of Stable Diffusion 1.x, small, with three colors and random weights."""
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(["chest radiograph with normal hernia, mass and edema"], 24)
+    tokenizer = build_tokenizer(list(texts), tokens)
     ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return StableDiffusionPipeline(
         vae=AutoencoderKL(
