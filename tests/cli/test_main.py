@@ -82,6 +82,12 @@ def test_help_shows_no_default_of_none_or_nothing(command, capsys):
     assert not re.search(r"\(default: ?(None|'')?\)|\{None\}|\{None,", text)
 
 
+@pytest.mark.parametrize(("verb", "named"), [("evaluate", "RUN RUN ..."), ("predict", "RUN PATH ...")])
+def test_help_names_repeated_arguments_in_the_singular(verb, named, capsys):
+    assert cli.main([verb, "--help"]) == 0
+    assert f"[OPTIONS] {named}" in capsys.readouterr().out
+
+
 def test_help_says_how_to_give_none_where_a_recipe_sets_a_value(capsys):
     assert cli.main(["train", "--recipe", "nih_mini", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())

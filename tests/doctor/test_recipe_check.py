@@ -60,7 +60,7 @@ def test_a_gpu_that_is_too_small_comes_with_options_that_fit(monkeypatch):
     recipe = overridden(RECIPES["mimic_cxr_lt"](), {"train.batch_size": 64, "train.accumulate": 1})
     report = check_recipe(recipe, trial=False)
     assert report["memory"]["fits"] is False
-    assert report["advice"] == ["it does not fit into 24 GiB: give --train.gradient-checkpointing."]
+    assert report["advice"] == ["The training does not fit into 24 GiB: give --train.gradient-checkpointing."]
     assert "does not fit A card (24.0 GiB free)" in as_text(report)
     assert check_recipe(overridden(recipe, {"train.gradient_checkpointing": True}), trial=False)["memory"]["fits"]
 
@@ -91,6 +91,20 @@ def test_a_disk_that_is_too_small_is_named(monkeypatch):
     report = check_recipe(PHANTOM, trial=False)
     assert not report["disk"]["fits"]
     assert "0.01 GiB of disk are too few" in report["advice"][0]
+
+
+def test_a_folder_that_cannot_be_written_is_named_whatever_is_free(monkeypatch, tmp_path):
+    monkeypatch.setattr(module.machine, "disk", lambda folder: {"disk_free_gib": 900.0, "disk_writable": False})
+    report = check_recipe(PHANTOM, None, tmp_path, trial=False)
+    assert report["advice"] == [f"{tmp_path} cannot be written: choose another --folder."]
+
+
+def test_a_training_that_fits_only_this_large_gpu_needs_no_advice(monkeypatch):
+    on_a_gpu(monkeypatch, 1000.0)
+    report = check_recipe(overridden(RECIPES["mimic_cxr_lt"](), {"train.batch_size": 400}), trial=False)
+    assert report["memory"]["smallest_gpu_gb"] is None  # more than 80 GB
+    assert report["memory"]["fits"] is True
+    assert report["advice"] == []
 
 
 def test_the_license_of_the_start_is_named():

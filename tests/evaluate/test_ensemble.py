@@ -201,7 +201,15 @@ def test_the_command_line_writes_an_ensemble(runs, tmp_path, capsys):
     assert cli.main(arguments) == 0
     printed = capsys.readouterr()
     assert "12 studies with 24 images of 12 patients" in printed.out and "never seen a heart" in printed.err
+    assert "separates studies with a finding from studies without it" in printed.out
+    assert "single image" not in printed.err
     assert "How the scores are combined" in (tmp_path / "out" / "report.html").read_text()
     assert cli.main(["evaluate", *names]) == 2
     assert "Name its folder with --out" in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path / "out"), "--split", "val"]) == 0
+
+
+def test_fusion_that_has_nothing_to_fuse_is_said(tmp_path, capsys):
+    run = write_run_beside(write_dataset(tmp_path / "one", images_per_study=1), tmp_path / "run", head="linear")
+    assert cli.main(["evaluate", str(run), "--fusion", "max", "--out", str(tmp_path / "out")]) == 0
+    assert "--fusion max: every study of test has a single image" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from trcgl.core.errors import RecipeError
 
 def evaluate(
     run: Path,
-    more: tuple[Path, ...] = (),
+    runs: tuple[Path, ...] = (),
     /,
     *,
     out: Path | None = None,
@@ -26,7 +26,7 @@ def evaluate(
 
     Args:
         run: A finished run folder, or an ensemble folder that this verb wrote.
-        more: Further runs with the same findings and splits; their scores are averaged.
+        runs: Further runs with the same findings and splits; their scores are averaged.
         out: Folder for the ensemble; needed for several runs, --tta and --fusion. `predict`, `serve`, `export` and
             `compare` take this folder.
         split: Split to evaluate. Choose between recipes on val; evaluate on test once.
@@ -44,14 +44,13 @@ def evaluate(
     from trcgl.evaluate.report import lead, page_name
     from trcgl.metrics.summary import value_text
 
-    combined = bool(more or tta or fusion != "none" or weights != "equal")
+    combined = bool(runs or tta or fusion != "none" or weights != "equal")
     if out is not None:
         from trcgl.evaluate.ensemble import evaluate_ensemble
 
         evaluation = evaluate_ensemble(
-            [run, *more], out, split=split, dataset=dataset, weights=weights, tta=tta, fusion=fusion
+            [run, *runs], out, split=split, dataset=dataset, weights=weights, tta=tta, fusion=fusion
         )
-        _warn(evaluation["ensemble"])
     elif combined:
         raise RecipeError("several runs, --weights, --tta and --fusion make an ensemble. Name its folder with --out.")
     elif kind_of(run) is ENSEMBLE:
@@ -60,6 +59,8 @@ def evaluate(
         evaluation = evaluate_ensemble_folder(run, split=split, dataset=dataset)
     else:
         evaluation = evaluate_run(run, split=split, dataset=dataset, localization=localization)
+    if "ensemble" in evaluation:
+        _warn(evaluation)
     name = split if dataset is None else f"{read_json(dataset / 'dataset.json')['name']}-{split}"
     page = (out or run) / page_name(name)
     rows = [("", "findings", "mAP [95 %]", "mAUC [95 %]")]
@@ -79,10 +80,17 @@ def _runs(ensemble: dict[str, Any]) -> list[str]:
     return _aligned([("", "weight"), *((run["name"], f"{run['weight']:.2f}") for run in ensemble["runs"])])
 
 
-def _warn(ensemble: dict[str, Any]) -> None:
-    """Say on stderr if mirror images are scored by a run that was trained without any."""
+def _warn(evaluation: dict[str, Any]) -> None:
+    """Say on stderr if mirror images are scored by a run trained without any, or if fusion changes nothing."""
+    ensemble = evaluation["ensemble"]
     if "flip" in ensemble["tta"] and not all(run["mirrored"] for run in ensemble["runs"]):
         print(NEVER_MIRRORED, file=sys.stderr)
+    if evaluation.get("studies") == evaluation["images"]:
+        print(
+            f"--fusion {ensemble['fusion']}: every study of {evaluation['split']} has a single image, so that no "
+            "scores are fused. (An image without a study_id is a study of its own.)",
+            file=sys.stderr,
+        )
 
 
 def _localization(located: dict[str, Any] | None) -> list[str]:

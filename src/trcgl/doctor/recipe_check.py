@@ -98,10 +98,13 @@ def check_recipe(
         "license": training.license,
     }
     advice = []
-    if memory["fits"] is False or smallest is None:
+    fits_somewhere = smallest is not None if memory["fits"] is None else memory["fits"]
+    if not fits_somewhere:
         limit = (COMMON_GPUS[-1] * USABLE if free is None else free) * GIB
         advice.append(_smaller(recipe, training, limit))
-    if not disk["fits"]:
+    if not disk["writable"]:
+        advice.append(f"{folder.resolve()} cannot be written: choose another --folder.")
+    elif not disk["fits"]:
         advice.append(f"{disk['free_gib']} GiB of disk are too few: choose another --folder, or free space.")
     if trial:
         most = _most(estimate, -(-hardware.batch_size // devices), None if free is None else free * GIB)
@@ -109,7 +112,9 @@ def check_recipe(
             speed = devices * images_per_second(training.step(), most)
             report["time"] = _time(speed, training, "GPU" if found else "CPU")
         else:
-            advice.append("no trial: this machine has too little memory for two images. Try it on the GPU machine.")
+            advice.append(
+                "No trial: this machine has too little memory for two images. Run this command on the GPU machine."
+            )
     return {**report, "advice": advice}
 
 
@@ -180,6 +185,7 @@ def _disk(run: int, opened: Dataset | None, folder: Path) -> dict[str, Any]:
         "run_gib": round(run / GIB, 1),
         "images_gib": round(opened.require_images().nbytes / GIB, 1) if opened else None,
         "free_gib": there["disk_free_gib"],
+        "writable": there["disk_writable"],
         "fits": run <= there["disk_free_gib"] * GIB and there["disk_writable"],
     }
 
@@ -217,5 +223,9 @@ def _smaller(recipe: Any, training: _Training, limit: float) -> str:
         tried.append((f"{option} {size}{more}", {batch: size}))
     for options, changes in tried:
         if training.memory(overridden(recipe, changes)).total <= limit:
-            return f"it does not fit into {limit / GIB:.0f} GiB: give {options}."
-    return f"it does not fit into {limit / GIB:.0f} GiB even with batches of one image: give a smaller image_size."
+            return f"The training does not fit into {limit / GIB:.0f} GiB: give {options}."
+    image_size = "--model.image-size" if training.part == "train" else "--image-size"
+    return (
+        f"The training does not fit into {limit / GIB:.0f} GiB even with batches of one image: give a smaller "
+        f"{image_size}."
+    )

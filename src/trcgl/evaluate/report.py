@@ -142,18 +142,19 @@ def lead(evaluation: dict[str, Any], images: str = "radiographs") -> str:
     counted = f"{evaluation['images']:,} {split} {images}"
     if "studies" in evaluation:
         counted = f"{evaluation['studies']:,} {split} studies with {evaluation['images']:,} {images}"
+    units = "studies" if "studies" in evaluation else "images"
     first = f"On {counted} of {evaluation['patients']:,} patients, "
     if evaluation.get("headline") == "AP" and precision["value"] is not None:
         interval = " (95 % interval {:.3f}–{:.3f})".format(*precision["ci"]) if precision["ci"] else ""
         first += (
             f"macro mAP, by which methods are ranked on this dataset, is {precision['value']:.3f}{interval}, the mean "
-            f"over {_findings(precision['findings'])}. On the same {images}, "
+            f"over {_findings(precision['findings'])}. On the same {images if units == 'images' else units}, "
         )
     if area["value"] is None:
         return f"{first}no finding can be evaluated: {area['why']}."
     interval = "95 % interval {:.2f}–{:.2f}, ".format(*area["ci"]) if area["ci"] else ""
     first += (
-        f"the model separates images with a finding from images without it with a mean AUROC of {area['value']:.2f} "
+        f"the model separates {units} with a finding from {units} without it with a mean AUROC of {area['value']:.2f} "
         f"({interval}0.5 is chance)"
     )
     first += ", which is not shown to be better than chance." if area["ci"] and area["ci"][0] <= 0.5 else "."
