@@ -209,6 +209,14 @@ def test_the_command_line_writes_an_ensemble(runs, tmp_path, capsys):
     assert cli.main(["evaluate", str(tmp_path / "out"), "--split", "val"]) == 0
 
 
+@pytest.mark.parametrize("options", [["--tta", "flip"], ["--out", "new"], ["RUN", "--out", "new"]])
+def test_an_ensemble_is_not_combined_again(options, runs, tmp_path, capsys):
+    evaluate_ensemble(runs, tmp_path / "out")
+    options = [str(runs[0]) if option == "RUN" else option for option in options]
+    assert cli.main(["evaluate", str(tmp_path / "out"), *options]) == 2
+    assert "is an ensemble, which is evaluated alone and without --out" in capsys.readouterr().err
+
+
 def test_fusion_that_has_nothing_to_fuse_is_said(tmp_path, capsys):
     run = write_run_beside(write_dataset(tmp_path / "one", images_per_study=1), tmp_path / "run", head="linear")
     assert cli.main(["evaluate", str(run), "--fusion", "max", "--out", str(tmp_path / "out")]) == 0

@@ -45,6 +45,13 @@ def evaluate(
     from trcgl.metrics.summary import value_text
 
     combined = bool(runs or tta or fusion != "none" or weights != "equal")
+    if combined or out is not None:
+        for folder in (run, *runs):
+            if kind_of(folder) is ENSEMBLE:
+                raise RecipeError(
+                    f"{folder} is an ensemble, which is evaluated alone and without --out, --weights, --tta and "
+                    "--fusion, as it was fitted. To combine its runs in another way, name the runs and another --out."
+                )
     if out is not None:
         from trcgl.evaluate.ensemble import evaluate_ensemble
 
@@ -52,7 +59,7 @@ def evaluate(
             [run, *runs], out, split=split, dataset=dataset, weights=weights, tta=tta, fusion=fusion
         )
     elif combined:
-        raise RecipeError("several runs, --weights, --tta and --fusion make an ensemble. Name its folder with --out.")
+        raise RecipeError("Several runs, --weights, --tta and --fusion make an ensemble. Name its folder with --out.")
     elif kind_of(run) is ENSEMBLE:
         from trcgl.evaluate.ensemble import evaluate_ensemble_folder
 
