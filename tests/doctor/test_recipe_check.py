@@ -82,8 +82,8 @@ def test_with_a_dataset_the_time_of_an_epoch_is_estimated(tmp_path, monkeypatch)
     dataset = write_dataset(tmp_path / "dataset")
     report = check_recipe(overridden(PHANTOM, SMALL), dataset)
     assert (report["findings"], report["training_images"]) == (4, 44)
-    assert report["time"] == {"device": "CPU", "images_per_second": 2.0, "minutes_per_epoch": 0.4, "hours": 0.0}
-    assert "0.4 minutes per epoch" in as_text(report)
+    assert report["time"] == {"device": "CPU", "images_per_second": 2.0, "minutes_per_epoch": 0.4, "hours": 0.03}
+    assert "0.4 minutes per epoch, 2 minutes in all" in as_text(report)
 
 
 def test_a_disk_that_is_too_small_is_named(monkeypatch):

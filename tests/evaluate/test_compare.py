@@ -158,6 +158,27 @@ def test_studies_and_images_are_not_compared(tmp_path):
     comparison = compare([alone, ensemble], replicates=50)
     assert (comparison["images"], comparison["studies"]) == (24, 12)
     assert "12 studies with 24 images" in markdown(comparison)
+    name, subset = next(iter(comparison["comparisons"][0]["subsets"].items()))
+    assert subset["images"] == 2 * subset["studies"]
+    assert f"{subset['studies']} studies |" in _line(markdown(comparison), name)
+
+
+def test_a_missing_interval_is_marked_in_the_table_and_explained_once_below_it(runs):
+    comparison = compare(runs, "test", replicates=120)
+    other = comparison["comparisons"][0]
+    other["overall"]["mAP"] |= {
+        "ci": None,
+        "why": "a finding among them has fewer than two positive patients: no interval",
+    }
+    text = markdown(comparison)
+    assert "(no interval)" in _line(text, "overall")
+    assert text.count("a finding among them has fewer than two positive patients") == 1
+    assert "\n\nNo interval: " in text
+
+
+def _line(text, name):
+    """The row of a table of Markdown."""
+    return next(line for line in text.splitlines() if line.startswith(f"| {name.replace('=', ': ').replace('_', ' ')}"))
 
 
 def test_each_view_source_sex_and_age_band_has_a_difference_of_its_own(runs):

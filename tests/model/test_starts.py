@@ -316,6 +316,12 @@ def test_a_run_of_another_backbone_is_refused_with_the_option(tmp_path):
         started("resnet18", folder)
 
 
+def test_an_ensemble_is_refused_with_what_to_give_instead(tmp_path):
+    (tmp_path / "ensemble.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="Start from one of its runs"):
+        started("resnet18", tmp_path)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is no start"):
         open_start(tmp_path)

@@ -138,11 +138,22 @@ def as_text(report: dict[str, Any]) -> str:
     ]
     if time:
         epoch = "" if time["minutes_per_epoch"] is None else f", {time['minutes_per_epoch']} minutes per epoch"
-        whole = "" if time["hours"] is None else f", {time['hours']} hours in all"
+        hours = time["hours"]
+        whole = (
+            ""
+            if hours is None
+            else f", {hours:.1f} hours in all"
+            if hours >= 1
+            else f", {60 * hours:.0f} minutes in all"
+        )
         lines.append(f"time     {time['images_per_second']} images per second on this {time['device']}{epoch}{whole}")
     lines.append(f"license  of the initial weights: {report['license']}")
     todo = [f"- {line}" for line in report["advice"]]
     return "\n".join([*lines, *(["", "to do:", *todo] if todo else [])])
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
 def _of_classifier(recipe: Recipe, opened: Dataset | None, devices: int) -> _Training:
@@ -195,7 +206,7 @@ def _time(speed: float, training: _Training, device: str) -> dict[str, Any]:
         "device": device,
         "images_per_second": float(f"{speed:.3g}"),
         "minutes_per_epoch": None if training.rows is None else round(training.rows / speed / 60, 1),
-        "hours": None if training.images is None else round(training.images / speed / 3600, 1),
+        "hours": None if training.images is None else round(training.images / speed / 3600, 2),
     }
 
 

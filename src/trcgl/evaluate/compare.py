@@ -135,14 +135,26 @@ def markdown(comparison: dict[str, Any]) -> str:
             n = f"n = {finding['positive_patients']}" + (" (few)" if finding["few"] else "")
             rows.append((name, n, *_cells(finding, metrics)))
         for name, subset in subsets.items():
-            n = f"{subset['mAP']['findings']}; {subset['images']:,} images"
+            units = "studies" if "studies" in subset else "images"
+            n = f"{subset['mAP']['findings']}; {subset[units]:,} {units}"
             rows.append((name.replace("_", " ").replace("=", ": "), n, *_cells(subset, means)))
         parts.append(
             f"**{other['run']}** against **{comparison['reference']}**, {where}: "
             f"{counted} of {comparison['patients']:,} patients; "
-            f"* the interval does not contain 0\n\n" + table(rows)
+            f"* the interval does not contain 0\n\n" + table(rows) + _without_interval(other)
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _without_interval(other: dict[str, Any]) -> str:
+    """Why differences in the table have no interval; empty where all have one."""
+    compared = [other["overall"]]
+    for part in ("groups", "findings", "subsets"):
+        compared += other.get(part, {}).values()
+    values = [value for row in compared for value in row.values() if isinstance(value, dict)]
+    bare = [value for value in values if value.get("value") is not None and not value["ci"]]
+    reasons = {value["why"].removesuffix(": no interval") for value in bare}
+    return f"\n\nNo interval: {'; '.join(sorted(reasons))}." if reasons else ""
 
 
 def _cells(compared: dict[str, Any], names: Sequence[str]) -> list[str]:
@@ -154,7 +166,7 @@ def _cells(compared: dict[str, Any], names: Sequence[str]) -> list[str]:
             continue
         ends = difference["ci"]
         mark = " *" if ends and not ends[0] <= 0 <= ends[1] else ""
-        interval = f"[{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else f"({difference['why']})"
+        interval = f"[{ends[0]:+.4f}, {ends[1]:+.4f}]" if ends else "(no interval)"
         cells += [
             f"{difference['reference']:.4f} → {difference['run']:.4f}",
             f"{difference['value']:+.4f} {interval}{mark}",
@@ -202,8 +214,11 @@ def _subsets(first: Predictions, other: Predictions, replicates: int, seed: int)
             measure(*run.select(rows).arrays, metrics=RANKING, replicates=replicates, seed=seed)
             for run in (first, other)
         )
-        counted = {"images": int(rows.sum()), "patients": first.patient_id.filter(pl.Series(rows)).n_unique()}
-        found[name] = {**counted, **_differences(first.space, before, after)["overall"]}
+        counted = {"images": int(rows.sum())}
+        if first.images is not None:
+            counted = {"images": int(first.images[rows].sum()), "studies": int(rows.sum())}
+        patients = first.patient_id.filter(pl.Series(rows)).n_unique()
+        found[name] = {**counted, "patients": patients, **_differences(first.space, before, after)["overall"]}
     return found
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trcgl.core import storage
 from trcgl.core.errors import CheckpointError
-from trcgl.core.folder_kind import MODEL, RUN, kind_of
+from trcgl.core.folder_kind import ENSEMBLE, MODEL, RUN, kind_of
 from trcgl.model import hugging_face
 from trcgl.model.fitting import fit
 from trcgl.model.weights_file import read_weights
@@ -108,6 +108,11 @@ def open_start(weights: Path) -> Start:
             hugging_face.timm_names(weights),
             hugging_face.normalization(weights),
             hugging_face.license_in(weights) or UNKNOWN,
+        )
+    if kind_of(weights) is ENSEMBLE:
+        raise CheckpointError(
+            f"{weights} is an ensemble of several networks. Start from one of its runs, or from the folder members/1 "
+            "of an exported ensemble."
         )
     raise CheckpointError(
         f"{weights} is no start: it has no run.json or model.json of trcgl and no config.json of a Hugging Face model. "
