@@ -61,7 +61,8 @@ def test_an_image_without_a_probability_is_named_with_its_reason(run, archive):
     assert not (archive / "entry.zip").exists()
 
 
-def test_a_class_that_the_model_does_not_score_is_named(run, archive):
+def test_a_class_that_the_model_does_not_score_is_named_before_anything_is_scored(run, archive, monkeypatch):
+    monkeypatch.setattr("trcgl.predict.submission.predict", lambda *_: pytest.fail("images were scored"))
     (archive / "Train_CLASS.txt").write_text("Hernia\nGoiter\n")
     listed = read_list(archive / "list.csv", [archive / "PADCHEST"])
     with pytest.raises(DataError, match="the model has no finding 'Goiter'"):

@@ -23,6 +23,7 @@ from trcgl.predict.options import PredictOptions
 from trcgl.predict.predict import predict
 from trcgl.predict.scores import Scores
 
+_BY_STUDY = "--submission has a row per image, and these scores are of studies. Leave --by-study out."
 _SHOWN = 3  # images that a message names
 
 
@@ -83,9 +84,12 @@ def submit(
         raise DataError(f"{out} is there already. Choose another --submission, or remove it yourself.")
     options = options or PredictOptions()
     how = dataclasses.replace(options, path_column=listed.column, root=Path(paths[0]))
+    ensemble = load_ensemble([model, *options.ensemble], device="cpu")
+    _classes(listed, ensemble.findings)  # refuse before hours of scoring
+    if options.by_study:
+        raise DataError(_BY_STUDY)
+    recipes = [json.dumps(member.info["recipe"], indent=2) + "\n" for member in ensemble.members]
     scores = predict(model, [listed.path], how)
-    members = load_ensemble([model, *options.ensemble], device="cpu").members
-    recipes = [json.dumps(member.info["recipe"], indent=2) + "\n" for member in members]
     return scores, write_submission(listed, scores, recipes, storage.command(), out)
 
 
@@ -102,14 +106,9 @@ def write_submission(listed: TestList, scores: Scores, recipes: Sequence[str], c
     Raises:
         DataError: the model does not score a class, or an image has no finite probability.
     """
-    classes = listed.classes or scores.findings
-    if unknown := [name for name in classes if name not in scores.findings]:
-        raise DataError(
-            f"the model has no finding {unknown[0]!r}, a class of {listed.path.with_name(CLASSES)}; it has "
-            f"{', '.join(scores.findings)}. Train on the dataset of `trcgl prepare cxr-lt-2026`."
-        )
+    classes = _classes(listed, scores.findings)
     if scores.by_study:
-        raise DataError("--submission has a row per image, and these scores are of studies. Leave --by-study out.")
+        raise DataError(_BY_STUDY)
     columns = [f"score/{name}" for name in classes]
     rows = pl.DataFrame({"image_id": listed.images}).join(
         scores.table.select("image_id", "reason", *columns), on="image_id", how="left", maintain_order="left"
@@ -133,6 +132,17 @@ def write_submission(listed: TestList, scores: Scores, recipes: Sequence[str], c
         for place, recipe in enumerate(recipes, 1):
             archive.writestr(f"code/recipe-{place}.json", recipe)
     return out
+
+
+def _classes(listed: TestList, findings: Sequence[str]) -> Sequence[str]:
+    """The classes of the submission; DataError if the model does not score one of them."""
+    classes = listed.classes or findings
+    if unknown := [name for name in classes if name not in findings]:
+        raise DataError(
+            f"the model has no finding {unknown[0]!r}, a class of {listed.path.with_name(CLASSES)}; it has "
+            f"{', '.join(findings)}. Train on the dataset of `trcgl prepare cxr-lt-2026`."
+        )
+    return classes
 
 
 def _readme(scores: Scores, command: str) -> str:
