@@ -285,7 +285,8 @@ def test_the_settings_of_a_loss_are_options_under_both_spellings(option, monkeyp
     given = ["train", "d", "--recipe", "phantom", "--out", "r", "--loss.name", "asl", option, "3", "--json"]
     assert cli.main(given) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"loss": "asl", "gamma_negative": 3.0, "gamma_positive": 0.0, "clip": 0.05}
+    settings = {"gamma_negative": 3.0, "gamma_positive": 0.0, "clip": 0.05, "constant_focus": True}
+    assert json.loads(captured.out) == {"loss": "asl", **settings}
     assert ("is now called --loss.settings.gamma-negative" in captured.err) == (option == "--loss.gamma-negative")
 
 

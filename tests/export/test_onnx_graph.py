@@ -66,6 +66,11 @@ def test_every_head_is_the_same_in_onnx_on_every_backbone(tmp_path, backbone, he
     held_against_pytorch(tmp_path, backbone, head)
 
 
+def test_a_pooled_feature_map_is_the_same_in_onnx(tmp_path):
+    """3 x 3 cells of equal area over 4 x 4 places, so that cells share places."""
+    held_against_pytorch(tmp_path, "test_resnet", "csra", feature_grid=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "head", "settings"),

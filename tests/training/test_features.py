@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests.dataset.small_dataset import small_recipe, write_dataset
+from tests.dataset.small_synthetic import write_synthetic
 from trcgl.core.errors import DataError, Interrupted, RecipeError
 from trcgl.core.recipe import overridden
 from trcgl.dataset.store import open_dataset
+from trcgl.dataset.synthetic_rows import open_synthetic
 from trcgl.model.folder import load_model
 from trcgl.model.tensors import pool_to_grid
 from trcgl.training import features
@@ -71,6 +73,24 @@ def test_the_cache_holds_the_features_of_train_and_val_and_other_heads_share_it(
     assert sum(passes) == 2 + 68
     train(dataset, frozen(**{"train.features": shared, "seed": 1}), tmp_path / "other weights")
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_synthetic_images_are_cached_beside_the_real_ones_and_the_head_learns_from_them(dataset, tmp_path):
+    generated = write_synthetic(tmp_path / "generated", dataset, rejected=(1, 9))
+    recipe = frozen(**{"train.features": str(tmp_path / "cache")})
+    train(dataset, recipe, tmp_path / "real")
+    train(dataset, recipe, tmp_path / "both", generated)
+    network = load_model(tmp_path / "both").network
+    opened = open_synthetic(generated, open_dataset(dataset))
+    kept = opened.rows["row"].sort().to_numpy()
+    images = torch.from_numpy(opened.dataset.images[kept])[:, None].float() / 255
+    with torch.no_grad():
+        expected = network.backbone_features(images).half().numpy()
+    cached = {len(array): array for array in map(np.load, (tmp_path / "cache").glob("*/features.npy"))}
+    assert sorted(cached) == sorted([68, len(kept)])
+    np.testing.assert_allclose(cached[len(kept)], expected, rtol=2e-3, atol=2e-3)
+    of_real = load_model(tmp_path / "real").network.head.state_dict()
+    assert not all(map(torch.equal, of_real.values(), network.head.state_dict().values()))
 
 
 def test_validation_scores_are_those_of_the_whole_network(dataset, tmp_path):

@@ -95,6 +95,40 @@ def test_a_frozen_backbone_saves_no_activations_of_its_own():
     assert found.gradients < free.gradients / 5
 
 
+def test_cached_features_leave_gradients_and_optimizer_state_of_the_head():
+    recipe = recipe_of(SMALL["a ConvNeXt with the head of TRCGL-Net"], frozen_backbone=True)
+    network = TrcglNet(recipe.model, FINDINGS, torch.eye(FINDINGS), load_weights=False)
+    weights = [*network.head_norm.parameters(), *network.head.parameters()]
+    of_head = sum(weight.nbytes for weight in weights if weight.requires_grad)
+    found = training_memory(recipe, FINDINGS, device="cpu")
+    assert (found.gradients, found.optimizer) == (of_head, 2 * of_head)
+    network.backbone.requires_grad_(False)
+    network.norm.requires_grad_(False)
+    feature = network.backbone_features(torch.rand(8, 1, 64, 64))
+    with count_saved(network) as saved:
+        output = network.train().from_backbone(feature)
+    assert output.logits.requires_grad
+    assert found.activations == pytest.approx(saved.total, rel=0.1)
+    checkpointed = training_memory(overridden(recipe, {"train.gradient_checkpointing": True}), FINDINGS, device="cpu")
+    assert checkpointed == found
+
+
+def test_equal_averaging_of_the_last_epochs_needs_a_second_copy_of_the_weights():
+    recipe = recipe_of(SMALL["a ResNet with CSRA"], swa_epochs=1, ema=0.0)
+    found = training_memory(recipe, FINDINGS)
+    assert found.average == found.weights
+    assert training_memory(overridden(recipe, {"train.swa_epochs": 0}), FINDINGS).average == 0
+
+
+def test_warm_up_and_retraining_without_an_epoch_between_train_the_head_alone():
+    model = SMALL["a ConvNeXt with the head of TRCGL-Net"]
+    whole = training_memory(recipe_of(model, epochs=4, head_warmup_epochs=4), FINDINGS)
+    divided = training_memory(recipe_of(model, epochs=4, head_warmup_epochs=2, retrain_epochs=2), FINDINGS)
+    assert divided == whole
+    between = training_memory(recipe_of(model, epochs=4, head_warmup_epochs=1, retrain_epochs=2), FINDINGS)
+    assert between == training_memory(recipe_of(model, epochs=4), FINDINGS)
+
+
 def test_a_batch_is_divided_among_devices():
     recipe = recipe_of(SMALL["a ResNet with CSRA"])
     alone, shared = training_memory(recipe, FINDINGS), training_memory(recipe, FINDINGS, devices=2)

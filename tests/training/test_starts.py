@@ -13,9 +13,9 @@ from tests.model.small_run import SPLITS
 from trcgl.core.errors import DataError
 from trcgl.core.recipe import overridden
 from trcgl.core.storage import read_json, sha256_file, write_json
+from trcgl.dataset.patient_hashes import FILE
 from trcgl.export.export import export
 from trcgl.model.folder import load_model
-from trcgl.training.start_patients import FILE
 from trcgl.training.train import train
 
 

@@ -22,6 +22,7 @@ from trcgl.generate.inputs import check_findings, open_generator
 from trcgl.generate.pipeline import Generator
 from trcgl.model.folder import LoadedModel, load_model
 from trcgl.model.run_folder import Run, open_run
+from trcgl.model.start_overlap import refuse_start_overlap
 
 _HALVES = (
     "Train both classifiers on halves of the train patients: `trcgl train ... --train.half first` for the screener, "
@@ -123,7 +124,8 @@ def _open_auditor(
             f"{folder} was not trained on the train patients of {dataset.folder} as they are now: it may have seen "
             "held-out patients. Train an auditor on this dataset."
         )
-    return model, *_on_the_same_dataset(folder, own, dataset, synthetic), own
+    separation, unchecked = _on_the_same_dataset(folder, own, dataset, synthetic)
+    return model, separation, [*unchecked, *refuse_start_overlap(run, dataset, ["val", "test"])], own
 
 
 def _on_the_same_dataset(folder: Path, own: Half, dataset: Dataset, synthetic: Dataset) -> tuple[list[str], list[str]]:
@@ -168,11 +170,13 @@ def _on_another_dataset(run: Run, dataset: Dataset) -> tuple[list[str], list[str
         )
     for split in dataset.manifest["split"].unique().sort():
         refuse_overlap(own, dataset, split)
+    unchecked = refuse_start_overlap(run, dataset, sorted(dataset.manifest["split"].unique()))
     patients = half(own, which)["patient_id"].n_unique()
     learned = f"The auditor learned from {patients:,} patients of another dataset, {own.name}"
     if own.info["source"] == dataset.info["source"]:
-        return [f"{learned}; none of its patients or images is in this one."], []
+        return [f"{learned}; none of its patients or images is in this one."], unchecked
     return [f"{learned}; none of its images is in this one."], [
         f"{own.name} and {dataset.name} come from different archives, whose patient identifiers are unrelated: the "
-        "same person may be in both."
+        "same person may be in both.",
+        *unchecked,
     ]

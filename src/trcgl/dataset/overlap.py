@@ -13,6 +13,8 @@ MADE_OF = {"chestmnist": "nih", "cxr-lt-2026": "padchest"}
 """Source to the source whose images it was made of."""
 WITHOUT_PATIENTS = ("chestmnist",)
 """Sources that publish no patients, so that an overlap with the archive they were made of cannot be excluded."""
+NUMBERED = " If both tables number other people alike, put a prefix before the patients of one."
+"""Advice for two tables with the same identifiers."""
 _TITLES = {"nih": "ChestX-ray14", "chestmnist": "ChestMNIST"}
 
 
@@ -84,8 +86,5 @@ def _refuse(both: pl.DataFrame, other: Dataset, split: str, what: str) -> None:
         raise DataError(
             f"{other.folder}: the {what} of {both['image_id'][0]!r} and {both.height - 1} more rows of {split} were "
             "used in training or selection. Evaluate on patients that the model has not seen."
-            + (_NUMBERED if what == "patient" and other.info["source"] == "table" else "")
+            + (NUMBERED if what == "patient" and other.info["source"] == "table" else "")
         )
-
-
-_NUMBERED = " If both tables number other people alike, put a prefix before the patients of one."

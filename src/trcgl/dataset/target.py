@@ -23,6 +23,7 @@ class Target:
         rows: the rows of the manifest that take part.
         space: findings that model and dataset share, in the order of the model.
         digest: digest of another dataset; None for the run's own.
+        unchecked: sentences on what is not known of the patients that initial weights were trained on.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Target:
     rows: pl.DataFrame
     space: LabelSpace
     digest: str | None = None
+    unchecked: tuple[str, ...] = ()
 
 
 def own_target(dataset: Dataset, split: str, with_none: bool = False, views: Collection[str] = ()) -> Target:

@@ -10,6 +10,7 @@ from trcgl.dataset.store import open_dataset
 from trcgl.dataset.target import Target, external_target, own_target
 from trcgl.model.run_folder import Run
 from trcgl.model.scoring import check_fit
+from trcgl.model.start_overlap import refuse_start_overlap
 
 
 def common_target(runs: Sequence[Run], split: str, dataset: str | Path | None = None) -> list[Target]:
@@ -30,7 +31,8 @@ def common_target(runs: Sequence[Run], split: str, dataset: str | Path | None = 
     )
     for run in _of_other_datasets(runs):
         refuse_overlap(run.dataset, other, split)
-    return [target] * len(runs)
+    unchecked = tuple(sentence for run in runs for sentence in refuse_start_overlap(run, other, [split]))
+    return [dataclasses.replace(target, unchecked=unchecked)] * len(runs)
 
 
 def own_targets(runs: Sequence[Run], split: str) -> list[Target]:

@@ -181,6 +181,8 @@ def _evaluate(ensemble: EnsembleFolder, run: Run, target: Target, each: Sequence
     evaluation["ensemble"] = ensemble.summary
     if target.digest:
         evaluation["dataset_digest"] = target.digest
+    if target.unchecked:
+        evaluation["unchecked"] = list(target.unchecked)
     if headline := target.dataset.info.get("headline"):
         evaluation["headline"] = headline
     pages = report(

@@ -20,6 +20,7 @@ from trcgl.metrics.calibrate import Calibration, calibrated, fit_calibration
 from trcgl.model.folder import update_calibration
 from trcgl.model.run_folder import Run, open_run
 from trcgl.model.scoring import check_fit, score_images
+from trcgl.model.start_overlap import refuse_start_overlap
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def evaluate_run(
 
     Temperature and thresholds are fitted once, on val of the run's own dataset. With `dataset`, the model is evaluated
     on another dataset (external validation), on the findings that both have, after a check that none of its images and
-    patients was used in training.
+    patients was used in training, nor a patient in the training of its initial weights; `unchecked` of the evaluation
+    names initial weights whose patients are not known.
 
     Args:
         run_folder: written by `trcgl train`.
@@ -65,6 +67,7 @@ def evaluate_run(
         other = open_dataset(dataset)
         check_fit(run.model, other)
         target = external_target(run.dataset, run.model.space, other, split, with_none, views)
+        target = dataclasses.replace(target, unchecked=tuple(refuse_start_overlap(run, other, [split])))
     else:
         target = own_target(run.dataset, split, with_none, views)
     targets = {"val": own_target(run.dataset, "val", with_none, views), target.name: target}
@@ -82,6 +85,8 @@ def evaluate_run(
         evaluation, predictions = evaluations[target.name], scored.predictions[target.name]
         if target.digest:
             evaluation["dataset_digest"] = target.digest
+        if target.unchecked:
+            evaluation["unchecked"] = list(target.unchecked)
         if headline := target.dataset.info.get("headline"):
             evaluation["headline"] = headline
         tables = {}

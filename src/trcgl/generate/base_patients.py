@@ -9,8 +9,8 @@ from trcgl.core import storage
 from trcgl.core.errors import DataError
 from trcgl.core.generator_recipe import GeneratorRecipe
 from trcgl.dataset.patient_halves import half_of
+from trcgl.dataset.patient_hashes import FILE, patient_group, patient_groups, same_archive, seen_patients
 from trcgl.dataset.store import Dataset
-from trcgl.training.start_patients import FILE, patient_group, patient_groups, same_archive, seen_patients
 
 _SCHEMA = "trcgl.training-patients/1"
 _ADVICE = "Give a generator of other patients or of this dataset, or train one."

@@ -149,25 +149,29 @@ def training_memory(recipe: Recipe, findings: int, *, devices: int = 1, device: 
         network = TrcglNet(recipe.model, findings, torch.eye(findings), load_weights=False)
     if settings.frozen_stages is not None:
         freeze_stages(network.backbone, settings.frozen_stages)
-    if settings.head_warmup_epochs == settings.epochs:
+    warmup_and_retraining = settings.head_warmup_epochs + settings.retrain_epochs  # these epochs train the head alone
+    if settings.frozen_backbone or warmup_and_retraining == settings.epochs:
         network.backbone.requires_grad_(False)
         network.norm.requires_grad_(False)
     loss = LOSSES[recipe.loss.name](recipe.loss.settings, torch.ones(findings), torch.ones(findings))
     with fake_tensors(device):
         moved(network, device).train()
         moved(loss, device)
+        image, feature = torch.empty(rows, 1, size, size, device=device), None
+        if settings.frozen_backbone:  # a batch consists of cached features
+            with torch.no_grad():
+                feature = network.backbone_features(image)
 
         def forward() -> Tensor:
-            image = torch.empty(rows, 1, size, size, device=device)
             target, real = torch.zeros(rows, findings, device=device), torch.ones(rows, device=device)
             with autocast(settings.precision, device):
-                output = network(image)
+                output = network(image) if feature is None else network.from_backbone(feature)
                 logits = [output.logits] if output.experts is None else list(output.experts)
                 losses = [elements(loss, part, target, target == 0, real > 0) for part in logits]
             return torch.stack([masked_mean(elementwise, counted, real) for elementwise, counted in losses]).mean()
 
         saved, checkpointed = saved_by(network, forward), None
-        if settings.gradient_checkpointing:
+        if settings.gradient_checkpointing and feature is None:
             checkpoint_gradients(network.backbone)
             checkpointed = saved_by(network, forward)
         state = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
