@@ -109,8 +109,6 @@ def test_cached_features_leave_gradients_and_optimizer_state_of_the_head():
         output = network.train().from_backbone(feature)
     assert output.logits.requires_grad
     assert found.activations == pytest.approx(saved.total, rel=0.1)
-    checkpointed = training_memory(overridden(recipe, {"train.gradient_checkpointing": True}), FINDINGS, device="cpu")
-    assert checkpointed == found
 
 
 def test_equal_averaging_of_the_last_epochs_needs_a_second_copy_of_the_weights():
