@@ -30,7 +30,8 @@ def section() -> str:
     return (
         "Network heads trained on phantoms with the same backbone, row sampling and loss: mean ± standard deviation "
         f"over {document['seeds']}\nseeds on test. Tail mAP is the mean average precision of the rare findings. "
-        "Heads are those of trcgl 0.2\n(`--model.head-version 0.2`). "
+        "These results\nuse the heads of trcgl 0.2 (`--model.head-version 0.2`); "
+        "the default heads now follow their authors' code.\n"
         f"[More results](docs/results/{STUDY}.md).\n\n{table}\n"
     )
 

@@ -175,13 +175,13 @@ def test_a_run_that_was_trained_again_is_refused(dataset, tmp_path):
 
 @pytest.mark.parametrize("view", ["flop", "1", "3", "nan"])
 def test_a_view_that_does_not_exist_is_refused(view, runs, tmp_path):
-    with pytest.raises(RecipeError, match=f"--tta {view}: no such view"):
+    with pytest.raises(RecipeError, match=f"--tta {view}: no such copy"):
         evaluate_ensemble(runs, tmp_path / "out", tta=(view,))
 
 
 def test_an_ensemble_has_its_own_views_and_members(runs, table, tmp_path):
     evaluate_ensemble(runs, tmp_path / "out")
-    with pytest.raises(RecipeError, match="views of its own"):
+    with pytest.raises(RecipeError, match="stores its test-time augmentation"):
         predict(tmp_path / "out", [table], PredictOptions(tta=True))
     with pytest.raises(CheckpointError, match="an ensemble already"):
         predict(tmp_path / "out", [table], PredictOptions(ensemble=(runs[0],)))

@@ -1,4 +1,4 @@
-"""Sound files that are no chest radiographs for display: `predict` writes empty scores beside the reason."""
+"""Readable files that are no chest radiographs for display: `predict` writes empty scores beside the reason."""
 
 import hashlib
 import json

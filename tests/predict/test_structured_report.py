@@ -112,7 +112,7 @@ def test_the_report_of_an_ensemble_names_its_combination(scans, tmp_path):
     (written,) = reports.written
     parameters = texts(hd.sr.srread(written), "AlgorithmParameters")
     temperature = read_json(ensemble / "ensemble.json")["temperature"]
-    assert "ensemble: weights 0.5, 0.5; views flip, 0.9" in parameters
+    assert "ensemble: weights 0.5, 0.5; copies flip, 0.9" in parameters
     assert f"ensemble: studies max; temperature {temperature:.4g}" in parameters
     assert {"mirror image averaged: yes", "calibrated: yes"} <= parameters
 

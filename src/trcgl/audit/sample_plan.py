@@ -151,7 +151,10 @@ def sample_sheets(
     precision: Literal["32-true", "bf16"],
     device: torch.device,
 ) -> None:
-    """Generate the sheets that are missing; an interrupted call continues in the part where it stopped."""
+    """Generate the sheets (sets of synthetic images) without a file in `store`; store them as they are finished.
+
+    The images of a sheet are stored in parts; an interrupted call continues with the first part that is missing.
+    """
     todo = [sheet for sheet in sheets if not store.path(sheet).exists()]
     if not todo:
         return

@@ -1,8 +1,8 @@
 """Image-to-image synthesis: is a synthetic image a copy of the real image that it started from?
 
-A synthetic image resembles its pixel source by construction. It is listed as a copy if it is more similar to it than 99
-of 100 real training images are to another image of the same patient, and the set is flagged if such images are more
-frequent than among real images (Fisher's exact test, one-sided).
+A synthetic image resembles its pixel source by construction. The audit lists a synthetic image as a copy if its
+similarity to the pixel source is higher than the similarity of 99 of 100 real training images to another image of the
+same patient. The set is flagged if copies are more frequent than among real images (Fisher's exact test, one-sided).
 """
 
 from dataclasses import dataclass

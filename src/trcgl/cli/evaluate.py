@@ -33,7 +33,7 @@ def evaluate(
         dataset: Dataset folder for external validation on the shared findings; default: the dataset of the run.
         localization: Also measure where the model looks, on images with boxes or masks; not for an ensemble.
         weights: Weights of the runs: `equal`, or `greedy`, selected for the mAP on val (Caruana et al. 2004).
-        tta: Test-time augmentation: views whose scores are averaged with the radiograph's. `flip` is the mirror image;
+        tta: Test-time augmentation: copies whose scores are averaged with the radiograph's. `flip` is the mirror image;
             a number such as 0.9 or 1.1 is a magnification.
         fusion: Score studies: the `mean` or the maximum (`max`) over their images, or a mixture of both for each
             finding, `learned` on val. Default: score images.

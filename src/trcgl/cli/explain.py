@@ -34,7 +34,7 @@ def explain(
         top: Number of findings to map per radiograph; in a gallery, examples per finding and outcome.
         images: With a dataset folder: show maps and labels of the images with these names, instead of the gallery.
         split: With a dataset folder: evaluated split to show in the gallery.
-        accept: Reasons for which sound files are explained all the same: blank, for-processing (raw detector values),
+        accept: Explain files that are refused for these reasons: blank, for-processing (raw detector values),
             body-part (not the chest), modality (not radiography).
     """
     from trcgl.dataset.store import open_dataset

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done; 2: the input is wrong; 130 or 143: interrupted; 1: a defect of trcgl.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # paths need not be UTF-8 but are printed all the same
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths need not be UTF-8 but must be printable
         sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):

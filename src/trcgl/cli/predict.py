@@ -84,7 +84,8 @@ def predict(arguments: list[str]) -> Chosen:
         sr: Folder for one DICOM SR per row. The reports hold the patient and study data of the DICOM files.
         list: List of a challenge, such as CXRLT_2026_TEST_ALL_TASK1.csv, whose images are scored; they are looked for
             by name below the one folder that is given.
-        submission: Zip to write for CXR-LT 2026, of one table in the order of the list and of the folder `code/`.
+        submission: Zip to write for CXR-LT 2026. It contains `submission.csv`, with the images in the order of the
+            list, and the folder `code/`.
     """
     return command, arguments, None
 

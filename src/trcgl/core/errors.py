@@ -22,7 +22,7 @@ class TooLarge(UnreadableImage):
 
 Reason = Literal["for-processing", "blank", "body-part", "modality"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a sound file is refused; each can be accepted."""
+"""Reasons for which a readable file is refused; each can be accepted."""
 
 MEANINGS: dict[Reason, str] = {
     "for-processing": "raw detector values",
@@ -34,7 +34,7 @@ MEANINGS: dict[Reason, str] = {
 
 
 class NotAccepted(UnreadableImage):
-    """A sound image file that is not what a model of chest radiographs expects, for instance of another body part.
+    """A readable image file that is not what a model of chest radiographs expects, for instance of another body part.
 
     Args:
         reason: one of `REASONS`; a caller that accepts this reason reads the file.

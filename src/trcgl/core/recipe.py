@@ -34,7 +34,8 @@ class ModelRecipe:
     """Initial weights of the backbone: `hub` (timm's weights for that name), `none`, a weights file, or the folder of a
     run, of an exported model or of a Hugging Face model."""
     pixel_mean: float | None = None
-    """Mean of the gray values (0 to 1) that the initial weights expect; default: as stated beside them, or by timm."""
+    """Mean of the gray values (0 to 1) that the initial weights expect; default: as stored with the weights, or as in
+    timm's configuration of the backbone."""
     pixel_std: float | None = None
     """Standard deviation of the gray values that the initial weights expect; default: as for `pixel_mean`."""
     image_size: int = 224
@@ -64,7 +65,8 @@ class ModelRecipe:
     graph_gate: float = 0.05
     """Weight μ of the label-graph logit; with `learn_gates`, the initial value of μ."""
     learn_gates: bool = False
-    """Train the three gates with the network and log them."""
+    """Train the gates (`reweighting_gate`, `attention_gate`, `csra_gate`, `graph_gate`) with the network and log
+    them."""
     switched_off: tuple[Literal["reweighting", "attention", "graph"], ...] = ()
     """Modules to switch off for an ablation: their gates stay at 0, which overrides the gate settings."""
     reduction: int = 16
@@ -89,7 +91,8 @@ class ModelRecipe:
     graph_share: float = 0.2
     """Total weight p of a finding's neighbors in `ml_gcn`."""
     graph_smoothing: float = 0.0
-    """Number added to the rows with finding i when P(j|i) is computed; it weakens edges of rare findings."""
+    """Number added to the count of rows with finding i, the denominator of P(j|i); it weakens edges of rare
+    findings."""
     graph_self_loop: float = 1.0
     """Weight of a finding's edge to itself in `symmetric`."""
     graph_activation: Literal["leaky_relu", "relu"] = "leaky_relu"
@@ -244,8 +247,9 @@ class TrainRecipe:
     repeat_frequency: Literal["rows", "labels"] = "rows"
     """Frequency of a finding in `repeat_factor`: its positives per row, or per positive label of all findings."""
     repeat_epoch: Literal["cut", "whole"] = "cut"
-    """Epoch of `repeat_factor`: `cut` to as many rows as the split has, shuffled; or `whole`: all repeats, rounded to
-    whole numbers, those of a row in succession, without an incomplete last batch."""
+    """Epoch of `repeat_factor`: `cut` to as many rows as the split has, shuffled; or `whole`: all repeats of every
+    row. Repeat factors are then rounded to whole numbers, repeats of a row follow each other, and an incomplete last
+    batch is left out."""
     absent_findings: Literal["left_out", "zero"] = "left_out"
     """Findings without positives in val: `left_out` of val mAP, or with an AP of `zero`; both choose the same epoch."""
     patience: int = 0

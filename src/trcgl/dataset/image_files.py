@@ -31,8 +31,9 @@ class ImageFiles:
         r"""Path of an image below the root, with forward slashes, and the reason if it is not found.
 
         A file is found by its path as written. Otherwise it is the only file whose path ends with that name, in this
-        order: letter by letter, with or without its ending; then with backslashes read as slashes (`img\a.png`), in any
-        Unicode normal form and in upper or lower case. A name that is not found is returned as written.
+        order: letter by letter, with or without its file extension; then with backslashes read as slashes
+        (`img\a.png`), in any Unicode normal form and in upper or lower case. A name that is not found is returned as
+        written.
         """
         with suppress(OSError):  # a name can be too long for the file system
             if (self.root / name).is_file():
@@ -67,7 +68,7 @@ class ImageFiles:
         named: defaultdict[str, list[str]] = defaultdict(list)
         for path in sorted(below(self.root)):
             last = posixpath.basename(path)
-            # What follows the last dot of a UID is no ending: such a file is found by its whole name only.
+            # What follows the last dot of a UID is no file extension: such a file is found by its whole name only.
             for name in {_folded(last), _folded(_stem(last))}:
                 named[name].append(path)
         return named

@@ -48,8 +48,8 @@ def evaluate_ensemble(
 ) -> dict[str, Any]:
     """Fit an ensemble of runs on val, evaluate it, and write it into a folder that `predict` and `serve` take.
 
-    Each run has its own temperature, fitted on val; its probabilities are averaged over the runs and views and fused by
-    study. Then one temperature and the thresholds of the result are fitted on val.
+    Each run has its own temperature, fitted on val; its probabilities are averaged over the runs and copies and fused
+    by study. Then one temperature and the thresholds of the result are fitted on val.
 
     Args:
         folders: finished run folders with the same findings, trained on datasets with the same val and test images.
@@ -57,7 +57,7 @@ def evaluate_ensemble(
         split: `test` or `val`.
         dataset: folder of another dataset; None evaluates on the runs' own.
         weights: `equal`, or `greedy`: forward selection of runs for the mAP on val.
-        tta: views whose scores are averaged with the radiograph's: `flip`, and magnifications such as `0.9`.
+        tta: copies whose scores are averaged with the radiograph's: `flip`, and magnifications such as `0.9`.
         fusion: `none` evaluates images; `mean`, `max` and `learned` evaluate studies.
 
     Returns:
@@ -162,7 +162,7 @@ def _temperature(run: Run) -> float:
 
 
 def _scores(models: Sequence[LoadedModel], targets: Sequence[Target], tta: Sequence[str]) -> list[Scores]:
-    """Scores of each model on its target, averaged over views, in the order of the findings of the target."""
+    """Scores of each model on its target, averaged over copies, in the order of the findings of the target."""
     return [
         score_views(model, target.dataset.require_images(), target.rows["row"].to_numpy(), target.space.findings, tta)
         for model, target in zip(models, targets, strict=True)

@@ -41,7 +41,7 @@ def fit_combination(each: Sequence[Scores], val: Target, settings: Settings) -> 
     """Fit the weights of the runs, the fusion, and then temperature and thresholds, on the scores of val.
 
     Args:
-        each: scores of every run, averaged over its views, for the rows of `val`.
+        each: scores of every run, averaged over mirrored or scaled copies, for the rows of `val`.
         val: split of the runs' own dataset.
         settings: how runs are weighted and studies fused.
     """

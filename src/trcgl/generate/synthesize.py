@@ -56,8 +56,8 @@ class SynthesizeOptions:
     """Options of `trcgl synthesize`."""
 
     targets: tuple[str, ...] = ()
-    """Findings to generate; default: the tail findings. The same number of images of Normal and
-    head findings is added."""
+    """Findings to generate; default: the tail findings. As many images of Normal and head findings are added as images
+    of these findings."""
     count: int | None = None
     """Training images of each finding after synthesis, real and synthetic together."""
     dose: float | None = None
@@ -65,8 +65,9 @@ class SynthesizeOptions:
     each: int | None = None
     """Synthetic images per finding."""
     views: Views = "auto"
-    """Views of the real images whose label sets are used, and so of the synthetic images; a finding without images of
-    that view uses all its images. `auto`: `frontal` if the prompts of the generator name the view, else `all`."""
+    """Views of the real images whose label sets (findings) are used; a synthetic image has the view of that image. A
+    finding without images of that view uses all its images. `auto`: `frontal` if the prompts of the generator name the
+    view, else `all`."""
     prompt: PromptKind = "learned"
     """Prompt: words with all context tokens (`learned`), without tokens (`handwritten`), or with one kind of tokens
     (`shared_tokens`, `per_finding_tokens`)."""
@@ -85,8 +86,8 @@ class SynthesizeOptions:
     seed: int = 0
     """Random seed of the label sets and the images."""
     from_real: bool = False
-    """Image-to-image: start from real training images of other patients, without the target finding, instead of pure
-    noise."""
+    """Image-to-image: start from a real training image instead of pure noise. The image shows another patient than the
+    label set, and by default not the target finding (see --source-images)."""
     strength: float | None = None
     """Noise that is added to the real images of --from-real and removed again, as a share of the noise levels (above 0,
     at most 1); a lower strength keeps more of the real image. Default: 0.5."""

@@ -21,7 +21,7 @@ def read_ahead(
     seconds: float = SECONDS,
     accept: Collection[str] = (),
 ) -> Generator[tuple[str, ReadFile | NotAccepted | str], None, None]:
-    """Yield every file in order, or why it is refused although it is sound, or why it cannot be read.
+    """Yield every file in order, or why it is refused although it is readable, or why it cannot be read.
 
     If a decoder crashes or hangs, only its file is lost, and another process replaces it.
 

@@ -109,7 +109,7 @@ class Decoder:
     def records(self, part: int) -> list[dict[str, Any]]:
         """A record per row of a part.
 
-        A row without an image has its `reason` and, if the file is sound, the reason `not accepted` of
+        A row without an image has its `reason` and, if the file is readable, the reason `not accepted` of
         `core.errors.REASONS`. A row with an image has digest, size, placement, turn, range, kind and notes.
         """
         with np.load(self.path(part), allow_pickle=False) as stored:

@@ -70,7 +70,7 @@ class FileProcess(IsolatedProcess):
 
         Raises:
             UnreadableImage: the file cannot be read, or its decoder crashed or took too long.
-            NotAccepted: it is sound but not accepted.
+            NotAccepted: it is readable but not accepted.
         """
         preview = Limits().pixels if whole else None
         try:

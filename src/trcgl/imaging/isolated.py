@@ -71,7 +71,7 @@ class IsolatedProcess:
         return answer[1:]
 
     def close(self) -> None:
-        """End the process at once; a later question starts a new process."""
+        """End the process at once; a later request starts a new process."""
         if (process := self._process) is not None:
             _kill(process)
         # A thread that waits for an answer notices the end of the process and gives up its turn.

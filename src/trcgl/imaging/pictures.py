@@ -86,7 +86,7 @@ def _turn(picture: Image.Image) -> int:
     """EXIF orientation of a decoded picture."""
     try:
         turn = picture.getexif().get(ExifTags.Base.Orientation, AS_STORED)
-    except _ERRORS:  # a damaged comment is no reason to refuse a sound picture
+    except _ERRORS:  # a damaged comment is no reason to refuse a readable picture
         return AS_STORED
     return turn if turn in TURNS else AS_STORED
 

@@ -81,7 +81,7 @@ def read_radiograph(
 
     Raises:
         UnreadableImage: the file is missing, empty, damaged, or no radiograph.
-        NotAccepted: it is sound but blank, or not a chest radiograph for display, for a reason that is not in `accept`.
+        NotAccepted: it is readable, but blank or not a chest radiograph for display, and `accept` lacks the reason.
         TooLarge: it has too many bytes or pixels.
         DataError: the decoding process cannot be started.
     """

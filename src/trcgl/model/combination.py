@@ -25,9 +25,9 @@ _HIGHEST = 1 - 2.0**-24
 
 @dataclass(frozen=True)
 class Combination:
-    """From the scores of members and views to the calibrated score of an image or a study.
+    """From the scores of members and copies to the calibrated score of an image or a study.
 
-    The calibrated probabilities of the members are averaged with `weights`, over the radiograph and its views `tta`;
+    The calibrated probabilities of the members are averaged with `weights`, over the radiograph and its copies `tta`;
     the images of a study are fused; and `temperature` calibrates the result, sigmoid(logit(p) / temperature), because
     means of probabilities are less extreme (Rahaman and Thiery 2021). `thresholds` by finding hold for this score.
     """
@@ -40,7 +40,7 @@ class Combination:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Weights, views, fusion and temperature, as plain JSON values."""
+        """Weights, copies, fusion and temperature, as plain JSON values."""
         return {
             "weights": list(self.weights),
             "tta": list(self.tta),

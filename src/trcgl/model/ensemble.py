@@ -95,13 +95,13 @@ class Ensemble:
     def score(
         self, pictures: Mapping[Shape, UInt8[np.ndarray, "batch _ _"]], *, tta: bool = False, batch_size: int = 64
     ) -> Scores:
-        """Average the calibrated scores of the members, float32; of an ensemble folder, over its views as well.
+        """Average the calibrated scores of the members, float32; of an ensemble folder, over its copies as well.
 
         Fuse the scores of studies, and then apply `calibrated`.
 
         Args:
             pictures: the same radiographs in each of `shapes`.
-            tta: also score the mirror image of each radiograph; not for an ensemble folder, which has views of its own.
+            tta: also score the mirror image of each radiograph; not for an ensemble folder, which stores its copies.
             batch_size: images per call of a network.
 
         Raises:
@@ -122,7 +122,7 @@ class Ensemble:
 def scores_of(
     model: LoadedModel, images: Square, findings: Sequence[str], views: Sequence[str], batch_size: int = 64
 ) -> Scores:
-    """Calibrated scores of a model in the order of `findings`: the mean (float64) over images of its size and views."""
+    """Calibrated scores of a model in the order of `findings`: the mean (float64) over the images and their copies."""
     order = [model.space.index(finding) for finding in findings]
     versions = (images, *(seen_as(images, view) for view in views))
     scores = [model.score(version, batch_size=batch_size)[:, order] for version in versions]

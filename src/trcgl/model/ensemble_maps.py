@@ -21,7 +21,8 @@ def mean_maps(
 ) -> Float[np.ndarray, "batch findings rows columns"]:
     """Mean over the members' maps, with the weights of the scores, on the finest grid of the members.
 
-    The mean is divided by its maximum, as the map of each member is. The views of an ensemble are left out.
+    The mean is divided by its maximum, as the map of each member is. Copies of test-time
+    augmentation have no maps.
 
     Args:
         models: members that need a radiograph in one shape.

@@ -145,7 +145,7 @@ class LoadedModel:
         Args:
             images: a file (PNG, JPEG, DICOM), the gray values (H, W) of a radiograph with bright bone on dark air, or a
                 PIL image; or a list of these.
-            accept: reasons for which sound files are scored all the same, beside those that the training dataset
+            accept: score files that are refused for these reasons, in addition to the reasons that the training dataset
                 accepted: `blank`, `for-processing` (raw detector values), `body-part`, `modality`.
 
         Returns:
@@ -153,7 +153,7 @@ class LoadedModel:
 
         Raises:
             UnreadableImage: a file is missing, damaged or no radiograph.
-            NotAccepted: a file is sound, but blank, or no chest radiograph for display; `reason` says which.
+            NotAccepted: a file is readable, but blank, or no chest radiograph for display; `reason` says which.
         """
         if not isinstance(images, list | tuple):
             return self.predict([images], accept=accept)[0]

@@ -45,7 +45,7 @@ def score_views(
     findings: Sequence[str],
     views: Sequence[str],
 ) -> Float[np.ndarray, "rows findings"]:
-    """Calibrated scores of rows of stored images, averaged over views, as `Ensemble.score` computes them."""
+    """Calibrated scores of rows of stored images, averaged over copies, as `Ensemble.score` computes them."""
     starts = range(0, len(rows), BATCH)
     parts = (
         scores_of(model, model.resized(images[rows[start : start + BATCH]]), findings, views, BATCH) for start in starts

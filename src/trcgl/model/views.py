@@ -11,13 +11,13 @@ from trcgl.core.errors import RecipeError
 
 FLIP = "flip"
 SMALLEST, LARGEST = 0.5, 2.0
-"""Range of the magnification of a view."""
+"""Range of the magnification of a copy."""
 
 Square = UInt8[np.ndarray, "batch side side"]
 
 
 def checked_views(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of views in one spelling: `flip`, or a magnification such as `0.9` or `1.1`.
+    """Names of copies in one spelling: `flip`, or a magnification such as `0.9` or `1.1`.
 
     Raises:
         RecipeError: a name is neither `flip` nor a magnification between 0.5 and 2 other than 1, or occurs twice.
@@ -26,7 +26,7 @@ def checked_views(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         view = name if name == FLIP else _magnification(name)
         if view in views:
-            raise RecipeError(f"--tta {name}: this view is given twice. Give each view once.")
+            raise RecipeError(f"--tta {name}: this copy is given twice. Give each copy once.")
         views.append(view)
     return tuple(views)
 
@@ -38,14 +38,14 @@ def _magnification(name: str) -> str:
         scale = float("nan")
     if not SMALLEST <= scale <= LARGEST or scale == 1:
         raise RecipeError(
-            f"--tta {name}: no such view. Give flip, or magnifications between {SMALLEST:g} and {LARGEST:g} such as "
+            f"--tta {name}: no such copy. Give flip, or magnifications between {SMALLEST:g} and {LARGEST:g} such as "
             "0.9 and 1.1."
         )
     return f"{scale:g}"
 
 
 def seen_as(images: Square, view: str) -> Square:
-    """The images in a view of `checked_views`.
+    """The mirrored or scaled copies of images; `view` is a name from `checked_views`.
 
     `flip` mirrors left to right. A magnification enlarges or shrinks around the center (bilinear, rounded to 8 bits);
     pixels from outside the image are 0, as in training.

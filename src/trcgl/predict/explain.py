@@ -195,7 +195,7 @@ def explain(
 
 
 def safe_name(name: str) -> str:
-    """A name as one part of a path on any system, shortened if long, without the ending of an image file."""
+    """A name as one part of a path on any system, shortened if long, without the file extension of an image."""
     name = re.sub(r"\.(png|jpe?g|dcm)$", "", name, flags=re.IGNORECASE)
     name = re.sub(r"[^\w.-]+", "_", name)
     # A part has 255 bytes at most, and the endings of temporary files come on top.

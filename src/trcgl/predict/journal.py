@@ -34,7 +34,7 @@ class Batch:
     identifiers: list[Mapping[str, str | None] | None] = field(default_factory=list)
     """Identifiers of each file of `image_ids`; empty where they were not asked for."""
     refused: dict[str, str] = field(default_factory=dict)
-    """image_id to reason of the files of `image_ids` that are sound, but not accepted."""
+    """image_id to reason of the files of `image_ids` that are readable, but not accepted."""
 
     @property
     def names(self) -> list[str]:

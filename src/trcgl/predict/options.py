@@ -14,11 +14,11 @@ class PredictOptions:
     ensemble: tuple[Path, ...] = ()
     """Further run or model folders with the same findings; calibrated scores are averaged with those of RUN."""
     tta: bool = False
-    """Average over each radiograph and its mirror image (flip test-time augmentation). An ensemble folder has its own
-    views."""
+    """Average over each radiograph and its mirror image (flip test-time augmentation). Refused for an ensemble folder,
+    which stores its test-time augmentation."""
     by_study: bool = False
     """One row per study (StudyInstanceUID of the DICOM files): the mean of the calibrated scores of its images. Always
-    on for an ensemble folder with --fusion, which fuses images as it was evaluated."""
+    on for an ensemble folder with --fusion, which fuses the scores of a study as in its evaluation."""
     path_column: str = "path"
     """Column of file paths if PATH is a table."""
     study_column: str | None = None

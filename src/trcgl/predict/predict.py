@@ -110,7 +110,9 @@ class _Command:
         self.folders = [model, *options.ensemble]
         self.models = load_ensemble(self.folders, device=self.device)
         if options.tta and self.models.combination is not None:
-            raise RecipeError(f"--tta: {model} has views of its own, with which it was evaluated. Leave --tta out.")
+            raise RecipeError(
+                f"--tta: {model} is an ensemble, which stores its test-time augmentation. Leave --tta out."
+            )
         self.by_study = options.by_study or options.study_column is not None or self.models.fuses
         self.of_dicom = self.by_study and self.inputs.studies is None
         if self.of_dicom:

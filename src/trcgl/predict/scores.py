@@ -31,14 +31,14 @@ class Scores:
             reaches the threshold fitted on val; null without one), and `reason`. Fused by study: study_id, `images`
             (number of scored images) and `image_ids` (delimited by `|`) in place of image_id. With identifiers, the
             UIDs and the accession number of the DICOM files follow, several values delimited by `|`. A file that is
-            sound but not accepted has no scores, but a `reason`; a study has the reasons of its refused files,
+            readable but not accepted has no scores, but a `reason`; a study has the reasons of its refused files,
             delimited by `|`, each after the image_id, and no scores if all its files are refused.
         unreadable: image_id and reason of every file that could not be read.
-        refused: image_id and reason of every file that is sound, but not accepted.
+        refused: image_id and reason of every file that is readable, but not accepted.
         calibrated: whether `trcgl evaluate` has fitted temperature and thresholds of every model, or of the ensemble.
         weights_sha256: digest of the model's weights; of several models, the digest of their digests.
         models: name of the recipe, weights_sha256, engine, temperature and thresholds of each model.
-        tta: the views that are averaged with each radiograph: `flip` is its mirror image, a number its magnification.
+        tta: the copies that are averaged with each radiograph: `flip` is its mirror image, a number its magnification.
         fitted: how an ensemble folder combines scores; None for a run, or for runs that are averaged without one.
         knows_mirrored: whether every model was trained on mirror images.
         of_phantoms: whether a model was trained on phantoms, so that its scores do not apply to patients.
@@ -161,7 +161,7 @@ def check_out(out: Path, format: Format | None = None) -> Format:
     """
     kind = format or FORMATS.get(out.suffix.lower())
     if kind is None:
-        raise DataError(f"{out}: the ending names no format. Use {', '.join(FORMATS)}, or say --format.")
+        raise DataError(f"{out}: the file extension names no format. Use {', '.join(FORMATS)}, or say --format.")
     # A list of unreadable files beside the journal of an interrupted command belongs to that command.
     for path in (out,) if journal_of(out).exists() else (out, _unreadable_of(out)):
         if path.exists():

@@ -182,7 +182,7 @@ def _content(sources: Sequence["Dataset"], row: Mapping[str, Any], scores: Score
     parameters.append(f"mirror image averaged: {'yes' if FLIP in scores.tta else 'no'}")
     if (fitted := scores.fitted) is not None:
         weights = ", ".join(f"{weight:.3g}" for weight in fitted.weights)
-        parameters.append(f"ensemble: weights {weights}; views {', '.join(fitted.tta) or 'none'}")
+        parameters.append(f"ensemble: weights {weights}; copies {', '.join(fitted.tta) or 'none'}")
         parameters.append(f"ensemble: studies {fitted.fusion.name}; temperature {fitted.temperature:.4g}")
     algorithm = sr.AlgorithmIdentification(
         name="trcgl " + " + ".join(names), version=__version__, parameters=parameters

@@ -22,7 +22,7 @@ def _from_zero(**settings: Any) -> ModelRecipe:
 
 
 def trcgl() -> Recipe:
-    """TRCGL-Net for any dataset: its gates are learned from zero, so that a module is used only if it helps.
+    """TRCGL-Net for any dataset. The gates of its modules are learned from 0: a module is used only if it helps.
 
     Data: any prepared dataset at 224 px. Hardware: one GPU with 12 GB or more. Training time and metrics: not measured.
 

@@ -75,7 +75,7 @@ class TrainedNetwork:
         return self.models.calibrated(self.means(images))
 
     def means(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings"]:
-        """Mean scores of the members and views, before studies are fused and calibrated."""
+        """Mean scores of the members and copies, before studies are fused and calibrated."""
         return self.models.score({self.models.shapes[0]: images}, batch_size=len(images))
 
     def maps(self, images: UInt8[np.ndarray, "batch side side"]) -> Float[np.ndarray, "batch findings rows columns"]:

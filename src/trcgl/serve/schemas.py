@@ -48,7 +48,7 @@ class ServedEnsemble(_Strict):
     """How an ensemble combines scores."""
 
     weights: list[float] = Field(description="weight of each model in the mean of their probabilities")
-    tta: list[str] = Field(description="views that are averaged with the radiograph: flip, or a magnification")
+    tta: list[str] = Field(description="copies that are averaged with the radiograph: flip, or a magnification")
     fusion: Literal["none", "mean", "max", "learned"] = Field(description="how the images of a study are fused")
     temperature: float
 

@@ -96,7 +96,7 @@ def sentences(document: dict[str, Any]) -> list[str]:
 
 
 def adjusted(others: Sequence[Contrast], name: Callable[[Contrast], str]) -> list[str]:
-    """A sentence about the contrasts adjusted for their number; none if no contrast has an interval."""
+    """A sentence that lists the contrasts by sign, adjusted by Holm's method; none if no contrast has an interval."""
     found = by_effect([contrast for contrast in others if contrast["interval"]])
     if not found:
         return []

@@ -1,7 +1,7 @@
 """How the processes of a command were started: by torchrun, by srun or another launcher, or alone.
 
-Shells and batch scripts hand on variables of other launches (`RANK`, `SLURM_NTASKS` and others). A process that works
-alone does not follow them; where they contradict the settings, the command is refused.
+A shell or batch script can inherit variables of another launch (such as `RANK` and `SLURM_NTASKS`). A process that
+works alone ignores these variables. A number of processes that contradicts the settings is refused.
 """
 
 import os

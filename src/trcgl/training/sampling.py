@@ -155,7 +155,7 @@ def synthetic_warmup(recipe: Recipe) -> int:
 
 
 def pretraining_epochs(recipe: Recipe) -> int:
-    """Number of epochs on synthetic rows alone: the share of `pretrain`, at least one and not all; else 0."""
+    """Number of epochs on synthetic rows alone: with `pretrain` the share, at least 1 and not all; otherwise 0."""
     if recipe.synthetic.schedule != "pretrain":
         return 0
     epochs = recipe.train.epochs

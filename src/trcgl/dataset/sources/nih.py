@@ -162,7 +162,7 @@ def _official(root: Path, images: pl.Series) -> tuple[pl.Series, tuple[str, ...]
 
 
 def _stem(name: str) -> str:
-    r"""`00000001_000` of `images\00000001_000.png`, with or without folder and ending."""
+    r"""`00000001_000` of `images\00000001_000.png`, with or without folder and file extension."""
     return PurePosixPath(name.replace("\\", "/")).name.split(".")[0]
 
 

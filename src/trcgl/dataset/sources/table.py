@@ -41,7 +41,7 @@ class Options:
     table: str = ""
     """Path of the label table below --root; default: the only .csv, .tsv or .parquet file there."""
     image_column: str = "image"
-    """Column with the path below --root, the file name, or the file name without its ending; see `image_key`."""
+    """Column with the path below --root, the file name, or the file name without file extension; see `image_key`."""
     image_key: Literal["file", "accession", "study", "sop"] = "file"
     """Meaning of `image_column`: a file, or the AccessionNumber, StudyInstanceUID or SOPInstanceUID of DICOM files.
     The labels of an accession number or a study apply to each of its images."""

@@ -14,9 +14,9 @@ class ChexGcnHead(Head):
         g = mean_hw F
         l = W g + b + g Z^T,   Z = Â σ(Â E W1) W2
 
-    Differences from the original, whose graph over word vectors of the findings "adaptively recalibrates" the outputs
-    of an image feature embedding: recalibration is a sum, the graph is the one of `model.graph`, and label embeddings
-    are learned unless `model.label_text` names a text model. Not verified: no code of the authors was found.
+    In the original, a graph over word vectors of the findings "adaptively recalibrates" the outputs of an image feature
+    embedding. Differences: the recalibration is a sum, `model.graph` chooses the graph, and label embeddings are
+    learned unless `model.label_text` names a text model. Not verified: no code of the authors was found.
     """
 
     def __init__(self, width: int, recipe: ModelRecipe, labels: Labels) -> None:

@@ -50,9 +50,9 @@ class AsymmetricLoss(Loss):
     constants in the gradient; without `constant_focus` they are differentiated, as in the paper's equations, and
     negatives are pulled down about three times as hard.
 
-    Difference from the original: that sums over the batch and the findings; here the mean is taken over known labels,
-    like that of every loss, so that one learning rate and one `train.clip_gradient` suit all losses. AdamW steps do not
-    depend on the scale.
+    Difference from the original: the authors' code sums over the batch and the findings; trcgl takes the mean over
+    known labels, as for every loss, so that one learning rate and one `train.clip_gradient` suit all losses. AdamW
+    steps do not depend on the scale.
     """
 
     Settings = AsymmetricSettings
