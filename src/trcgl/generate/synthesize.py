@@ -65,9 +65,9 @@ class SynthesizeOptions:
     each: int | None = None
     """Synthetic images per finding."""
     views: Views = "auto"
-    """Views of the real images whose label sets (findings) are used; a synthetic image has the view of that image. A
-    finding without images of that view uses all its images. `auto`: `frontal` if the prompts of the generator name the
-    view, else `all`."""
+    """Views of the real images whose label sets (findings) are used. If the prompts of the generator name views, a
+    synthetic image has the view of that image. A finding without images of that view uses all its images. `auto`:
+    `frontal` if the prompts name views, else `all`."""
     prompt: PromptKind = "learned"
     """Prompt: words with all context tokens (`learned`), without tokens (`handwritten`), or with one kind of tokens
     (`shared_tokens`, `per_finding_tokens`)."""
