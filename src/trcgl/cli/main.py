@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args, get_origin
 
 from trcgl import __version__
 from trcgl.cli.verb import Command, Done, Verb, taken, with_new_names
@@ -125,6 +125,8 @@ def _with_names(command: Command) -> Command:
 
     for name, parameter in inspect.signature(command).parameters.items():
         hint = command.__annotations__[name]
+        while get_origin(hint) is Annotated:  # of an earlier call in this process
+            hint = get_args(hint)[0]
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             shown = f"{name[:-1].upper()} ..." if get_origin(hint) is tuple else name.upper()
             command.__annotations__[name] = Annotated[_quiet(hint), tyro.conf.arg(metavar=shown)]
